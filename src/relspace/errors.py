@@ -1,0 +1,47 @@
+"""Exceptions and warnings that relspace raises, all of them built on Python's own kinds."""
+
+from __future__ import annotations
+
+
+class RelspaceError(Exception):
+    """Base of every error that relspace raises on purpose; its message says what to do."""
+
+
+class InvalidInputError(RelspaceError, ValueError):
+    """An argument has a value that is not allowed."""
+
+
+class InvalidTypeError(RelspaceError, TypeError):
+    """An argument has a type that is not allowed."""
+
+
+class NonFiniteError(InvalidInputError):
+    """Features hold NaN or infinite values."""
+
+
+class ItemMismatchError(InvalidInputError):
+    """Feature sets do not describe the same items."""
+
+
+class BandwidthError(InvalidInputError):
+    """No bandwidth gives the features the density asked for."""
+
+
+class MemoryBudgetError(RelspaceError, MemoryError):
+    """A result would not fit into the memory at hand."""
+
+
+class FileFormatError(InvalidInputError):
+    """A file can't be read as what it claims to be."""
+
+
+class MissingDependencyError(RelspaceError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+
+class RelspaceWarning(UserWarning):
+    """Base of every warning that relspace gives."""
+
+
+class SamplingWarning(RelspaceWarning):
+    """A sampled estimate stopped before it reached the tolerance asked for."""
