@@ -1,0 +1,73 @@
+"""Work in blocks: a memory budget becomes slices of rows, and results too large are refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from relspace._validation import check_count
+from relspace.errors import MemoryBudgetError
+
+_FRACTION_OF_FREE_MEMORY = 0.25
+
+
+def free_memory_bytes(device: torch.device | None = None) -> int:
+    """Memory that can be allocated now on a device, in bytes (control groups counted in)."""
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = _available_host_memory()
+    limit = _control_group_headroom()
+    return free if limit is None else min(free, limit)
+
+
+def _available_host_memory() -> int:
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _control_group_headroom() -> int | None:
+    group = Path("/sys/fs/cgroup")
+    limit, used = group / "memory.max", group / "memory.current"
+    if not (limit.exists() and used.exists()):
+        return None
+    text = limit.read_text().strip()
+    if text == "max":
+        return None
+    # Cached file pages count as used but are given back on demand.
+    statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    in_use = int(used.read_text()) - int(statistics.get("inactive_file", 0))
+    return max(0, int(text) - in_use)
+
+
+def memory_budget_bytes(
+    memory_budget: int | None = None, device: torch.device | None = None
+) -> int:
+    """Bytes that working memory may take: what was asked for, else a quarter of what is free."""
+    if memory_budget is not None:
+        return check_count(memory_budget, "memory_budget")
+    return int(free_memory_bytes(device) * _FRACTION_OF_FREE_MEMORY)
+
+
+def row_slices(n_rows: int, bytes_per_row: int, budget: int) -> Iterator[slice]:
+    """Cut ``n_rows`` into slices of as many rows as the budget holds, at least one."""
+    step = max(1, min(n_rows, budget // max(1, bytes_per_row)))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def refuse_too_large(
+    n_bytes: int, what: str, way_out: str, *, device: torch.device | None = None
+) -> None:
+    """Raise before anything is allocated if a result would not fit into the free memory."""
+    free = free_memory_bytes(device)
+    if n_bytes > free:
+        raise MemoryBudgetError(
+            f"{what} needs {n_bytes / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; {way_out}"
+        )

@@ -1,0 +1,268 @@
+"""Affinity matrices: Gaussian kernels of Euclidean or cosine distance, scaled to a density."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from relspace._validation import Array, as_features, check_fraction, check_same_width
+from relspace.kernels.bandwidth import (
+    DEFAULT_DENSITY,
+    Bandwidth,
+    check_enough_items,
+    check_sigma,
+    exact_bandwidth,
+    solve_pairs,
+    starting_point,
+)
+from relspace.kernels.distances import (
+    Cloud,
+    Frame,
+    PairTiles,
+    differentiable_squared_distances,
+    empty_matrix,
+    fill_pairs,
+    full_precision,
+    squared_norms,
+    unit_vectors,
+)
+
+
+def rbf_affinity(
+    X: object,
+    Y: object | None = None,
+    *,
+    sigma: float | torch.Tensor | Bandwidth | None = None,
+    density: float = DEFAULT_DENSITY,
+    zero_diagonal: bool = False,
+) -> Array:
+    r"""Gaussian affinity between items, its bandwidth solved so that the mean affinity is constant.
+
+    .. math:: A_{ij} = \exp\left(-\frac{\lVert x_i - x_j \rVert^2}{2 \sigma^2}\right)
+
+    Without ``sigma``, the bandwidth is the one at which the mean of A over distinct pairs is
+    ``density``, met to 1e-6 of it. What comes out then does not change when the features are
+    rotated, reflected, shifted or scaled. The gradient, where features ask for one, includes that
+    of the solved bandwidth (implicit function theorem).
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Features; tensor, array or anything that turns into one.
+    Y : array-like of shape (m, d), optional
+        Features of other items in the same coordinates. ``X`` itself by default.
+    sigma : float, 0-d tensor or Bandwidth, optional
+        A given bandwidth, in units of the features. Solved by default.
+    density : float
+        The mean affinity between distinct items that is solved for; between X and Y all pairs
+        count. Unused where ``sigma`` is given.
+    zero_diagonal : bool
+        Whether an item's affinity with itself is 0 instead of 1 (graphs without loops).
+
+    Returns
+    -------
+    tensor or array of shape (n, n) or (n, m)
+        Affinities in [0, 1], of the kind, float type and device of ``X``; exactly symmetric with a
+        diagonal of exactly 1 for a set with itself.
+
+    Raises
+    ------
+    BandwidthError
+        If no bandwidth gives this density: constant features, too many coincident rows.
+    InvalidInputError
+        If the features are not finite matrices of one width, or an argument is out of range.
+    MemoryBudgetError
+        If the matrix would not fit into the free memory; nothing is allocated then.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from relspace import rbf_affinity
+    >>> X = torch.randn(100, 768, generator=torch.Generator().manual_seed(0))
+    >>> A = rbf_affinity(X)
+    >>> A.shape
+    torch.Size([100, 100])
+    >>> mean = (A.sum() - 100) / (100 * 99)
+    >>> round(mean.item(), 5)
+    0.05
+    """
+    return _affinity(X, Y, sigma, density, zero_diagonal, cosine=False)
+
+
+def cosine_affinity(
+    X: object,
+    Y: object | None = None,
+    *,
+    sigma: float | torch.Tensor | Bandwidth | None = None,
+    density: float = DEFAULT_DENSITY,
+    zero_diagonal: bool = False,
+) -> Array:
+    r"""Gaussian affinity of the cosine distance, its bandwidth solved as in :func:`rbf_affinity`.
+
+    .. math::
+        A_{ij} = \exp\left(-\frac{(1 - \cos(x_i, x_j))^2}{2 \sigma^2}\right)
+
+    It does not change when any single row is scaled, nor under rotation; unlike
+    :func:`rbf_affinity` it does change under a shift.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Features without rows of zeros.
+    Y : array-like of shape (m, d), optional
+        Features of other items in the same coordinates. ``X`` itself by default.
+    sigma : float, 0-d tensor or Bandwidth, optional
+        A given bandwidth, in units of cosine distance. Solved by default.
+    density : float
+        The mean affinity between distinct items that is solved for.
+    zero_diagonal : bool
+        Whether an item's affinity with itself is 0 instead of 1.
+
+    Returns
+    -------
+    tensor or array of shape (n, n) or (n, m)
+        Affinities in [0, 1], of the kind, float type and device of ``X``.
+
+    Raises
+    ------
+    BandwidthError
+        If no bandwidth gives this density.
+    InvalidInputError
+        If the features are not finite matrices of one width, or a row is zero.
+    MemoryBudgetError
+        If the matrix would not fit into the free memory.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from relspace import cosine_affinity
+    >>> X = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    >>> cosine_affinity(X, sigma=1.0)
+    tensor([[1.0000, 1.0000, 0.6065],
+            [1.0000, 1.0000, 0.6065],
+            [0.6065, 0.6065, 1.0000]])
+    """
+    return _affinity(X, Y, sigma, density, zero_diagonal, cosine=True)
+
+
+def _affinity(
+    X: object,
+    Y: object | None,
+    sigma: float | torch.Tensor | Bandwidth | None,
+    density: float,
+    zero_diagonal: bool,
+    *,
+    cosine: bool,
+) -> Array:
+    given = as_features(X, "X")
+    x = given.tensor
+    y = None if Y is None else as_features(Y, "Y").tensor.to(x)
+    if y is not None:
+        check_same_width(x, y, ("X", "Y"))
+    bandwidth = None if sigma is None else check_sigma(sigma)
+    c = check_fraction(density, "density")
+    if bandwidth is None:
+        check_enough_items(x, y)
+    if cosine:
+        x = unit_vectors(x, "X")
+        y = None if y is None else unit_vectors(y, "Y")
+    wants_gradient = torch.is_grad_enabled() and any(
+        isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in (x, y, bandwidth)
+    )
+    if wants_gradient:
+        affinity = _differentiable(x, y, bandwidth, c, cosine=cosine)
+    else:
+        with torch.no_grad():
+            affinity = _in_place(x, y, bandwidth, c, cosine=cosine)[0]
+    if zero_diagonal and y is None:
+        affinity = affinity.fill_diagonal_(0.0) if not wants_gradient else _off_diagonal(affinity)
+    return given.restore(affinity)
+
+
+def _clouds(
+    X: torch.Tensor, Y: torch.Tensor | None, *, cosine: bool
+) -> tuple[Frame, Cloud, Cloud | None]:
+    if cosine:
+        frame = Frame(X.new_zeros(X.shape[1]), 1.0)
+        left, right = (None if Z is None else Cloud(Z, squared_norms(Z) / 2) for Z in (X, Y))
+    else:
+        frame = Frame.of(X if Y is None else Y)
+        left, right = (None if Z is None else frame.place(Z) for Z in (X, Y))
+    assert left is not None
+    return frame, left, right
+
+
+def _in_place(
+    X: torch.Tensor,
+    Y: torch.Tensor | None,
+    sigma: float | torch.Tensor | None,
+    density: float,
+    *,
+    cosine: bool,
+) -> tuple[torch.Tensor, Bandwidth | None]:
+    """Distances go where the affinities will be; these are computed and mirrored tile by tile."""
+    frame, left, right = _clouds(X, Y, cosine=cosine)
+    out = empty_matrix(left, left if right is None else right, "the affinity matrix")
+    pairs = fill_pairs(left, right, out=out, cosine=cosine)
+    if sigma is not None:
+        scale = (frame.unit / float(sigma)) ** 2
+        _exponentiate(out, pairs, scale, symmetric=Y is None)
+        return out, None
+    start = starting_point(X, Y, frame, density, cosine=cosine)
+    root = solve_pairs(pairs, (left, right), density, cosine=cosine, start=start)
+    total = _exponentiate(out, pairs, math.exp(-root.log_variance), symmetric=Y is None)
+    reached = (total - pairs.n_self) / pairs.n_pairs
+    return out, exact_bandwidth(root, reached, density, frame, pairs, X, Y)
+
+
+def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> float:
+    total = 0.0
+    for tile, weight, (rows, columns) in zip(pairs.tiles, pairs.weights, pairs.places, strict=True):
+        tile.mul_(scale).exp_()
+        total += weight * float(tile.sum())
+        if symmetric and rows != columns:
+            out[columns, rows].copy_(tile.T)
+    return total
+
+
+def _differentiable(
+    X: torch.Tensor,
+    Y: torch.Tensor | None,
+    sigma: float | torch.Tensor | None,
+    density: float,
+    *,
+    cosine: bool,
+) -> torch.Tensor:
+    """Affinities whose gradient goes through the solved bandwidth as well.
+
+    One Newton step s - (rho(X, s) - c) / rho_s from the detached root s has the root's value, and
+    by the implicit function theorem its derivative ds/dX = -rho_X / rho_s.
+    """
+    with full_precision():
+        if cosine:
+            other = X if Y is None else Y
+            squared = (1 - X @ other.T).clamp_min(0.0).square()
+            if Y is None:
+                squared = _off_diagonal(squared)
+        else:
+            squared = differentiable_squared_distances(X, Y)
+    if sigma is not None:
+        return torch.exp(-squared / (2 * sigma**2))
+    with torch.no_grad():
+        bandwidth = _in_place(
+            X.detach(), None if Y is None else Y.detach(), None, density, cosine=cosine
+        )[1]
+    assert bandwidth is not None
+    exponent = squared / (2 * bandwidth.sigma**2)
+    n_self = 0 if Y is not None else X.shape[0]
+    n_pairs = squared.numel() - n_self
+    affinity = torch.exp(-exponent)
+    reached = (affinity.sum() - n_self) / n_pairs
+    slope = (affinity * exponent).sum().detach() / n_pairs
+    shift = -(reached - density) / slope
+    return torch.exp(-exponent * torch.exp(-shift))
+
+
+def _off_diagonal(matrix: torch.Tensor) -> torch.Tensor:
+    return matrix * (1 - torch.eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device))

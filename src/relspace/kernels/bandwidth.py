@@ -1,0 +1,402 @@
+"""Auto-scaling: the bandwidth at which a feature set's affinities have a given mean density."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from relspace._validation import (
+    as_features,
+    check_count,
+    check_fraction,
+    check_positive,
+    check_random_state,
+    check_same_width,
+)
+from relspace.errors import BandwidthError, InvalidInputError, SamplingWarning
+from relspace.kernels.density import (
+    Root,
+    last_step,
+    lowest_log_variance,
+    pair_moments,
+    solve_root,
+    starting_log_variance,
+)
+from relspace.kernels.distances import (
+    Cloud,
+    Frame,
+    PairTiles,
+    fill_pairs,
+    full_precision,
+)
+
+#: Mean affinity between distinct items that auto-scaling aims at.
+DEFAULT_DENSITY = 0.05
+
+#: Density reached counts as met within this relative error when every pair is counted.
+EXACT_TOLERANCE = 1e-6
+
+_GROUP = 64
+_FIRST_GROUPS = 128
+_GROUPS_FOR_START = 32
+_LARGEST_SAMPLE_BYTES = 2**29
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """A solved bandwidth and how it was reached.
+
+    Attributes
+    ----------
+    sigma : float
+        The bandwidth, in units of the features.
+    density : float
+        Mean affinity over the pairs that were counted, at this bandwidth.
+    target : float
+        The density asked for.
+    standard_error : float
+        Standard error of the density of the whole set; 0 when every pair was counted.
+    n_pairs : int
+        Pairs that were counted.
+    n_items : int
+        Items that these pairs were taken from.
+    iterations : int
+        Evaluations of the density.
+    converged : bool
+        Whether the density, and its standard error, are within the tolerance asked for.
+    """
+
+    sigma: float
+    density: float
+    target: float
+    standard_error: float
+    n_pairs: int
+    n_items: int
+    iterations: int
+    converged: bool
+
+    def __float__(self) -> float:
+        return self.sigma
+
+    @property
+    def exact(self) -> bool:
+        """Whether every pair was counted."""
+        return self.standard_error == 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Pairs within random groups of items, and how many items these came from."""
+
+    pairs: PairTiles
+    n_items: int
+    n_available: int
+
+    def standard_error(self, scale: float) -> float:
+        r"""Standard error of the mean affinity over the sampled pairs.
+
+        With groups of g items, N items in all out of n, the mean of the groups' U-statistics has
+
+        .. math::
+            \mathrm{Var} = \frac{4 (g-2)}{(g-1) N} \zeta_1 \Bigl(1 - \frac{N}{n}\Bigr)
+                         + \frac{2}{(g-1) N} \zeta_2
+
+        where :math:`\zeta_2` is the variance of a pair's affinity and :math:`\zeta_1` that of an
+        item's mean affinity (Hoeffding 1948, section 5); the first term vanishes when every item
+        was used. The variance between groups, which holds both, gives :math:`\zeta_1`.
+        """
+        means, total, squares = [], 0.0, 0.0
+        for tile in self.pairs.tiles:
+            affinity = (tile * scale).exp().to(torch.float64)
+            sums = affinity.sum(dim=(1, 2))
+            own = _GROUP if self.pairs.n_self else 0
+            means.append((sums - own) / (_GROUP * _GROUP - own))
+            total += float(sums.sum()) - own * len(sums)
+            squares += float(affinity.square().sum()) - own * len(sums)
+        mean = total / self.pairs.n_pairs
+        of_pairs = max(0.0, squares / self.pairs.n_pairs - mean**2)
+        between = float(torch.cat(means).var())
+        n_groups = self.pairs.n_pairs // (_GROUP * _GROUP - (_GROUP if self.pairs.n_self else 0))
+        if not self.pairs.n_self:
+            # Items of two sets: the variance between groups as it stands, on the safe side.
+            return math.sqrt(between / n_groups)
+        from_pairs = 2 * of_pairs / (_GROUP * (_GROUP - 1))
+        from_items = max(0.0, between - from_pairs)
+        left_out = max(0.0, 1.0 - self.n_items / self.n_available)
+        return math.sqrt((from_items * left_out + from_pairs) / n_groups)
+
+
+class _Sampler:
+    """Draws groups of random items, without replacement until every item was used."""
+
+    def __init__(
+        self, X: torch.Tensor, Y: torch.Tensor | None, frame: Frame, seed: int, *, cosine: bool
+    ) -> None:
+        self.sets = (X,) if Y is None else (X, Y)
+        self.frame = frame
+        self.cosine = cosine
+        self.generator = torch.Generator().manual_seed(seed)
+        self.orders: list[torch.Tensor] = [torch.empty(0, dtype=torch.long) for _ in self.sets]
+        self.tiles: list[torch.Tensor] = []
+        self.n_groups = 0
+
+    def grow(self, n_groups: int) -> _Sample:
+        """Draw groups until there are ``n_groups``; distances already computed are kept."""
+        step = max(1, 2**25 // (_GROUP * self.sets[0].shape[1]))
+        while self.n_groups < n_groups:
+            wanted = min(step, n_groups - self.n_groups)
+            clouds = [self.frame.place(X[self._draw(k, wanted)]) for k, X in enumerate(self.sets)]
+            self.tiles.append(self._half_squared(clouds[0], clouds[-1]))
+            self.n_groups += len(self.tiles[-1])
+        n_self = 0 if len(self.sets) == 2 else self.n_groups * _GROUP
+        pairs = PairTiles(
+            self.tiles,
+            [1] * len(self.tiles),
+            [],
+            n_pairs=self.n_groups * _GROUP * _GROUP - n_self,
+            n_self=n_self,
+        )
+        available = min(len(X) // _GROUP * _GROUP for X in self.sets)
+        return _Sample(pairs, min(self.n_groups * _GROUP, available), available)
+
+    def _draw(self, which: int, n_groups: int) -> torch.Tensor:
+        X = self.sets[which]
+        rows = []
+        needed = n_groups * _GROUP
+        while needed:
+            if len(self.orders[which]) == 0:
+                order = torch.randperm(X.shape[0], generator=self.generator)
+                self.orders[which] = order[: len(order) // _GROUP * _GROUP]
+            rows.append(self.orders[which][:needed])
+            self.orders[which] = self.orders[which][needed:]
+            needed -= len(rows[-1])
+        return torch.cat(rows).to(X.device)
+
+    def _half_squared(self, left: Cloud, right: Cloud) -> torch.Tensor:
+        x, y = (cloud.points.view(-1, _GROUP, cloud.points.shape[1]) for cloud in (left, right))
+        with full_precision():
+            products = torch.bmm(x, y.transpose(1, 2))
+        if self.cosine:
+            products.sub_(1.0).clamp_max_(0.0).square_().mul_(-0.5)
+        else:
+            products.sub_(left.half_norms.view(-1, _GROUP)[:, :, None])
+            products.sub_(right.half_norms.view(-1, _GROUP)[:, None, :])
+            products.clamp_max_(0.0)
+        if len(self.sets) == 1:
+            products.diagonal(dim1=1, dim2=2).zero_()
+        return products
+
+
+def check_sigma(sigma: object) -> float | torch.Tensor:
+    """Refuse anything but a bandwidth above 0: a number, a solved bandwidth or a 0-d tensor."""
+    value = sigma.sigma if isinstance(sigma, Bandwidth) else check_positive(sigma, "sigma")
+    return sigma if isinstance(sigma, torch.Tensor) else value
+
+
+def solve_pairs(
+    pairs: PairTiles,
+    clouds: tuple[Cloud, Cloud | None],
+    density: float,
+    *,
+    cosine: bool = False,
+    start: float | None = None,
+) -> Root:
+    """Solve the bandwidth of pairs whose distances are known, in units of their frame."""
+    half_norms = torch.cat([cloud.half_norms for cloud in clouds if cloud is not None])
+    return solve_root(
+        lambda scale: pair_moments(pairs, scale),
+        density,
+        start=starting_log_variance(half_norms, density) if start is None else start,
+        lowest=lowest_log_variance(half_norms, cosine=cosine),
+        last_step=last_step(half_norms.dtype),
+    )
+
+
+def starting_point(
+    X: torch.Tensor, Y: torch.Tensor | None, frame: Frame, density: float, *, cosine: bool
+) -> float | None:
+    """Where to begin the iteration over all pairs: the root over a small sample of a large set."""
+    if min(len(X), len(X) if Y is None else len(Y)) < 2 * _GROUPS_FOR_START * _GROUP:
+        return None
+    sampler = _Sampler(X, Y, frame, 0, cosine=cosine)
+    sample = sampler.grow(_GROUPS_FOR_START)
+    cloud = frame.place(X[: _GROUPS_FOR_START * _GROUP])
+    try:
+        return solve_pairs(sample.pairs, (cloud, None), density, cosine=cosine).log_variance
+    except BandwidthError:
+        # What a sample can't have, the whole set may: all its pairs decide, from the usual start.
+        return None
+
+
+def solve_bandwidth(
+    X: object,
+    Y: object | None = None,
+    *,
+    density: float = DEFAULT_DENSITY,
+    tolerance: float = 0.005,
+    max_items: int = 8192,
+    random_state: int = 0,
+) -> Bandwidth:
+    r"""Solve the bandwidth at which the mean affinity of distinct items is ``density``.
+
+    .. math::
+        \rho(\sigma) = \frac{1}{n (n-1)} \sum_{i \neq j}
+            \exp\left(-\frac{\lVert x_i - x_j \rVert^2}{2 \sigma^2}\right) = c
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Features of at least 3 items.
+    Y : array-like of shape (m, d), optional
+        Features of other items; the density is then the mean over all n m pairs.
+    density : float
+        The mean affinity c asked for, between 0 and 1.
+    tolerance : float
+        Where pairs are sampled: the standard error of the density allowed, relative to it.
+    max_items : int
+        Every pair counts up to this many items (or as many pairs as these have); beyond, random
+        groups of 64 items are drawn until the standard error is under the tolerance.
+    random_state : int
+        Seed of the sample.
+
+    Returns
+    -------
+    Bandwidth
+        The bandwidth, the density reached, its standard error, and how they were reached.
+
+    Raises
+    ------
+    BandwidthError
+        If the features are constant, or too many of their rows coincide.
+    InvalidInputError
+        If ``density`` is not between 0 and 1, there are fewer than 3 items, or the features hold
+        NaN or infinity.
+
+    Warns
+    -----
+    SamplingWarning
+        If the tolerance was not reached within the largest sample.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from relspace import solve_bandwidth
+    >>> features = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
+    >>> bandwidth = solve_bandwidth(features, density=0.1)
+    >>> round(bandwidth.density, 6), bandwidth.n_pairs, bandwidth.standard_error
+    (0.1, 19900, 0.0)
+    """
+    x, y = as_pair(X, Y)
+    c = check_fraction(density, "density")
+    relative = check_fraction(tolerance, "tolerance")
+    limit = check_count(max_items, "max_items", at_least=3)
+    seed = check_random_state(random_state)
+    with torch.no_grad():
+        frame = Frame.of(x if y is None else y)
+        if x.shape[0] * (x if y is None else y).shape[0] <= limit**2:
+            left = frame.place(x)
+            right = None if y is None else frame.place(y)
+            pairs = fill_pairs(left, right)
+            root = solve_pairs(pairs, (left, right), c)
+            reached = pair_moments(pairs, math.exp(-root.log_variance)).density
+            return exact_bandwidth(root, reached, c, frame, pairs, x, y)
+        return _solve_by_sampling(x, y, frame, c, relative, seed)
+
+
+def as_pair(X: object, Y: object | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Check one or two feature sets for a bandwidth: of one width, with enough items."""
+    x = as_features(X, "X").tensor
+    if Y is None:
+        check_enough_items(x, None)
+        return x, None
+    y = as_features(Y, "Y").tensor
+    check_same_width(x, y, ("X", "Y"))
+    return x, y.to(x)
+
+
+def check_enough_items(X: torch.Tensor, Y: torch.Tensor | None) -> None:
+    """Refuse to solve a bandwidth on fewer than 3 pairs of items."""
+    if Y is None and X.shape[0] < 3:
+        raise InvalidInputError(
+            f"X has {X.shape[0]} items; a bandwidth is solved on at least 3: give more items, or "
+            "give sigma."
+        )
+
+
+def exact_bandwidth(
+    root: Root,
+    reached: float,
+    density: float,
+    frame: Frame,
+    pairs: PairTiles,
+    X: torch.Tensor,
+    Y: torch.Tensor | None,
+) -> Bandwidth:
+    """The result where every pair was counted, in the features' own units."""
+    return Bandwidth(
+        sigma=frame.unit * math.exp(root.log_variance / 2),
+        density=reached,
+        target=density,
+        standard_error=0.0,
+        n_pairs=pairs.n_pairs if Y is not None else pairs.n_pairs // 2,
+        n_items=X.shape[0] + (0 if Y is None else Y.shape[0]),
+        iterations=root.iterations,
+        converged=abs(reached - density) <= EXACT_TOLERANCE * density,
+    )
+
+
+def _solve_by_sampling(
+    X: torch.Tensor,
+    Y: torch.Tensor | None,
+    frame: Frame,
+    density: float,
+    tolerance: float,
+    seed: int,
+) -> Bandwidth:
+    sampler = _Sampler(X, Y, frame, seed, cosine=False)
+    cloud = frame.place(X[: _FIRST_GROUPS * _GROUP])
+    largest = _LARGEST_SAMPLE_BYTES // (_GROUP * _GROUP * X.element_size())
+    n_groups, start, iterations = _FIRST_GROUPS, None, 0
+    while True:
+        sample = sampler.grow(n_groups)
+        try:
+            root = solve_pairs(sample.pairs, (cloud, None), density, start=start)
+        except BandwidthError:
+            # A few coincident rows can weigh too much in a small sample.
+            if n_groups == largest:
+                raise
+            n_groups = min(largest, 8 * n_groups)
+            continue
+        scale = math.exp(-root.log_variance)
+        error = sample.standard_error(scale)
+        iterations += root.iterations
+        if error <= tolerance * density or n_groups == largest:
+            break
+        needed = math.ceil(1.1 * n_groups * (error / (tolerance * density)) ** 2)
+        n_groups, start = min(largest, 8 * n_groups, max(n_groups + 1, needed)), root.log_variance
+    if error > tolerance * density:
+        warnings.warn(
+            f"the density is known to a standard error of {error / density:.2%} of it from "
+            f"{sample.pairs.n_pairs} sampled pairs, not to the {tolerance:.2%} asked for; "
+            "accept it by a larger tolerance=, or ask for a larger density.",
+            SamplingWarning,
+            stacklevel=3,
+        )
+    return Bandwidth(
+        sigma=frame.unit * math.exp(root.log_variance / 2),
+        density=pair_moments(sample.pairs, scale).density,
+        target=density,
+        standard_error=error,
+        n_pairs=sample.pairs.n_pairs if Y is not None else sample.pairs.n_pairs // 2,
+        n_items=sample.n_items * (1 if Y is None else 2),
+        iterations=iterations,
+        converged=error <= tolerance * density,
+    )

@@ -1,0 +1,171 @@
+"""Density as a function of the bandwidth: its sums over pairs and the root of auto-scaling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from relspace.errors import BandwidthError
+from relspace.kernels.distances import PairTiles
+
+_MAX_ITERATIONS = 100
+_LONGEST_STEP = 4.0
+# A step of Halley's iteration shorter than this leaves an error of its cube: 1e-8 and 1e-12.
+_LAST_STEP = {torch.float32: 2e-3, torch.float64: 1e-4}
+# Below this multiple of the rounding of a squared distance, affinities are made of rounding.
+_ROUNDINGS = 16.0
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over pairs of A, A u and A u^2, where A = exp(-u) is the affinity of a pair."""
+
+    affinity: float
+    first: float
+    second: float
+    n_pairs: int
+
+    @property
+    def density(self) -> float:
+        """Mean affinity."""
+        return self.affinity / self.n_pairs
+
+
+def pair_moments(pairs: PairTiles, scale: float) -> Moments:
+    """Sum affinities over pairs of distinct items at one bandwidth.
+
+    Parameters
+    ----------
+    pairs : PairTiles
+        Minus half the squared distance of each pair, in units of the frame.
+    scale : float
+        1 / sigma^2 in units of the frame.
+    """
+    sums = [0.0, 0.0, 0.0]
+    for tile, weight in zip(pairs.tiles, pairs.weights, strict=True):
+        exponent = tile * scale
+        affinity = exponent.exp()
+        sums[0] += weight * float(affinity.sum())
+        # Where an affinity underflows to 0 its exponent may be infinite: together they are 0.
+        weighted = affinity.mul_(exponent.clamp_min_(-1e4))
+        sums[1] -= weight * float(weighted.sum())
+        sums[2] += weight * float(weighted.mul_(exponent).sum())
+    return Moments(sums[0] - pairs.n_self, sums[1], sums[2], pairs.n_pairs)
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where the density meets its target: s = log sigma^2 in units of the frame."""
+
+    log_variance: float
+    moments: Moments
+    iterations: int
+
+
+def solve_root(
+    moments: Callable[[float], Moments],
+    density: float,
+    *,
+    start: float,
+    lowest: float,
+    last_step: float,
+) -> Root:
+    r"""Solve rho(s) = density for s = log sigma^2 by Halley's iteration safeguarded by bisection.
+
+    The iteration runs on f(s) = log rho(s) - log density, which is nearly straight where rho spans
+    magnitudes. With u = d^2 / (2 sigma^2), dA/ds = A u and du/ds = -u give
+
+    .. math::
+        f' = \frac{\sum A u}{\sum A}, \qquad
+        f'' = \frac{\sum A u^2 - \sum A u}{\sum A} - f'^2.
+
+    Parameters
+    ----------
+    moments : callable
+        Takes 1 / sigma^2, gives the sums over pairs.
+    density : float
+        The density asked for.
+    start : float
+        Where the iteration begins.
+    lowest : float
+        Below it affinities are made of rounding; a root there does not exist.
+    last_step : float
+        A step shorter than this is the last one.
+
+    Raises
+    ------
+    BandwidthError
+        If no bandwidth gives this density.
+    """
+    low, high = -math.inf, math.inf
+    position = max(start, lowest)
+    for iteration in range(1, _MAX_ITERATIONS + 1):
+        sums = moments(math.exp(-position))
+        offset = math.log(sums.density / density) if sums.affinity > 0 else -math.inf
+        if offset > 0:
+            high = min(high, position)
+        else:
+            low = max(low, position)
+        if high <= lowest:
+            raise _unreachable(density, sums.density)
+        step = _halley_step(sums, offset)
+        if abs(step) <= last_step:
+            return Root(position + step, sums, iteration)
+        proposed = position + max(-_LONGEST_STEP, min(_LONGEST_STEP, step))
+        if not low < proposed < high:
+            proposed = (low + high) / 2
+        position = max(proposed, lowest)
+        if high - low <= 1e-14 * max(1.0, abs(position)):
+            # The density jumps across the target between two neighbouring numbers.
+            return Root(position, sums, iteration)
+    raise BandwidthError(
+        f"no bandwidth found for density {density} in {_MAX_ITERATIONS} iterations; "
+        "use float64 features."
+    )
+
+
+def _halley_step(sums: Moments, offset: float) -> float:
+    if not sums.affinity > 0 or not sums.first > 0:
+        return -_LONGEST_STEP if offset > 0 else _LONGEST_STEP
+    slope = sums.first / sums.affinity
+    curvature = (sums.second - sums.first) / sums.affinity - slope**2
+    denominator = 2 * slope**2 - offset * curvature
+    return -2 * offset * slope / denominator if denominator > 0 else -offset / slope
+
+
+def _unreachable(density: float, floor: float) -> BandwidthError:
+    if floor >= 1.0 - 1e-6:
+        return BandwidthError(
+            "the features are constant: all rows are the same to within rounding, so every "
+            f"affinity is 1 and a density of {density} does not exist; check where these features "
+            "come from."
+        )
+    return BandwidthError(
+        f"the features can't have density {density}: {floor:.1%} of their pairs are rows that "
+        "coincide to within rounding; remove duplicate rows, ask for a larger density, or use "
+        "float64 features."
+    )
+
+
+def lowest_log_variance(half_norms: torch.Tensor, *, cosine: bool = False) -> float:
+    """The bandwidth, as log sigma^2, below which squared distances are lost in their rounding."""
+    epsilon = torch.finfo(half_norms.dtype).eps
+    if cosine:
+        # Here the distance itself is rounded, and squared afterwards.
+        return 2 * math.log(_ROUNDINGS * epsilon)
+    typical = float(half_norms.median()) or float(half_norms.max()) or 1.0
+    return math.log(_ROUNDINGS * epsilon * typical)
+
+
+def starting_log_variance(half_norms: torch.Tensor, density: float) -> float:
+    """The bandwidth, as log sigma^2, if all distances were equal to the typical one."""
+    typical = float(half_norms.median()) or float(half_norms.max()) or 1.0
+    return math.log(2 * typical / math.log(1 / density))
+
+
+def last_step(dtype: torch.dtype) -> float:
+    """The step of the iteration after which no further one is needed, for a float type."""
+    return _LAST_STEP[dtype]

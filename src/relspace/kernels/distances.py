@@ -1,0 +1,266 @@
+"""Half squared distances: centred, scaled to unit size, and computed in tiles that fit a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+
+from relspace._blocks import refuse_too_large
+from relspace._validation import Array, as_features, check_same_width
+from relspace.errors import InvalidInputError
+
+_ROWS_FOR_LOCATION = 257
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points brought to the origin and to unit size, with half their squared norms."""
+
+    points: torch.Tensor
+    half_norms: torch.Tensor
+
+    def rows(self, index: slice | torch.Tensor) -> Cloud:
+        """Take some of the points."""
+        return Cloud(self.points[index], self.half_norms[index])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a cloud's origin lies and how long its unit is, in the features' own coordinates.
+
+    Differences between points are what a distance is made of; the origin only decides how much of
+    them rounding eats. The coordinate-wise median is not pulled away by outliers as a mean is.
+    """
+
+    origin: torch.Tensor
+    unit: float
+
+    @staticmethod
+    def of(X: torch.Tensor) -> Frame:
+        """Measure location and size on a few rows spread evenly over the features."""
+        with torch.no_grad():
+            rows = X[:: max(1, -(-X.shape[0] // _ROWS_FOR_LOCATION))].to(torch.float64)
+            origin = rows.sort(dim=0).values[rows.shape[0] // 2]
+            unit = float(torch.linalg.vector_norm(rows - origin, dim=1).median())
+            if unit == 0.0:
+                unit = float((X.to(torch.float64) - origin).abs().max()) or 1.0
+            return Frame(origin.to(X.dtype), unit)
+
+    def place(self, X: torch.Tensor) -> Cloud:
+        """Bring points into this frame."""
+        points = (X - self.origin).div_(self.unit)
+        return Cloud(points, squared_norms(points) / 2)
+
+
+def squared_norms(points: torch.Tensor) -> torch.Tensor:
+    """Squared Euclidean norm of every row, without a copy of the matrix."""
+    norms: torch.Tensor = torch.linalg.vector_norm(points, dim=1)
+    return norms.square()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep float32 products in float32, whatever precision the caller allows for his own."""
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def fill_half_squared(out: torch.Tensor, X: Cloud, Y: Cloud) -> None:
+    """Write minus half the squared distance of each pair into ``out``, at most 0.
+
+    -|x - y|^2 / 2 = x.y - |x|^2 / 2 - |y|^2 / 2, so that one product and one addition do.
+    """
+    torch.addmm(Y.half_norms.expand(out.shape), X.points, Y.points.T, beta=-1.0, alpha=1.0, out=out)
+    out.sub_(X.half_norms[:, None]).clamp_max_(0.0)
+
+
+def fill_half_squared_cosine(out: torch.Tensor, X: Cloud, Y: Cloud) -> None:
+    """Write minus half the squared cosine distance, (1 - x.y)^2 / 2, of unit vectors."""
+    torch.mm(X.points, Y.points.T, out=out)
+    out.sub_(1.0).clamp_max_(0.0).square_().mul_(-0.5)
+
+
+@dataclass(frozen=True)
+class PairTiles:
+    """Minus half the squared distances of pairs, in tiles.
+
+    Attributes
+    ----------
+    tiles : list of tensor
+        The values.
+    weights : list of int
+        How often a tile counts: 2 where it stands for its mirror image too.
+    places : list of (slice, slice)
+        Rows and columns of each tile in the whole matrix.
+    n_pairs : int
+        Pairs of distinct items, each order counted.
+    n_self : int
+        Pairs of an item with itself among the tiles.
+    """
+
+    tiles: list[torch.Tensor]
+    weights: list[int]
+    places: list[tuple[slice, slice]]
+    n_pairs: int
+    n_self: int
+
+
+def fill_diagonal_tile(tile: torch.Tensor) -> None:
+    """Make a tile on the diagonal exactly symmetric, with exact zeros for each item with itself."""
+    tile.fill_diagonal_(0.0)
+    tile.copy_(tile.triu() + tile.triu(1).T)
+
+
+def tile_side(device: torch.device) -> int:
+    """Rows and columns of a tile: what a CPU core's second cache holds, more on a GPU."""
+    return 512 if device.type == "cpu" else 8192
+
+
+def tile_slices(n_rows: int, n_columns: int | None, *, side: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a matrix into tiles; a symmetric one (``n_columns`` None) from the diagonal on.
+
+    Of a symmetric matrix the tile (i, j) with j > i stands for (j, i) too.
+    """
+    last = n_rows if n_columns is None else n_columns
+    for top in range(0, n_rows, side):
+        rows = slice(top, min(top + side, n_rows))
+        for left in range(top if n_columns is None else 0, last, side):
+            yield rows, slice(left, min(left + side, last))
+
+
+def differentiable_squared_distances(X: torch.Tensor, Y: torch.Tensor | None) -> torch.Tensor:
+    """Squared distances by operations that record their gradient."""
+    origin = Frame.of(X if Y is None else Y).origin
+    x = X - origin
+    y = x if Y is None else Y - origin
+    squared = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp_min(0.0)
+    if Y is None:
+        squared = squared * (1 - torch.eye(x.shape[0], dtype=x.dtype, device=x.device))
+    return squared
+
+
+def squared_distances(X: object, Y: object | None = None) -> Array:
+    r"""Squared Euclidean distances between the rows of one or two feature sets.
+
+    .. math:: d_{ij}^2 = \lVert x_i - x_j \rVert^2
+
+    Points are centred before anything is squared, so an offset costs no accuracy; the result is
+    never negative, and a set's distances to itself are exactly symmetric with a zero diagonal.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d)
+        Features; tensor, array or anything that turns into one.
+    Y : array-like of shape (m, d), optional
+        Features of other items in the same coordinates. ``X`` itself by default.
+
+    Returns
+    -------
+    tensor or array of shape (n, n) or (n, m)
+        Squared distances, of the kind, float type and device of ``X``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the features are not finite matrices of one width.
+    MemoryBudgetError
+        If the result would not fit into the free memory.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from relspace.kernels import squared_distances
+    >>> squared_distances(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+    tensor([[ 0., 25.],
+            [25.,  0.]])
+    """
+    x = as_features(X, "X")
+    y = None if Y is None else as_features(Y, "Y").tensor.to(x.tensor)
+    if y is not None:
+        check_same_width(x.tensor, y, ("X", "Y"))
+    if torch.is_grad_enabled() and (x.tensor.requires_grad or (y is not None and y.requires_grad)):
+        return x.restore(differentiable_squared_distances(x.tensor, y))
+    with torch.no_grad():
+        frame = Frame.of(x.tensor if y is None else y)
+        left = frame.place(x.tensor)
+        right = left if y is None else frame.place(y)
+        out = empty_matrix(left, right, "the matrix of distances")
+        pairs = fill_pairs(left, None if y is None else right, out=out)
+        for tile, (rows, columns) in zip(pairs.tiles, pairs.places, strict=True):
+            tile.abs_().mul_(2.0 * frame.unit**2)
+            if y is None and rows != columns:
+                out[columns, rows].copy_(tile.T)
+        return x.restore(out)
+
+
+def empty_matrix(X: Cloud, Y: Cloud, what: str) -> torch.Tensor:
+    """Allocate a matrix of X against Y, or refuse it before anything is allocated."""
+    n, m = X.points.shape[0], Y.points.shape[0]
+    refuse_too_large(
+        n * m * X.points.element_size(),
+        f"{what} of shape ({n}, {m})",
+        "describe items by fewer landmarks instead: align(..., landmarks=1024).",
+        device=X.points.device,
+    )
+    return X.points.new_empty((n, m))
+
+
+def fill_pairs(
+    X: Cloud, Y: Cloud | None = None, *, out: torch.Tensor | None = None, cosine: bool = False
+) -> PairTiles:
+    """Compute minus half the squared distances tile by tile, of a set with itself once per pair.
+
+    Parameters
+    ----------
+    X, Y : Cloud
+        Points in one frame; ``Y`` None stands for ``X`` itself.
+    out : tensor of shape (n, m), optional
+        Where the tiles go, as views; tiles below the diagonal are left as they are.
+        By default every tile gets memory of its own.
+    cosine : bool
+        Whether to take cosine distances of unit vectors instead of Euclidean ones.
+    """
+    fill = fill_half_squared_cosine if cosine else fill_half_squared
+    n, other = X.points.shape[0], X if Y is None else Y
+    m = other.points.shape[0]
+    places = list(tile_slices(n, None if Y is None else m, side=tile_side(X.points.device)))
+    tiles, weights = [], []
+    with full_precision():
+        for rows, columns in places:
+            left, right = X.rows(rows), other.rows(columns)
+            if out is None:
+                tile = left.points.new_empty((left.points.shape[0], right.points.shape[0]))
+            else:
+                tile = out[rows, columns]
+            fill(tile, left, right)
+            if Y is None and rows == columns:
+                fill_diagonal_tile(tile)
+            tiles.append(tile)
+            weights.append(2 if Y is None and rows != columns else 1)
+    if Y is None:
+        return PairTiles(tiles, weights, places, n_pairs=n * (n - 1), n_self=n)
+    return PairTiles(tiles, weights, places, n_pairs=n * m, n_self=0)
+
+
+def unit_vectors(X: torch.Tensor, name: str) -> torch.Tensor:
+    """Scale every row to unit norm; a row of zeros has no direction and is refused."""
+    norms = torch.linalg.vector_norm(X, dim=1, keepdim=True)
+    zero = (norms == 0).flatten()
+    if bool(zero.any()):
+        places = ", ".join(str(row) for row in zero.nonzero().flatten()[:5].tolist())
+        raise InvalidInputError(
+            f"{name} has {int(zero.sum())} rows of zeros, first at {places}: they have no "
+            "direction, so no cosine; remove them."
+        )
+    return cast("torch.Tensor", X / norms)
