@@ -198,6 +198,28 @@ def check_choice(value: object, name: str, allowed: Sequence[str]) -> str:
     return value
 
 
+def as_item_indices(items: object, name: str, n_items: int) -> torch.Tensor:
+    """Check row numbers: whole, in range, none twice."""
+    try:
+        indices = torch.as_tensor(items)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidTypeError(f"{name} must be a list of row numbers: {error}.") from error
+    if indices.ndim != 1 or indices.is_floating_point() or indices.dtype == torch.bool:
+        raise InvalidTypeError(
+            f"{name} has shape {tuple(indices.shape)} and type {indices.dtype}; it must be a list "
+            "of row numbers."
+        )
+    indices = indices.to(torch.long).cpu()
+    outside = indices[(indices < 0) | (indices >= n_items)].tolist()
+    if outside:
+        raise InvalidInputError(
+            f"{name} holds {name_some(outside)}; rows go from 0 to {n_items - 1}."
+        )
+    if len(set(indices.tolist())) < len(indices):
+        raise InvalidInputError(f"{name} holds some rows more than once.")
+    return indices
+
+
 def as_ids(ids: object, name: str, n_items: int) -> tuple[ItemId, ...]:
     """Check item ids: one per item, whole numbers or strings but not both, none twice."""
     if isinstance(ids, torch.Tensor | np.ndarray):

@@ -45,3 +45,11 @@ class RelspaceWarning(UserWarning):
 
 class SamplingWarning(RelspaceWarning):
     """A sampled estimate stopped before it reached the tolerance asked for."""
+
+
+class UnknownNameError(RelspaceError, KeyError):
+    """A name is not among those that exist."""
+
+    def __str__(self) -> str:
+        # KeyError would show the message in quotes.
+        return str(self.args[0])

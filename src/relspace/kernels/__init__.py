@@ -4,12 +4,21 @@ from relspace.kernels.affinity import cosine_affinity, rbf_affinity
 from relspace.kernels.bandwidth import DEFAULT_DENSITY, Bandwidth, solve_bandwidth
 from relspace.kernels.distances import squared_distances
 from relspace.kernels.landmarks import choose_landmarks
+from relspace.kernels.normalization import NORMALIZATIONS, Normalization, fit_normalization
+from relspace.kernels.relative import Match, correlation_blocks, correlation_of_pairs, nearest_rows
 
 __all__ = [
     "DEFAULT_DENSITY",
+    "NORMALIZATIONS",
     "Bandwidth",
+    "Match",
+    "Normalization",
     "choose_landmarks",
+    "correlation_blocks",
+    "correlation_of_pairs",
     "cosine_affinity",
+    "fit_normalization",
+    "nearest_rows",
     "rbf_affinity",
     "solve_bandwidth",
     "squared_distances",

@@ -1,0 +1,103 @@
+"""One file of tensors and JSON: safetensors, written whole or not at all, never unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relspace.errors import FileFormatError
+
+_KEY = "relspace"
+
+
+def write_archive(
+    path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
+) -> Path:
+    """Write tensors and their metadata into one safetensors file.
+
+    The file appears under its name only when it is complete: it is written beside it, flushed to
+    the disk, and renamed.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    kind : str
+        What it holds; :func:`read_archive` asks for the same.
+    tensors : mapping of str to tensor
+        What is stored bit by bit.
+    metadata : mapping
+        Plain values, stored as JSON in the file's header.
+    """
+    from safetensors.torch import save
+
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    header = {_KEY: json.dumps({"kind": kind, **metadata}, allow_nan=False)}
+    content = save({name: one.detach().cpu().contiguous() for name, one in tensors.items()}, header)
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def read_archive(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read a file of :func:`write_archive`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    kind : str
+        What it must hold.
+
+    Returns
+    -------
+    tensors : dict of str to tensor
+        The tensors.
+    metadata : dict
+        The metadata.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileFormatError
+        If it is damaged, or holds something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file {source}.")
+    try:
+        with safe_open(source, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise FileFormatError(
+            f"{source} can't be read as a safetensors file ({error}); it may be cut short: make it "
+            "again."
+        ) from error
+    if _KEY not in header:
+        raise FileFormatError(f"{source} was not written by relspace: its header has no {_KEY!r}.")
+    metadata = json.loads(header[_KEY])
+    if metadata.get("kind") != kind:
+        raise FileFormatError(f"{source} holds a {metadata.get('kind')}, not a {kind}.")
+    return tensors, metadata

@@ -1,0 +1,163 @@
+"""Alignment of several feature sets: the same landmarks in all of them, one common space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from relspace._validation import (
+    Features,
+    ItemId,
+    as_features,
+    as_ids,
+    as_item_indices,
+    check_random_state,
+    name_some,
+    pair_items,
+)
+from relspace.aligned_space import AlignedSet, AlignedSpace
+from relspace.aligner import Aligner
+from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError
+from relspace.kernels.bandwidth import DEFAULT_DENSITY
+from relspace.kernels.landmarks import choose_landmarks
+from relspace.kernels.relative import NO_LANDMARK
+
+#: Sets of up to this many items are described by all of them, larger ones by as many at random.
+DEFAULT_LANDMARKS = 1024
+
+
+def align(
+    sets: Mapping[str, object],
+    *,
+    ids: Mapping[str, object] | Sequence[ItemId] | None = None,
+    landmarks: int | object = DEFAULT_LANDMARKS,
+    density: float = DEFAULT_DENSITY,
+    normalize: str = "center+unit",
+    standardize: bool = True,
+    random_state: int = 0,
+) -> AlignedSpace:
+    """Bring feature sets of the same items into one common space.
+
+    Every set describes its tokens by their affinities to the same landmarks, with its own features
+    and its own bandwidth (:class:`relspace.Aligner`). Rows of different models then have the same
+    columns, and a distance between them means something.
+
+    Parameters
+    ----------
+    sets : mapping of str to array-like of shape (n, d)
+        Feature sets by name; widths may differ, items may not.
+    ids : mapping of str to sequence, or one sequence, optional
+        The items' ids, strings or whole numbers: one list per set, by which sets are matched and
+        reordered to the first, or one list for all. By default sets are matched by position and
+        must be equally long.
+    landmarks : int or sequence of int
+        How many items are landmarks (all, where there are no more; else a seeded random choice),
+        or which, as rows of the first set.
+    density : float
+        Mean affinity between distinct landmarks, for which each set's bandwidth is solved.
+    normalize : str
+        What is done to tokens before, see :class:`relspace.Aligner`.
+    standardize : bool
+        Whether rows are brought to where plain distances compare them, see
+        :class:`relspace.Aligner`; otherwise relative features are the affinities themselves.
+    random_state : int
+        Seed of the choice of landmarks.
+
+    Returns
+    -------
+    AlignedSpace
+        Relative features by name, with distances, matching, and ways in for new items.
+
+    Raises
+    ------
+    ItemMismatchError
+        If the sets don't hold the same items.
+    BandwidthError
+        If the landmarks' features of a set can't have the density.
+    InvalidInputError
+        If features are not finite matrices, or an argument is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, relspace
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 16))
+    >>> rotation, _ = np.linalg.qr(rng.normal(size=(16, 16)))
+    >>> space = relspace.align({"here": X, "there": 5 * X @ rotation + 3})
+    >>> float(space.distances("here", "there").max()) < 1e-6
+    True
+    >>> space.match("here", "there")
+    Match(top-1 accuracy 1.000, chance 0.005, 200 items)
+    """
+    seed = check_random_state(random_state)
+    given = _check_sets(sets)
+    sizes = {name: one.tensor.shape[0] for name, one in given.items()}
+    shared, order = pair_items(sizes, _ids_of_sets(sets, ids, sizes))
+    n = next(iter(sizes.values()))
+    if isinstance(landmarks, int) and not isinstance(landmarks, bool):
+        chosen = choose_landmarks(n, landmarks, random_state=seed)
+    else:
+        chosen = as_item_indices(landmarks, "landmarks", n)
+    if len(chosen) < 3:
+        raise InvalidInputError(
+            f"there are {len(chosen)} landmarks; a bandwidth is solved on at least 3."
+        )
+    own = torch.full((n,), NO_LANDMARK)
+    own[chosen] = torch.arange(len(chosen))
+
+    aligned = {}
+    for name, one in given.items():
+        rows = order[name]
+        tensor = one.tensor.detach() if rows is None else one.tensor.detach()[rows]
+        aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
+        try:
+            aligner.fit(tensor[chosen])
+        except BandwidthError as error:
+            raise BandwidthError(f"landmarks of {name}: {error}") from error
+        relative = aligner.affinity_of(tensor)
+        if standardize:
+            aligner.standardize_in_place(relative, own)
+        aligned[name] = AlignedSet(aligner, relative, one.is_array, one.dtype)
+    parameters: dict[str, Any] = {
+        "density": density,
+        "normalize": normalize,
+        "standardize": standardize,
+        "random_state": seed,
+    }
+    return AlignedSpace(aligned, ids=shared, landmarks=chosen, parameters=parameters)
+
+
+def _check_sets(sets: Mapping[str, object]) -> dict[str, Features]:
+    if not isinstance(sets, Mapping):
+        raise InvalidTypeError(
+            f"sets is of type {type(sets).__name__}; it must be a mapping of names to features, "
+            'such as {"sam": X, "dino": Y}.'
+        )
+    if not sets:
+        raise InvalidInputError("sets is empty; give at least one feature set.")
+    odd = [name for name in sets if not isinstance(name, str) or not name]
+    if odd:
+        raise InvalidTypeError(f"sets has names {name_some(odd)}; names must be strings.")
+    return {name: as_features(one, name) for name, one in sets.items()}
+
+
+def _ids_of_sets(
+    sets: Mapping[str, object],
+    ids: Mapping[str, object] | Sequence[ItemId] | None,
+    sizes: Mapping[str, int],
+) -> dict[str, tuple[ItemId, ...] | None]:
+    if ids is None:
+        return dict.fromkeys(sets)
+    if not isinstance(ids, Mapping):
+        ids = dict.fromkeys(sets, ids)
+    unknown = [name for name in ids if name not in sets]
+    if unknown:
+        raise InvalidInputError(
+            f"ids names {name_some(unknown)}; the sets are {name_some(list(sets))}."
+        )
+    checked: dict[str, tuple[ItemId, ...] | None] = dict.fromkeys(sets)
+    for name, own in ids.items():
+        checked[name] = None if own is None else as_ids(own, name, sizes[name])
+    return checked
