@@ -193,7 +193,7 @@ class AlignedSpace(Mapping[str, Array]):
         tensor or array of shape (n,)
             Distances, of the kind and float type of set ``a``.
         """
-        A, B = self._comparable(a), self._comparable(b)
+        A, B = self._comparable(a, b)
         return self.aligned_set(a).restore(1 - correlation_of_pairs(A, B, self._own, self._own))
 
     def chance_distance(self, a: str, b: str, *, random_state: int = 0) -> float:
@@ -211,7 +211,7 @@ class AlignedSpace(Mapping[str, Array]):
         float
             What :meth:`distances` would be if rows were assigned to items at random.
         """
-        A, B = self._comparable(a), self._comparable(b)
+        A, B = self._comparable(a, b)
         n = self.n_items
         generator = torch.Generator().manual_seed(random_state)
         total = 0.0
@@ -245,14 +245,14 @@ class AlignedSpace(Mapping[str, Array]):
             If the result would not fit into the free memory; :meth:`pairwise_blocks` gives it in
             parts then.
         """
-        A = self._comparable(a)
+        relative = self.aligned_set(a).relative
         refuse_too_large(
-            self.n_items**2 * A.element_size(),
+            self.n_items**2 * relative.element_size(),
             f"the matrix of distances of {self.n_items} items",
             "take it in parts: pairwise_blocks(a, b).",
-            device=A.device,
+            device=relative.device,
         )
-        out = A.new_empty((self.n_items, self.n_items))
+        out = relative.new_empty((self.n_items, self.n_items))
         for rows, block in self.pairwise_blocks(a, b):
             out[rows] = block
         return self.aligned_set(a).restore(out)
@@ -267,7 +267,7 @@ class AlignedSpace(Mapping[str, Array]):
         distances : tensor of shape (len(rows), n)
             Their distances from all items of set ``b``.
         """
-        A, B = self._comparable(a), self._comparable(b)
+        A, B = self._comparable(a, b)
         for rows, correlation in correlation_blocks(A, B, self._own, self._own):
             yield rows, 1 - correlation
 
@@ -293,7 +293,7 @@ class AlignedSpace(Mapping[str, Array]):
         InvalidInputError
             If ``k`` is not below the number of items.
         """
-        A, B, own = self._comparable(a), self._comparable(b), self._own
+        (A, B), own = self._comparable(a, b), self._own
         chosen = None if items is None else as_item_indices(items, "items", self.n_items)
         if chosen is not None:
             A, B, own = A[chosen], B[chosen], own[chosen]
@@ -407,8 +407,12 @@ class AlignedSpace(Mapping[str, Array]):
         }
         return write_archive(path, _KIND, tensors, metadata)
 
-    def _comparable(self, name: str) -> torch.Tensor:
-        """Rows whose products are correlations; made on the spot where affinities were kept."""
+    def _comparable(self, a: str, b: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of two sets, of one type on one device, whose products are correlations."""
+        A = self._standardized(a)
+        return A, self._standardized(b).to(A)
+
+    def _standardized(self, name: str) -> torch.Tensor:
         chosen = self.aligned_set(name)
         if chosen.aligner.standardize:
             return chosen.relative
