@@ -13,7 +13,8 @@ from relspace._blocks import refuse_too_large
 from relspace._validation import Array, as_features, check_same_width
 from relspace.errors import InvalidInputError
 
-_ROWS_FOR_LOCATION = 257
+# Location and size only keep numbers small, so a few rows tell enough of them.
+_ROWS_FOR_LOCATION = 33
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ class Frame:
     def of(X: torch.Tensor) -> Frame:
         """Measure location and size on a few rows spread evenly over the features."""
         with torch.no_grad():
-            rows = X[:: max(1, -(-X.shape[0] // _ROWS_FOR_LOCATION))].to(torch.float64)
+            rows = X[:: max(1, -(-X.shape[0] // _ROWS_FOR_LOCATION))]
             origin = rows.sort(dim=0).values[rows.shape[0] // 2]
-            unit = float(torch.linalg.vector_norm(rows - origin, dim=1).median())
+            unit = float(torch.linalg.vector_norm((rows - origin).double(), dim=1).median())
             if unit == 0.0:
-                unit = float((X.to(torch.float64) - origin).abs().max()) or 1.0
-            return Frame(origin.to(X.dtype), unit)
+                unit = float((X - origin).abs().max()) or 1.0
+            return Frame(origin, unit)
 
     def place(self, X: torch.Tensor) -> Cloud:
         """Bring points into this frame."""
