@@ -3,6 +3,7 @@
 from relspace.align import align
 from relspace.aligned_space import AlignedSpace, load_space
 from relspace.aligner import Aligner
+from relspace.embedding import Coloring, NormalizedCut, colors, kway
 from relspace.kernels import (
     DEFAULT_DENSITY,
     Bandwidth,
@@ -21,11 +22,15 @@ __all__ = [
     "AlignedSpace",
     "Aligner",
     "Bandwidth",
+    "Coloring",
     "Match",
+    "NormalizedCut",
     "__version__",
     "align",
     "choose_landmarks",
+    "colors",
     "cosine_affinity",
+    "kway",
     "load_space",
     "rbf_affinity",
     "solve_bandwidth",

@@ -1,0 +1,127 @@
+"""The balanced joint graph: one bandwidth per pair of sets, so that every block is as dense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from relspace.errors import BandwidthError
+from relspace.kernels.bandwidth import solve_bandwidth
+from relspace.kernels.distances import Cloud, Frame, fill_half_squared, full_precision
+
+_ROWS_IN_CACHE = 512
+
+
+@dataclass(frozen=True)
+class JointGraph:
+    r"""Nodes of several sets, and what turns distances between them into weights.
+
+    A plain joint graph splits by set first, because tokens of one model lie closer to each other
+    than to those of another. Here the weight of an edge between token i of set s and token j of
+    set t is
+
+    .. math:: W_{ij} = w_{st} \exp(-|z_i - z_j|^2 / 2 \sigma_{st}^2)
+
+    with every block's own bandwidth solved for the same density.
+
+    Attributes
+    ----------
+    nodes : Cloud
+        All sets' tokens, one below the other, in one frame.
+    frame : Frame
+        That frame.
+    starts : tuple of int
+        Where each set begins among the nodes, and their number at the end.
+    scale : tensor of shape (n_sets, n_sets)
+        1 / sigma^2 of each block, in units of the frame.
+    weight : tensor of shape (n_sets, n_sets)
+        w of each block.
+    """
+
+    nodes: Cloud
+    frame: Frame
+    starts: tuple[int, ...]
+    scale: torch.Tensor
+    weight: torch.Tensor
+
+    def edges(self, which: int, tokens: Cloud, out: torch.Tensor) -> torch.Tensor:
+        """Weights of the edges from tokens of one set to all nodes.
+
+        Parameters
+        ----------
+        which : int
+            The tokens' set.
+        tokens : Cloud of n points
+            Tokens in the graph's frame.
+        out : tensor of shape (n, n_nodes)
+            Where the weights go.
+        """
+        with full_precision():
+            for top in range(0, out.shape[0], _ROWS_IN_CACHE):
+                rows = slice(top, top + _ROWS_IN_CACHE)
+                for other, (start, stop) in enumerate(
+                    zip(self.starts[:-1], self.starts[1:], strict=True)
+                ):
+                    block = out[rows, start:stop]
+                    nodes = self.nodes.rows(slice(start, stop))
+                    fill_half_squared(block, tokens.rows(rows), nodes)
+                    block.mul_(float(self.scale[which, other])).exp_()
+                    block.mul_(float(self.weight[which, other]))
+        return out
+
+    def weights(self) -> torch.Tensor:
+        """The whole matrix of weights between the nodes, symmetric."""
+        n = self.starts[-1]
+        out = self.nodes.points.new_empty((n, n))
+        for which, (start, stop) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
+            self.edges(which, self.nodes.rows(slice(start, stop)), out[start:stop])
+            # Rounding of x.x must not make an item a stranger to itself.
+            own = out[start:stop, start:stop]
+            own.fill_diagonal_(float(self.weight[which, which]))
+        return (out + out.T).div_(2)
+
+
+def joint_graph(
+    sets: Mapping[str, torch.Tensor], *, density: float, within_weight: float, random_state: int
+) -> JointGraph:
+    """Solve the bandwidth of every pair of sets.
+
+    Parameters
+    ----------
+    sets : mapping of str to tensor of shape (n_s, m)
+        Tokens of each set in the common space.
+    density : float
+        Mean affinity of every block, a token with itself apart.
+    within_weight : float
+        Weight of edges within a set, next to 1 between sets; of a single set it is 1.
+    random_state : int
+        Seed, for sets so large that the density is sampled.
+
+    Raises
+    ------
+    BandwidthError
+        If some block can't have the density.
+    """
+    names = list(sets)
+    tokens = torch.cat([sets[name] for name in names])
+    frame = Frame.of(tokens)
+    starts = [0]
+    for name in names:
+        starts.append(starts[-1] + len(sets[name]))
+    scale = torch.empty(len(names), len(names), dtype=torch.float64)
+    for s, a in enumerate(names):
+        for t, b in enumerate(names[: s + 1]):
+            other = None if s == t else sets[b]
+            try:
+                sigma = solve_bandwidth(
+                    sets[a], other, density=density, random_state=random_state
+                ).sigma
+            except BandwidthError as error:
+                raise BandwidthError(f"tokens of {a} and {b}: {error}") from error
+            scale[s, t] = scale[t, s] = (frame.unit / sigma) ** 2
+    weight = torch.ones(len(names), len(names), dtype=torch.float64)
+    if len(names) > 1:
+        weight.fill_diagonal_(within_weight)
+    return JointGraph(frame.place(tokens), frame, tuple(starts), scale, weight)

@@ -1,0 +1,91 @@
+"""Segments: a spectral embedding discretised into k groups, consistent across sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from relspace._validation import check_count, check_random_state
+from relspace.errors import InvalidInputError
+
+_MAX_ITERATIONS = 100
+_TOLERANCE = 1e-6
+
+
+def kway(
+    embedding: Mapping[str, torch.Tensor], k: int, *, random_state: int = 0
+) -> dict[str, torch.Tensor]:
+    """Cut tokens of all sets into k segments at once.
+
+    The rotation of the embedding is found that brings its rows, scaled to unit norm, closest to
+    indicator vectors: rows are assigned to their largest coordinate, the rotation that fits this
+    assignment best follows from a singular value decomposition, and so on until the fit no longer
+    grows.
+
+    Yu and Shi (2003), Multiclass spectral clustering, ICCV, section 4.
+
+    Parameters
+    ----------
+    embedding : mapping of str to tensor of shape (n_s, n_components)
+        Embedding of each set's tokens, ``NormalizedCut(...).fit(space).embedding_``.
+    k : int
+        How many segments, from 2 to n_components + 1.
+    random_state : int
+        Seed of the row that the search begins with.
+
+    Returns
+    -------
+    dict of str to LongTensor of shape (n_s,)
+        Each token's segment, 0 being the largest; the same number is the same segment in all sets.
+
+    Raises
+    ------
+    InvalidInputError
+        If ``k`` is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from relspace.embedding import kway
+    >>> side = torch.tensor([[-1.0], [-1.1], [1.0], [0.9], [1.2]])
+    >>> kway({"a": side[:3], "b": side[3:]}, 2)
+    {'a': tensor([1, 1, 0]), 'b': tensor([0, 0])}
+    """
+    names = list(embedding)
+    rows = torch.cat([embedding[name] for name in names]).to(torch.float64)
+    check_count(k, "k", at_least=2)
+    if k > rows.shape[1] + 1 or k > len(rows):
+        raise InvalidInputError(
+            f"k is {k}; {rows.shape[1]} components of {len(rows)} tokens give 2 to "
+            f"{min(rows.shape[1] + 1, len(rows))} segments: fit more components."
+        )
+    # The constant component, which the embedding leaves out, belongs to the indicator space.
+    rows = torch.cat([rows.new_ones(len(rows), 1), rows[:, : k - 1]], dim=1)
+    rows = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    rotation = _spread_rows(rows, k, check_random_state(random_state))
+    fit = -1.0
+    for _ in range(_MAX_ITERATIONS):
+        labels = (rows @ rotation).argmax(dim=1)
+        indicator = torch.nn.functional.one_hot(labels, k).to(rows)
+        left, values, right = torch.linalg.svd(rows.T @ indicator)
+        rotation = left @ right
+        if float(values.sum()) - fit <= _TOLERANCE * len(rows):
+            break
+        fit = float(values.sum())
+    order = torch.bincount(labels, minlength=k).argsort(descending=True, stable=True)
+    labels = order.argsort()[labels]
+    return dict(
+        zip(names, torch.split(labels, [len(embedding[name]) for name in names]), strict=True)
+    )
+
+
+def _spread_rows(rows: torch.Tensor, k: int, seed: int) -> torch.Tensor:
+    """Begin with k rows that are as orthogonal as can be, as the paper's section 4.3 does."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = [int(torch.randint(len(rows), (1,), generator=generator))]
+    seen = torch.zeros(len(rows), dtype=rows.dtype)
+    for _ in range(k - 1):
+        seen += (rows @ rows[chosen[-1]]).abs()
+        chosen.append(int(seen.argmin()))
+    return rows[chosen].T.contiguous()
