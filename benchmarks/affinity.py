@@ -78,7 +78,7 @@ CONTESTANTS: dict[str, tuple[Callable[[torch.Tensor, float], Call], bool, str]] 
 }
 
 
-def describe_result(result: Any) -> dict[str, float]:
+def measure_density(result: Any) -> dict[str, float]:
     """Return the mean affinity over distinct pairs, which says what was solved."""
     A = torch.as_tensor(result)
     total = float(A.sum(dtype=torch.float64) - A.diagonal().sum(dtype=torch.float64))
@@ -91,7 +91,7 @@ def serve_contestant(name: str, case: dict[str, Any]) -> None:
     build(make_features(64, case["n_features"]), case["sigma"])()
     call = build(make_features(case["n_items"], case["n_features"]), case["sigma"])
     versions = {name: importlib.metadata.version(name) for name in {distribution, "torch", "numpy"}}
-    serve(call, versions, describe_result)
+    serve(call, versions, (lambda _: {}) if distribution == "torch" else measure_density)
 
 
 def measure_case(n_items: int, n_features: int, rounds: int, peers: Path) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def print_case(case: dict[str, Any]) -> None:
     """Print one line per contestant."""
     for name, row in case["contestants"].items():
         ratio = "" if name == OURS else str(Ratio(**row["ours_over_this"]))
-        density = "" if name.startswith("torch") else f"{row['density']:.4f}"
+        density = f"{row['density']:.4f}" if "density" in row else ""
         print(
             f"{case['n_items']:>6} {case['n_features']:>5}  {name:<14}"
             f"{statistics.median(row['seconds']):>9.4f} s  {ratio:<22}"
