@@ -58,6 +58,7 @@ clean:
 # An environment is ready once its stamp is newer than what it was made from, so that the next
 # call starts at once. setuptools comes first, pinned, because the package is built with it.
 $(VENV)/.ready-%: pyproject.toml $(VENV)/constraints.txt
+	@echo "Setting up $(VENV): a few minutes the first time."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt setuptools
 	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt --no-build-isolation -e ".[$(EXTRAS_$*)]"
@@ -66,6 +67,7 @@ $(VENV)/.ready-%: pyproject.toml $(VENV)/constraints.txt
 # ncut-pytorch has the import name that relspace provides too, so it lives apart. Without its
 # dependencies: the functions measured need only those listed in peers.txt.
 $(PEERS)/.ready: benchmarks/peers.txt $(VENV)/constraints.txt
+	@echo "Setting up $(PEERS): a few minutes the first time."
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python $(PIP) install -q -c $(VENV)/constraints.txt -r benchmarks/peers.txt
 	$(PEERS)/bin/python $(PIP) install -q --no-deps ncut-pytorch==3.2.0
