@@ -1,0 +1,80 @@
+# relspace from a fresh clone: `make demo` shows it, `make test` checks it.
+# Needs python3 (3.11 or newer) with venv, and make; everything else goes into .venv.
+
+PYTHON ?= python3
+# The torch to install. Any requirement pip understands, for example a build for another device.
+TORCH ?= torch==2.13.0
+PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
+
+VENV := .venv
+PEERS := .venv-peers
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check
+
+EXTRAS_demo := demo,files
+EXTRAS_full := all,test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint bench dependencies clean FORCE
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo          run the case study, offline; the report is relspace-demo/report.html"
+	@echo "make test          run every test that is not marked slow"
+	@echo "make test-slow     run the slow ones"
+	@echo "make lint          ruff, mypy and the import contracts"
+	@echo "make bench         time and memory against other libraries; BENCH_FLAGS=--quick for a short run"
+	@echo "make dependencies  version, licence and size of each dependency"
+	@echo "make clean         remove the environments and the caches"
+	@echo "Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH)"
+
+demo: $(VENV)/.ready-demo
+	$(BIN)/relspace demo
+
+test: $(VENV)/.ready-full
+	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_FLAGS)
+
+# Exit status 5 says that no test is marked slow, which is not a failure.
+test-slow: $(VENV)/.ready-full
+	$(BIN)/python -m pytest -q -m slow $(PYTEST_FLAGS) || [ $$? -eq 5 ]
+
+lint: $(VENV)/.ready-full
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.ready-full $(PEERS)/.ready
+	$(BIN)/python benchmarks/affinity.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
+
+dependencies: $(VENV)/.ready-full
+	$(BIN)/python docs/dependency_table.py
+
+clean:
+	rm -rf $(VENV) $(PEERS) build dist src/*.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# An environment is ready once its stamp is newer than what it was made from, so that the next
+# call starts at once. setuptools comes first, pinned, because the package is built with it.
+$(VENV)/.ready-%: pyproject.toml $(VENV)/constraints.txt
+	@echo "Setting up $(VENV): a few minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt setuptools
+	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt --no-build-isolation -e ".[$(EXTRAS_$*)]"
+	touch $@
+
+# ncut-pytorch has the import name that relspace provides too, so it lives apart. Without its
+# dependencies: the functions measured need only those listed in peers.txt.
+$(PEERS)/.ready: benchmarks/peers.txt $(VENV)/constraints.txt
+	@echo "Setting up $(PEERS): a few minutes the first time."
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python $(PIP) install -q -c $(VENV)/constraints.txt -r benchmarks/peers.txt
+	$(PEERS)/bin/python $(PIP) install -q --no-deps ncut-pytorch==3.2.0
+	touch $@
+
+# The constraints with the torch chosen; rewritten only when they differ, to keep the stamps.
+$(VENV)/constraints.txt: FORCE
+	@mkdir -p $(VENV)
+	@{ grep -v '^torch==' constraints.txt; echo '$(TORCH)'; } > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
