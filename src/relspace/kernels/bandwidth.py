@@ -97,6 +97,7 @@ class _Sample:
     """Pairs within random groups of items, and how many items these came from."""
 
     pairs: PairTiles
+    n_groups: int
     n_items: int
     n_available: int
 
@@ -117,21 +118,20 @@ class _Sample:
         for tile in self.pairs.tiles:
             affinity = (tile * scale).exp().to(torch.float64)
             sums = affinity.sum(dim=(1, 2))
-            own = _GROUP if self.pairs.n_self else 0
-            means.append((sums - own) / (_GROUP * _GROUP - own))
+            own = tile.shape[1] if self.pairs.n_self else 0
+            means.append((sums - own) / (tile.shape[1] * tile.shape[2] - own))
             total += float(sums.sum()) - own * len(sums)
             squares += float(affinity.square().sum()) - own * len(sums)
         mean = total / self.pairs.n_pairs
         of_pairs = max(0.0, squares / self.pairs.n_pairs - mean**2)
         between = float(torch.cat(means).var())
-        n_groups = self.pairs.n_pairs // (_GROUP * _GROUP - (_GROUP if self.pairs.n_self else 0))
         if not self.pairs.n_self:
             # Items of two sets: the variance between groups as it stands, on the safe side.
-            return math.sqrt(between / n_groups)
-        from_pairs = 2 * of_pairs / (_GROUP * (_GROUP - 1))
+            return math.sqrt(between / self.n_groups)
+        from_pairs = 2 * of_pairs * self.n_groups / self.pairs.n_pairs
         from_items = max(0.0, between - from_pairs)
         left_out = max(0.0, 1.0 - self.n_items / self.n_available)
-        return math.sqrt((from_items * left_out + from_pairs) / n_groups)
+        return math.sqrt((from_items * left_out + from_pairs) / self.n_groups)
 
 
 class _Sampler:
@@ -141,6 +141,7 @@ class _Sampler:
         self, X: torch.Tensor, Y: torch.Tensor | None, frame: Frame, seed: int, *, cosine: bool
     ) -> None:
         self.sets = (X,) if Y is None else (X, Y)
+        self.sizes = tuple(min(_GROUP, len(Z)) for Z in self.sets)
         self.frame = frame
         self.cosine = cosine
         self.generator = torch.Generator().manual_seed(seed)
@@ -156,39 +157,44 @@ class _Sampler:
             clouds = [self.frame.place(X[self._draw(k, wanted)]) for k, X in enumerate(self.sets)]
             self.tiles.append(self._half_squared(clouds[0], clouds[-1]))
             self.n_groups += len(self.tiles[-1])
-        n_self = 0 if len(self.sets) == 2 else self.n_groups * _GROUP
+        n_self = 0 if len(self.sets) == 2 else self.n_groups * self.sizes[0]
         pairs = PairTiles(
             self.tiles,
             [1] * len(self.tiles),
             [],
-            n_pairs=self.n_groups * _GROUP * _GROUP - n_self,
+            n_pairs=self.n_groups * self.sizes[0] * self.sizes[-1] - n_self,
             n_self=n_self,
         )
-        available = min(len(X) // _GROUP * _GROUP for X in self.sets)
-        return _Sample(pairs, min(self.n_groups * _GROUP, available), available)
+        n_items = sum(
+            min(self.n_groups * size, len(X) // size * size)
+            for X, size in zip(self.sets, self.sizes, strict=True)
+        )
+        return _Sample(pairs, self.n_groups, n_items, sum(len(X) for X in self.sets))
 
     def _draw(self, which: int, n_groups: int) -> torch.Tensor:
-        X = self.sets[which]
+        X, size = self.sets[which], self.sizes[which]
         rows = []
-        needed = n_groups * _GROUP
+        needed = n_groups * size
         while needed:
             if len(self.orders[which]) == 0:
                 order = torch.randperm(X.shape[0], generator=self.generator)
-                self.orders[which] = order[: len(order) // _GROUP * _GROUP]
+                self.orders[which] = order[: len(order) // size * size]
             rows.append(self.orders[which][:needed])
             self.orders[which] = self.orders[which][needed:]
             needed -= len(rows[-1])
         return torch.cat(rows).to(X.device)
 
     def _half_squared(self, left: Cloud, right: Cloud) -> torch.Tensor:
-        x, y = (cloud.points.view(-1, _GROUP, cloud.points.shape[1]) for cloud in (left, right))
+        rows, columns = self.sizes[0], self.sizes[-1]
+        x = left.points.view(-1, rows, left.points.shape[1])
+        y = right.points.view(-1, columns, right.points.shape[1])
         with full_precision():
             products = torch.bmm(x, y.transpose(1, 2))
         if self.cosine:
             products.sub_(1.0).clamp_max_(0.0).square_().mul_(-0.5)
         else:
-            products.sub_(left.half_norms.view(-1, _GROUP)[:, :, None])
-            products.sub_(right.half_norms.view(-1, _GROUP)[:, None, :])
+            products.sub_(left.half_norms.view(-1, rows)[:, :, None])
+            products.sub_(right.half_norms.view(-1, columns)[:, None, :])
             products.clamp_max_(0.0)
         if len(self.sets) == 1:
             products.diagonal(dim1=1, dim2=2).zero_()
@@ -396,7 +402,7 @@ def _solve_by_sampling(
         target=density,
         standard_error=error,
         n_pairs=sample.pairs.n_pairs if Y is not None else sample.pairs.n_pairs // 2,
-        n_items=sample.n_items * (1 if Y is None else 2),
+        n_items=sample.n_items,
         iterations=iterations,
         converged=error <= tolerance * density,
     )
