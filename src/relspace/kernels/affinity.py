@@ -187,7 +187,7 @@ def _clouds(
         frame = Frame(X.new_zeros(X.shape[1]), 1.0)
         left, right = (None if Z is None else Cloud(Z, squared_norms(Z) / 2) for Z in (X, Y))
     else:
-        frame = Frame.of(X if Y is None else Y)
+        frame = Frame.of(X, Y)
         left, right = (None if Z is None else frame.place(Z) for Z in (X, Y))
     assert left is not None
     return frame, left, right
@@ -206,7 +206,8 @@ def _in_place(
     out = empty_matrix(left, left if right is None else right, "the affinity matrix")
     pairs = fill_pairs(left, right, out=out, cosine=cosine)
     if sigma is not None:
-        scale = (frame.unit / float(sigma)) ** 2
+        ratio = frame.unit / float(sigma)
+        scale = ratio * ratio
         _exponentiate(out, pairs, scale, symmetric=Y is None)
         return out, None
     start = starting_point(X, Y, frame, density, cosine=cosine)
@@ -219,8 +220,10 @@ def _in_place(
 def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> float:
     total = 0.0
     for tile, weight, (rows, columns) in zip(pairs.tiles, pairs.weights, pairs.places, strict=True):
-        tile.mul_(scale).exp_()
-        total += weight * float(tile.sum())
+        # Beyond the largest float the diagonal's 0 would become 0 * inf.
+        tile.mul_(min(scale, torch.finfo(tile.dtype).max)).exp_()
+        wide = torch.float64 if pairs.n_self and weight == 1 else None
+        total += weight * float(tile.sum(dtype=wide))
         if symmetric and rows != columns:
             out[columns, rows].copy_(tile.T)
     return total
@@ -239,6 +242,7 @@ def _differentiable(
     One Newton step s - (rho(X, s) - c) / rho_s from the detached root s has the root's value, and
     by the implicit function theorem its derivative ds/dX = -rho_X / rho_s.
     """
+    unit = 1.0
     with full_precision():
         if cosine:
             other = X if Y is None else Y
@@ -246,15 +250,15 @@ def _differentiable(
             if Y is None:
                 squared = _off_diagonal(squared)
         else:
-            squared = differentiable_squared_distances(X, Y)
+            squared, unit = differentiable_squared_distances(X, Y)
     if sigma is not None:
-        return torch.exp(-squared / (2 * sigma**2))
+        return torch.exp(-squared / (2 * (sigma / unit) ** 2))
     with torch.no_grad():
         bandwidth = _in_place(
             X.detach(), None if Y is None else Y.detach(), None, density, cosine=cosine
         )[1]
     assert bandwidth is not None
-    exponent = squared / (2 * bandwidth.sigma**2)
+    exponent = squared / (2 * (bandwidth.sigma / unit) ** 2)
     n_self = 0 if Y is not None else X.shape[0]
     n_pairs = squared.numel() - n_self
     affinity = torch.exp(-exponent)

@@ -306,7 +306,7 @@ def solve_bandwidth(
     limit = check_count(max_items, "max_items", at_least=3)
     seed = check_random_state(random_state)
     with torch.no_grad():
-        frame = Frame.of(x if y is None else y)
+        frame = Frame.of(x, y)
         if x.shape[0] * (x if y is None else y).shape[0] <= limit**2:
             left = frame.place(x)
             right = None if y is None else frame.place(y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,20 +41,33 @@ class Frame:
     unit: float
 
     @staticmethod
-    def of(X: torch.Tensor) -> Frame:
+    def of(X: torch.Tensor, Y: torch.Tensor | None = None) -> Frame:
         """Measure location and size on a few rows spread evenly over the features."""
         with torch.no_grad():
-            rows = X[:: max(1, -(-X.shape[0] // _ROWS_FOR_LOCATION))].to(torch.float64)
-            origin = rows.sort(dim=0).values[rows.shape[0] // 2]
+            some = [
+                Z[:: max(1, -(-Z.shape[0] // _ROWS_FOR_LOCATION))].to(torch.float64)
+                for Z in (X, Y)
+                if Z is not None
+            ]
+            rows = torch.cat(some)
+            origin = some[-1].sort(dim=0).values[some[-1].shape[0] // 2]
             unit = float(torch.linalg.vector_norm(rows - origin, dim=1).median())
             if unit == 0.0:
-                unit = float((X.to(torch.float64) - origin).abs().max()) or 1.0
+                everything = X if Y is None else torch.cat([X, Y])
+                unit = float((everything.to(torch.float64) - origin).abs().max()) or 1.0
             return Frame(origin.to(X.dtype), unit)
 
     def place(self, X: torch.Tensor) -> Cloud:
         """Bring points into this frame."""
         points = (X - self.origin).div_(self.unit)
-        return Cloud(points, squared_norms(points) / 2)
+        half_norms = squared_norms(points) / 2
+        if not bool(half_norms.isfinite().all()):
+            raise InvalidInputError(
+                f"the features span more than {X.dtype} can square: some of their "
+                f"{len(X)} rows lie beyond 1e18 (float32) or 1e153 (float64) times the typical "
+                "distance; remove these outliers."
+            )
+        return Cloud(points, half_norms)
 
 
 def squared_norms(points: torch.Tensor) -> torch.Tensor:
@@ -139,15 +153,17 @@ def tile_slices(n_rows: int, n_columns: int | None, *, side: int) -> Iterator[tu
             yield rows, slice(left, min(left + side, last))
 
 
-def differentiable_squared_distances(X: torch.Tensor, Y: torch.Tensor | None) -> torch.Tensor:
-    """Squared distances by operations that record their gradient."""
-    origin = Frame.of(X if Y is None else Y).origin
-    x = X - origin
-    y = x if Y is None else Y - origin
+def differentiable_squared_distances(
+    X: torch.Tensor, Y: torch.Tensor | None
+) -> tuple[torch.Tensor, float]:
+    """Squared distances, and their unit of length, by operations that record their gradient."""
+    frame = Frame.of(X, Y)
+    x = (X - frame.origin) / frame.unit
+    y = x if Y is None else (Y - frame.origin) / frame.unit
     squared = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp_min(0.0)
     if Y is None:
         squared = squared * (1 - torch.eye(x.shape[0], dtype=x.dtype, device=x.device))
-    return squared
+    return squared, frame.unit
 
 
 def squared_distances(X: object, Y: object | None = None) -> Array:
@@ -190,15 +206,16 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
     if y is not None:
         check_same_width(x.tensor, y, ("X", "Y"))
     if torch.is_grad_enabled() and (x.tensor.requires_grad or (y is not None and y.requires_grad)):
-        return x.restore(differentiable_squared_distances(x.tensor, y))
+        squared, unit = differentiable_squared_distances(x.tensor, y)
+        return x.restore(squared * unit * unit)
     with torch.no_grad():
-        frame = Frame.of(x.tensor if y is None else y)
+        frame = Frame.of(x.tensor, y)
         left = frame.place(x.tensor)
         right = left if y is None else frame.place(y)
         out = empty_matrix(left, right, "the matrix of distances")
         pairs = fill_pairs(left, None if y is None else right, out=out)
         for tile, (rows, columns) in zip(pairs.tiles, pairs.places, strict=True):
-            tile.abs_().mul_(2.0 * frame.unit**2)
+            tile.abs_().mul_(2.0 * frame.unit).mul_(frame.unit)
             if y is None and rows != columns:
                 out[columns, rows].copy_(tile.T)
         return x.restore(out)
@@ -255,12 +272,14 @@ def fill_pairs(
 
 def unit_vectors(X: torch.Tensor, name: str) -> torch.Tensor:
     """Scale every row to unit norm; a row of zeros has no direction and is refused."""
-    norms = torch.linalg.vector_norm(X, dim=1, keepdim=True)
-    zero = (norms == 0).flatten()
+    # Divided by the largest entry first, so that squares neither overflow nor vanish.
+    largest = torch.linalg.vector_norm(X.detach(), ord=math.inf, dim=1, keepdim=True)
+    zero = (largest == 0).flatten()
     if bool(zero.any()):
         places = ", ".join(str(row) for row in zero.nonzero().flatten()[:5].tolist())
         raise InvalidInputError(
             f"{name} has {int(zero.sum())} rows of zeros, first at {places}: they have no "
             "direction, so no cosine; remove them."
         )
-    return cast("torch.Tensor", X / norms)
+    scaled = X / largest
+    return cast("torch.Tensor", scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True))
