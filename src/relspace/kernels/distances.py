@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -15,6 +15,8 @@ from relspace._validation import Array, as_features, check_same_width
 from relspace.errors import InvalidInputError
 
 _ROWS_FOR_LOCATION = 257
+# Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
+_NEGLIGIBLE = 5e-5
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,58 @@ class Frame:
             return Frame(origin.to(X.dtype), unit)
 
     def place(self, X: torch.Tensor) -> Cloud:
-        """Bring points into this frame."""
-        points = (X - self.origin).div_(self.unit)
+        """Bring points into this frame, and to the float type of its origin."""
+        points = (X.to(self.origin.dtype) - self.origin).div_(self.unit)
         half_norms = squared_norms(points) / 2
-        if not bool(half_norms.isfinite().all()):
+        if X.dtype == torch.float64 and not bool(half_norms.isfinite().all()):
             raise InvalidInputError(
-                f"the features span more than {X.dtype} can square: some of their "
-                f"{len(X)} rows lie beyond 1e18 (float32) or 1e153 (float64) times the typical "
-                "distance; remove these outliers."
+                f"the features span more than floats can square: some of {len(X)} rows lie "
+                "beyond 1e153 times the typical distance; remove these outliers."
             )
         return Cloud(points, half_norms)
+
+    def wide(self) -> Frame:
+        """The same frame, whose points are in float64."""
+        return Frame(self.origin.to(torch.float64), self.unit)
+
+
+def place_sets(
+    X: torch.Tensor,
+    Y: torch.Tensor | None,
+    frame: Frame,
+    *,
+    scale: float = 1.0,
+    cosine: bool = False,
+) -> tuple[Cloud, Cloud | None]:
+    """Bring one or two sets into a frame; into float64 where float32 is too coarse at this scale.
+
+    ``scale`` is 1 / sigma^2 in units of the frame.
+    """
+    sets = [Z for Z in (X, Y) if Z is not None]
+    if cosine:
+        # Rounded again to unit norm in the frame's float type, which may be a wider one.
+        clouds = [frame.place(unit_vectors(Z.to(frame.origin.dtype), "X")) for Z in sets]
+    else:
+        clouds = [frame.place(Z) for Z in sets]
+    if too_coarse(clouds, scale, cosine=cosine):
+        return place_sets(X, Y, frame.wide(), scale=scale, cosine=cosine)
+    return clouds[0], None if Y is None else clouds[1]
+
+
+def too_coarse(clouds: Sequence[Cloud | None], scale: float, *, cosine: bool = False) -> bool:
+    """Whether rounding to float32 would change affinities by more than 1e-4.
+
+    Rounding costs a squared distance epsilon times the squared norms of its points. A single far
+    point is far from all others, whatever rounding does; two may be close to each other.
+    """
+    half_norms = torch.cat([cloud.half_norms for cloud in clouds if cloud is not None])
+    if half_norms.dtype == torch.float64:
+        return False
+    epsilon = torch.finfo(half_norms.dtype).eps
+    if cosine:
+        return epsilon * math.sqrt(scale) > _NEGLIGIBLE
+    second = float(half_norms.topk(min(2, len(half_norms))).values[-1])
+    return not 2 * epsilon * second * scale <= _NEGLIGIBLE
 
 
 def squared_norms(points: torch.Tensor) -> torch.Tensor:
@@ -154,16 +198,15 @@ def tile_slices(n_rows: int, n_columns: int | None, *, side: int) -> Iterator[tu
 
 
 def differentiable_squared_distances(
-    X: torch.Tensor, Y: torch.Tensor | None
-) -> tuple[torch.Tensor, float]:
-    """Squared distances, and their unit of length, by operations that record their gradient."""
-    frame = Frame.of(X, Y)
+    X: torch.Tensor, Y: torch.Tensor | None, frame: Frame
+) -> torch.Tensor:
+    """Squared distances, in units of the frame, by operations that record their gradient."""
     x = (X - frame.origin) / frame.unit
     y = x if Y is None else (Y - frame.origin) / frame.unit
     squared = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp_min(0.0)
     if Y is None:
         squared = squared * (1 - torch.eye(x.shape[0], dtype=x.dtype, device=x.device))
-    return squared, frame.unit
+    return squared
 
 
 def squared_distances(X: object, Y: object | None = None) -> Array:
@@ -205,15 +248,18 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
     y = None if Y is None else as_features(Y, "Y").tensor.to(x.tensor)
     if y is not None:
         check_same_width(x.tensor, y, ("X", "Y"))
-    if torch.is_grad_enabled() and (x.tensor.requires_grad or (y is not None and y.requires_grad)):
-        squared, unit = differentiable_squared_distances(x.tensor, y)
-        return x.restore(squared * unit * unit)
+    frame = Frame.of(x.tensor, y)
     with torch.no_grad():
-        frame = Frame.of(x.tensor, y)
-        left = frame.place(x.tensor)
-        right = left if y is None else frame.place(y)
-        out = empty_matrix(left, right, "the matrix of distances")
-        pairs = fill_pairs(left, None if y is None else right, out=out)
+        left, right = place_sets(x.tensor, y, frame)
+    if torch.is_grad_enabled() and (x.tensor.requires_grad or (y is not None and y.requires_grad)):
+        wide = left.points.dtype
+        other = None if y is None else y.to(wide)
+        with full_precision():
+            squared = differentiable_squared_distances(x.tensor.to(wide), other, frame)
+        return x.restore((squared * frame.unit * frame.unit).to(x.tensor.dtype))
+    with torch.no_grad():
+        out = empty_matrix(x.tensor, y, "the matrix of distances")
+        pairs = fill_pairs(left, right, out=out)
         for tile, (rows, columns) in zip(pairs.tiles, pairs.places, strict=True):
             tile.abs_().mul_(2.0 * frame.unit).mul_(frame.unit)
             if y is None and rows != columns:
@@ -221,16 +267,16 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
         return x.restore(out)
 
 
-def empty_matrix(X: Cloud, Y: Cloud, what: str) -> torch.Tensor:
-    """Allocate a matrix of X against Y, or refuse it before anything is allocated."""
-    n, m = X.points.shape[0], Y.points.shape[0]
+def empty_matrix(X: torch.Tensor, Y: torch.Tensor | None, what: str) -> torch.Tensor:
+    """Allocate a matrix of X against Y or itself, or refuse it before anything is allocated."""
+    n, m = len(X), len(X if Y is None else Y)
     refuse_too_large(
-        n * m * X.points.element_size(),
+        n * m * X.element_size(),
         f"{what} of shape ({n}, {m})",
         "describe items by fewer landmarks instead: align(..., landmarks=1024).",
-        device=X.points.device,
+        device=X.device,
     )
-    return X.points.new_empty((n, m))
+    return X.new_empty((n, m))
 
 
 def fill_pairs(
@@ -260,9 +306,13 @@ def fill_pairs(
                 tile = left.points.new_empty((left.points.shape[0], right.points.shape[0]))
             else:
                 tile = out[rows, columns]
-            fill(tile, left, right)
+            same_type = tile.dtype == left.points.dtype
+            block = tile if same_type else left.points.new_empty(tile.shape)
+            fill(block, left, right)
             if Y is None and rows == columns:
-                fill_diagonal_tile(tile)
+                fill_diagonal_tile(block)
+            if not same_type:
+                tile.copy_(block)
             tiles.append(tile)
             weights.append(2 if Y is None and rows != columns else 1)
     if Y is None:
