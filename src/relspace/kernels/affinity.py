@@ -13,18 +13,17 @@ from relspace.kernels.bandwidth import (
     check_enough_items,
     check_sigma,
     exact_bandwidth,
-    solve_pairs,
+    solve_all_pairs,
     starting_point,
 )
 from relspace.kernels.distances import (
-    Cloud,
     Frame,
     PairTiles,
     differentiable_squared_distances,
     empty_matrix,
     fill_pairs,
     full_precision,
-    squared_norms,
+    place_sets,
     unit_vectors,
 )
 
@@ -180,17 +179,13 @@ def _affinity(
     return given.restore(affinity)
 
 
-def _clouds(
-    X: torch.Tensor, Y: torch.Tensor | None, *, cosine: bool
-) -> tuple[Frame, Cloud, Cloud | None]:
-    if cosine:
-        frame = Frame(X.new_zeros(X.shape[1]), 1.0)
-        left, right = (None if Z is None else Cloud(Z, squared_norms(Z) / 2) for Z in (X, Y))
-    else:
-        frame = Frame.of(X if Y is None else Y)
-        left, right = (None if Z is None else frame.place(Z) for Z in (X, Y))
-    assert left is not None
-    return frame, left, right
+def _frame_of(X: torch.Tensor, Y: torch.Tensor | None, *, cosine: bool) -> Frame:
+    return Frame(X.new_zeros(X.shape[1]), 1.0) if cosine else Frame.of(X, Y)
+
+
+def _squared_ratio(numerator: float, denominator: float) -> float:
+    ratio = numerator / denominator
+    return ratio * ratio
 
 
 def _in_place(
@@ -202,15 +197,16 @@ def _in_place(
     cosine: bool,
 ) -> tuple[torch.Tensor, Bandwidth | None]:
     """Distances go where the affinities will be; these are computed and mirrored tile by tile."""
-    frame, left, right = _clouds(X, Y, cosine=cosine)
-    out = empty_matrix(left, left if right is None else right, "the affinity matrix")
-    pairs = fill_pairs(left, right, out=out, cosine=cosine)
+    frame = _frame_of(X, Y, cosine=cosine)
+    out = empty_matrix(X, Y, "the affinity matrix")
     if sigma is not None:
-        scale = (frame.unit / float(sigma)) ** 2
+        scale = _squared_ratio(frame.unit, float(sigma))
+        clouds = place_sets(X, Y, frame, scale=scale, cosine=cosine)
+        pairs = fill_pairs(*clouds, out=out, cosine=cosine)
         _exponentiate(out, pairs, scale, symmetric=Y is None)
         return out, None
     start = starting_point(X, Y, frame, density, cosine=cosine)
-    root = solve_pairs(pairs, (left, right), density, cosine=cosine, start=start)
+    pairs, root = solve_all_pairs(X, Y, frame, density, cosine=cosine, start=start, out=out)
     total = _exponentiate(out, pairs, math.exp(-root.log_variance), symmetric=Y is None)
     reached = (total - pairs.n_self) / pairs.n_pairs
     return out, exact_bandwidth(root, reached, density, frame, pairs, X, Y)
@@ -219,8 +215,10 @@ def _in_place(
 def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> float:
     total = 0.0
     for tile, weight, (rows, columns) in zip(pairs.tiles, pairs.weights, pairs.places, strict=True):
-        tile.mul_(scale).exp_()
-        total += weight * float(tile.sum())
+        # Beyond the largest float the diagonal's 0 would become 0 * inf.
+        tile.mul_(min(scale, torch.finfo(tile.dtype).max)).exp_()
+        wide = torch.float64 if pairs.n_self and weight == 1 else None
+        total += weight * float(tile.sum(dtype=wide))
         if symmetric and rows != columns:
             out[columns, rows].copy_(tile.T)
     return total
@@ -239,29 +237,39 @@ def _differentiable(
     One Newton step s - (rho(X, s) - c) / rho_s from the detached root s has the root's value, and
     by the implicit function theorem its derivative ds/dX = -rho_X / rho_s.
     """
+    frame = _frame_of(X, Y, cosine=cosine)
+    solved = sigma
+    if solved is None:
+        with torch.no_grad():
+            bandwidth = _in_place(
+                X.detach(), None if Y is None else Y.detach(), None, density, cosine=cosine
+            )[1]
+        assert bandwidth is not None
+        solved = bandwidth.sigma
+    with torch.no_grad():
+        scale = _squared_ratio(frame.unit, float(solved))
+        wide = place_sets(X, Y, frame, scale=scale, cosine=cosine)[0].points.dtype
+    given = X.dtype
+    X, Y = X.to(wide), None if Y is None else Y.to(wide)
     with full_precision():
         if cosine:
-            other = X if Y is None else Y
-            squared = (1 - X @ other.T).clamp_min(0.0).square()
+            x = unit_vectors(X, "X")
+            y = x if Y is None else unit_vectors(Y, "Y")
+            squared = (1 - x @ y.T).clamp_min(0.0).square()
             if Y is None:
                 squared = _off_diagonal(squared)
         else:
-            squared = differentiable_squared_distances(X, Y)
+            squared = differentiable_squared_distances(X, Y, frame)
+    exponent = squared / (2 * (solved / frame.unit) ** 2)
     if sigma is not None:
-        return torch.exp(-squared / (2 * sigma**2))
-    with torch.no_grad():
-        bandwidth = _in_place(
-            X.detach(), None if Y is None else Y.detach(), None, density, cosine=cosine
-        )[1]
-    assert bandwidth is not None
-    exponent = squared / (2 * bandwidth.sigma**2)
+        return torch.exp(-exponent).to(given)
     n_self = 0 if Y is not None else X.shape[0]
     n_pairs = squared.numel() - n_self
     affinity = torch.exp(-exponent)
     reached = (affinity.sum() - n_self) / n_pairs
     slope = (affinity * exponent).sum().detach() / n_pairs
     shift = -(reached - density) / slope
-    return torch.exp(-exponent * torch.exp(-shift))
+    return torch.exp(-exponent * torch.exp(-shift)).to(given)
 
 
 def _off_diagonal(matrix: torch.Tensor) -> torch.Tensor:

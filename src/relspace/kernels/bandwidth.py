@@ -31,8 +31,10 @@ from relspace.kernels.distances import (
     Frame,
     PairTiles,
     fill_pairs,
-    full_precision,
+    place_sets,
+    too_coarse,
 )
+from relspace.kernels.sampling import GROUP, Sampler
 
 #: Mean affinity between distinct items that auto-scaling aims at.
 DEFAULT_DENSITY = 0.05
@@ -40,7 +42,6 @@ DEFAULT_DENSITY = 0.05
 #: Density reached counts as met within this relative error when every pair is counted.
 EXACT_TOLERANCE = 1e-6
 
-_GROUP = 64
 _FIRST_GROUPS = 128
 _GROUPS_FOR_START = 32
 _LARGEST_SAMPLE_BYTES = 2**29
@@ -92,109 +93,6 @@ class Bandwidth:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """Pairs within random groups of items, and how many items these came from."""
-
-    pairs: PairTiles
-    n_items: int
-    n_available: int
-
-    def standard_error(self, scale: float) -> float:
-        r"""Standard error of the mean affinity over the sampled pairs.
-
-        With groups of g items, N items in all out of n, the mean of the groups' U-statistics has
-
-        .. math::
-            \mathrm{Var} = \frac{4 (g-2)}{(g-1) N} \zeta_1 \Bigl(1 - \frac{N}{n}\Bigr)
-                         + \frac{2}{(g-1) N} \zeta_2
-
-        where :math:`\zeta_2` is the variance of a pair's affinity and :math:`\zeta_1` that of an
-        item's mean affinity (Hoeffding 1948, section 5); the first term vanishes when every item
-        was used. The variance between groups, which holds both, gives :math:`\zeta_1`.
-        """
-        means, total, squares = [], 0.0, 0.0
-        for tile in self.pairs.tiles:
-            affinity = (tile * scale).exp().to(torch.float64)
-            sums = affinity.sum(dim=(1, 2))
-            own = _GROUP if self.pairs.n_self else 0
-            means.append((sums - own) / (_GROUP * _GROUP - own))
-            total += float(sums.sum()) - own * len(sums)
-            squares += float(affinity.square().sum()) - own * len(sums)
-        mean = total / self.pairs.n_pairs
-        of_pairs = max(0.0, squares / self.pairs.n_pairs - mean**2)
-        between = float(torch.cat(means).var())
-        n_groups = self.pairs.n_pairs // (_GROUP * _GROUP - (_GROUP if self.pairs.n_self else 0))
-        if not self.pairs.n_self:
-            # Items of two sets: the variance between groups as it stands, on the safe side.
-            return math.sqrt(between / n_groups)
-        from_pairs = 2 * of_pairs / (_GROUP * (_GROUP - 1))
-        from_items = max(0.0, between - from_pairs)
-        left_out = max(0.0, 1.0 - self.n_items / self.n_available)
-        return math.sqrt((from_items * left_out + from_pairs) / n_groups)
-
-
-class _Sampler:
-    """Draws groups of random items, without replacement until every item was used."""
-
-    def __init__(
-        self, X: torch.Tensor, Y: torch.Tensor | None, frame: Frame, seed: int, *, cosine: bool
-    ) -> None:
-        self.sets = (X,) if Y is None else (X, Y)
-        self.frame = frame
-        self.cosine = cosine
-        self.generator = torch.Generator().manual_seed(seed)
-        self.orders: list[torch.Tensor] = [torch.empty(0, dtype=torch.long) for _ in self.sets]
-        self.tiles: list[torch.Tensor] = []
-        self.n_groups = 0
-
-    def grow(self, n_groups: int) -> _Sample:
-        """Draw groups until there are ``n_groups``; distances already computed are kept."""
-        step = max(1, 2**25 // (_GROUP * self.sets[0].shape[1]))
-        while self.n_groups < n_groups:
-            wanted = min(step, n_groups - self.n_groups)
-            clouds = [self.frame.place(X[self._draw(k, wanted)]) for k, X in enumerate(self.sets)]
-            self.tiles.append(self._half_squared(clouds[0], clouds[-1]))
-            self.n_groups += len(self.tiles[-1])
-        n_self = 0 if len(self.sets) == 2 else self.n_groups * _GROUP
-        pairs = PairTiles(
-            self.tiles,
-            [1] * len(self.tiles),
-            [],
-            n_pairs=self.n_groups * _GROUP * _GROUP - n_self,
-            n_self=n_self,
-        )
-        available = min(len(X) // _GROUP * _GROUP for X in self.sets)
-        return _Sample(pairs, min(self.n_groups * _GROUP, available), available)
-
-    def _draw(self, which: int, n_groups: int) -> torch.Tensor:
-        X = self.sets[which]
-        rows = []
-        needed = n_groups * _GROUP
-        while needed:
-            if len(self.orders[which]) == 0:
-                order = torch.randperm(X.shape[0], generator=self.generator)
-                self.orders[which] = order[: len(order) // _GROUP * _GROUP]
-            rows.append(self.orders[which][:needed])
-            self.orders[which] = self.orders[which][needed:]
-            needed -= len(rows[-1])
-        return torch.cat(rows).to(X.device)
-
-    def _half_squared(self, left: Cloud, right: Cloud) -> torch.Tensor:
-        x, y = (cloud.points.view(-1, _GROUP, cloud.points.shape[1]) for cloud in (left, right))
-        with full_precision():
-            products = torch.bmm(x, y.transpose(1, 2))
-        if self.cosine:
-            products.sub_(1.0).clamp_max_(0.0).square_().mul_(-0.5)
-        else:
-            products.sub_(left.half_norms.view(-1, _GROUP)[:, :, None])
-            products.sub_(right.half_norms.view(-1, _GROUP)[:, None, :])
-            products.clamp_max_(0.0)
-        if len(self.sets) == 1:
-            products.diagonal(dim1=1, dim2=2).zero_()
-        return products
-
-
 def check_sigma(sigma: object) -> float | torch.Tensor:
     """Refuse anything but a bandwidth above 0: a number, a solved bandwidth or a 0-d tensor."""
     value = sigma.sigma if isinstance(sigma, Bandwidth) else check_positive(sigma, "sigma")
@@ -220,15 +118,41 @@ def solve_pairs(
     )
 
 
+def solve_all_pairs(
+    X: torch.Tensor,
+    Y: torch.Tensor | None,
+    frame: Frame,
+    density: float,
+    *,
+    cosine: bool = False,
+    start: float | None = None,
+    out: torch.Tensor | None = None,
+) -> tuple[PairTiles, Root]:
+    """Compute all distances and solve their bandwidth, in float64 where float32 is too coarse."""
+    clouds = place_sets(X, Y, frame, cosine=cosine)
+    pairs = fill_pairs(*clouds, out=out, cosine=cosine)
+    try:
+        root = solve_pairs(pairs, clouds, density, cosine=cosine, start=start)
+    except BandwidthError:
+        # What looks like rows that coincide may be rounding: float64 decides.
+        if clouds[0].points.dtype == torch.float64:
+            raise
+    else:
+        if not too_coarse(clouds, math.exp(-root.log_variance), cosine=cosine):
+            return pairs, root
+    del clouds, pairs
+    return solve_all_pairs(X, Y, frame.wide(), density, cosine=cosine, out=out)
+
+
 def starting_point(
     X: torch.Tensor, Y: torch.Tensor | None, frame: Frame, density: float, *, cosine: bool
 ) -> float | None:
     """Where to begin the iteration over all pairs: the root over a small sample of a large set."""
-    if min(len(X), len(X) if Y is None else len(Y)) < 2 * _GROUPS_FOR_START * _GROUP:
+    if min(len(X), len(X) if Y is None else len(Y)) < 2 * _GROUPS_FOR_START * GROUP:
         return None
-    sampler = _Sampler(X, Y, frame, 0, cosine=cosine)
+    sampler = Sampler(X, Y, frame, 0, cosine=cosine)
     sample = sampler.grow(_GROUPS_FOR_START)
-    cloud = frame.place(X[: _GROUPS_FOR_START * _GROUP])
+    cloud = frame.place(X[: _GROUPS_FOR_START * GROUP])
     try:
         return solve_pairs(sample.pairs, (cloud, None), density, cosine=cosine).log_variance
     except BandwidthError:
@@ -300,12 +224,9 @@ def solve_bandwidth(
     limit = check_count(max_items, "max_items", at_least=3)
     seed = check_random_state(random_state)
     with torch.no_grad():
-        frame = Frame.of(x if y is None else y)
+        frame = Frame.of(x, y)
         if x.shape[0] * (x if y is None else y).shape[0] <= limit**2:
-            left = frame.place(x)
-            right = None if y is None else frame.place(y)
-            pairs = fill_pairs(left, right)
-            root = solve_pairs(pairs, (left, right), c)
+            pairs, root = solve_all_pairs(x, y, frame, c)
             reached = pair_moments(pairs, math.exp(-root.log_variance)).density
             return exact_bandwidth(root, reached, c, frame, pairs, x, y)
         return _solve_by_sampling(x, y, frame, c, relative, seed)
@@ -361,9 +282,10 @@ def _solve_by_sampling(
     tolerance: float,
     seed: int,
 ) -> Bandwidth:
-    sampler = _Sampler(X, Y, frame, seed, cosine=False)
-    cloud = frame.place(X[: _FIRST_GROUPS * _GROUP])
-    largest = _LARGEST_SAMPLE_BYTES // (_GROUP * _GROUP * X.element_size())
+    sampler = Sampler(X, Y, frame, seed, cosine=False)
+    cloud = frame.place(X[: _FIRST_GROUPS * GROUP])
+    wide = cloud.points.dtype == torch.float64
+    largest = _LARGEST_SAMPLE_BYTES // (GROUP * GROUP * X.element_size())
     n_groups, start, iterations = _FIRST_GROUPS, None, 0
     while True:
         sample = sampler.grow(n_groups)
@@ -372,10 +294,14 @@ def _solve_by_sampling(
         except BandwidthError:
             # A few coincident rows can weigh too much in a small sample.
             if n_groups == largest:
-                raise
+                if wide:
+                    raise
+                return _solve_by_sampling(X, Y, frame.wide(), density, tolerance, seed)
             n_groups = min(largest, 8 * n_groups)
             continue
         scale = math.exp(-root.log_variance)
+        if too_coarse([cloud], scale):
+            return _solve_by_sampling(X, Y, frame.wide(), density, tolerance, seed)
         error = sample.standard_error(scale)
         iterations += root.iterations
         if error <= tolerance * density or n_groups == largest:
@@ -396,7 +322,7 @@ def _solve_by_sampling(
         target=density,
         standard_error=error,
         n_pairs=sample.pairs.n_pairs if Y is not None else sample.pairs.n_pairs // 2,
-        n_items=sample.n_items * (1 if Y is None else 2),
+        n_items=sample.n_items,
         iterations=iterations,
         converged=error <= tolerance * density,
     )

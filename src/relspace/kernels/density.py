@@ -48,7 +48,9 @@ def pair_moments(pairs: PairTiles, scale: float) -> Moments:
     for tile, weight in zip(pairs.tiles, pairs.weights, strict=True):
         exponent = tile * scale
         affinity = exponent.exp()
-        sums[0] += weight * float(affinity.sum())
+        # Ones on the diagonal are taken off again; rounded to float32 they would hide the rest.
+        wide = torch.float64 if pairs.n_self and weight == 1 else None
+        sums[0] += weight * float(affinity.sum(dtype=wide))
         # Where an affinity underflows to 0 its exponent may be infinite: together they are 0.
         weighted = affinity.mul_(exponent.clamp_min_(-1e4))
         sums[1] -= weight * float(weighted.sum())
@@ -123,7 +125,7 @@ def solve_root(
             return Root(position, sums, iteration)
     raise BandwidthError(
         f"no bandwidth found for density {density} in {_MAX_ITERATIONS} iterations; "
-        "use float64 features."
+        "ask for another density."
     )
 
 
@@ -145,8 +147,7 @@ def _unreachable(density: float, floor: float) -> BandwidthError:
         )
     return BandwidthError(
         f"the features can't have density {density}: {floor:.1%} of their pairs are rows that "
-        "coincide to within rounding; remove duplicate rows, ask for a larger density, or use "
-        "float64 features."
+        "coincide to within rounding; remove duplicate rows or ask for a larger density."
     )
 
 

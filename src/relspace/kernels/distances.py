@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -15,6 +16,8 @@ from relspace.errors import InvalidInputError
 
 # Location and size only keep numbers small, so a few rows tell enough of them.
 _ROWS_FOR_LOCATION = 33
+# Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
+_NEGLIGIBLE = 5e-5
 
 
 @dataclass(frozen=True)
@@ -41,20 +44,75 @@ class Frame:
     unit: float
 
     @staticmethod
-    def of(X: torch.Tensor) -> Frame:
+    def of(X: torch.Tensor, Y: torch.Tensor | None = None) -> Frame:
         """Measure location and size on a few rows spread evenly over the features."""
         with torch.no_grad():
-            rows = X[:: max(1, -(-X.shape[0] // _ROWS_FOR_LOCATION))]
-            origin = rows.sort(dim=0).values[rows.shape[0] // 2]
-            unit = float(torch.linalg.vector_norm((rows - origin).double(), dim=1).median())
+            some = [
+                Z[:: max(1, -(-Z.shape[0] // _ROWS_FOR_LOCATION))].to(torch.float64)
+                for Z in (X, Y)
+                if Z is not None
+            ]
+            rows = torch.cat(some)
+            origin = some[-1].sort(dim=0).values[some[-1].shape[0] // 2]
+            unit = float(torch.linalg.vector_norm(rows - origin, dim=1).median())
             if unit == 0.0:
-                unit = float((X - origin).abs().max()) or 1.0
-            return Frame(origin, unit)
+                everything = X if Y is None else torch.cat([X, Y])
+                unit = float((everything.to(torch.float64) - origin).abs().max()) or 1.0
+            return Frame(origin.to(X.dtype), unit)
 
     def place(self, X: torch.Tensor) -> Cloud:
-        """Bring points into this frame."""
-        points = (X - self.origin).div_(self.unit)
-        return Cloud(points, squared_norms(points) / 2)
+        """Bring points into this frame, and to the float type of its origin."""
+        points = (X.to(self.origin.dtype) - self.origin).div_(self.unit)
+        half_norms = squared_norms(points) / 2
+        if X.dtype == torch.float64 and not bool(half_norms.isfinite().all()):
+            raise InvalidInputError(
+                f"the features span more than floats can square: some of {len(X)} rows lie "
+                "beyond 1e153 times the typical distance; remove these outliers."
+            )
+        return Cloud(points, half_norms)
+
+    def wide(self) -> Frame:
+        """The same frame, whose points are in float64."""
+        return Frame(self.origin.to(torch.float64), self.unit)
+
+
+def place_sets(
+    X: torch.Tensor,
+    Y: torch.Tensor | None,
+    frame: Frame,
+    *,
+    scale: float = 1.0,
+    cosine: bool = False,
+) -> tuple[Cloud, Cloud | None]:
+    """Bring one or two sets into a frame; into float64 where float32 is too coarse at this scale.
+
+    ``scale`` is 1 / sigma^2 in units of the frame.
+    """
+    sets = [Z for Z in (X, Y) if Z is not None]
+    if cosine:
+        # Rounded again to unit norm in the frame's float type, which may be a wider one.
+        clouds = [frame.place(unit_vectors(Z.to(frame.origin.dtype), "X")) for Z in sets]
+    else:
+        clouds = [frame.place(Z) for Z in sets]
+    if too_coarse(clouds, scale, cosine=cosine):
+        return place_sets(X, Y, frame.wide(), scale=scale, cosine=cosine)
+    return clouds[0], None if Y is None else clouds[1]
+
+
+def too_coarse(clouds: Sequence[Cloud | None], scale: float, *, cosine: bool = False) -> bool:
+    """Whether rounding to float32 would change affinities by more than 1e-4.
+
+    Rounding costs a squared distance epsilon times the squared norms of its points. A single far
+    point is far from all others, whatever rounding does; two may be close to each other.
+    """
+    half_norms = torch.cat([cloud.half_norms for cloud in clouds if cloud is not None])
+    if half_norms.dtype == torch.float64:
+        return False
+    epsilon = torch.finfo(half_norms.dtype).eps
+    if cosine:
+        return epsilon * math.sqrt(scale) > _NEGLIGIBLE
+    second = float(half_norms.topk(min(2, len(half_norms))).values[-1])
+    return not 2 * epsilon * second * scale <= _NEGLIGIBLE
 
 
 def squared_norms(points: torch.Tensor) -> torch.Tensor:
@@ -140,11 +198,12 @@ def tile_slices(n_rows: int, n_columns: int | None, *, side: int) -> Iterator[tu
             yield rows, slice(left, min(left + side, last))
 
 
-def differentiable_squared_distances(X: torch.Tensor, Y: torch.Tensor | None) -> torch.Tensor:
-    """Squared distances by operations that record their gradient."""
-    origin = Frame.of(X if Y is None else Y).origin
-    x = X - origin
-    y = x if Y is None else Y - origin
+def differentiable_squared_distances(
+    X: torch.Tensor, Y: torch.Tensor | None, frame: Frame
+) -> torch.Tensor:
+    """Squared distances, in units of the frame, by operations that record their gradient."""
+    x = (X - frame.origin) / frame.unit
+    y = x if Y is None else (Y - frame.origin) / frame.unit
     squared = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp_min(0.0)
     if Y is None:
         squared = squared * (1 - torch.eye(x.shape[0], dtype=x.dtype, device=x.device))
@@ -190,31 +249,35 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
     y = None if Y is None else as_features(Y, "Y").tensor.to(x.tensor)
     if y is not None:
         check_same_width(x.tensor, y, ("X", "Y"))
-    if torch.is_grad_enabled() and (x.tensor.requires_grad or (y is not None and y.requires_grad)):
-        return x.restore(differentiable_squared_distances(x.tensor, y))
+    frame = Frame.of(x.tensor, y)
     with torch.no_grad():
-        frame = Frame.of(x.tensor if y is None else y)
-        left = frame.place(x.tensor)
-        right = left if y is None else frame.place(y)
-        out = empty_matrix(left, right, "the matrix of distances")
-        pairs = fill_pairs(left, None if y is None else right, out=out)
+        left, right = place_sets(x.tensor, y, frame)
+    if torch.is_grad_enabled() and (x.tensor.requires_grad or (y is not None and y.requires_grad)):
+        wide = left.points.dtype
+        other = None if y is None else y.to(wide)
+        with full_precision():
+            squared = differentiable_squared_distances(x.tensor.to(wide), other, frame)
+        return x.restore((squared * frame.unit * frame.unit).to(x.tensor.dtype))
+    with torch.no_grad():
+        out = empty_matrix(x.tensor, y, "the matrix of distances")
+        pairs = fill_pairs(left, right, out=out)
         for tile, (rows, columns) in zip(pairs.tiles, pairs.places, strict=True):
-            tile.abs_().mul_(2.0 * frame.unit**2)
+            tile.abs_().mul_(2.0 * frame.unit).mul_(frame.unit)
             if y is None and rows != columns:
                 out[columns, rows].copy_(tile.T)
         return x.restore(out)
 
 
-def empty_matrix(X: Cloud, Y: Cloud, what: str) -> torch.Tensor:
-    """Allocate a matrix of X against Y, or refuse it before anything is allocated."""
-    n, m = X.points.shape[0], Y.points.shape[0]
+def empty_matrix(X: torch.Tensor, Y: torch.Tensor | None, what: str) -> torch.Tensor:
+    """Allocate a matrix of X against Y or itself, or refuse it before anything is allocated."""
+    n, m = len(X), len(X if Y is None else Y)
     refuse_too_large(
-        n * m * X.points.element_size(),
+        n * m * X.element_size(),
         f"{what} of shape ({n}, {m})",
         "describe items by fewer landmarks instead: align(..., landmarks=1024).",
-        device=X.points.device,
+        device=X.device,
     )
-    return X.points.new_empty((n, m))
+    return X.new_empty((n, m))
 
 
 def fill_pairs(
@@ -244,9 +307,13 @@ def fill_pairs(
                 tile = left.points.new_empty((left.points.shape[0], right.points.shape[0]))
             else:
                 tile = out[rows, columns]
-            fill(tile, left, right)
+            same_type = tile.dtype == left.points.dtype
+            block = tile if same_type else left.points.new_empty(tile.shape)
+            fill(block, left, right)
             if Y is None and rows == columns:
-                fill_diagonal_tile(tile)
+                fill_diagonal_tile(block)
+            if not same_type:
+                tile.copy_(block)
             tiles.append(tile)
             weights.append(2 if Y is None and rows != columns else 1)
     if Y is None:
@@ -256,12 +323,14 @@ def fill_pairs(
 
 def unit_vectors(X: torch.Tensor, name: str) -> torch.Tensor:
     """Scale every row to unit norm; a row of zeros has no direction and is refused."""
-    norms = torch.linalg.vector_norm(X, dim=1, keepdim=True)
-    zero = (norms == 0).flatten()
+    # Divided by the largest entry first, so that squares neither overflow nor vanish.
+    largest = torch.linalg.vector_norm(X.detach(), ord=math.inf, dim=1, keepdim=True)
+    zero = (largest == 0).flatten()
     if bool(zero.any()):
         places = ", ".join(str(row) for row in zero.nonzero().flatten()[:5].tolist())
         raise InvalidInputError(
             f"{name} has {int(zero.sum())} rows of zeros, first at {places}: they have no "
             "direction, so no cosine; remove them."
         )
-    return cast("torch.Tensor", X / norms)
+    scaled = X / largest
+    return cast("torch.Tensor", scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True))

@@ -1,0 +1,1 @@
+"""Affinities and bandwidths under the names that existing code imports."""

@@ -1,0 +1,1 @@
+"""Inputs with answers known in closed form, and strategies that draw features."""
