@@ -92,7 +92,7 @@ def _open_npy(path: Path, id_column: str | None) -> Iterator[Entries]:
         shape, dtype = _npy_header(stream)
     yield {
         ONLY: Entry(
-            shape, lambda: _native(np.lib.format.open_memmap(path, mode="r")), _obstacle(dtype)
+            shape, lambda: _native(np.lib.format.open_memmap(path, mode="c")), _obstacle(dtype)
         )
     }
 

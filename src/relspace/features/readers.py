@@ -124,6 +124,12 @@ def read_features(
     return FeatureTable(features, found, path, None if name == ONLY else name)
 
 
+def is_table_file(path: Path) -> bool:
+    """Whether a file is a table, whose ids are a column, by its suffix."""
+    file_format = FORMATS.get(path.suffix.lower())
+    return file_format is not None and file_format.is_table
+
+
 def _format_of(path: Path) -> FileFormat:
     file_format = FORMATS.get(path.suffix.lower())
     if file_format is None:
