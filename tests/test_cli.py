@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -67,8 +68,8 @@ class TestAlign:
         assert re.search(r"^vit +60 x 16 +[\d.]+ +0.05$", result.stdout, re.M)
         assert re.search(r"^vit -> cnn +[\d.]+ +0.0167 +[\d.]+ +[\d.]+$", result.stdout, re.M)
         assert "60 items matched by position, 60 of them landmarks" in result.stdout
-        assert result.stdout.endswith("space saved to s.safetensors\n")
-        assert "reading vit.npy" in result.stderr
+        assert result.stdout.endswith("Space saved to s.safetensors\n")
+        assert "Reading vit.npy" in result.stderr
         assert "\x1b" not in result.output
 
     def test_columns_line_up(self, run):
@@ -114,7 +115,14 @@ class TestAlign:
         [
             ("vit=vit_ids.npz", "cnn=cnn.csv", "--id-column", "photo"),
             ("vit=both.npz::vit", "cnn=cnn.csv", "--ids", "vit=names", "--id-column", "photo"),
-            ("vit=vit.npy", "cnn=shuffled.npy", "--ids", "vit=ids.txt", "--ids", "cnn=shuffled.txt"),
+            (
+                "vit=vit.npy",
+                "cnn=shuffled.npy",
+                "--ids",
+                "vit=ids.txt",
+                "--ids",
+                "cnn=shuffled.txt",
+            ),
         ],
     )
     def test_ids_bring_rows_into_one_order(self, run, options):
@@ -124,7 +132,9 @@ class TestAlign:
         assert summary["pairs"][0]["match_accuracy"] > 0.8
 
     def test_one_source_of_ids_for_all_sets(self, run):
-        result = run("align", "both.npz::vit", "both.npz::cnn", "--ids=names", "-o=s.safetensors")
+        result = run(
+            "align", "both.npz::vit", "both.npz::cnn", "--ids=names", "-o", "s.safetensors"
+        )
         assert "matched by ids" in result.stdout
 
     def test_by_position(self, run):
@@ -175,7 +185,7 @@ class TestErrors:
             (("=vit.npy", "cnn.npy", "-o", "s.safetensors"), "[NAME=]FILE[::KEY]"),
             (("vit.npy::", "cnn.npy", "-o", "s.safetensors"), "[NAME=]FILE[::KEY]"),
             (("vit.npy", "cnn.npy", "-o", "s.safetensors", "--ids=a", "--ids=b"), "both for all"),
-            (("a=vit.npy", "cnn.npy", "-o=s.safetensors", "--ids=a=x", "--ids=a=y"), "twice"),
+            (("a=vit.npy", "cnn.npy", "-o", "s.safetensors", "--ids=a=x", "--ids=a=y"), "twice"),
         ],
     )
     def test_wrong_usage(self, run, arguments, message):
@@ -250,7 +260,6 @@ class TestErrors:
         def fail(*_args, **_keywords):
             raise raised
 
-        monkeypatch.setattr("relspace.features.readers.FORMATS", {})
         monkeypatch.setattr("relspace.features.read_features", fail)
         result = run("align", "vit.npy", "cnn.npy", "-o", "s.safetensors", code=code)
         assert result.stderr.splitlines()[-1].startswith(line)
@@ -267,29 +276,70 @@ class TestErrors:
         assert "\nrelspace: warning: something odd\n" in result.stderr
 
 
-class TestProcess:
-    def test_module_and_version(self):
-        command = [sys.executable, "-m", "relspace", "--version"]
-        result = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert result.stdout == f"relspace {relspace.__version__}\n"
+class TestDemo:
+    @pytest.fixture
+    def study(self, monkeypatch):
+        """Stand in for the case study, which has tests of its own and takes half a minute."""
+        calls = []
 
-    def test_align(self, run, tmp_path):
-        command = [sys.executable, "-m", "relspace", "align", "vit.npy", "cnn.npy", "--json"]
-        result = subprocess.run(
-            [*command, "-o", "s.safetensors"], capture_output=True, text=True, cwd=tmp_path
+        def run_demo(output, *, random_state, progress):
+            calls.append((output, random_state))
+            progress("Extracting features")
+            return {"after": 0.9}
+
+        module = ModuleType("relspace.demo.study")
+        module.run_demo = run_demo
+        module.summary_table = lambda summary: f"after {summary['after']}"
+        monkeypatch.setitem(sys.modules, "relspace.demo.study", module)
+        return calls
+
+    def test_prints_the_table_and_where_the_report_is(self, run, study):
+        result = run("demo")
+        assert result.stdout == "after 0.9\n\nReport: relspace-demo/report.html\n"
+        assert result.stderr == "Loading torch\nExtracting features\n"
+        assert study == [(Path("relspace-demo"), 0)]
+
+    def test_options(self, run, study):
+        run("demo", "-o", "elsewhere", "--random-state", 5)
+        assert study == [(Path("elsewhere"), 5)]
+
+    def test_output_that_is_a_file(self, run, study):
+        assert "is a file" in run("demo", "-o", "vit.npy", code=2).stderr
+        assert study == []
+
+
+class TestProcess:
+    @pytest.fixture
+    def start(self, monkeypatch):
+        monkeypatch.setenv("PYTHONPATH", str(Path(relspace.__file__).parents[1]))
+
+        def start(*arguments):
+            command = [sys.executable, *map(str, arguments)]
+            return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+        return start
+
+    def test_module_and_version(self, start):
+        result = start("-m", "relspace", "--version")
+        assert (result.returncode, result.stdout) == (0, f"relspace {relspace.__version__}\n")
+
+    def test_align(self, run, start):
+        result = start(
+            "-m", "relspace", "align", "vit.npy", "cnn.npy", "--json", "-o", "s.safetensors"
         )
         assert result.returncode == 0, result.stderr
         assert json.loads(result.stdout)["n_items"] == N_ITEMS
-        assert (tmp_path / "s.safetensors").exists()
+        assert Path("s.safetensors").exists()
 
-    def test_help_loads_nothing_heavy(self):
+    def test_commands_load_what_they_need_only_when_they_run(self, start):
         code = (
-            "import sys; from relspace.cli import commands\n"
-            "for arguments in (['--help'], ['align', '--help'], ['--version'], ['align']):\n"
-            "    commands(arguments, standalone_mode=False) if arguments != ['align'] else None\n"
-            "heavy = {'torch', 'numpy', 'sklearn', 'matplotlib', 'h5py', 'pyarrow', 'jinja2'}\n"
-            "print('loaded:', sorted(heavy & set(sys.modules)))"
+            "import sys, relspace; before = set(sys.modules)\n"
+            "from relspace.cli import commands\n"
+            "for arguments in ('--help', 'align --help', 'demo --help', '--version'):\n"
+            "    commands(arguments.split(), standalone_mode=False)\n"
+            "loaded = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+            "print(loaded & {'torch', 'numpy', 'sklearn', 'matplotlib', 'h5py', 'pyarrow'},\n"
+            "      'relspace.features' in sys.modules)"
         )
-        command = [sys.executable, "-c", code]
-        result = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert result.stdout.splitlines()[-1] == "loaded: []"
+        result = start("-c", code)
+        assert result.stdout.splitlines()[-1] == "set() False", result.stderr
