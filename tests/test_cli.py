@@ -113,20 +113,14 @@ class TestAlign:
     @pytest.mark.parametrize(
         "options",
         [
-            ("vit=vit_ids.npz", "cnn=cnn.csv", "--id-column", "photo"),
-            ("vit=both.npz::vit", "cnn=cnn.csv", "--ids", "vit=names", "--id-column", "photo"),
-            (
-                "vit=vit.npy",
-                "cnn=shuffled.npy",
-                "--ids",
-                "vit=ids.txt",
-                "--ids",
-                "cnn=shuffled.txt",
-            ),
+            "vit=vit_ids.npz cnn=cnn.csv --id-column photo",
+            "vit=both.npz::vit cnn=cnn.csv --ids vit=names --id-column photo",
+            "vit=both.npz::vit cnn.csv --ids names --id-column cnn=photo",
+            "vit=vit.npy cnn=shuffled.npy --ids vit=ids.txt --ids cnn=shuffled.txt",
         ],
     )
     def test_ids_bring_rows_into_one_order(self, run, options):
-        result = run("align", *options, "-o", "s.safetensors", "--json")
+        result = run("align", *options.split(), "-o", "s.safetensors", "--json")
         summary = json.loads(result.stdout)
         assert summary["matched_by"] == "ids"
         assert summary["pairs"][0]["match_accuracy"] > 0.8
@@ -139,7 +133,7 @@ class TestAlign:
 
     def test_by_position(self, run):
         arguments = ("align", "vit_ids.npz", "cnn.npy", "-o", "s.safetensors")
-        assert "cnn have none" in error_line(run(*arguments, code=2))
+        assert "and none for cnn: say where" in error_line(run(*arguments, code=2))
         result = run(*arguments, "--by-position")
         assert "60 items matched by position" in result.stdout
 

@@ -111,7 +111,7 @@ def _parse_sources(
     return sources
 
 
-@commands.command()
+@commands.command(short_help="Align features in files and save the common space.")
 @click.argument("sources", nargs=-1, required=True, callback=_parse_sources, metavar="A B [C]...")
 @click.option(
     "-o",
@@ -131,11 +131,18 @@ def _parse_sources(
     "for all sets, or for the one called NAME (may be repeated). "
     "Found by themselves: an entry 'ids', a column 'id' or 'ids'.",
 )
-@click.option("--id-column", metavar="COLUMN", help="Column of .csv and .parquet files with ids.")
+@click.option(
+    "--id-column",
+    "columns_from",
+    multiple=True,
+    metavar="[NAME=]COLUMN",
+    help="Column of .csv and .parquet files that holds the ids; for all of them, or for the set "
+    "called NAME (may be repeated).",
+)
 @click.option("--by-position", is_flag=True, help="Match rows by position, whatever the ids.")
 @click.option(
     "--landmarks",
-    type=click.IntRange(min=2),
+    type=click.IntRange(min=3),
     default=1024,
     show_default=True,
     help="How many items rows are described by; all, if there are fewer.",
@@ -163,7 +170,7 @@ def align(
     output: Path,
     force: bool,
     ids_from: Sequence[str],
-    id_column: str | None,
+    columns_from: Sequence[str],
     by_position: bool,
     landmarks: int,
     density: float,
@@ -187,23 +194,25 @@ def align(
     """
     named = _named(sources)
     _check_output(output, [source.path for source in sources], force)
-    own_ids, shared_ids = _places_of_ids(ids_from, list(named))
+    own_ids, all_ids = _places_of_ids("--ids", ids_from, list(named))
+    own_columns, all_columns = _places_of_ids("--id-column", columns_from, list(named))
     with _Progress() as progress:
         progress("Loading torch")
         import relspace
         from relspace.features import is_table_file, read_features
 
         is_table = {name: is_table_file(source.path) for name, source in named.items()}
-        if id_column is not None and not any(is_table.values()):
+        if all_columns is not None and not any(is_table.values()):
             raise InvalidInputError("--id-column is for .csv and .parquet files, and none is given")
         tables: dict[str, FeatureTable] = {}
         for name, source in named.items():
             progress(f"Reading {source.path}")
+            # What is said of one set goes before what is said of all.
+            ids_here, column = own_ids.get(name), own_columns.get(name)
+            if ids_here is None and column is None:
+                ids_here, column = all_ids, all_columns if is_table[name] else None
             tables[name] = read_features(
-                source.path,
-                key=source.key,
-                ids=own_ids.get(name, shared_ids),
-                id_column=id_column if name not in own_ids and is_table[name] else None,
+                source.path, key=source.key, ids=ids_here, id_column=column
             )
         ids = None if by_position else _shared_ids(tables)
         progress(f"Aligning {len(tables)} sets")
@@ -224,7 +233,7 @@ def align(
     click.echo(json.dumps(summary, indent=2) if as_json else _align_report(summary))
 
 
-@commands.command()
+@commands.command(short_help="Align two networks on real images, offline.")
 @click.option(
     "-o",
     "--output",
@@ -286,21 +295,21 @@ def _check_output(output: Path, inputs: Sequence[Path], force: bool) -> None:
 
 
 def _places_of_ids(
-    values: Sequence[str], names: Sequence[str]
+    option: str, values: Sequence[str], names: Sequence[str]
 ) -> tuple[dict[str, str], str | None]:
-    """Split values of the form [NAME=]WHERE into those for one set and the one for all."""
+    """Split values of the form [NAME=]VALUE into those for one set and the one for all."""
     own: dict[str, str] = {}
     for_all: str | None = None
     for value in values:
         name, _, where = value.partition("=")
         if name in names and where:
             if name in own:
-                raise click.UsageError(f"--ids is given twice for {name!r}")
+                raise click.UsageError(f"{option} is given twice for {name!r}")
             own[name] = where
         elif for_all is not None:
             raise click.UsageError(
-                f"--ids {for_all} and --ids {value} are both for all sets: write --ids NAME=WHERE, "
-                f"where NAME is one of {', '.join(names)}"
+                f"{option} {for_all} and {option} {value} are both for all sets: begin one with "
+                f"NAME=, where NAME is one of {', '.join(names)}"
             )
         else:
             for_all = value
@@ -312,8 +321,8 @@ def _shared_ids(tables: Mapping[str, FeatureTable]) -> dict[str, tuple[str, ...]
     without = [name for name in tables if name not in found]
     if found and without:
         raise InvalidInputError(
-            f"{', '.join(found)} have ids and {', '.join(without)} have none: say where they are "
-            "with --ids or --id-column, or match rows by position with --by-position"
+            f"there are ids for {', '.join(found)} and none for {', '.join(without)}: say where "
+            "they are with --ids or --id-column, or match rows by position with --by-position"
         )
     return found or None
 
