@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and with which exit code."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -151,6 +152,12 @@ class TestAlign:
             "random_state": 3,
         }
         assert summary["sets"]["vit"]["density"] == pytest.approx(0.2, rel=1e-4)
+
+    def test_defaults_are_the_library_s(self):
+        parameters = inspect.signature(relspace.align).parameters
+        options = {option.name: option.default for option in commands.commands["align"].params}
+        for name in ("landmarks", "density", "normalize", "random_state"):
+            assert options[name] == parameters[name].default
 
     @pytest.mark.parametrize(
         ("arguments", "names"),
