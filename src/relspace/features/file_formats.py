@@ -1,0 +1,355 @@
+"""What each file format holds: named entries whose shapes are known before they are loaded."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from math import prod
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from torch import Tensor
+
+from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
+
+# The entry that a file without keys (.npy, .csv, .parquet, one tensor in a .pt) holds.
+ONLY = ""
+# The entry that item ids are read from unless another one is named.
+IDS = "ids"
+# Columns with these names (in any case) are ids and never features.
+ID_COLUMNS = ("id", "ids")
+
+_REAL_DTYPES = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One array of a file: its shape, how to load it, and why it can't be features, if so."""
+
+    shape: tuple[int, ...]
+    load: Callable[[], NDArray[Any] | Tensor | Sequence[object]]
+    obstacle: str | None = None
+
+
+Entries = Mapping[str, Entry]
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """How files with a suffix are opened, and whether their ids are a column of a table."""
+
+    open: Callable[[Path, str | None], AbstractContextManager[Entries]]
+    is_table: bool = False
+
+
+_NO_NUMBERS = "holds no integers or floats of 8 to 64 bits, which features must be"
+_PICKLED_ARRAY = (
+    "is an array of Python objects, which only unpickling can read, and unpickling can run any "
+    "code: save it again as numbers or text, array.astype(float) or array.astype(str)"
+)
+
+
+def _obstacle(dtype: np.dtype[Any]) -> str | None:
+    if dtype.hasobject:
+        return _PICKLED_ARRAY
+    is_real = dtype.kind in "iuf" and dtype.itemsize <= 8
+    return None if is_real else _NO_NUMBERS
+
+
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    # torch takes no array in the other byte order.
+    if values.dtype.isnative:
+        return values
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def _npy_header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_2_0
+    if version == (1, 0):
+        read = np.lib.format.read_array_header_1_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
+
+
+@contextmanager
+def _open_npy(path: Path, id_column: str | None) -> Iterator[Entries]:
+    with path.open("rb") as stream:
+        shape, dtype = _npy_header(stream)
+    yield {
+        ONLY: Entry(
+            shape, lambda: _native(np.lib.format.open_memmap(path, mode="c")), _obstacle(dtype)
+        )
+    }
+
+
+@contextmanager
+def _open_npz(path: Path, id_column: str | None) -> Iterator[Entries]:
+    # zipfile, not numpy.load, because the headers tell the shapes without loading the arrays.
+    with zipfile.ZipFile(path) as archive:
+
+        def entry(member: zipfile.ZipInfo) -> Entry:
+            with archive.open(member) as stream:
+                shape, dtype = _npy_header(stream)
+            # A header may claim more than the file has; nothing may be allocated for it then.
+            if not dtype.hasobject and dtype.itemsize * prod(shape) > member.file_size:
+                raise ValueError(f"{member.filename} is shorter than its header says")
+
+            def load() -> NDArray[Any]:
+                if dtype.hasobject:
+                    raise FileFormatError(f"{path}::{_member_key(member)} {_PICKLED_ARRAY}")
+                with archive.open(member) as stream:
+                    values: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+                return _native(values)
+
+            return Entry(shape, load, _obstacle(dtype))
+
+        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        yield {_member_key(info): entry(info) for info in members}
+
+
+def _member_key(member: zipfile.ZipInfo) -> str:
+    return member.filename.removesuffix(".npy")
+
+
+def _tensor_entry(tensor: Tensor) -> Entry:
+    is_real = tensor.layout is torch.strided and tensor.dtype in _REAL_DTYPES
+    return Entry(tuple(tensor.shape), tensor.detach, None if is_real else _NO_NUMBERS)
+
+
+def _list_entry(values: Sequence[object]) -> Entry:
+    return Entry((len(values),), lambda: values, _NO_NUMBERS)
+
+
+@contextmanager
+def _open_pt(path: Path, id_column: str | None) -> Iterator[Entries]:
+    is_zip = zipfile.is_zipfile(path)
+    try:
+        # Files from before torch 1.6 are not archives and can't be mapped into memory.
+        content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=is_zip)
+    except UnpicklingError as error:
+        if not is_zip:
+            raise
+        raise FileFormatError(
+            f"{path} holds Python objects that only unpickling can read, and unpickling can run "
+            "any code: save it again as a tensor or a dictionary of tensors, e.g. "
+            'torch.save({"features": tensor, "ids": ids}, path)'
+        ) from error
+    if isinstance(content, Tensor):
+        yield {ONLY: _tensor_entry(content)}
+    elif isinstance(content, Mapping):
+        entries = {}
+        for key, value in content.items():
+            if isinstance(value, Tensor):
+                entries[str(key)] = _tensor_entry(value)
+            elif isinstance(value, list | tuple):
+                entries[str(key)] = _list_entry(value)
+        yield entries
+    else:
+        raise FileFormatError(
+            f"{path} holds a {type(content).__name__}: save a tensor or a dictionary of tensors"
+        )
+
+
+@contextmanager
+def _open_safetensors(path: Path, id_column: str | None) -> Iterator[Entries]:
+    with safe_open(path, framework="pt") as file:
+        entries = {}
+        for key in file.keys():  # noqa: SIM118 - the file handle is no mapping
+            entries[key] = _tensor_entry(file.get_tensor(key))
+        # Tensors hold no text, so text ids travel as a JSON list in the metadata.
+        metadata = file.metadata() or {}
+        if IDS in metadata and IDS not in entries:
+            ids = json.loads(metadata[IDS])
+            if not isinstance(ids, list):
+                raise FileFormatError(f'{path}: the metadata entry "{IDS}" must be a JSON list')
+            entries[IDS] = _list_entry(ids)
+        yield entries
+
+
+def _missing(package: str, suffix: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"reading {suffix} files needs {package}, which is not installed: "
+        'pip install "relspace[files]"'
+    )
+
+
+@contextmanager
+def _open_hdf5(path: Path, id_column: str | None) -> Iterator[Entries]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise _missing("h5py", path.suffix) from error
+    with h5py.File(path, "r") as file:
+        entries = {}
+
+        def visit(name: str, node: object) -> None:
+            if isinstance(node, h5py.Dataset):
+                is_text = h5py.check_string_dtype(node.dtype) is not None
+                load = node.asstr().__getitem__ if is_text else node.__getitem__
+                entries[name] = Entry(
+                    node.shape or (), lambda: _native(load(())), _obstacle(node.dtype)
+                )
+
+        file.visititems(visit)
+        yield entries
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _split_columns(
+    path: Path, names: Sequence[str], id_column: str | None
+) -> tuple[int | None, list[int]]:
+    """Tell which column of a table holds the ids and which hold features."""
+    reserved = [i for i, name in enumerate(names) if name.casefold() in ID_COLUMNS]
+    found = reserved
+    if id_column is not None:
+        found = [i for i, name in enumerate(names) if name == id_column]
+        if not found:
+            raise InvalidInputError(
+                f"{path} has no column {id_column!r} to read ids from; its columns are "
+                f"{shorten([repr(name) for name in names])}"
+            )
+    if len(found) > 1:
+        listed = ", ".join(repr(names[i]) for i in found)
+        raise InvalidInputError(
+            f"{path} has {len(found)} columns that could hold the ids ({listed}): "
+            "name one as the id column, or rename the others"
+        )
+    columns = [i for i in range(len(names)) if i not in {*reserved, *found}]
+    if not columns:
+        raise FileFormatError(f"{path} has no columns of features beside its ids")
+    for i in columns:
+        # pandas writes the index of its frames like this; as a feature it would be noise.
+        if names[i] in ("", "__index_level_0__"):
+            raise FileFormatError(
+                f"{path}: column {i + 1} is a data frame's index, not a feature: name it as the "
+                f"id column ({names[i]!r}), or write the file without index"
+            )
+    return (found[0] if found else None), columns
+
+
+def _table(ids: Sequence[object] | None, features: NDArray[Any]) -> Entries:
+    entries = {ONLY: Entry(features.shape, lambda: features)}
+    if ids is not None:
+        entries[IDS] = _list_entry(ids)
+    return entries
+
+
+@contextmanager
+def _open_csv(path: Path, id_column: str | None) -> Iterator[Entries]:
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        rows = csv.reader(stream)
+        first = next((row for row in rows if row), None)
+        if first is None:
+            raise FileFormatError(f"{path} is empty: it has no lines with values")
+        if len(first) > 1 and first == [str(i) for i in range(len(first))]:
+            raise FileFormatError(
+                f"{path}: the first line is 0, 1, 2, ..., which could be data or the numbers of "
+                "the columns: give the columns names"
+            )
+        names = first
+        if all(_is_number(cell) for cell in first):
+            names = [f"column {i + 1}" for i in range(len(first))]
+            rows = chain([first], rows)  # type: ignore[assignment]
+        id_index, columns = _split_columns(path, names, id_column)
+        ids: list[str] = []
+        values = array("d")
+        n_rows = 0
+        for row in rows:
+            if not row:
+                continue
+            n_rows += 1
+            if len(row) != len(names):
+                raise FileFormatError(
+                    f"{path}: row {n_rows} has {len(row)} cells where {len(names)} are expected; "
+                    "cells are separated by commas"
+                )
+            cells = [row[i] for i in columns]
+            try:
+                values.extend(map(float, cells))
+            except ValueError as error:
+                wrong = [i for i in columns if not _is_number(row[i])]
+                raise FileFormatError(
+                    f"{path}: row {n_rows} holds {row[wrong[0]][:40]!r}, which is no number, in "
+                    f"{shorten([repr(names[i]) for i in wrong])}: leave columns without numbers "
+                    "out, or name the one that holds the ids as the id column"
+                ) from error
+            if id_index is not None:
+                ids.append(row[id_index])
+    features = np.frombuffer(values, dtype=np.float64).reshape(n_rows, len(columns))
+    yield _table(None if id_index is None else ids, features)
+
+
+@contextmanager
+def _open_parquet(path: Path, id_column: str | None) -> Iterator[Entries]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise _missing("pyarrow", path.suffix) from error
+    with pq.ParquetFile(path, memory_map=True) as file:
+        table = file.read()
+    names = table.column_names
+    id_index, columns = _split_columns(path, names, id_column)
+    types = [table.schema.types[i] for i in columns]
+    wrong = [
+        f"{names[i]!r} ({kind})"
+        for i, kind in zip(columns, types, strict=True)
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    ]
+    if wrong:
+        raise FileFormatError(
+            f"{path} has columns that hold no numbers: {shorten(wrong)}: leave them "
+            "out, or name the one that holds the ids as the id column"
+        )
+    incomplete = [repr(names[i]) for i in columns if table.column(i).null_count]
+    if incomplete:
+        raise FileFormatError(
+            f"{path} has missing values in {shorten(incomplete)}: "
+            "fill them in or leave the rows out"
+        )
+    dtype = np.result_type(*(kind.to_pandas_dtype() for kind in types))
+    features = np.empty((table.num_rows, len(columns)), dtype=dtype)
+    for column, i in enumerate(columns):
+        features[:, column] = table.column(i).to_numpy()
+    yield _table(None if id_index is None else table.column(id_index).to_pylist(), features)
+
+
+def shorten(names: Sequence[str], limit: int = 8) -> str:
+    """Join the first names of a list and say how many are left."""
+    n_left = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {n_left} more" if n_left > 0 else "")
+
+
+FORMATS: Mapping[str, FileFormat] = {
+    ".npy": FileFormat(_open_npy),
+    ".npz": FileFormat(_open_npz),
+    ".pt": FileFormat(_open_pt),
+    ".pth": FileFormat(_open_pt),
+    ".safetensors": FileFormat(_open_safetensors),
+    ".h5": FileFormat(_open_hdf5),
+    ".hdf5": FileFormat(_open_hdf5),
+    ".csv": FileFormat(_open_csv, is_table=True),
+    ".parquet": FileFormat(_open_parquet, is_table=True),
+}

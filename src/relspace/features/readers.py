@@ -1,0 +1,265 @@
+"""Reads one matrix of features, and the ids of its items, from a file of any common format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from relspace.errors import FileFormatError, InvalidInputError, RelspaceError
+from relspace.features.file_formats import (
+    FORMATS,
+    IDS,
+    ONLY,
+    Entries,
+    FileFormat,
+    shorten,
+)
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features read from a file.
+
+    Attributes
+    ----------
+    features : array or tensor of shape (n_items, n_features)
+        An array from ``.npy``, ``.npz``, ``.h5``, ``.csv`` and ``.parquet``, a tensor from
+        ``.pt`` and ``.safetensors``, in the dtype of the file.
+    ids : tuple of str, or None
+        One id for each row; None when the file brings none.
+    source : pathlib.Path
+        The file.
+    key : str or None
+        The entry of the file that holds the features; None for a file with one matrix only.
+    """
+
+    features: NDArray[Any] | Tensor
+    ids: tuple[str, ...] | None
+    source: Path
+    key: str | None
+
+
+def read_features(
+    path: str | Path,
+    *,
+    key: str | None = None,
+    ids: str | Path | None = None,
+    id_column: str | None = None,
+) -> FeatureTable:
+    """Read features and the ids of their items from a file.
+
+    Nothing is ever unpickled. ``.npy``, ``.pt`` and ``.safetensors`` are mapped into memory
+    rather than read.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A ``.npy``, ``.npz``, ``.pt``, ``.pth``, ``.safetensors``, ``.h5``, ``.hdf5``, ``.csv``
+        (comma-separated, with or without a line of column names) or ``.parquet`` file. A table
+        has one column for each feature.
+    key : str, optional
+        The entry that holds the features, where a file can hold several. Needed only when more
+        than one entry is a matrix.
+    ids : str or pathlib.Path, optional
+        Where the ids are: an entry of the file, or a text file with one id in each line. By
+        default they are the entry ``"ids"`` (for ``.safetensors`` also a JSON list of that name
+        in the metadata) or the column ``"id"`` or ``"ids"``, when there is one.
+    id_column : str, optional
+        The column of a ``.csv`` or ``.parquet`` file that holds the ids.
+
+    Returns
+    -------
+    FeatureTable
+        The features (n_items, n_features) in the file's dtype, the ids as text.
+
+    Raises
+    ------
+    InvalidInputError
+        The file is missing or has an unknown suffix; ``key``, ``ids`` or ``id_column`` name
+        nothing, or several things; ids are not unique or not one for each row.
+    FileFormatError
+        The file is empty, cut off, corrupt, or holds pickled objects or no matrix of numbers.
+    MissingDependencyError
+        The file is ``.h5`` or ``.parquet`` and its reader is not installed.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = f"{folder.name}/vit.npz"
+    >>> np.savez(path, features=np.eye(3, 2), ids=["cat", "dog", "owl"])
+    >>> table = read_features(path)
+    >>> table.features.shape, table.ids, table.key
+    ((3, 2), ('cat', 'dog', 'owl'), 'features')
+    >>> folder.cleanup()
+    """
+    path = Path(path)
+    file_format = _format_of(path)
+    if id_column is not None and not file_format.is_table:
+        raise InvalidInputError(
+            f"id_column is for .csv and .parquet files, and {path.name} is none: "
+            "use ids to name an entry or a text file"
+        )
+    if ids is not None and id_column is not None:
+        raise InvalidInputError("ids and id_column both say where the ids are: give one of them")
+    try:
+        with file_format.open(path, id_column) as entries:
+            name, features = _load_matrix(path, entries, key, ids)
+            found = _load_ids(path, entries, ids, file_format, features.shape[0])
+    except (RelspaceError, MemoryError):
+        raise
+    except Exception as error:
+        # Bytes that are not what the suffix claims make parsers raise nearly anything.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FileFormatError(
+            f"{path} can't be read as {path.suffix}; it may be cut off, corrupt or another "
+            f"format ({reason})"
+        ) from error
+    return FeatureTable(features, found, path, None if name == ONLY else name)
+
+
+def is_table_file(path: Path) -> bool:
+    """Whether a file is a table, whose ids are a column, by its suffix."""
+    file_format = FORMATS.get(path.suffix.lower())
+    return file_format is not None and file_format.is_table
+
+
+def _format_of(path: Path) -> FileFormat:
+    file_format = FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        raise InvalidInputError(
+            f"{path} has the suffix {path.suffix!r}; files of features end in {', '.join(FORMATS)}"
+        )
+    _check_file(path)
+    return file_format
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise InvalidInputError(f"{path} is a folder; name a file")
+    if not path.exists():
+        raise InvalidInputError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise FileFormatError(f"{path} is empty (0 bytes)")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InvalidInputError(f"{path} can't be opened: {error.strerror}") from error
+
+
+def _listed(entries: Entries) -> str:
+    return shorten([f"{name or 'one array'} {entry.shape}" for name, entry in entries.items()])
+
+
+def _load_matrix(
+    path: Path, entries: Entries, key: str | None, ids: str | Path | None
+) -> tuple[str, NDArray[Any] | Tensor]:
+    if key is not None and ONLY in entries:
+        raise InvalidInputError(f"{path} holds one matrix without a key: leave out key={key!r}")
+    if key is None:
+        key = ONLY if ONLY in entries else _only_matrix(path, entries, ids)
+    if key not in entries:
+        raise InvalidInputError(f"{path} has no entry {key!r}; it holds {_listed(entries)}")
+    entry = entries[key]
+    where = f"{path}::{key}" if key else str(path)
+    if entry.obstacle is not None:
+        raise FileFormatError(f"{where} {entry.obstacle}")
+    if len(entry.shape) != 2:
+        raise FileFormatError(
+            f"{where} has the shape {entry.shape}; features are a matrix (n_items, n_features): "
+            "reshape it so that each item is one row"
+        )
+    if 0 in entry.shape:
+        raise FileFormatError(f"{where} is empty: it has the shape {entry.shape}")
+    return key, cast("NDArray[Any] | Tensor", entry.load())
+
+
+def _only_matrix(path: Path, entries: Entries, ids: str | Path | None) -> str:
+    others = {name: entry for name, entry in entries.items() if name not in (IDS, ids)}
+    matrices = {
+        name: entry
+        for name, entry in others.items()
+        if entry.obstacle is None and len(entry.shape) == 2
+    }
+    if len(matrices) > 1:
+        raise InvalidInputError(
+            f"{path} holds {len(matrices)} matrices, {_listed(matrices)}: "
+            f"say which by its key ({path.name}::KEY on the command line)"
+        )
+    # A single entry is what is meant, and if it can't be features its own error says why.
+    chosen = matrices or others
+    if len(chosen) != 1:
+        raise FileFormatError(
+            f"{path} holds no matrix (n_items, n_features) of numbers; "
+            f"it holds {_listed(entries) or 'nothing that can be read'}"
+        )
+    return next(iter(chosen))
+
+
+def _load_ids(
+    path: Path,
+    entries: Entries,
+    ids: str | Path | None,
+    file_format: FileFormat,
+    n_rows: int,
+) -> tuple[str, ...] | None:
+    if ids is None:
+        if IDS not in entries:
+            return None
+        return _checked_ids(entries[IDS].load(), f"{path}: the ids", n_rows)
+    is_entry = isinstance(ids, str) and ids in entries and not file_format.is_table
+    is_file = Path(ids).is_file()
+    if is_entry and is_file:
+        raise InvalidInputError(
+            f"ids={ids!r} is an entry of {path} and a text file: write ./{ids} for the text file"
+        )
+    if is_entry:
+        return _checked_ids(entries[str(ids)].load(), f"{path}::{ids}", n_rows)
+    if not is_file:
+        held = "" if file_format.is_table or ONLY in entries else f" (it holds {_listed(entries)})"
+        raise InvalidInputError(
+            f"ids={str(ids)!r} is neither a text file nor an entry of {path}{held}"
+        )
+    return _checked_ids(_lines(Path(ids)), f"{ids}", n_rows)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileFormatError(
+            f"{path} can't be read as a text file with one id in each line ({error})"
+        ) from error
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _checked_ids(values: object, where: str, n_rows: int) -> tuple[str, ...]:
+    """Turn ids into text, so that 7 in one file and "7" in another are the same item."""
+    raw = cast("Sequence[object]", values.tolist() if hasattr(values, "tolist") else values)
+    if not isinstance(raw, list | tuple):
+        raise InvalidInputError(f"{where} hold a single value; ids are a list of text or integers")
+    ids = []
+    for position, value in enumerate(raw):
+        text = value.decode("utf-8") if isinstance(value, bytes) else value
+        if isinstance(text, bool) or not isinstance(text, str | int) or text == "":
+            raise InvalidInputError(
+                f"{where}: id {position + 1} is {text!r:.60}; ids are text or integers"
+            )
+        ids.append(str(text))
+    if len(ids) != n_rows:
+        raise InvalidInputError(
+            f"{where}: {len(ids)} ids for {n_rows} rows of features; each row needs one id"
+        )
+    repeated = [repr(name) for name, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise InvalidInputError(
+            f"{where}: {len(repeated)} ids occur more than once: {shorten(repeated, 5)}; "
+            "ids must be unique"
+        )
+    return tuple(ids)
