@@ -54,7 +54,7 @@ def load_split() -> tuple[Digits, Digits]:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise MissingDependencyError(
-            'the digits come with scikit-learn, which is not installed: '
+            "the digits come with scikit-learn, which is not installed: "
             'pip install "relspace[demo]".'
         ) from error
     data = load_digits()
@@ -83,7 +83,9 @@ def load_network(name: str) -> tuple[DigitNetwork, dict[str, Any]]:
 
     network = empty_network(name)
     with (
-        resources.as_file(resources.files("relspace.demo") / "weights" / f"{name}.safetensors") as path,
+        resources.as_file(
+            resources.files("relspace.demo") / "weights" / f"{name}.safetensors"
+        ) as path,
         safe_open(path, framework="pt") as weights,
     ):
         network.load_state_dict({key: weights.get_tensor(key) for key in weights.keys()})  # noqa: SIM118

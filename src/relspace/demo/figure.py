@@ -8,6 +8,7 @@ import numpy as np
 
 from relspace.demo.networks import NETWORKS
 from relspace.report.plots import (
+    Series,
     Theme,
     draw_image_rows,
     draw_layer_map,
@@ -29,10 +30,11 @@ _BAR_TITLES = {
     "label": "nearest other image\nshows same digit",
 }
 _SERIES = [
-    ("before", "before"),
-    ("after", "after alignment"),
-    ("shuffled", "control: landmarks shuffled"),
-    ("chance", "chance"),
+    Series("before", "before: padded", "muted"),
+    Series("before_scaled", "before: unit norm, padded", "muted", "...."),
+    Series("after", "after alignment", "accent"),
+    Series("shuffled", "control: landmarks shuffled", "faint"),
+    Series("chance", "chance", "ground", "////"),
 ]
 
 
@@ -52,8 +54,8 @@ def draw_study(study: Study, theme: Theme) -> bytes:
         The PNG.
     """
     with themed(theme):
-        figure = new_figure(11.0, 9.6)
-        top, middle, bottom = figure.subfigures(3, 1, height_ratios=[3.15, 3.05, 3.4])
+        figure = new_figure(11.0, 10.6)
+        top, middle, bottom = figure.subfigures(3, 1, height_ratios=[3.25, 3.9, 3.45])
         _draw_places(top, study, theme)
         _draw_nearest(middle, study, theme)
         _draw_numbers(bottom, study.summary, theme)
@@ -71,10 +73,14 @@ def _draw_places(part: SubFigure, study: Study, theme: Theme) -> None:
     part.suptitle(
         "Two networks that learned the same digits apart: penultimate layers, "
         f"{len(study.digits.labels)} held-out digits, each drawn as what it is",
-        x=0.03, ha="left", y=0.985, fontsize=11, fontweight="bold",
+        x=0.03,
+        ha="left",
+        y=0.955,
+        fontsize=11,
+        fontweight="bold",
     )
     halves = {
-        "before": "Before: features padded with zeros to one width",
+        "before": "Before: unit norm, padded with zeros to one width",
         "after": "After: relative features in one common space",
     }
     for number, (when, title) in enumerate(halves.items()):
@@ -84,10 +90,17 @@ def _draw_places(part: SubFigure, study: Study, theme: Theme) -> None:
         margin = 0.06 * (high - low)
         limits = (low[0] - margin[0], high[0] + margin[0], low[1] - margin[1], high[1] + margin[1])
         left = 0.03 + 0.495 * number
-        part.text(left, 0.865, title, fontsize=9.5, color=theme.accent if number else theme.ink,
-                  fontweight="bold", va="center")
+        part.text(
+            left,
+            0.835,
+            title,
+            fontsize=9.5,
+            color=theme.accent if number else theme.ink,
+            fontweight="bold",
+            va="center",
+        )
         for column, (points, name) in enumerate(zip(places, names, strict=True)):
-            axes = part.add_axes((left + 0.24 * column, 0.075, 0.225, 0.70))
+            axes = part.add_axes((left + 0.24 * column, 0.075, 0.225, 0.675))
             draw_scatter(axes, points, study.digits.labels.tolist(), limits, theme)
             axes.set_title(name, fontweight="normal", fontsize=8.5)
             axes.set_xlabel("principal component 1, shared", fontsize=7.5)
@@ -105,22 +118,29 @@ def _draw_nearest(part: SubFigure, study: Study, theme: Theme) -> None:
             return "same image"
         return "same digit" if labels[item] == labels[found] else f"no: a {labels[found]}"
 
-    found = {when: study.nearest[when][shown].tolist() for when in ("before", "after")}
-    rows = np.stack([images[shown], images[found["before"]], images[found["after"]]])
+    found = {when: nearest[shown].tolist() for when, nearest in study.nearest.items()}
+    rows = np.stack([images[shown], *(images[items] for items in found.values())])
     marks = [[""] * 10] + [
-        [mark(item, other) for item, other in zip(shown, found[when], strict=True)]
-        for when in ("before", "after")
+        [mark(item, other) for item, other in zip(shown, items, strict=True)]
+        for items in found.values()
+    ]
+    titles = [
+        "asked for: the first held-out\nimage of each digit",
+        "nearest before,\npenultimate layers",
+        "nearest after alignment,\npenultimate layers",
+        "nearest after alignment,\nfirst layers",
     ]
     first, second = _short_names(study.summary)
     part.suptitle(
         f"An image goes into the {first.lower()}; which one lies nearest in the {second.lower()}?",
-        x=0.03, ha="left", y=0.97, fontsize=11, fontweight="bold",
+        x=0.03,
+        ha="left",
+        y=0.97,
+        fontsize=11,
+        fontweight="bold",
     )
-    axes = part.add_axes((0.20, 0.0, 0.77, 0.86))
-    draw_image_rows(
-        axes, rows, ["asked for\n(first held-out one\nof each digit)", "nearest before", "nearest\nafter alignment"],
-        marks, theme,
-    )
+    axes = part.add_axes((0.19, 0.02, 0.79, 0.86))
+    draw_image_rows(axes, rows, titles, marks, theme)
 
 
 def _draw_numbers(part: SubFigure, summary: dict[str, Any], theme: Theme) -> None:
@@ -129,26 +149,37 @@ def _draw_numbers(part: SubFigure, summary: dict[str, Any], theme: Theme) -> Non
     part.suptitle(
         f"How often is it the right one? {counts['n_queried']} images matched, "
         f"{counts['n_landmarks']} others are the landmarks",
-        x=0.03, ha="left", y=0.98, fontsize=11, fontweight="bold",
+        x=0.03,
+        ha="left",
+        y=0.98,
+        fontsize=11,
+        fontweight="bold",
     )
-    axes = part.add_axes((0.065, 0.16, 0.40, 0.62))
+    axes = part.add_axes((0.065, 0.20, 0.42, 0.64))
     axes.set_title("Penultimate layers")
     draw_rates(
         axes,
-        {title: {when: found[when][rate] for when, _ in _SERIES} for rate, title in _BAR_TITLES.items()},
+        {
+            title: {bar.key: found[bar.key][rate] for bar in _SERIES}
+            for rate, title in _BAR_TITLES.items()
+        },
         _SERIES,
         theme,
     )
     axes.legend(frameon=False, fontsize=7.5, loc="upper left", borderaxespad=0.2)
-    values = {when: np.array(table[when]["top1"]) for when in ("before", "after")}
+    values = {when: 100 * np.array(table[when]["top1"]) for when in ("before", "after")}
     highest = float(max(one.max() for one in values.values()))
     first, second = _short_names(summary)
     for number, (when, title) in enumerate(
-        {"before": "Every pair of layers, before", "after": "Every pair of layers, after"}.items()
+        {"before": "All layers, before", "after": "All layers, after"}.items()
     ):
-        panel = part.add_axes((0.555 + 0.205 * number, 0.16, 0.19, 0.62))
+        panel = part.add_axes((0.56 + 0.195 * number, 0.20, 0.18, 0.64))
         image = draw_layer_map(
-            panel, values[when], table["rows"]["layers"], table["columns"]["layers"], highest=highest
+            panel,
+            values[when],
+            table["rows"]["layers"],
+            table["columns"]["layers"],
+            highest=highest,
         )
         panel.set_title(title)
         panel.set_xlabel(f"layer of the {second.lower()}", fontsize=7.5)
@@ -156,8 +187,8 @@ def _draw_numbers(part: SubFigure, summary: dict[str, Any], theme: Theme) -> Non
             panel.set_yticks([])
         else:
             panel.set_ylabel(f"layer of the {first.lower()}", fontsize=7.5)
-    bar = part.add_axes((0.957, 0.16, 0.009, 0.62))
+    bar = part.add_axes((0.945, 0.20, 0.009, 0.64))
     part.colorbar(image, cax=bar)
-    bar.set_title("top-1", fontsize=7.5, fontweight="normal", loc="center")
+    bar.set_ylabel("same image is nearest, %", fontsize=7.5)
     bar.tick_params(labelsize=7, length=2)
     bar.spines[:].set_visible(False)

@@ -14,6 +14,11 @@ from relspace.aligned_space import AlignedSpace
 from relspace.kernels import choose_landmarks, squared_distances
 
 NEAREST = 5
+RATE_TITLES = {
+    "top1": "Same image is nearest (top-1)",
+    "top5": "Same image among 5 nearest (top-5)",
+    "label": "Nearest other image shows the same digit",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ def pad_to_common_width(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
         functional.pad(X, (0, width - X.shape[1])),
         functional.pad(Y, (0, width - Y.shape[1])),
     )
+
+
+def bring_to_unit_norm(X: Tensor, landmarks: Tensor) -> Tensor:
+    """Centre features on the landmarks' mean and scale every row to length 1."""
+    return functional.normalize(X - X[landmarks].mean(0))
 
 
 def nearest_before(X: Tensor, Y: Tensor, queried: Tensor) -> Tensor:
@@ -122,6 +132,9 @@ def compare_penultimate(
 ) -> dict[str, dict[str, float]]:
     """Match one layer of each network: before, after, with shuffled landmarks, by chance.
 
+    Networks differ in scale, which alone can spoil a comparison of padded features;
+    ``before_scaled`` takes that away, with the normalisation that alignment uses too.
+
     Parameters
     ----------
     X, Y : tensor of shape (n, d), (n, e)
@@ -136,13 +149,16 @@ def compare_penultimate(
     Returns
     -------
     dict
-        ``before``, ``after``, ``shuffled``, ``chance``: each as :func:`rates`.
+        ``before``, ``before_scaled``, ``after``, ``shuffled``, ``chance``: each as :func:`rates`.
     """
     queried = split.queried
     shuffled = with_shuffled_landmarks(Y, split.landmarks, random_state)
     space = align({"x": X, "y": Y, "shuffled": shuffled}, landmarks=split.landmarks)
     nearest = {
         "before": nearest_before(X, Y, queried),
+        "before_scaled": nearest_before(
+            bring_to_unit_norm(X, split.landmarks), bring_to_unit_norm(Y, split.landmarks), queried
+        ),
         "after": nearest_after(space, "x", "y", queried),
         "shuffled": nearest_after(space, "x", "shuffled", queried),
     }
@@ -193,9 +209,6 @@ def layer_rates(
         ],
     }
     return {
-        when: {
-            rate: [[cell[rate] for cell in row] for row in table]
-            for rate in ("top1", "top5", "label")
-        }
+        when: {rate: [[cell[rate] for cell in row] for row in table] for rate in RATE_TITLES}
         for when, table in found.items()
     }

@@ -18,7 +18,9 @@ from relspace._validation import check_random_state
 from relspace.align import align
 from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, extract, load_network, load_split
 from relspace.demo.matching import (
+    RATE_TITLES,
     Split,
+    bring_to_unit_norm,
     compare_penultimate,
     layer_rates,
     nearest_after,
@@ -30,11 +32,6 @@ from relspace.report.writing import write_whole
 
 N_LANDMARKS = 297
 N_DRAWS = 20
-RATES = {
-    "top1": "Same image is nearest (top-1)",
-    "top5": "Same image among 5 nearest (top-5)",
-    "label": "Nearest other image shows the same digit",
-}
 
 
 @dataclass(frozen=True)
@@ -48,11 +45,12 @@ class Study:
     digits : Digits
         The queried digits.
     places : dict of str to tuple of two tensors of shape (q, 2)
-        ``before`` and ``after``: for each network, where the queried digits lie on the first two
-        principal components of both networks' rows together.
+        ``before`` (unit norm, padded) and ``after``: for each network, where the queried digits
+        lie on the first two principal components of both networks' rows together.
     nearest : dict of str to LongTensor of shape (q,)
-        ``before`` and ``after``: for each queried digit in the first network, the nearest one in
-        the second, as an index into ``digits``.
+        ``before``, ``after`` and ``after_first`` (the first layers instead of the penultimate
+        ones): for each queried digit in the first network, the nearest one in the second, as an
+        index into ``digits``.
     """
 
     summary: dict[str, Any]
@@ -82,9 +80,7 @@ def shared_components(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
     return places[: len(A)], places[len(A) :]
 
 
-def run_study(
-    *, random_state: int = 0, progress: Callable[[str], None] | None = None
-) -> Study:
+def run_study(*, random_state: int = 0, progress: Callable[[str], None] | None = None) -> Study:
     """Align the two networks on held-out digits and match them, before and after.
 
     Parameters
@@ -121,6 +117,8 @@ def run_study(
     ]
 
     space = align({a: X, b: Y}, landmarks=split.landmarks, random_state=seed)
+    first = {name: next(iter(features.values())) for name, features in layers.items()}
+    first_space = align(first, landmarks=split.landmarks, random_state=seed)
     queried = split.queried
     number_of = torch.full((n,), -1)
     number_of[queried] = torch.arange(len(queried))
@@ -152,7 +150,7 @@ def run_study(
         "draws": {
             "n_draws": N_DRAWS,
             **{
-                when: {rate: _spread([draw[when][rate] for draw in draws]) for rate in RATES}
+                when: {rate: _spread([draw[when][rate] for draw in draws]) for rate in RATE_TITLES}
                 for when in draws[0]
             },
         },
@@ -165,17 +163,22 @@ def run_study(
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
     }
     rows = {name: torch.as_tensor(space[name])[queried] for name in (a, b)}
+    scaled = [bring_to_unit_norm(features, split.landmarks) for features in (X, Y)]
+    nearest = {
+        "before": nearest_before(*scaled, queried),
+        "after": nearest_after(space, a, b, queried),
+        "after_first": nearest_after(first_space, a, b, queried),
+    }
     return Study(
         summary=summary,
         digits=held_out.take(queried),
         places={
-            "before": shared_components(*pad_to_common_width(X[queried], Y[queried])),
+            "before": shared_components(
+                *pad_to_common_width(*(features[queried] for features in scaled))
+            ),
             "after": shared_components(rows[a], rows[b]),
         },
-        nearest={
-            "before": number_of[nearest_before(X, Y, queried)[:, 0]],
-            "after": number_of[nearest_after(space, a, b, queried)[:, 0]],
-        },
+        nearest={when: number_of[found[:, 0]] for when, found in nearest.items()},
     )
 
 
@@ -247,7 +250,7 @@ def summary_table(summary: Mapping[str, Any]) -> str:
         "",
         f"{'':<42}{'before':>8}{'after':>8}{'chance':>8}   after, {draws['n_draws']} draws",
     ]
-    for rate, title in RATES.items():
+    for rate, title in RATE_TITLES.items():
         spread = draws["after"][rate]
         before, after, chance = (found[when][rate] for when in ("before", "after", "chance"))
         lines.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, accuracy, load_split
 from relspace.demo.networks import NETWORKS, DigitNetwork, initial_network
+from relspace.report.writing import write_whole
 
 EPOCHS = 60
 BATCH = 50
@@ -53,9 +53,7 @@ def train(name: str, digits: Digits, *, seed: int, epochs: int = EPOCHS) -> Digi
     """
     network = initial_network(name, seed).train()
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = epochs * -(-len(digits.labels) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
     for _ in range(epochs):
@@ -74,15 +72,7 @@ def write_weights(path: Path, network: DigitNetwork, record: dict[str, Any]) -> 
     """Write weights and the record of their training into one file, whole or not at all."""
     from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(
-            save(dict(network.state_dict()), {"record": json.dumps(record, sort_keys=True)})
-        )
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, save(dict(network.state_dict()), {"record": json.dumps(record)}))
 
 
 def main() -> None:

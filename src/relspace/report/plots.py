@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,16 @@ class Theme:
 
 LIGHT = Theme("#ffffff", "#1c2430", "#d9dee5", "#9aa5b4", "#0b5cad", 0.60)
 DARK = Theme("#14181f", "#e6eaf0", "#333c49", "#778395", "#6db3f2", 0.76)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One bar of every group: its key, its title, the theme's colour and a hatch."""
+
+    key: str
+    title: str
+    color: Literal["accent", "muted", "faint", "ground"]
+    hatch: str = ""
 
 
 @contextmanager
@@ -139,7 +149,10 @@ def even_hues(n_colors: int, lightness: float = 0.6) -> NDArray[np.float64]:
 
 
 def draw_scatter(
-    axes: Axes, points: NDArray[Any], labels: Sequence[int], limits: tuple[float, float, float, float],
+    axes: Axes,
+    points: NDArray[Any],
+    labels: Sequence[int],
+    limits: tuple[float, float, float, float],
     theme: Theme,
 ) -> None:
     """Draw each point as the digit it is, so that classes can be told apart without colour.
@@ -171,7 +184,7 @@ def draw_scatter(
 def draw_rates(
     axes: Axes,
     rates: Mapping[str, Mapping[str, float]],
-    series: Sequence[tuple[str, str]],
+    series: Sequence[Series],
     theme: Theme,
 ) -> None:
     """Draw rates as groups of bars with their values.
@@ -182,28 +195,36 @@ def draw_rates(
         Where to draw.
     rates : mapping of str to mapping of str to float
         Groups by title; in each, a rate in [0, 1] for every series.
-    series : sequence of (str, str)
-        Key and title of the bars of a group, from left to right, four at most.
+    series : sequence of Series
+        The bars of a group from left to right.
     theme : Theme
-        Colours; the second bar is the one that stands out.
+        Colours.
     """
-    colors = [theme.muted, theme.accent, theme.faint, theme.ground]
-    hatches = ["", "", "", "////"]
     width = 0.82 / len(series)
-    for number, (key, title) in enumerate(series):
+    for number, one in enumerate(series):
         places = np.arange(len(rates)) + (number - (len(series) - 1) / 2) * width
-        heights = [group[key] for group in rates.values()]
+        heights = [100 * group[one.key] for group in rates.values()]
         axes.bar(
-            places, heights, width * 0.9, label=title, color=colors[number], hatch=hatches[number],
-            edgecolor=theme.muted, linewidth=0.6,
+            places,
+            heights,
+            width * 0.9,
+            label=one.title,
+            color=getattr(theme, one.color),
+            hatch=one.hatch,
+            edgecolor=theme.ink,
+            linewidth=0.4,
         )
         for place, height in zip(places, heights, strict=True):
-            text = f"{height:.3f}" if height < 0.01 else f"{height:.2f}"
             axes.annotate(
-                text, (place, height), (0, 2), textcoords="offset points", ha="center",
-                fontsize=7, fontweight="bold" if number == 1 else "normal",
+                f"{height:.1f}" if height < 9.95 else f"{height:.0f}",
+                (place, height),
+                (0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+                fontweight="bold" if one.color == "accent" else "normal",
             )
-    axes.set(ylim=(0, 1.0), ylabel="share of queried items")
+    axes.set(ylim=(0, 106), ylabel="queried items, %")
     axes.set_xticks(np.arange(len(rates)), list(rates))
     axes.tick_params(axis="x", length=0)
 
@@ -215,7 +236,7 @@ def draw_layer_map(
     columns: Sequence[str],
     *,
     highest: float,
-    decimals: int = 2,
+    decimals: int = 0,
 ) -> Any:
     """Draw a layer x layer table in colour, with its values.
 
@@ -241,9 +262,17 @@ def draw_layer_map(
     for (row, column), value in np.ndenumerate(values):
         color = "#111111" if value > 0.6 * highest else "#ffffff"
         axes.text(
-            column, row, f"{value:.{decimals}f}", ha="center", va="center", color=color, fontsize=7.5
+            column,
+            row,
+            f"{value:.{decimals}f}",
+            ha="center",
+            va="center",
+            color=color,
+            fontsize=7.5,
         )
-    axes.set_xticks(range(len(columns)), list(columns), rotation=30, ha="right", rotation_mode="anchor")
+    axes.set_xticks(
+        range(len(columns)), list(columns), rotation=30, ha="right", rotation_mode="anchor"
+    )
     axes.set_yticks(range(len(rows)), list(rows))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -272,20 +301,26 @@ def draw_image_rows(
     theme : Theme
         Colours.
     """
-    across, down = 1.25, 1.55
+    across, down = 1.8, 1.52
     for row, (line, title) in enumerate(zip(images, titles, strict=True)):
-        axes.text(-0.2, row * down + 0.5, title, ha="right", va="center", linespacing=1.4)
+        axes.text(-0.45, row * down + 0.5, title, ha="right", va="center", linespacing=1.4)
         for column, image in enumerate(line):
             left, top = column * across, row * down
-            axes.imshow(
-                image, cmap="gray_r", vmin=0, vmax=1, extent=(left, left + 1, top + 1, top)
-            )
+            axes.imshow(image, cmap="gray_r", vmin=0, vmax=1, extent=(left, left + 1, top + 1, top))
             axes.text(
-                left + 0.5, top + 1.08, marks[row][column], ha="center", va="top", fontsize=7.5,
+                left + 0.5,
+                top + 1.08,
+                marks[row][column],
+                ha="center",
+                va="top",
+                fontsize=7.5,
                 fontweight="bold" if marks[row][column].startswith("same image") else "normal",
                 color=theme.ink,
             )
     axes.set(
-        xlim=(0, across * images.shape[1] - across + 1), ylim=(down * len(images), 0), aspect="equal"
+        xlim=(0, across * images.shape[1] - across + 1),
+        ylim=(down * len(images), 0),
+        aspect="equal",
+        anchor="N",
     )
     axes.axis("off")
