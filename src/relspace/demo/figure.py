@@ -54,8 +54,9 @@ def draw_study(study: Study, theme: Theme) -> bytes:
         The PNG.
     """
     with themed(theme):
-        figure = new_figure(11.0, 10.6)
-        top, middle, bottom = figure.subfigures(3, 1, height_ratios=[3.25, 3.9, 3.45])
+        figure = new_figure(11.0, 10.3)
+        grid = figure.add_gridspec(3, 1, height_ratios=[3.25, 3.65, 3.45])
+        top, middle, bottom = (figure.add_subfigure(grid[row]) for row in range(3))
         _draw_places(top, study, theme)
         _draw_nearest(middle, study, theme)
         _draw_numbers(bottom, study.summary, theme)
@@ -125,7 +126,7 @@ def _draw_nearest(part: SubFigure, study: Study, theme: Theme) -> None:
         for items in found.values()
     ]
     titles = [
-        "asked for: the first held-out\nimage of each digit",
+        "asked for: the first\nqueried image of each digit",
         "nearest before,\npenultimate layers",
         "nearest after alignment,\npenultimate layers",
         "nearest after alignment,\nfirst layers",
@@ -171,7 +172,7 @@ def _draw_numbers(part: SubFigure, summary: dict[str, Any], theme: Theme) -> Non
     highest = float(max(one.max() for one in values.values()))
     first, second = _short_names(summary)
     for number, (when, title) in enumerate(
-        {"before": "All layers, before", "after": "All layers, after"}.items()
+        {"before": "All layers, before: padded", "after": "All layers, after alignment"}.items()
     ):
         panel = part.add_axes((0.56 + 0.195 * number, 0.20, 0.18, 0.64))
         image = draw_layer_map(

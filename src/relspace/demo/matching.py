@@ -1,4 +1,4 @@
-"""Matching the layers of two networks before and after alignment, on items that are no landmarks."""
+"""Matching layers of two networks before and after alignment, on items that are no landmarks."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class VisionTransformer(DigitNetwork):
         return features
 
     def _quadrants(self, tokens: Tensor) -> Tensor:
-        return quadrants(tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
+        return quadrants(tokens.transpose(1, 2).view(len(tokens), -1, self.grid, self.grid))
 
 
 @dataclass(frozen=True)

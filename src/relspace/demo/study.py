@@ -163,7 +163,7 @@ def run_study(*, random_state: int = 0, progress: Callable[[str], None] | None =
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
     }
     rows = {name: torch.as_tensor(space[name])[queried] for name in (a, b)}
-    scaled = [bring_to_unit_norm(features, split.landmarks) for features in (X, Y)]
+    scaled = (bring_to_unit_norm(X, split.landmarks), bring_to_unit_norm(Y, split.landmarks))
     nearest = {
         "before": nearest_before(*scaled, queried),
         "after": nearest_after(space, a, b, queried),

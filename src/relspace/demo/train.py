@@ -58,11 +58,11 @@ def train(name: str, digits: Digits, *, seed: int, epochs: int = EPOCHS) -> Digi
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
     for _ in range(epochs):
         order = torch.randperm(len(digits.labels), generator=generator)
-        for items in order.split(BATCH):
+        for items in torch.split(order, BATCH):
             batch = digits.take(items)
             loss = functional.cross_entropy(network(shift(batch.images, generator)), batch.labels)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     return network.eval()

@@ -82,7 +82,7 @@ def themed(theme: Theme) -> Iterator[None]:
         "xtick.color": theme.ink,
         "ytick.color": theme.ink,
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings):  # type: ignore[arg-type]
         yield
 
 
@@ -301,12 +301,15 @@ def draw_image_rows(
     theme : Theme
         Colours.
     """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    grey = LinearSegmentedColormap.from_list("ground to ink", [theme.ground, theme.ink])
     across, down = 1.8, 1.52
     for row, (line, title) in enumerate(zip(images, titles, strict=True)):
         axes.text(-0.45, row * down + 0.5, title, ha="right", va="center", linespacing=1.4)
         for column, image in enumerate(line):
             left, top = column * across, row * down
-            axes.imshow(image, cmap="gray_r", vmin=0, vmax=1, extent=(left, left + 1, top + 1, top))
+            axes.imshow(image, cmap=grey, vmin=0, vmax=1, extent=(left, left + 1, top + 1, top))
             axes.text(
                 left + 0.5,
                 top + 1.08,
