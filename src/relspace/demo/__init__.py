@@ -1,0 +1,1 @@
+"""Case studies that run offline on real data shipped with the package or a dependency of it."""

@@ -1,0 +1,106 @@
+"""The digits, their split, and the features that the trained networks give of held-out ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relspace.demo.networks import DigitNetwork, empty_network
+from relspace.errors import MissingDependencyError
+
+N_TRAIN = 1000
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Digits with their classes.
+
+    Attributes
+    ----------
+    images : tensor of shape (n, 8, 8)
+        Grey values in [0, 1].
+    labels : LongTensor of shape (n,)
+        The digit that was written.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def take(self, items: Tensor) -> Digits:
+        """Some of the digits."""
+        return Digits(self.images[items], self.labels[items])
+
+
+def load_split() -> tuple[Digits, Digits]:
+    """Load scikit-learn's 1,797 digits, cut into a training part and a held-out part.
+
+    Returns
+    -------
+    train, held_out : Digits
+        1,000 and 797 digits; the same ones always.
+
+    Raises
+    ------
+    MissingDependencyError
+        If scikit-learn isn't installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MissingDependencyError(
+            "the digits come with scikit-learn, which is not installed: "
+            'pip install "relspace[demo]".'
+        ) from error
+    data = load_digits()
+    images = torch.as_tensor(data.images, dtype=torch.float32) / 16
+    digits = Digits(images, torch.as_tensor(data.target, dtype=torch.int64))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return digits.take(order[:N_TRAIN]), digits.take(order[N_TRAIN:])
+
+
+def load_network(name: str) -> tuple[DigitNetwork, dict[str, Any]]:
+    """Load one of the trained networks that ship with the package.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`relspace.demo.networks.NETWORKS`.
+
+    Returns
+    -------
+    network : DigitNetwork
+        In evaluation mode.
+    record : dict
+        How it was trained: accuracy on held-out digits, seeds, versions.
+    """
+    from safetensors import safe_open
+
+    network = empty_network(name)
+    with (
+        resources.as_file(
+            resources.files("relspace.demo") / "weights" / f"{name}.safetensors"
+        ) as path,
+        safe_open(path, framework="pt") as weights,
+    ):
+        network.load_state_dict({key: weights.get_tensor(key) for key in weights.keys()})  # noqa: SIM118
+        record: dict[str, Any] = json.loads(weights.metadata()["record"])
+    return network.eval(), record
+
+
+def extract(network: DigitNetwork, images: Tensor) -> dict[str, Tensor]:
+    """Features of every layer, without a gradient."""
+    with torch.no_grad():
+        return network.layers(images)
+
+
+def accuracy(network: DigitNetwork, digits: Digits) -> float:
+    """Share of digits that a network classifies rightly."""
+    with torch.no_grad():
+        right = network(digits.images).argmax(1) == digits.labels
+    return float(right.double().mean())

@@ -1,0 +1,114 @@
+"""Train the demo's two networks: ``python -m relspace.demo.train`` makes the weights that ship."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, accuracy, load_split
+from relspace.demo.networks import NETWORKS, DigitNetwork, initial_network
+from relspace.report.writing import write_whole
+
+EPOCHS = 60
+BATCH = 50
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 0.01
+
+
+def shift(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Move each image by up to one pixel in each direction, at random."""
+    n, side, _ = images.shape
+    padded = functional.pad(images, (1, 1, 1, 1))
+    start = torch.randint(0, 3, (2, n, 1), generator=generator)
+    rows, columns = (start + torch.arange(side)).unbind()
+    return padded[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def train(name: str, digits: Digits, *, seed: int, epochs: int = EPOCHS) -> DigitNetwork:
+    """Train one network on digits, the same one for the same seed.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`relspace.demo.networks.NETWORKS`.
+    digits : Digits
+        What it learns from.
+    seed : int
+        Decides the first weights, the order of the digits and their shifts.
+    epochs : int
+        How often it sees each digit.
+
+    Returns
+    -------
+    DigitNetwork
+        In evaluation mode.
+    """
+    network = initial_network(name, seed).train()
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    steps = epochs * -(-len(digits.labels) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
+    for _ in range(epochs):
+        order = torch.randperm(len(digits.labels), generator=generator)
+        for items in torch.split(order, BATCH):
+            batch = digits.take(items)
+            loss = functional.cross_entropy(network(shift(batch.images, generator)), batch.labels)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+def write_weights(path: Path, network: DigitNetwork, record: dict[str, Any]) -> None:
+    """Write weights and the record of their training into one file, whole or not at all."""
+    from safetensors.torch import save
+
+    write_whole(path, save(dict(network.state_dict()), {"record": json.dumps(record)}))
+
+
+def main() -> None:
+    """Train both networks and write their weights."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(__file__).parent / "weights", help="folder"
+    )
+    output: Path = parser.parse_args().output
+    # Sums over several threads depend on how many there are; one gives the same weights anywhere.
+    torch.set_num_threads(1)
+    digits, held_out = load_split()
+    for name, about in NETWORKS.items():
+        network = train(name, digits, seed=about.seed)
+        record = {
+            "title": about.title,
+            "seed": about.seed,
+            "split_seed": SPLIT_SEED,
+            "n_train": N_TRAIN,
+            "n_held_out": len(held_out.labels),
+            "accuracy_train": accuracy(network, digits),
+            "accuracy_held_out": accuracy(network, held_out),
+            "n_parameters": sum(p.numel() for p in network.parameters()),
+            "epochs": EPOCHS,
+            "batch": BATCH,
+            "learning_rate": LEARNING_RATE,
+            "weight_decay": WEIGHT_DECAY,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        }
+        write_weights(output / f"{name}.safetensors", network, record)
+        sys.stdout.write(
+            f"{about.title}: {record['accuracy_held_out']:.3f} of {record['n_held_out']} held-out "
+            f"digits right, {record['n_parameters']:,} parameters\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

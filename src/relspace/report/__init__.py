@@ -1,0 +1,1 @@
+"""Results drawn as figures and written as pages that need no network."""
