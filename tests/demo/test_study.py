@@ -9,7 +9,14 @@ import torch
 from relspace.demo.figure import draw_study
 from relspace.demo.matching import RATE_TITLES
 from relspace.demo.page import percent
-from relspace.demo.study import Study, run_demo, run_study, shared_components, summary_table
+from relspace.demo.study import (
+    Study,
+    one_thread,
+    run_demo,
+    run_study,
+    shared_components,
+    summary_table,
+)
 from relspace.report.plots import LIGHT
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -80,6 +87,16 @@ def test_the_figure_is_the_same_png_every_time(study: Study) -> None:
     assert first.startswith(PNG)
     assert int.from_bytes(first[16:20], "big") == 1650
     assert first == draw_study(study, LIGHT)
+
+
+def test_one_thread_gives_the_number_back_even_after_an_error() -> None:
+    before = torch.get_num_threads()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(ZeroDivisionError), one_thread():
+        1 / 0  # noqa: B018
+    assert torch.get_num_threads() == before
 
 
 def test_components_are_shared_and_keep_distances_in_the_plane() -> None:

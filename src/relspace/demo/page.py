@@ -40,8 +40,8 @@ def study_page(summary: Mapping[str, Any], light: bytes, dark: bytes) -> Page:
         lead=(
             "A convolutional network and a vision transformer learned the same handwritten digits, "
             "each for itself. Their features have different widths and axes that mean nothing to "
-            "each other. Aligned, each image of one network lands among images of the same digit "
-            "in the other, and far more often than by chance next to itself."
+            "each other. Aligned, nearly every image of one network lands among images of the same "
+            "digit in the other, and far more often than by chance next to itself."
         ),
         key_numbers=[
             KeyNumber(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,22 @@ def shared_components(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
     return places[: len(A)], places[len(A) :]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one torch thread, and give the caller's number back.
+
+    The study's matrices are so small that threads mostly wait for each other, on a busy machine
+    three times as long as the work takes.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def run_study(*, random_state: int = 0, progress: Callable[[str], None] | None = None) -> Study:
     """Align the two networks on held-out digits and match them, before and after.
 
