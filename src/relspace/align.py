@@ -17,7 +17,8 @@ from relspace._validation import (
     name_some,
     pair_items,
 )
-from relspace.aligned_space import AlignedSet, AlignedSpace
+from relspace.aligned_set import AlignedSet
+from relspace.aligned_space import AlignedSpace
 from relspace.aligner import Aligner
 from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError
 from relspace.kernels.bandwidth import DEFAULT_DENSITY

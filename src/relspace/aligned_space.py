@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,16 @@ from relspace._archive import read_archive, write_archive
 from relspace._blocks import refuse_too_large
 from relspace._validation import (
     Array,
-    Features,
     ItemId,
     as_item_indices,
     check_count,
     name_some,
 )
+from relspace.aligned_set import AlignedSet
 from relspace.aligner import Aligner
 from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
-from relspace.kernels.bandwidth import Bandwidth
-from relspace.kernels.normalization import Normalization
 from relspace.kernels.relative import (
     NO_LANDMARK,
-    ColumnProfile,
     Match,
     correlation_blocks,
     correlation_of_pairs,
@@ -37,32 +33,6 @@ _KIND = "aligned space"
 _FORMAT_VERSION = 1
 _SUMMARY_ITEMS = 5000
 _CHANCE_ROUNDS = 10
-
-
-@dataclass(frozen=True)
-class AlignedSet:
-    """One set in the space: how its tokens get there, and its relative features.
-
-    Attributes
-    ----------
-    aligner : Aligner
-        Fitted on this set's landmarks.
-    relative : tensor of shape (n, m)
-        Relative features of the shared items, in the order of the space.
-    is_array : bool
-        Whether the features were an array, so that results are arrays too.
-    dtype : torch.dtype
-        Their float type, and that of results.
-    """
-
-    aligner: Aligner
-    relative: torch.Tensor
-    is_array: bool
-    dtype: torch.dtype
-
-    def restore(self, result: torch.Tensor) -> Array:
-        """Give a result the kind and the float type of this set's features."""
-        return Features(result, self.is_array, self.dtype).restore(result)
 
 
 class AlignedSpace(Mapping[str, Array]):
@@ -377,27 +347,8 @@ class AlignedSpace(Mapping[str, Array]):
         tensors = {"landmarks": self.landmarks}
         sets = []
         for number, (name, one) in enumerate(self._sets.items()):
-            aligner = one.aligner
-            stored = {
-                "relative": one.relative,
-                "landmarks": aligner.landmarks_,
-                "profile_mean": aligner.profile_.mean,
-                "profile_deviation": aligner.profile_.deviation,
-                "center": aligner.normalization_.center,
-                "scale": aligner.normalization_.scale,
-            }
-            tensors |= {f"{number}.{key}": v for key, v in stored.items() if v is not None}
-            sets.append(
-                {
-                    "name": name,
-                    "is_array": one.is_array,
-                    "dtype": str(one.dtype).removeprefix("torch."),
-                    "bandwidth": aligner.bandwidth_.to_dict(),
-                    "density": aligner.density,
-                    "normalize": aligner.normalize,
-                    "standardize": aligner.standardize,
-                }
-            )
+            tensors |= {f"{number}.{key}": tensor for key, tensor in one.tensors().items()}
+            sets.append({"name": name, **one.record()})
         metadata = {
             "format_version": _FORMAT_VERSION,
             "sets": sets,
@@ -458,29 +409,9 @@ def load_space(path: str | Path) -> AlignedSpace:
         )
     sets = {}
     for number, record in enumerate(metadata["sets"]):
-        aligner = Aligner(
-            density=record["density"],
-            normalize=record["normalize"],
-            standardize=record["standardize"],
-        )
-        aligner.restore(
-            Normalization(
-                tensors.get(f"{number}.center"),
-                tensors.get(f"{number}.scale"),
-                record["normalize"].endswith("unit"),
-            ),
-            tensors[f"{number}.landmarks"],
-            Bandwidth(**record["bandwidth"]),
-            ColumnProfile(
-                tensors[f"{number}.profile_mean"], tensors[f"{number}.profile_deviation"]
-            ),
-        )
-        sets[record["name"]] = AlignedSet(
-            aligner,
-            tensors[f"{number}.relative"],
-            record["is_array"],
-            getattr(torch, record["dtype"]),
-        )
+        prefix = f"{number}."
+        own = {k.removeprefix(prefix): one for k, one in tensors.items() if k.startswith(prefix)}
+        sets[record["name"]] = AlignedSet.restored(own, record)
     ids = None if metadata["ids"] is None else tuple(metadata["ids"])
     return AlignedSpace(
         sets, ids=ids, landmarks=tensors["landmarks"], parameters=metadata["parameters"]

@@ -7,16 +7,16 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import rbf_kernel
-
-from relspace import Bandwidth, cosine_affinity, rbf_affinity, solve_bandwidth
-from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError, MemoryBudgetError
-from relspace.kernels import squared_distances
 from tests.generators.closed_form import (
     gaussian_cloud,
     mean_off_diagonal,
     reference_affinity,
     simplex,
 )
+
+from relspace import Bandwidth, cosine_affinity, rbf_affinity, solve_bandwidth
+from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError, MemoryBudgetError
+from relspace.kernels import squared_distances
 
 DEVICES = [
     "cpu",
