@@ -166,7 +166,7 @@ def check_number(value: object, name: str) -> float:
     if isinstance(value, numbers.Real):
         return float(value)
     if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0:
-        return float(value)
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)
     raise InvalidTypeError(f"{name} is of type {type(value).__name__}; it must be a number.")
 
 

@@ -23,6 +23,7 @@ from relspace.kernels.distances import (
     empty_matrix,
     fill_pairs,
     full_precision,
+    off_diagonal,
     place_sets,
     unit_vectors,
 )
@@ -175,7 +176,7 @@ def _affinity(
         with torch.no_grad():
             affinity = _in_place(x, y, bandwidth, c, cosine=cosine)[0]
     if zero_diagonal and y is None:
-        affinity = affinity.fill_diagonal_(0.0) if not wants_gradient else _off_diagonal(affinity)
+        affinity = affinity.fill_diagonal_(0.0) if not wants_gradient else off_diagonal(affinity)
     return given.restore(affinity)
 
 
@@ -183,8 +184,9 @@ def _frame_of(X: torch.Tensor, Y: torch.Tensor | None, *, cosine: bool) -> Frame
     return Frame(X.new_zeros(X.shape[1]), 1.0) if cosine else Frame.of(X, Y)
 
 
-def _squared_ratio(numerator: float, denominator: float) -> float:
-    ratio = numerator / denominator
+def _squared_ratio(numerator: float, denominator: float | torch.Tensor) -> float:
+    value = denominator.detach() if isinstance(denominator, torch.Tensor) else denominator
+    ratio = numerator / float(value)
     return ratio * ratio
 
 
@@ -200,7 +202,7 @@ def _in_place(
     frame = _frame_of(X, Y, cosine=cosine)
     out = empty_matrix(X, Y, "the affinity matrix")
     if sigma is not None:
-        scale = _squared_ratio(frame.unit, float(sigma))
+        scale = _squared_ratio(frame.unit, sigma)
         clouds = place_sets(X, Y, frame, scale=scale, cosine=cosine)
         pairs = fill_pairs(*clouds, out=out, cosine=cosine)
         _exponentiate(out, pairs, scale, symmetric=Y is None)
@@ -247,7 +249,7 @@ def _differentiable(
         assert bandwidth is not None
         solved = bandwidth.sigma
     with torch.no_grad():
-        scale = _squared_ratio(frame.unit, float(solved))
+        scale = _squared_ratio(frame.unit, solved)
         wide = place_sets(X, Y, frame, scale=scale, cosine=cosine)[0].points.dtype
     given = X.dtype
     X, Y = X.to(wide), None if Y is None else Y.to(wide)
@@ -257,7 +259,7 @@ def _differentiable(
             y = x if Y is None else unit_vectors(Y, "Y")
             squared = (1 - x @ y.T).clamp_min(0.0).square()
             if Y is None:
-                squared = _off_diagonal(squared)
+                squared = off_diagonal((squared + squared.T) / 2)
         else:
             squared = differentiable_squared_distances(X, Y, frame)
     exponent = squared / (2 * (solved / frame.unit) ** 2)
@@ -270,7 +272,3 @@ def _differentiable(
     slope = (affinity * exponent).sum().detach() / n_pairs
     shift = -(reached - density) / slope
     return torch.exp(-exponent * torch.exp(-shift)).to(given)
-
-
-def _off_diagonal(matrix: torch.Tensor) -> torch.Tensor:
-    return matrix * (1 - torch.eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device))

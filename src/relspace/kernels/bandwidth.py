@@ -43,6 +43,7 @@ DEFAULT_DENSITY = 0.05
 EXACT_TOLERANCE = 1e-6
 
 _FIRST_GROUPS = 128
+_GROUPS_TO_REFUSE = 1024
 _GROUPS_FOR_START = 32
 _LARGEST_SAMPLE_BYTES = 2**29
 
@@ -292,11 +293,11 @@ def _solve_by_sampling(
         try:
             root = solve_pairs(sample.pairs, (cloud, None), density, start=start)
         except BandwidthError:
-            # A few coincident rows can weigh too much in a small sample.
-            if n_groups == largest:
-                if wide:
-                    raise
+            if not wide:
                 return _solve_by_sampling(X, Y, frame.wide(), density, tolerance, seed)
+            # A few coincident rows can weigh too much in a small sample, not in a larger one.
+            if n_groups >= min(largest, _GROUPS_TO_REFUSE):
+                raise
             n_groups = min(largest, 8 * n_groups)
             continue
         scale = math.exp(-root.log_variance)

@@ -205,9 +205,12 @@ def differentiable_squared_distances(
     x = (X - frame.origin) / frame.unit
     y = x if Y is None else (Y - frame.origin) / frame.unit
     squared = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp_min(0.0)
-    if Y is None:
-        squared = squared * (1 - torch.eye(x.shape[0], dtype=x.dtype, device=x.device))
-    return squared
+    return squared if Y is not None else off_diagonal((squared + squared.T) / 2)
+
+
+def off_diagonal(matrix: torch.Tensor) -> torch.Tensor:
+    """The same matrix with zeros on its diagonal, by operations that record their gradient."""
+    return matrix * (1 - torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device))
 
 
 def squared_distances(X: object, Y: object | None = None) -> Array:

@@ -32,8 +32,9 @@ class Sample:
                          + \frac{2}{(g-1) N} \zeta_2
 
         where :math:`\zeta_2` is the variance of a pair's affinity and :math:`\zeta_1` that of an
-        item's mean affinity (Hoeffding 1948, section 5); the first term vanishes when every item
-        was used. The variance between groups, which holds both, gives :math:`\zeta_1`.
+        item's mean affinity (Hoeffding 1948, section 5). The variance between groups, which holds
+        both, gives :math:`\zeta_1`. Where items are drawn in several passes, each pass has its own
+        N, and the last may be a part of one.
         """
         means, total, squares = [], 0.0, 0.0
         for tile in self.pairs.tiles:
@@ -51,8 +52,15 @@ class Sample:
             return math.sqrt(between / self.n_groups)
         from_pairs = 2 * of_pairs * self.n_groups / self.pairs.n_pairs
         from_items = max(0.0, between - from_pairs)
-        left_out = max(0.0, 1.0 - self.n_items / self.n_available)
-        return math.sqrt((from_items * left_out + from_pairs) / self.n_groups)
+        return math.sqrt((from_items * self._left_out() + from_pairs) / self.n_groups)
+
+    def _left_out(self) -> float:
+        """1 - N / n, averaged over the groups."""
+        size = self.pairs.tiles[0].shape[1]
+        per_pass = self.n_available // size
+        n_passes, rest = divmod(self.n_groups, per_pass)
+        in_passes = n_passes * per_pass * (1 - per_pass * size / self.n_available)
+        return (in_passes + rest * (1 - rest * size / self.n_available)) / self.n_groups
 
 
 class Sampler:
