@@ -1,0 +1,69 @@
+"""Memory budgets: what is free, how rows are cut, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relspace import _blocks
+from relspace._blocks import free_memory_bytes, memory_budget_bytes, refuse_too_large, row_slices
+from relspace.errors import InvalidInputError, InvalidTypeError, MemoryBudgetError
+
+
+@given(st.integers(0, 500), st.integers(0, 100), st.integers(1, 5000))
+def test_slices_cover_every_row_once_within_the_budget(n: int, width: int, budget: int) -> None:
+    slices = list(row_slices(n, width, budget))
+    assert [row for piece in slices for row in range(n)[piece]] == list(range(n))
+    for piece in slices:
+        rows = piece.stop - piece.start
+        assert rows == 1 or rows * width <= budget
+
+
+def test_default_budget_is_a_quarter_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_blocks, "free_memory_bytes", lambda device=None: 1000)
+    assert memory_budget_bytes() == 250
+    assert memory_budget_bytes(77) == 77
+
+
+@pytest.mark.parametrize(
+    ("budget", "error"), [(0, InvalidInputError), (-5, InvalidInputError), (1.5, InvalidTypeError)]
+)
+def test_bad_budget_is_named(budget: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="memory_budget is"):
+        memory_budget_bytes(budget)  # type: ignore[arg-type]
+
+
+def test_free_memory_is_what_the_system_says() -> None:
+    free = free_memory_bytes()
+    assert 0 < free < 2**50
+    assert free_memory_bytes(torch.device("cpu")) > 0
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("max", None), ("1000", 1000 - 600 + 150)])
+def test_control_group_counts_cached_pages_as_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, expected: int | None
+) -> None:
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("600\n")
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 150\n")
+    monkeypatch.setattr(_blocks, "Path", lambda path: tmp_path)
+    assert _blocks._control_group_headroom() == expected
+
+
+def test_no_control_group_sets_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_blocks, "Path", lambda path: tmp_path)
+    assert _blocks._control_group_headroom() is None
+
+
+def test_result_too_large_is_refused_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_blocks, "free_memory_bytes", lambda device=None: 2**30)
+    refuse_too_large(2**30, "the matrix", "take fewer rows.")
+    with pytest.raises(
+        MemoryBudgetError, match=r"the matrix needs 3.0 GiB and 1.0 GiB are free; take fewer"
+    ) as caught:
+        refuse_too_large(3 * 2**30, "the matrix", "take fewer rows.")
+    assert isinstance(caught.value, MemoryError)
