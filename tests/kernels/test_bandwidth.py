@@ -9,15 +9,6 @@ import statistics
 import numpy as np
 import pytest
 import torch
-
-from relspace import choose_landmarks, rbf_affinity, solve_bandwidth
-from relspace.errors import (
-    BandwidthError,
-    InvalidInputError,
-    InvalidTypeError,
-    NonFiniteError,
-    SamplingWarning,
-)
 from tests.generators.closed_form import (
     gaussian_bandwidth,
     gaussian_cloud,
@@ -26,6 +17,15 @@ from tests.generators.closed_form import (
     reference_affinity,
     simplex,
     simplex_bandwidth,
+)
+
+from relspace import choose_landmarks, rbf_affinity, solve_bandwidth
+from relspace.errors import (
+    BandwidthError,
+    InvalidInputError,
+    InvalidTypeError,
+    NonFiniteError,
+    SamplingWarning,
 )
 
 DENSITIES = [1e-4, 1e-3, 0.05, 0.3, 0.9, 0.999]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.generators.closed_form import gaussian_cloud, mean_off_diagonal
+from tests.generators.strategies import feature_sets
 
 from relspace import cosine_affinity, rbf_affinity, solve_bandwidth
 from relspace.kernels import squared_distances
-from tests.generators.closed_form import gaussian_cloud, mean_off_diagonal
-from tests.generators.strategies import feature_sets
 
 FUNCTIONS = [rbf_affinity, cosine_affinity]
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from relspace import cosine_affinity, rbf_affinity
 from tests.generators.closed_form import gaussian_cloud, mean_off_diagonal
 from tests.generators.strategies import feature_sets, rotations
+
+from relspace import cosine_affinity, rbf_affinity
 
 SEEDS = st.integers(0, 2**32 - 1)
 TOLERANCE = {"atol": 1e-7, "rtol": 0.0}
