@@ -7,13 +7,13 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from tests.generators.closed_form import gaussian_cloud, mean_off_diagonal
 
 import ncut_pytorch
 import relspace
 from ncut_pytorch.utils.math import cosine_affinity, rbf_affinity
 from ncut_pytorch.utils.sigma import find_sigma
 from relspace.errors import InvalidInputError
-from tests.generators.closed_form import gaussian_cloud, mean_off_diagonal
 
 
 def test_quick_start() -> None:

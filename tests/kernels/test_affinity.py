@@ -194,6 +194,8 @@ def test_matrix_that_does_not_fit_is_refused(function, monkeypatch: pytest.Monke
     monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 1000)
     with pytest.raises(MemoryBudgetError, match=r"shape \(100, 100\) needs .* GiB .*landmarks"):
         function(gaussian_cloud(100, 4))
+    with pytest.raises(MemoryBudgetError, match=r"shape \(100, 90\) needs"):
+        function(gaussian_cloud(100, 4).requires_grad_(), gaussian_cloud(90, 4))
 
 
 @pytest.mark.parametrize(

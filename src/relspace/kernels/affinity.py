@@ -20,11 +20,11 @@ from relspace.kernels.distances import (
     Frame,
     PairTiles,
     differentiable_squared_distances,
-    empty_matrix,
     fill_pairs,
     full_precision,
     off_diagonal,
     place_sets,
+    refuse_matrix,
     unit_vectors,
 )
 
@@ -164,6 +164,7 @@ def _affinity(
     c = check_fraction(density, "density")
     if bandwidth is None:
         check_enough_items(x, y)
+    refuse_matrix(x, y, "the affinity matrix")
     if cosine:
         x = unit_vectors(x, "X")
         y = None if y is None else unit_vectors(y, "Y")
@@ -200,7 +201,7 @@ def _in_place(
 ) -> tuple[torch.Tensor, Bandwidth | None]:
     """Distances go where the affinities will be; these are computed and mirrored tile by tile."""
     frame = _frame_of(X, Y, cosine=cosine)
-    out = empty_matrix(X, Y, "the affinity matrix")
+    out = X.new_empty((len(X), len(X if Y is None else Y)))
     if sigma is not None:
         scale = _squared_ratio(frame.unit, sigma)
         clouds = place_sets(X, Y, frame, scale=scale, cosine=cosine)

@@ -252,6 +252,7 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
     y = None if Y is None else as_features(Y, "Y").tensor.to(x.tensor)
     if y is not None:
         check_same_width(x.tensor, y, ("X", "Y"))
+    refuse_matrix(x.tensor, y, "the matrix of distances")
     frame = Frame.of(x.tensor, y)
     with torch.no_grad():
         left, right = place_sets(x.tensor, y, frame)
@@ -262,7 +263,7 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
             squared = differentiable_squared_distances(x.tensor.to(wide), other, frame)
         return x.restore((squared * frame.unit * frame.unit).to(x.tensor.dtype))
     with torch.no_grad():
-        out = empty_matrix(x.tensor, y, "the matrix of distances")
+        out = x.tensor.new_empty((len(x.tensor), len(x.tensor if y is None else y)))
         pairs = fill_pairs(left, right, out=out)
         for tile, (rows, columns) in zip(pairs.tiles, pairs.places, strict=True):
             tile.abs_().mul_(2.0 * frame.unit).mul_(frame.unit)
@@ -271,8 +272,8 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
         return x.restore(out)
 
 
-def empty_matrix(X: torch.Tensor, Y: torch.Tensor | None, what: str) -> torch.Tensor:
-    """Allocate a matrix of X against Y or itself, or refuse it before anything is allocated."""
+def refuse_matrix(X: torch.Tensor, Y: torch.Tensor | None, what: str) -> None:
+    """Refuse a matrix of X against Y or itself that would not fit into the free memory."""
     n, m = len(X), len(X if Y is None else Y)
     refuse_too_large(
         n * m * X.element_size(),
@@ -280,7 +281,6 @@ def empty_matrix(X: torch.Tensor, Y: torch.Tensor | None, what: str) -> torch.Te
         "describe items by fewer landmarks instead: align(..., landmarks=1024).",
         device=X.device,
     )
-    return X.new_empty((n, m))
 
 
 def fill_pairs(
