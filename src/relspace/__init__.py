@@ -4,6 +4,7 @@ from relspace.align import align
 from relspace.aligned_space import AlignedSpace, load_space
 from relspace.aligner import Aligner
 from relspace.embedding import Coloring, NormalizedCut, colors, kway
+from relspace.features import FeatureSet
 from relspace.kernels import (
     DEFAULT_DENSITY,
     Bandwidth,
@@ -23,6 +24,7 @@ __all__ = [
     "Aligner",
     "Bandwidth",
     "Coloring",
+    "FeatureSet",
     "Match",
     "NormalizedCut",
     "__version__",
