@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from relspace.aligner import Aligner
     from relspace.alignment import align
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
+    from relspace.features import FeatureSet
     from relspace.kernels import (
         DEFAULT_DENSITY,
         Bandwidth,
@@ -29,6 +30,7 @@ __all__ = [
     "Aligner",
     "Bandwidth",
     "Coloring",
+    "FeatureSet",
     "Match",
     "NormalizedCut",
     "__version__",
@@ -50,6 +52,7 @@ _MODULES = {
     "aligner": ("Aligner",),
     "alignment": ("align",),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
+    "features": ("FeatureSet",),
     "kernels": (
         "DEFAULT_DENSITY",
         "Bandwidth",
