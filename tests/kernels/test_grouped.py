@@ -22,8 +22,10 @@ def random(n: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
 
 
 def by_definition(a: torch.Tensor, b: torch.Tensor, group_a: int, group_b: int) -> float:
-    kept = (COLUMNS != group_a) & (COLUMNS != group_b)
-    return float(torch.corrcoef(torch.stack([a[kept], b[kept]]).double())[0, 1])
+    kept = ~torch.isin(COLUMNS, torch.tensor([group_a, group_b]))
+    r = float(torch.corrcoef(torch.stack([a[kept], b[kept]]).double())[0, 1])
+    within = (group_a != COLUMNS).sum() * (group_b != COLUMNS).sum()
+    return r * float((kept.sum().double() / within.sqrt()).sqrt())
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def by_definition(a: torch.Tensor, b: torch.Tensor, group_a: int, group_b: int) 
 class TestDefinition:
     def test_all_pairs(self, dtype: torch.dtype, tolerance: float) -> None:
         a, b = random(10, dtype, 0), random(12, dtype, 1) + 2.0
-        A, B = GroupedRows.of(a, GROUPS_A, COLUMNS), GroupedRows.of(b, GROUPS_B, COLUMNS)
+        A, B = GroupedRows.of(a, GROUPS_A, COLUMNS, 5), GroupedRows.of(b, GROUPS_B, COLUMNS, 5)
         found = torch.full((10, 12), torch.nan, dtype=dtype)
         for rows, block in grouped_correlation_blocks(A, B):
             found[rows] = block
@@ -51,7 +53,7 @@ class TestDefinition:
         a, b = random(10, dtype, 2), random(10, dtype, 3)
         groups_b = GROUPS_A.flip(0)
         found = grouped_correlation_of_pairs(
-            GroupedRows.of(a, GROUPS_A, COLUMNS), GroupedRows.of(b, groups_b, COLUMNS)
+            GroupedRows.of(a, GROUPS_A, COLUMNS, 5), GroupedRows.of(b, groups_b, COLUMNS, 5)
         )
         expected = [
             by_definition(a[i], b[i], int(GROUPS_A[i]), int(groups_b[i])) for i in range(10)
@@ -67,12 +69,12 @@ class TestDefinition:
 def test_what_lies_in_a_pairs_own_images_counts_for_nothing() -> None:
     a, b = random(10, torch.float64, 0), random(10, torch.float64, 1)
     before = grouped_correlation_of_pairs(
-        GroupedRows.of(a, GROUPS_A, COLUMNS), GroupedRows.of(b, GROUPS_A, COLUMNS)
+        GroupedRows.of(a, GROUPS_A, COLUMNS, 5), GroupedRows.of(b, GROUPS_A, COLUMNS, 5)
     )
     own = GROUPS_A[:, None] == COLUMNS
     after = grouped_correlation_of_pairs(
-        GroupedRows.of(a.masked_fill(own, 9.0), GROUPS_A, COLUMNS),
-        GroupedRows.of(b.masked_fill(own, 9.0), GROUPS_A, COLUMNS),
+        GroupedRows.of(a.masked_fill(own, 9.0), GROUPS_A, COLUMNS, 5),
+        GroupedRows.of(b.masked_fill(own, 9.0), GROUPS_A, COLUMNS, 5),
     )
     torch.testing.assert_close(after, before)
 
@@ -80,7 +82,7 @@ def test_what_lies_in_a_pairs_own_images_counts_for_nothing() -> None:
 def test_too_few_columns_are_no_correlation() -> None:
     columns = torch.tensor([0, 0, 1, 1, 2, 2])
     rows = torch.arange(12.0).reshape(2, 6).sin()
-    A = GroupedRows.of(rows, torch.tensor([0, 1]), columns)
+    A = GroupedRows.of(rows, torch.tensor([0, 1]), columns, 3)
     (_, first), (_, second) = grouped_correlation_blocks(A, A)
     assert first[0, 1] == 0.0
     assert second[0, 0] == 0.0

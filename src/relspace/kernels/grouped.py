@@ -21,7 +21,9 @@ class GroupedRows:
 
     Features change slowly within an image. A landmark next to a token is therefore like it in
     every model, meaningless ones included, and tells where the token lies, not what it is. So of a
-    pair of rows the columns of both their groups are left out.
+    pair of rows the columns of both their groups are left out. Where the groups differ, fewer
+    columns are left, and their correlation scatters more: nearest rows would mostly be found in
+    other groups. It is therefore scaled to the scatter that rows of one group have.
 
     Attributes
     ----------
@@ -42,16 +44,35 @@ class GroupedRows:
     squares: torch.Tensor
 
     @classmethod
-    def of(cls, rows: torch.Tensor, groups: torch.Tensor, columns: torch.Tensor) -> Self:
+    def of(
+        cls, rows: torch.Tensor, groups: torch.Tensor, columns: torch.Tensor, n_groups: int
+    ) -> Self:
         """Sum rows over groups of columns."""
         groups, columns = groups.to(rows.device), columns.to(rows.device)
-        n_groups = 1 + int(torch.cat([groups, columns]).max())
         sums = rows.new_zeros((len(rows), n_groups)).index_add_(1, columns, rows)
         squares = torch.zeros_like(sums)
         budget = memory_budget_bytes(None, rows.device)
         for part in row_slices(len(rows), rows.shape[1] * rows.element_size(), budget):
             squares[part].index_add_(1, columns, rows[part].square())
         return cls(rows, groups, columns, sums, squares)
+
+    def take(self, index: torch.Tensor) -> GroupedRows:
+        """Some of the rows."""
+        at = index.to(self.rows.device)
+        return GroupedRows(
+            self.rows[at], self.groups[at], self.columns, self.sums[at], self.squares[at]
+        )
+
+    def like(self, other: GroupedRows) -> GroupedRows:
+        """The same rows in the float type and on the device of others."""
+        kind, device = other.rows, other.rows.device
+        return GroupedRows(
+            self.rows.to(kind),
+            self.groups.to(device),
+            self.columns.to(device),
+            self.sums.to(kind),
+            self.squares.to(kind),
+        )
 
     @property
     def n_columns(self) -> torch.Tensor:
@@ -81,7 +102,7 @@ def grouped_correlation_blocks(
     n_columns = A.n_columns
     budget = memory_budget_bytes(None, A.rows.device)
     bytes_per_row = 8 * max(len(B.rows), 1) * A.rows.element_size()
-    for group in A.groups.unique().tolist():
+    for group in sorted(set(A.groups.tolist())):
         first, last = _extent(A.groups, group)
         for part in row_slices(last - first, bytes_per_row, budget):
             rows = slice(first + part.start, first + part.stop)
@@ -104,7 +125,7 @@ def grouped_correlation_blocks(
                     - A.squares[rows][:, theirs] * apart,
                     _left_of_pairs(B.sums, theirs, group),
                     _left_of_pairs(B.squares, theirs, group),
-                    n_columns.sum() - n_columns[group] - n_columns[theirs] * apart,
+                    *_columns_left(n_columns, torch.full_like(theirs, group), theirs),
                 ),
             )
 
@@ -118,14 +139,13 @@ def grouped_correlation_of_pairs(A: GroupedRows, B: GroupedRows) -> torch.Tensor
         mine, theirs = A.groups[part], B.groups[part]
         kept = (A.columns != mine[:, None]) & (A.columns != theirs[:, None])
         left, right = A.rows[part] * kept, B.rows[part] * kept
-        apart = (mine != theirs).to(left.dtype)
         result[part] = _correlation(
             (left * right).sum(dim=1),
             left.sum(dim=1),
             left.square().sum(dim=1),
             right.sum(dim=1),
             right.square().sum(dim=1),
-            n_columns.sum() - n_columns[mine] - n_columns[theirs] * apart,
+            *_columns_left(n_columns, mine, theirs),
         )
     return result
 
@@ -146,6 +166,16 @@ def _left_of_pairs(sums: torch.Tensor, groups: torch.Tensor, group: int) -> torc
     return _remaining(sums, group) - torch.where(groups == group, torch.zeros_like(own), own)
 
 
+def _columns_left(
+    n_columns: torch.Tensor, mine: torch.Tensor, theirs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many columns are left of each pair, and how many a pair within one group has."""
+    total = n_columns.sum()
+    mine_left, theirs_left = total - n_columns[mine], total - n_columns[theirs]
+    left = torch.where(mine == theirs, mine_left, mine_left - n_columns[theirs])
+    return left, (mine_left * theirs_left).clamp_min(0.0).sqrt()
+
+
 def _correlation(
     products: torch.Tensor,
     left: torch.Tensor,
@@ -153,12 +183,14 @@ def _correlation(
     right: torch.Tensor,
     right_squares: torch.Tensor,
     columns: torch.Tensor,
+    within_group: torch.Tensor,
 ) -> torch.Tensor:
-    """Correlation from sums over the columns that count."""
+    """Correlation from sums over the columns that count, scaled to one scatter."""
     count = columns.clamp_min(1.0)
     covariance = products - left * right / count
     left_spread = (left_squares - left.square() / count).clamp_min(0.0)
     right_spread = (right_squares - right.square() / count).clamp_min(0.0)
     tiny = torch.finfo(products.dtype).tiny
     correlation = covariance / (left_spread.sqrt() * right_spread.sqrt()).clamp_min(tiny)
+    correlation = correlation * (count / within_group.clamp_min(1.0)).sqrt()
     return torch.where(columns >= _FEWEST_COLUMNS, correlation, torch.zeros_like(correlation))
