@@ -24,8 +24,8 @@ def random(n: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
 def by_definition(a: torch.Tensor, b: torch.Tensor, group_a: int, group_b: int) -> float:
     kept = ~torch.isin(COLUMNS, torch.tensor([group_a, group_b]))
     r = float(torch.corrcoef(torch.stack([a[kept], b[kept]]).double())[0, 1])
-    within = (group_a != COLUMNS).sum() * (group_b != COLUMNS).sum()
-    return r * float((kept.sum().double() / within.sqrt()).sqrt())
+    mine, theirs = (int((group != COLUMNS).sum()) for group in (group_a, group_b))
+    return r * (int(kept.sum()) / (mine * theirs) ** 0.5) ** 0.5
 
 
 @pytest.mark.parametrize(
