@@ -38,6 +38,7 @@ __all__ = [
     "cosine_affinity",
     "kway",
     "load_space",
+    "measures",
     "rbf_affinity",
     "solve_bandwidth",
     "squared_distances",
