@@ -6,10 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relspace.aligned_space import AlignedSpace, load_space
+    from relspace.aligned_space import AlignedSpace
     from relspace.aligner import Aligner
-    from relspace.alignment import align
+    from relspace.alignment import align, load_space
+    from relspace.common_space import CommonSpace
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
+    from relspace.features import FeatureSet
     from relspace.kernels import (
         DEFAULT_DENSITY,
         Bandwidth,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         solve_bandwidth,
         squared_distances,
     )
+    from relspace.spatial_space import SpatialSpace
 
 __version__ = "0.1.0"
 
@@ -29,8 +32,11 @@ __all__ = [
     "Aligner",
     "Bandwidth",
     "Coloring",
+    "CommonSpace",
+    "FeatureSet",
     "Match",
     "NormalizedCut",
+    "SpatialSpace",
     "__version__",
     "align",
     "choose_landmarks",
@@ -47,10 +53,12 @@ __all__ = [
 # Public names are imported when they are first used (PEP 562): importing torch takes seconds, and
 # the command line answers --help without it. No module may be called like a public function.
 _MODULES = {
-    "aligned_space": ("AlignedSpace", "load_space"),
+    "aligned_space": ("AlignedSpace",),
     "aligner": ("Aligner",),
-    "alignment": ("align",),
+    "alignment": ("align", "load_space"),
+    "common_space": ("CommonSpace",),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
+    "features": ("FeatureSet",),
     "kernels": (
         "DEFAULT_DENSITY",
         "Bandwidth",
@@ -61,6 +69,7 @@ _MODULES = {
         "solve_bandwidth",
         "squared_distances",
     ),
+    "spatial_space": ("SpatialSpace",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
