@@ -11,14 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import networks
-import training
-from networks import FAMILIES, SHALLOW
+from quality import networks, training
+from quality.networks import FAMILIES, SHALLOW
 from relspace._archive import read_archive, write_archive
 from relspace.demo import digits as digits_module
 from relspace.demo import networks as demo_networks
 from relspace.demo.digits import Digits, accuracy, extract, load_split
-from training import Treatment, train
+from quality.training import Treatment, train
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "quality"
 _KIND = "features of a benchmark's network"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from networks import initial_network
+from quality.networks import initial_network
 from relspace.demo.digits import Digits
 from relspace.demo.networks import IMAGE_SIDE, N_CLASSES, DigitNetwork
 
