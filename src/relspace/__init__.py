@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from relspace.aligner import Aligner
     from relspace.alignment import align
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
-    from relspace.features import FeatureSet
+    from relspace.features import (
+        FeatureSet,
+        ModuleModel,
+        Preprocessing,
+        extract,
+        load_model,
+        open_features,
+        record,
+    )
     from relspace.kernels import (
         DEFAULT_DENSITY,
         Bandwidth,
@@ -32,15 +40,21 @@ __all__ = [
     "Coloring",
     "FeatureSet",
     "Match",
+    "ModuleModel",
     "NormalizedCut",
+    "Preprocessing",
     "__version__",
     "align",
     "choose_landmarks",
     "colors",
     "cosine_affinity",
+    "extract",
     "kway",
+    "load_model",
     "load_space",
+    "open_features",
     "rbf_affinity",
+    "record",
     "solve_bandwidth",
     "squared_distances",
 ]
@@ -52,7 +66,15 @@ _MODULES = {
     "aligner": ("Aligner",),
     "alignment": ("align",),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
-    "features": ("FeatureSet",),
+    "features": (
+        "FeatureSet",
+        "ModuleModel",
+        "Preprocessing",
+        "extract",
+        "load_model",
+        "open_features",
+        "record",
+    ),
     "kernels": (
         "DEFAULT_DENSITY",
         "Bandwidth",
