@@ -10,7 +10,7 @@ from relspace._blocks import refuse_too_large
 from relspace._validation import Array, Features, as_features, check_choice, check_fraction
 from relspace.errors import InvalidInputError
 from relspace.kernels.affinity import rbf_affinity
-from relspace.kernels.bandwidth import DEFAULT_DENSITY, Bandwidth, solve_bandwidth
+from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
 from relspace.kernels.distances import Cloud, Frame
 from relspace.kernels.normalization import NORMALIZATIONS, Normalization, fit_normalization
 from relspace.kernels.relative import (
@@ -19,6 +19,13 @@ from relspace.kernels.relative import (
     column_profile,
     standardize_rows,
 )
+
+#: Mean affinity between landmarks: denser than an affinity matrix that is compared as a whole, for
+#: decorrelated columns lose nothing to their overlap.
+LANDMARK_DENSITY = 0.2
+
+#: What is done to tokens before their affinities are taken.
+DEFAULT_NORMALIZATION = "half-whiten+unit"
 
 _ROWS = 4096
 
@@ -30,23 +37,25 @@ class Aligner:
 
     .. math::
         a_j = \exp\left(-\frac{\lVert \tilde x - \tilde l_j \rVert^2}{2 \sigma^2}\right), \qquad
-        z_j = \frac{a_j - \mu_j}{s_j},
+        z = W (a - \mu),
 
     where the tilde stands for the normalisation, sigma is solved so that the landmarks' mean
-    affinity is ``density``, and mu_j, s_j are the mean and standard deviation of column j over the
-    other landmarks. Rows z are then centred and brought to unit norm, so that the squared
-    Euclidean distance of two rows, of whatever models, is 2 (1 - r) with their correlation r.
+    affinity is ``density``, mu_j is the mean of column j over the other landmarks, and the
+    symmetric W standardises and decorrelates the columns (ZCA whitening with a ridge). Rows z are
+    then centred and brought to unit norm, so that the squared Euclidean distance of two rows, of
+    whatever models, is 2 (1 - r) with their correlation r.
 
     Relative representations over anchors are due to Moschella et al. (2023, ICLR); the kernel, its
-    scaling and the standardised columns are this library's.
+    scaling and the decorrelated columns are this library's.
 
     Parameters
     ----------
     density : float
         Mean affinity between distinct landmarks.
     normalize : str
-        What is done to tokens first: "center+unit" (subtract the landmarks' mean, bring to unit
-        norm), "center", "unit", "zscore", "zscore+unit" or "none".
+        What is done to tokens first, fitted on the landmarks: "half-whiten" (divide each principal
+        axis by the square root of its standard deviation), "quarter-whiten", "zscore", "center" or
+        "none"; each also with "+unit" (bring to unit norm then), and "unit".
     standardize : bool
         Whether the shared profile is removed and rows have unit norm, as above; otherwise
         :meth:`transform` gives the affinities as they are.
@@ -60,7 +69,7 @@ class Aligner:
     normalization_ : Normalization
         What is done to tokens first.
     profile_ : ColumnProfile
-        Mean and standard deviation of the landmarks' columns.
+        Mean of the landmarks' columns, and what decorrelates them.
 
     Examples
     --------
@@ -76,8 +85,8 @@ class Aligner:
     def __init__(
         self,
         *,
-        density: float = DEFAULT_DENSITY,
-        normalize: str = "center+unit",
+        density: float = LANDMARK_DENSITY,
+        normalize: str = DEFAULT_NORMALIZATION,
         standardize: bool = True,
     ) -> None:
         self.density = density
@@ -199,10 +208,10 @@ class Aligner:
         return out
 
     def standardize_in_place(
-        self, rows: torch.Tensor, own: torch.Tensor | None, *, deviation: bool = True
+        self, rows: torch.Tensor, own: torch.Tensor | None, *, decorrelate: bool = True
     ) -> torch.Tensor:
         """Overwrite affinities by rows of mean 0 and norm 1 without the shared profile."""
-        return standardize_rows(rows, self.profile_, own, deviation=deviation)
+        return standardize_rows(rows, self.profile_, own, decorrelate=decorrelate)
 
     def _check(self, X: object) -> Features:
         if not hasattr(self, "landmarks_"):

@@ -20,11 +20,10 @@ from relspace._validation import (
 )
 from relspace.aligned_set import AlignedSet
 from relspace.aligned_space import ITEM_SPACE, AlignedSpace
-from relspace.aligner import Aligner
+from relspace.aligner import DEFAULT_NORMALIZATION, LANDMARK_DENSITY, Aligner
 from relspace.common_space import FORMAT_VERSION, restored_sets
 from relspace.errors import BandwidthError, FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet, Places, TokenGrid
-from relspace.kernels.bandwidth import DEFAULT_DENSITY
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
 from relspace.spatial_alignment import align_tokens, chosen_layers
@@ -64,8 +63,8 @@ def align(
     ids: Mapping[str, object] | Sequence[ItemId] | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = DEFAULT_LANDMARKS,
-    density: float = DEFAULT_DENSITY,
-    normalize: str = "center+unit",
+    density: float = LANDMARK_DENSITY,
+    normalize: str = DEFAULT_NORMALIZATION,
     standardize: bool = True,
     random_state: int = 0,
 ) -> AlignedSpace | SpatialSpace:

@@ -156,7 +156,7 @@ class CommonSpace(Mapping[str, Array], ABC):
         chosen = self.aligned_set(name)
         if chosen.aligner.standardize:
             return chosen.relative
-        return chosen.aligner.standardize_in_place(chosen.relative.clone(), own, deviation=False)
+        return chosen.aligner.standardize_in_place(chosen.relative.clone(), own, decorrelate=False)
 
     def _set_summaries(self) -> dict[str, dict[str, Any]]:
         return {

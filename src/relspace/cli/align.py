@@ -38,13 +38,13 @@ from relspace.errors import InvalidInputError
 @click.option(
     "--density",
     type=float,
-    default=0.05,
+    default=0.2,
     show_default=True,
     help="Mean affinity that sigma is solved for, between 0 and 1.",
 )
 @click.option(
     "--normalize",
-    default="center+unit",
+    default="half-whiten+unit",
     show_default=True,
     help="How items are normalised before the kernel.",
 )

@@ -13,35 +13,56 @@ from relspace.kernels.distances import Cloud, fill_half_squared, full_precision
 #: In place of a landmark's number: the item is no landmark.
 NO_LANDMARK = -1
 
+#: Added to the variances of standardised landmark columns before they are brought to 1: what
+#: varies less than this is mostly sampling noise of the landmarks.
+RIDGE = 0.3
+
 _ROWS_IN_CACHE = 512
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """Mean and standard deviation of each landmark's affinities to the other landmarks.
+    """Mean of each landmark's affinities to the other landmarks, and what decorrelates the columns.
 
-    The mean is the profile that all rows share; a column that doesn't vary has an infinite
-    deviation, so that it counts for nothing.
+    Attributes
+    ----------
+    mean : tensor of shape (m,)
+        The profile that all rows share.
+    whitening : tensor of shape (m, m)
+        Symmetric; a column that doesn't vary has a row of zeros, so that it counts for nothing.
     """
 
     mean: torch.Tensor
-    deviation: torch.Tensor
+    whitening: torch.Tensor
 
 
 def column_profile(affinity: torch.Tensor) -> ColumnProfile:
-    """Measure the columns of the landmarks' own affinity matrix, each landmark with itself apart.
+    r"""Measure the columns of the landmarks' own affinity matrix, each landmark with itself apart.
+
+    With Z the columns standardised over the other landmarks, C = Z^T Z / m their correlations and
+    S their standard deviations, the whitening is
+
+    .. math:: W = S^{-1} \left(C + \lambda I\right)^{-1/2}.
 
     Parameters
     ----------
     affinity : tensor of shape (m, m)
         Affinities of landmarks with a diagonal of 1.
     """
-    others = affinity.shape[0] - 1
+    m = len(affinity)
+    others = m - 1
     mean = (affinity.sum(dim=0) - 1) / others
-    squares = (affinity - mean).square().sum(dim=0) - (1 - mean).square()
-    deviation = (squares.clamp_min(0.0) / others).sqrt()
+    standard = (affinity - mean).fill_diagonal_(0.0)
+    deviation = (standard.square().sum(dim=0) / others).sqrt()
     smallest = torch.finfo(affinity.dtype).eps
-    return ColumnProfile(mean, torch.where(deviation > smallest, deviation, torch.inf))
+    weight = torch.where(deviation > smallest, deviation.reciprocal(), 0.0)
+    standard.mul_(weight)
+    with full_precision():
+        correlation = (standard.T @ standard).to(torch.float64) / m
+    variances, axes = torch.linalg.eigh(correlation)
+    damped = (variances.clamp_min(0.0) + RIDGE).rsqrt()
+    root = (axes * damped) @ axes.T
+    return ColumnProfile(mean, weight[:, None] * root.to(affinity.dtype))
 
 
 def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tensor) -> None:
@@ -64,13 +85,14 @@ def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tens
 
 
 def standardize_rows(
-    affinity: torch.Tensor, profile: ColumnProfile, own: torch.Tensor | None, *, deviation: bool
+    affinity: torch.Tensor, profile: ColumnProfile, own: torch.Tensor | None, *, decorrelate: bool
 ) -> torch.Tensor:
     """Turn affinities, in place, into rows whose distances can be compared.
 
-    The shared profile is subtracted and every landmark gets the same weight; an item's affinity
-    with itself, which is 1 whatever the features, becomes 0; then rows have mean 0 and norm 1, so
-    that the squared distance of two rows is 2 (1 - r) with their correlation r.
+    The shared profile is subtracted and columns are decorrelated, so that many landmarks which are
+    alike count no more than one that stands alone; an item's affinity with itself, which is 1
+    whatever the features, is left out before and after; then rows have mean 0 and norm 1, so that
+    the squared distance of two rows is 2 (1 - r) with their correlation r.
 
     Parameters
     ----------
@@ -80,8 +102,8 @@ def standardize_rows(
         The landmarks' profile.
     own : LongTensor of shape (n,) or None
         Each item's own column, :data:`NO_LANDMARK` for items that are no landmarks.
-    deviation : bool
-        Whether columns are divided by their standard deviation.
+    decorrelate : bool
+        Whether columns are standardised and decorrelated.
 
     Returns
     -------
@@ -89,12 +111,9 @@ def standardize_rows(
         ``affinity``, overwritten.
     """
     n, m = affinity.shape
-    per_column = profile.deviation.reciprocal() if deviation else None
     for start in range(0, n, _ROWS_IN_CACHE):
         rows = affinity[start : start + _ROWS_IN_CACHE]
         rows.sub_(profile.mean)
-        if per_column is not None:
-            rows.mul_(per_column)
         used = torch.full((len(rows), 1), float(m), dtype=rows.dtype, device=rows.device)
         place = None
         if own is not None:
@@ -103,6 +122,11 @@ def standardize_rows(
             place = (item, mine[item])
             rows[place] = 0.0
             used[item] -= 1
+        if decorrelate:
+            with full_precision():
+                rows.copy_(rows @ profile.whitening)
+            if place is not None:
+                rows[place] = 0.0
         rows.sub_(rows.sum(dim=1, keepdim=True) / used)
         if place is not None:
             rows[place] = 0.0

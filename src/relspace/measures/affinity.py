@@ -8,7 +8,8 @@ from typing import Literal
 
 import torch
 
-from relspace._validation import check_choice, check_fraction
+from relspace._validation import check_choice, check_fraction, check_number
+from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import DEFAULT_DENSITY, solve_bandwidth
 from relspace.kernels.distances import Cloud, Frame, fill_half_squared, place_sets
 from relspace.kernels.normalization import NORMALIZATIONS, fit_normalization
@@ -22,6 +23,10 @@ _INVARIANCES = {
     "center+unit": ("rotation", "scale", "shift"),
     "zscore": ("scale", "shift", "channel scale"),
     "zscore+unit": ("scale", "shift", "channel scale"),
+    "quarter-whiten": ("rotation", "scale", "shift"),
+    "quarter-whiten+unit": ("rotation", "scale", "shift"),
+    "half-whiten": ("rotation", "scale", "shift"),
+    "half-whiten+unit": ("rotation", "scale", "shift"),
 }
 
 
@@ -48,20 +53,22 @@ class Affinity(PairMeasure):
     profile : "mean" or "rows"
         What is taken off the affinities: their mean, or each item's mean too (U-centred), so that
         items which are close to everything count no more than others.
-    scaling : "concordance" or "correlation"
-        Whether products are divided by the arithmetic or the geometric mean of the variances.
+    spread : float
+        How much it counts that the affinities of one set spread wider than those of the other: p
+        in the formula; 0 gives the correlation, 1 Lin's concordance.
     """
 
     density: float = DEFAULT_DENSITY
     normalize: str = "none"
     profile: Literal["mean", "rows"] = "mean"
-    scaling: Literal["concordance", "correlation"] = "concordance"
+    spread: float = 2.0
 
     def __post_init__(self) -> None:
         check_fraction(self.density, "density")
         check_choice(self.normalize, "normalize", NORMALIZATIONS)
         check_choice(self.profile, "profile", ("mean", "rows"))
-        check_choice(self.scaling, "scaling", ("concordance", "correlation"))
+        if check_number(self.spread, "spread") < 0:
+            raise InvalidInputError(f"spread is {self.spread}; it must be at least 0.")
 
     @property
     def invariances(self) -> tuple[str, ...]:
@@ -80,9 +87,8 @@ class Affinity(PairMeasure):
         return affinity_entries(X, float(solve_bandwidth(X, density=self.density)))
 
     def _size(self, x: PairMatrix, y: PairMatrix) -> float:
-        if self.scaling == "concordance":
-            return (x.squared_norm + y.squared_norm) / 2
-        return super()._size(x, y)
+        geometric, arithmetic = super()._size(x, y), (x.squared_norm + y.squared_norm) / 2
+        return geometric * (arithmetic / geometric) ** self.spread
 
 
 def affinity_entries(X: torch.Tensor, sigma: float) -> PairEntries:
