@@ -43,8 +43,8 @@ class ReportLayer:
         Each patch's segment by number of segments, the same number being the same segment
         everywhere.
     boxes : array of shape (n_images, 4), optional
-        Left, top, right, bottom of what the grid covers, as fractions of the image; all of it by
-        default.
+        Top, left, bottom, right of what the grid covers, as fractions of the image, which it may
+        leave where an image was padded; all of the image by default.
     """
 
     name: str
