@@ -20,7 +20,7 @@ def html(report_data: ReportData) -> str:
 def test_text_is_escaped_in_html_and_in_data(html: str) -> None:
     assert "<h1>Sides &lt;/script&gt;&lt;b&gt; &amp; more</h1>" in html
     assert html.count("</script>") == 2
-    assert "<b>" not in html.replace('<b data-part="between">', "")
+    assert "<b> &" not in html
 
 
 def test_the_page_forbids_itself_to_load_anything(html: str) -> None:
