@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relspace import measures
     from relspace.aligned_space import AlignedSpace
     from relspace.aligner import Aligner
     from relspace.alignment import align, load_space
@@ -44,6 +45,7 @@ __all__ = [
     "cosine_affinity",
     "kway",
     "load_space",
+    "measures",
     "rbf_affinity",
     "solve_bandwidth",
     "squared_distances",
@@ -70,10 +72,13 @@ _MODULES = {
     ),
     "spatial_space": ("SpatialSpace",),
 }
+_SUBMODULES = ("measures",)
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"relspace.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'relspace' has no attribute {name!r}")
     value = getattr(import_module(f"relspace.{_MODULE_OF[name]}"), name)
