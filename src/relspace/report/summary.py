@@ -159,12 +159,15 @@ class Scatter:
         Places by set.
     colors : mapping of str to array of shape (n, 3), uint8
         sRGB by set.
+    shows_images : bool
+        Whether the report's image i is that of item i.
     """
 
     title: str
     items: Sequence[str]
     points: Mapping[str, NDArray[np.floating[Any]]]
     colors: Mapping[str, NDArray[np.uint8]]
+    shows_images: bool = False
 
 
 @dataclass(frozen=True)
@@ -286,6 +289,7 @@ class ReportData:
                 {
                     "title": scatter.title,
                     "items": list(scatter.items),
+                    "shows_images": scatter.shows_images,
                     "sets": [
                         {
                             "name": name,

@@ -87,7 +87,7 @@ export async function startExplorer(root, report, store, thumbnails) {
       const about = document.createElement("span");
       about.textContent = model.description;
       heading.append(about);
-      block.append(heading, films[index].root);
+      block.append(heading, ...(model.layers.length > 1 ? [films[index].root] : []));
       return block;
     });
     rows = stripsOf(report.models, state).map((strip) => {
