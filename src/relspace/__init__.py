@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from relspace.alignment import align, load_space
     from relspace.common_space import CommonSpace
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
-    from relspace.features import FeatureSet
+    from relspace.features import (
+        FeatureSet,
+        ModuleModel,
+        Preprocessing,
+        extract,
+        load_model,
+        open_features,
+        record,
+    )
     from relspace.kernels import (
         DEFAULT_DENSITY,
         Bandwidth,
@@ -36,17 +44,23 @@ __all__ = [
     "CommonSpace",
     "FeatureSet",
     "Match",
+    "ModuleModel",
     "NormalizedCut",
+    "Preprocessing",
     "SpatialSpace",
     "__version__",
     "align",
     "choose_landmarks",
     "colors",
     "cosine_affinity",
+    "extract",
     "kway",
+    "load_model",
     "load_space",
     "measures",
+    "open_features",
     "rbf_affinity",
+    "record",
     "solve_bandwidth",
     "squared_distances",
 ]
@@ -59,7 +73,15 @@ _MODULES = {
     "alignment": ("align", "load_space"),
     "common_space": ("CommonSpace",),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
-    "features": ("FeatureSet",),
+    "features": (
+        "FeatureSet",
+        "ModuleModel",
+        "Preprocessing",
+        "extract",
+        "load_model",
+        "open_features",
+        "record",
+    ),
     "kernels": (
         "DEFAULT_DENSITY",
         "Bandwidth",
