@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         solve_bandwidth,
         squared_distances,
     )
+    from relspace.reporting import write_report
     from relspace.spatial_space import SpatialSpace
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ __all__ = [
     "record",
     "solve_bandwidth",
     "squared_distances",
+    "write_report",
 ]
 
 # Public names are imported when they are first used (PEP 562): importing torch takes seconds, and
@@ -92,6 +94,7 @@ _MODULES = {
         "solve_bandwidth",
         "squared_distances",
     ),
+    "reporting": ("write_report",),
     "spatial_space": ("SpatialSpace",),
 }
 _SUBMODULES = ("measures",)

@@ -1,0 +1,5 @@
+"""Common spaces and feature sets -> what their interactive reports hold."""
+
+from relspace.reporting.spaces import space_report, write_report
+
+__all__ = ["space_report", "write_report"]
