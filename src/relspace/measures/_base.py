@@ -77,12 +77,8 @@ class Measure(ABC):
         How it is asked for, and what it is called in tables and figures.
     direction : "similarity" or "distance"
         Whether larger values mean more alike or less.
-    range : tuple of float
-        The smallest and the largest value there can be.
     identical : float
         The value of a set compared with itself.
-    symmetric : bool
-        Whether the order of the sets does not matter.
     source : str
         Where it is defined.
     """
@@ -91,9 +87,17 @@ class Measure(ABC):
     title: str
     source: str
     direction: Direction = "similarity"
-    range: tuple[float, float] = (-1.0, 1.0)
     identical: float = 1.0
-    symmetric: bool = True
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value there can be."""
+        return (-1.0, 1.0)
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the order of the sets does not matter."""
+        return True
 
     @property
     @abstractmethod
@@ -249,3 +253,11 @@ def centered(X: torch.Tensor) -> torch.Tensor:
     """Features in float64 with the mean of every column at 0."""
     wide = X.to(torch.float64)
     return wide - wide.mean(dim=0)
+
+
+def in_fewest_dimensions(X: torch.Tensor) -> torch.Tensor:
+    """The same points up to a rotation, in as many dimensions as there are points at most."""
+    if X.shape[1] <= X.shape[0]:
+        return X
+    triangle: torch.Tensor = torch.linalg.qr(X.T, mode="r").R
+    return triangle.T.contiguous()
