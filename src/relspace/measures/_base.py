@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
@@ -223,15 +223,29 @@ class Measure(ABC):
         values = [[self.from_factors(one, other, permutation) for other in y] for one in x]
         return torch.tensor(values, dtype=torch.float64)
 
-    def null_table(self, x: Sequence[Any], y: Sequence[Any], family: ShiftFamily) -> torch.Tensor:
+    def null_table(
+        self,
+        x: Sequence[Any],
+        y: Sequence[Any],
+        family: ShiftFamily,
+        *,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> torch.Tensor:
         """The same table under every permutation of a family.
+
+        ``on_progress`` is called with the number of permutations that are done.
 
         Returns
         -------
         tensor of shape (n_permutations, len(x), len(y))
             Values in float64.
         """
-        return torch.stack([self.table(x, y, one) for one in family.permutations()])
+        tables = []
+        for done, permutation in enumerate(family.permutations(), start=1):
+            tables.append(self.table(x, y, permutation))
+            if on_progress is not None:
+                on_progress(done)
+        return torch.stack(tables)
 
     def expected_by_chance(self, x: Any, y: Any) -> float | None:
         """The exact mean over all permutations of the items; None where there is no closed form."""
