@@ -2,6 +2,7 @@
 
 from relspace.features.feature_set import FeatureSet
 from relspace.features.layer_features import LayerFeatures
+from relspace.features.layer_files import LayerFile, read_layers
 from relspace.features.places import (
     Places,
     TokenGrid,
@@ -16,11 +17,13 @@ __all__ = [
     "FeatureSet",
     "FeatureTable",
     "LayerFeatures",
+    "LayerFile",
     "Places",
     "TokenGrid",
     "choose_places",
     "is_table_file",
     "read_features",
+    "read_layers",
     "read_places",
     "token_centers",
     "token_places",

@@ -2,5 +2,12 @@
 
 from relspace.layerwise.layer_comparison import LayerComparison, compare_layers
 from relspace.layerwise.model_comparison import ModelComparison, compare_models
+from relspace.layerwise.page import comparison_page
 
-__all__ = ["LayerComparison", "ModelComparison", "compare_layers", "compare_models"]
+__all__ = [
+    "LayerComparison",
+    "ModelComparison",
+    "compare_layers",
+    "compare_models",
+    "comparison_page",
+]

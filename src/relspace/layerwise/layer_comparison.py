@@ -22,6 +22,8 @@ from relspace.resampling import Units, p_value, shift_families
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from relspace.report.plots import Theme
+
 Table = NDArray[np.float64]
 
 
@@ -86,6 +88,11 @@ class LayerComparison:
     matched_by: str
     random_state: int
     versions: Mapping[str, str]
+
+    @property
+    def n_permutations(self) -> int:
+        """How many permutations were asked for."""
+        return len(self.extreme_null) if self.p_values is not None else 0
 
     @property
     def likeness(self) -> Table:
@@ -161,7 +168,7 @@ class LayerComparison:
             "n_items": self.n_items,
             "n_units": self.n_units,
             "matched_by": self.matched_by,
-            "n_permutations": len(self.extreme_null) if self.p_values is not None else 0,
+            "n_permutations": self.n_permutations,
             "random_state": self.random_state,
             "versions": dict(self.versions),
         }
@@ -176,8 +183,13 @@ class LayerComparison:
             f"chance {round(best.chance, 3) + 0.0:.3f}{p})"
         )
 
-    def plot(self) -> Figure:
+    def plot(self, *, theme: Theme | None = None) -> Figure:
         """Draw the table with its best matches and path, and values against relative depth.
+
+        Parameters
+        ----------
+        theme : Theme, optional
+            Colours; dark ink on white by default.
 
         Returns
         -------
@@ -190,6 +202,7 @@ class LayerComparison:
             If matplotlib isn't installed.
         """
         from relspace.report.layer_plots import draw_layer_comparison
+        from relspace.report.plots import LIGHT
 
         return draw_layer_comparison(
             self.measure.title,
@@ -200,6 +213,7 @@ class LayerComparison:
             self.drift,
             self.path,
             is_distance=self.measure.direction == "distance",
+            theme=theme or LIGHT,
         )
 
 

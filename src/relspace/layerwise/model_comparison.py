@@ -21,6 +21,8 @@ from relspace.resampling import Units, p_value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from relspace.report.plots import Theme
+
 Table = NDArray[np.float64]
 
 
@@ -123,8 +125,13 @@ class ModelComparison:
             lines.append(f"{name.ljust(width)}  " + "  ".join(f"{value:6.3f}" for value in row))
         return "\n".join(lines)
 
-    def plot(self) -> Figure:
+    def plot(self, *, theme: Theme | None = None) -> Figure:
         """Draw the models' table and hierarchy, and all their layers in one plane.
+
+        Parameters
+        ----------
+        theme : Theme, optional
+            Colours; dark ink on white by default.
 
         Returns
         -------
@@ -137,6 +144,7 @@ class ModelComparison:
             If matplotlib isn't installed.
         """
         from relspace.report.layer_plots import draw_model_comparison
+        from relspace.report.plots import LIGHT
 
         points, explained = classical_scaling(self.layer_distances)
         places = slices_of({name: len(layers) for name, layers in self.layers.items()})
@@ -148,11 +156,14 @@ class ModelComparison:
             {name: points[place] for name, place in places.items()},
             explained,
             self.best,
-            self._mean_chance(),
+            self.mean_chance,
             is_distance=self.measure.direction == "distance",
+            theme=theme or LIGHT,
         )
 
-    def _mean_chance(self) -> float:
+    @property
+    def mean_chance(self) -> float:
+        """Mean chance level of layers of different models."""
         places = slices_of({name: len(layers) for name, layers in self.layers.items()})
         across = [
             self.chance[places[first], places[second]].mean()
