@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 #: Permutations drawn for the chance level alone, where no p-value is asked for and the mean over
 #: all permutations is not known in closed form.
 PERMUTATIONS_FOR_CHANCE = 20
+#: The same, for each of the splits that a ceiling is the mean of.
+PERMUTATIONS_FOR_HALVES = 4
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,9 +63,9 @@ class Comparison:
     interval : tuple of float or None
         95 % confidence interval over items, or over groups of them.
     ceiling : float or None
-        What noise in the features leaves room for, from random halves of each set's features:
-        the geometric mean of both reliabilities, stepped up from halves to the whole (Spearman
-        1904, Brown 1910); for distances the mean distance of halves.
+        What noise in the features leaves room for: how far beyond chance random halves of each
+        set's features agree, stepped up from halves to the whole (Spearman 1910, Brown 1910), the
+        geometric mean of both sets.
     null : array of shape (n_permutations,)
         Values under permutation.
     n_items, n_features : int and tuple of int
@@ -218,8 +220,8 @@ def compare(
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(200, 8))
     >>> rs.compare(X, X @ rng.normal(size=(8, 16)), measure="cka", n_permutations=99)
-    Linear CKA  0.7904
-    chance      0.0003 (sd 0.0098)
+    Linear CKA  0.8305
+    chance      -0.0013 (sd 0.0066)
     p           0.01 (99 permutations)
     items       200, matched by position
     """
@@ -260,7 +262,7 @@ def compare(
         chance_std=chance_std,
         p_value=p_value(value, null, larger=larger) if n_permutations else None,
         interval=interval,
-        ceiling=_ceiling(record, x, y, seed) if ceiling else None,
+        ceiling=_ceiling(record, x, y, chance, seed) if ceiling else None,
         null=null,
         n_items=len(x),
         n_features=(x.shape[1], y.shape[1]),
@@ -311,20 +313,32 @@ def paired_features(
     return x, y.to(x.device), "position" if shared is None else "ids"
 
 
-def _ceiling(measure: Measure, x: torch.Tensor, y: torch.Tensor, seed: int) -> float:
-    reached = []
+def _ceiling(measure: Measure, x: torch.Tensor, y: torch.Tensor, chance: float, seed: int) -> float:
+    """The value that noise in the features leaves room for.
+
+    Everything is counted as the share of the way from chance to identical sets, since chance
+    depends on how many features there are.
+    """
+    whole = []
     for Z in (x, y):
-        halves = partial(_of_halves, measure, Z)
-        reached.append(float(split_halves(halves, Z.shape[1], random_state=seed).mean()))
-    if measure.direction == "distance":
-        return sum(reached) / 2
-    # Halves that agree less than not at all leave no room above 0.
-    whole = [2 * max(0.0, half) / (1 + max(0.0, half)) for half in reached]
-    return math.sqrt(whole[0] * whole[1])
+        halves = partial(_share_of_halves, measure, Z, seed)
+        half = float(split_halves(halves, Z.shape[1], random_state=seed).mean())
+        # Halves that agree less than by chance leave no room above it.
+        whole.append(2 * max(0.0, half) / (1 + max(0.0, half)))
+    return chance + math.sqrt(whole[0] * whole[1]) * (measure.identical - chance)
 
 
-def _of_halves(measure: Measure, X: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> float:
-    return measure(X[:, left], X[:, right])
+def _share_of_halves(
+    measure: Measure, X: torch.Tensor, seed: int, left: torch.Tensor, right: torch.Tensor
+) -> float:
+    first, second = measure.prepare(X[:, left]), measure.prepare(X[:, right])
+    chance = measure.expected_by_chance(first, second)
+    if chance is None:
+        families = shift_families(len(X), PERMUTATIONS_FOR_HALVES, random_state=seed)
+        tables = [measure.null_table([first], [second], family) for family in families]
+        chance = float(torch.cat(tables).mean())
+    value = measure.from_factors(first, second)
+    return (value - chance) / (measure.identical - chance)
 
 
 def library_versions() -> dict[str, str]:

@@ -241,7 +241,7 @@ def bootstrap(
     >>> import torch
     >>> x = torch.randn(400, generator=torch.Generator().manual_seed(0))
     >>> draws = bootstrap(lambda rows: float(x[rows].mean()), 400, 500)
-    >>> round(draws.std() / (float(x.std()) / 20), 1)
+    >>> float(round(draws.std() / (float(x.std()) / 20), 1))
     1.0
     """
     count = check_count(n_bootstraps, "n_bootstraps")

@@ -38,7 +38,7 @@ def monotone_path(likeness: NDArray[np.float64]) -> list[tuple[int, int]]:
     --------
     >>> import numpy as np
     >>> monotone_path(np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.8]]))
-    [(0, 0), (1, 1), (1, 2)]
+    [(0, 0), (0, 1), (1, 2)]
     """
     rows, columns = likeness.shape
     best = np.full((rows, columns), -np.inf)

@@ -215,9 +215,9 @@ def compare_models(
     >>> X, Y = rng.normal(size=(60, 8)), rng.normal(size=(60, 8))
     >>> models = {"a": {"in": X, "out": X**2}, "b": {"in": 2 * X, "out": X**3}, "c": {"in": Y}}
     >>> rs.compare_models(models, measure="cka").summary.round(1) + 0.0
-    array([[ 1. ,  0.6,  0. ],
-           [ 0.6,  1. , -0. ],
-           [ 0. , -0. ,  1. ]])
+    array([[1. , 0.7, 0. ],
+           [0.7, 1. , 0. ],
+           [0. , 0. , 1. ]])
     """
     if not isinstance(models, Mapping):
         raise InvalidTypeError(

@@ -57,7 +57,9 @@ class ModelLayers:
         elif isinstance(given, Mapping) and given and all(isinstance(key, str) for key in given):
             layers = dict(given)
         else:
-            kind = "empty" if given == {} else f"of type {type(given).__name__}"
+            kind = f"of type {type(given).__name__}"
+            if isinstance(given, Mapping) and not given:
+                kind = "empty"
             raise InvalidTypeError(
                 f"{name} is {kind}; it must be a feature set or a mapping of layer names to "
                 'features, such as {"layer_1": X, "layer_2": Y}.'
