@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from relspace.common_space import CommonSpace
     from relspace.comparison import Comparison, compare
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
-    from relspace.features import FeatureSet
+    from relspace.features import (
+        FeatureSet,
+        ModuleModel,
+        Preprocessing,
+        extract,
+        load_model,
+        open_features,
+        record,
+    )
     from relspace.kernels import (
         DEFAULT_DENSITY,
         Bandwidth,
@@ -46,7 +54,9 @@ __all__ = [
     "LayerComparison",
     "Match",
     "ModelComparison",
+    "ModuleModel",
     "NormalizedCut",
+    "Preprocessing",
     "SpatialSpace",
     "__version__",
     "align",
@@ -56,10 +66,14 @@ __all__ = [
     "compare_layers",
     "compare_models",
     "cosine_affinity",
+    "extract",
     "kway",
+    "load_model",
     "load_space",
     "measures",
+    "open_features",
     "rbf_affinity",
+    "record",
     "resampling",
     "solve_bandwidth",
     "squared_distances",
@@ -74,7 +88,15 @@ _MODULES = {
     "common_space": ("CommonSpace",),
     "comparison": ("Comparison", "compare"),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
-    "features": ("FeatureSet",),
+    "features": (
+        "FeatureSet",
+        "ModuleModel",
+        "Preprocessing",
+        "extract",
+        "load_model",
+        "open_features",
+        "record",
+    ),
     "kernels": (
         "DEFAULT_DENSITY",
         "Bandwidth",
