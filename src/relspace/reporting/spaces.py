@@ -163,9 +163,7 @@ def _panels(space: SpatialSpace, images: object, n_images: int, seed: int) -> di
     first = space.grid(space.names[0])
     if images is None:
         titles = [str(i + 1) for i in chosen] if space.ids is None else list(map(str, space.ids))
-        shown = [
-            ReportImage(titles[i], _blank(first.image_sizes[i].tolist())) for i in chosen
-        ]
+        shown = [ReportImage(titles[i], _blank(first.image_sizes[i].tolist())) for i in chosen]
     else:
         shown = read_thumbnails(images, space.ids, space.n_images, list(chosen))
     layers = space.parameters.get("layers", {})
@@ -207,9 +205,7 @@ def _rows(space: CommonSpace, name: str) -> torch.Tensor:
     return rows - rows.mean(dim=1, keepdim=True)
 
 
-def _rows_at_places(
-    space: SpatialSpace, seed: int
-) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def _rows_at_places(space: SpatialSpace, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """What every set has at the same places, as many in each image, and the places' images."""
     grids = {name: space.grid(name) for name in space.names}
     per_image = max(1, _MEASURED_ROWS // space.n_images)
@@ -246,11 +242,11 @@ def _values(
                 groups=groups,
                 random_state=seed,
             )
-            values.append(
-                Value(found.measure.title, found.value, found.chance, found.p_value)
-            )
+            values.append(Value(found.measure.title, found.value, found.chance, found.p_value))
         n = len(rows[a])
-        tables.append(value_table(f"How alike {a} and {b} are: relative features of {n} rows", values))
+        tables.append(
+            value_table(f"How alike {a} and {b} are: relative features of {n} rows", values)
+        )
     return tables
 
 
@@ -269,9 +265,7 @@ def _points(space: AlignedSpace, images: object, seed: int) -> dict[str, Any]:
     )
     parts: dict[str, Any] = {"scatters": [scatter], "tables": _match_tables(space, seed)}
     if images is not None:
-        parts["images"] = read_thumbnails(
-            images, space.ids, space.n_items, items.tolist(), side=96
-        )
+        parts["images"] = read_thumbnails(images, space.ids, space.n_items, items.tolist(), side=96)
     return parts
 
 

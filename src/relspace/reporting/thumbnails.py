@@ -66,9 +66,7 @@ def read_thumbnails(
     return found
 
 
-def _positions(
-    names: Sequence[str], wanted: Sequence[str], items: Sequence[int]
-) -> dict[int, int]:
+def _positions(names: Sequence[str], wanted: Sequence[str], items: Sequence[int]) -> dict[int, int]:
     """Where the images of items are: under the id itself, or under it with an ending."""
     known = {name: position for position, name in enumerate(names)}
     for position, name in enumerate(names):
