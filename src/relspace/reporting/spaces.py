@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,20 +17,17 @@ from relspace.common_space import CommonSpace
 from relspace.comparison import compare
 from relspace.embedding import Coloring, NormalizedCut
 from relspace.errors import BandwidthError, InvalidTypeError
-from relspace.features import TokenGrid, choose_places, read_places
+from relspace.features import choose_places, read_places
 from relspace.kernels.relative import Match
 from relspace.report.html import KeyNumber, Table
 from relspace.report.layers import ModelPatches, report_models
-from relspace.report.page import render_report
 from relspace.report.summary import (
     ReportData,
-    ReportImage,
     Scatter,
     Value,
     value_table,
 )
-from relspace.reporting.thumbnails import read_thumbnails
-from relspace.report.writing import write_whole
+from relspace.reporting.thumbnails import grid_boxes, read_thumbnails, thumbnails_of
 from relspace.spatial_space import SpatialSpace
 
 #: How many images of a space a page explores, unless told otherwise.
@@ -43,78 +39,16 @@ _LISTED_MATCHES = 300
 _FEWEST_GROUPS = 4
 
 
-def write_report(
-    space: CommonSpace,
-    out: str | Path = "report.html",
-    *,
-    images: object = None,
-    title: str | None = None,
-    n_images: int = N_IMAGES,
-    n_permutations: int = 999,
-    random_state: int = 0,
-) -> Path:
-    """Write the interactive report of a common space: one file that needs no network.
-
-    Parameters
-    ----------
-    space : AlignedSpace or SpatialSpace
-        From :func:`relspace.align`. Tokens on grids become panels to explore, items without a
-        grid points of a plane.
-    out : str or Path
-        The HTML file; one that exists is replaced.
-    images : path, glob pattern, array, or a sequence of paths, arrays or PIL images, optional
-        The items' images, as for :func:`relspace.extract`; matched by id where there are ids.
-    title : str, optional
-        What the page is called.
-    n_images : int
-        How many images are explored, the first ones.
-    n_permutations : int
-        How many permutations p-values rest on.
-    random_state : int
-        Seed.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    ItemMismatchError
-        If images don't fit the items.
-    MissingDependencyError
-        If jinja2 or Pillow isn't installed.
-
-    Examples
-    --------
-    >>> import tempfile, torch, relspace
-    >>> X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
-    >>> space = relspace.align({"a": X, "b": X.flip(1)})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     relspace.write_report(space, folder + "/report.html", n_permutations=99).name
-    'report.html'
-    """
-    data = space_report(
-        space,
-        images=images,
-        title=title,
-        n_images=n_images,
-        n_permutations=n_permutations,
-        random_state=random_state,
-    )
-    return write_whole(Path(out), render_report(data))
-
-
 def space_report(
     space: CommonSpace,
     *,
     images: object = None,
     title: str | None = None,
     n_images: int = N_IMAGES,
-    n_permutations: int = 999,
+    n_permutations: int = 199,
     random_state: int = 0,
 ) -> ReportData:
-    """Gather what the report of a common space holds; see :func:`write_report`.
+    """Gather what the report of a common space holds; see :func:`relspace.write_report`.
 
     Returns
     -------
@@ -159,39 +93,21 @@ def space_report(
 
 
 def _panels(space: SpatialSpace, images: object, n_images: int, seed: int) -> dict[str, Any]:
-    chosen = range(min(n_images, space.n_images))
-    first = space.grid(space.names[0])
-    if images is None:
-        titles = [str(i + 1) for i in chosen] if space.ids is None else list(map(str, space.ids))
-        shown = [ReportImage(titles[i], _blank(first.image_sizes[i].tolist())) for i in chosen]
-    else:
-        shown = read_thumbnails(images, space.ids, space.n_images, list(chosen))
+    n_shown = min(n_images, space.n_images)
+    shown = thumbnails_of(images, space.ids, space.grid(space.names[0]), n_shown)
     layers = space.parameters.get("layers", {})
     models, quantization = report_models(
         {
             name: ModelPatches(
-                {layers.get(name, "features"): _of_images(space, name, len(chosen))},
+                {layers.get(name, "features"): _of_images(space, name, n_shown)},
                 (space.grid(name).rows, space.grid(name).columns),
-                boxes=grid_boxes(space.grid(name), len(chosen)),
+                boxes=grid_boxes(space.grid(name), n_shown),
             )
             for name in space.names
         },
         random_state=seed,
     )
     return {"images": shown, "models": models, "quantization": quantization}
-
-
-def grid_boxes(grid: TokenGrid, n_images: int) -> np.ndarray | None:
-    """What a grid covers of its first images as fractions of them; None where it is everything."""
-    sizes = grid.image_sizes[:n_images].double()
-    boxes = (grid.boxes[:n_images] / torch.cat([sizes, sizes], dim=1)).numpy()
-    return None if np.allclose(boxes, [0.0, 0.0, 1.0, 1.0]) else boxes
-
-
-def _blank(size: list[int]) -> np.ndarray:
-    """A grey image of the shape of one that isn't given."""
-    height, width = (max(1, round(64 * side / max(size))) for side in size)
-    return np.full((height, width, 3), 128, dtype=np.uint8)
 
 
 def _of_images(space: SpatialSpace, name: str, n_images: int) -> torch.Tensor:
@@ -228,7 +144,7 @@ def _values(
     rows: Mapping[str, torch.Tensor], groups: torch.Tensor | None, n_permutations: int, seed: int
 ) -> list[Table]:
     """How alike the sets' relative features are, pair by pair, by several measures."""
-    if groups is not None and len(groups.unique()) < _FEWEST_GROUPS:
+    if groups is not None and len(torch.unique(groups)) < _FEWEST_GROUPS:
         groups, n_permutations = None, 0
     tables = []
     for a, b in itertools.combinations(rows, 2):

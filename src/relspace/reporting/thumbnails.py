@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from relspace._validation import ItemId, name_some
 from relspace.errors import ItemMismatchError
-from relspace.features.images import open_images
+from relspace.features import TokenGrid, open_images
 from relspace.report.summary import ReportImage
 
 _SIDE = 256
@@ -64,6 +66,32 @@ def read_thumbnails(
         title = collection.ids[position[item]] if ids is None else str(ids[item])
         found.append(ReportImage(title, np.asarray(picture, dtype=np.uint8)))
     return found
+
+
+def thumbnails_of(
+    images: object, ids: Sequence[ItemId] | None, grid: TokenGrid, n_images: int
+) -> list[ReportImage]:
+    """The first images that a grid lies over; grey ones of their shapes where none are given."""
+    if images is not None:
+        return read_thumbnails(images, ids, grid.n_images, range(n_images))
+    titles = [str(number + 1) if ids is None else str(ids[number]) for number in range(n_images)]
+    return [
+        ReportImage(title, _blank(size))
+        for title, size in zip(titles, grid.image_sizes[:n_images].tolist(), strict=True)
+    ]
+
+
+def grid_boxes(grid: TokenGrid, n_images: int) -> NDArray[np.float64] | None:
+    """What a grid covers of its first images as fractions of them; None where it is everything."""
+    sizes = grid.image_sizes[:n_images].double()
+    boxes = (grid.boxes[:n_images] / torch.cat([sizes, sizes], dim=1)).numpy()
+    return None if np.allclose(boxes, [0.0, 0.0, 1.0, 1.0]) else boxes
+
+
+def _blank(size: list[int]) -> NDArray[np.uint8]:
+    """A grey image of the shape of one that isn't given."""
+    height, width = (max(1, round(64 * side / max(size))) for side in size)
+    return np.full((height, width, 3), 128, dtype=np.uint8)
 
 
 def _positions(names: Sequence[str], wanted: Sequence[str], items: Sequence[int]) -> dict[int, int]:
