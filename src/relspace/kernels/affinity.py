@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from relspace._blocks import empty_matrix
 from relspace._validation import Array, as_features, check_fraction, check_same_width
 from relspace.kernels.bandwidth import (
     DEFAULT_DENSITY,
@@ -16,14 +17,18 @@ from relspace.kernels.bandwidth import (
     solve_all_pairs,
     starting_point,
 )
+from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import (
     Frame,
     PairTiles,
+    Scratch,
     differentiable_squared_distances,
     fill_pairs,
     full_precision,
+    make_symmetric,
     off_diagonal,
     place_sets,
+    put_tile,
     refuse_matrix,
     unit_vectors,
 )
@@ -201,7 +206,7 @@ def _in_place(
 ) -> tuple[torch.Tensor, Bandwidth | None]:
     """Distances go where the affinities will be; these are computed and mirrored tile by tile."""
     frame = _frame_of(X, Y, cosine=cosine)
-    out = X.new_empty((len(X), len(X if Y is None else Y)))
+    out = empty_matrix(len(X), len(X if Y is None else Y), like=X)
     if sigma is not None:
         scale = _squared_ratio(frame.unit, sigma)
         clouds = place_sets(X, Y, frame, scale=scale, cosine=cosine)
@@ -217,13 +222,17 @@ def _in_place(
 
 def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> float:
     total = 0.0
+    scratch, flipped = Scratch(out), Scratch(out) if symmetric else None
     for tile, weight, (rows, columns) in zip(pairs.tiles, pairs.weights, pairs.places, strict=True):
         # Beyond the largest float the diagonal's 0 would become 0 * inf.
-        tile.mul_(min(scale, torch.finfo(tile.dtype).max)).exp_()
+        factor = min(scale * LOG2_E, torch.finfo(tile.dtype).max)
+        block = torch.mul(tile, factor, out=scratch.of(*tile.shape)).exp2_()
         wide = torch.float64 if pairs.n_self and weight == 1 else None
-        total += weight * float(tile.sum(dtype=wide))
-        if symmetric and rows != columns:
-            out[columns, rows].copy_(tile.T)
+        total += weight * float(block.sum(dtype=wide))
+        if symmetric and rows == columns:
+            # The last numbers of a vectorised loop are rounded by another routine.
+            make_symmetric(block)
+        put_tile(out, block, rows, columns, flipped)
     return total
 
 
