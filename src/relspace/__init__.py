@@ -1,19 +1,28 @@
 """relspace: one common space in which features of different models can be compared."""
 
-from relspace.align import align
-from relspace.aligned_space import AlignedSpace, load_space
-from relspace.aligner import Aligner
-from relspace.embedding import Coloring, NormalizedCut, colors, kway
-from relspace.kernels import (
-    DEFAULT_DENSITY,
-    Bandwidth,
-    Match,
-    choose_landmarks,
-    cosine_affinity,
-    rbf_affinity,
-    solve_bandwidth,
-    squared_distances,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relspace.aligned_space import AlignedSpace
+    from relspace.aligner import Aligner
+    from relspace.alignment import align, load_space
+    from relspace.common_space import CommonSpace
+    from relspace.embedding import Coloring, NormalizedCut, colors, kway
+    from relspace.features import FeatureSet
+    from relspace.kernels import (
+        DEFAULT_DENSITY,
+        Bandwidth,
+        Match,
+        choose_landmarks,
+        cosine_affinity,
+        rbf_affinity,
+        solve_bandwidth,
+        squared_distances,
+    )
+    from relspace.spatial_space import SpatialSpace
 
 __version__ = "0.1.0"
 
@@ -23,8 +32,11 @@ __all__ = [
     "Aligner",
     "Bandwidth",
     "Coloring",
+    "CommonSpace",
+    "FeatureSet",
     "Match",
     "NormalizedCut",
+    "SpatialSpace",
     "__version__",
     "align",
     "choose_landmarks",
@@ -36,3 +48,38 @@ __all__ = [
     "solve_bandwidth",
     "squared_distances",
 ]
+
+# Public names are imported when they are first used (PEP 562): importing torch takes seconds, and
+# the command line answers --help without it. No module may be called like a public function.
+_MODULES = {
+    "aligned_space": ("AlignedSpace",),
+    "aligner": ("Aligner",),
+    "alignment": ("align", "load_space"),
+    "common_space": ("CommonSpace",),
+    "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
+    "features": ("FeatureSet",),
+    "kernels": (
+        "DEFAULT_DENSITY",
+        "Bandwidth",
+        "Match",
+        "choose_landmarks",
+        "cosine_affinity",
+        "rbf_affinity",
+        "solve_bandwidth",
+        "squared_distances",
+    ),
+    "spatial_space": ("SpatialSpace",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'relspace' has no attribute {name!r}")
+    value = getattr(import_module(f"relspace.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
