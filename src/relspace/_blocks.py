@@ -79,6 +79,11 @@ def row_slices(n_rows: int, bytes_per_row: int, budget: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n_rows))
 
 
+def chunk_slices(n_rows: int, chunk_rows: int) -> list[slice]:
+    """Cut rows into chunks of ``chunk_rows``, the last one shorter."""
+    return [slice(i, min(i + chunk_rows, n_rows)) for i in range(0, n_rows, chunk_rows)]
+
+
 def refuse_too_large(
     n_bytes: int, what: str, way_out: str, *, device: torch.device | None = None
 ) -> None:

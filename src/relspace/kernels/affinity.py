@@ -21,14 +21,12 @@ from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import (
     Frame,
     PairTiles,
-    Scratch,
     differentiable_squared_distances,
     fill_pairs,
+    finish_tiles,
     full_precision,
-    make_symmetric,
     off_diagonal,
     place_sets,
-    put_tile,
     refuse_matrix,
     unit_vectors,
 )
@@ -221,19 +219,10 @@ def _in_place(
 
 
 def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> float:
-    total = 0.0
-    scratch, flipped = Scratch(out), Scratch(out) if symmetric else None
-    for tile, weight, (rows, columns) in zip(pairs.tiles, pairs.weights, pairs.places, strict=True):
-        # Beyond the largest float the diagonal's 0 would become 0 * inf.
-        factor = min(scale * LOG2_E, torch.finfo(tile.dtype).max)
-        block = torch.mul(tile, factor, out=scratch.of(*tile.shape)).exp2_()
-        wide = torch.float64 if pairs.n_self and weight == 1 else None
-        total += weight * float(block.sum(dtype=wide))
-        if symmetric and rows == columns:
-            # The last numbers of a vectorised loop are rounded by another routine.
-            make_symmetric(block)
-        put_tile(out, block, rows, columns, flipped)
-    return total
+    # Beyond the largest float the diagonal's 0 would become 0 * inf.
+    factor = min(scale * LOG2_E, torch.finfo(out.dtype).max)
+    sums = finish_tiles(out, pairs, lambda tile: tile.mul_(factor).exp2_(), symmetric=symmetric)
+    return math.fsum(w * total for w, total in zip(pairs.weights, sums, strict=True))
 
 
 def _differentiable(

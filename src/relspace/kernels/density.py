@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from relspace._parallel import side_by_side
 from relspace.errors import BandwidthError
 from relspace.kernels.distances import PairTiles, Scratch
 
@@ -49,22 +50,32 @@ def pair_moments(pairs: PairTiles, scale: float) -> Moments:
     scale : float
         1 / sigma^2 in units of the frame.
     """
-    sums = [0.0, 0.0, 0.0]
-    scratch = Scratch(pairs.tiles[0])
     # exp2 costs a third of exp.
     factor = scale * LOG2_E
-    for tile, weight in zip(pairs.tiles, pairs.weights, strict=True):
-        # Where an affinity underflows to 0 its exponent may be infinite: together they are 0.
-        exponent = torch.mul(tile, factor, out=scratch.of(*tile.shape)).clamp_min_(_UNDERFLOW)
-        if pairs.n_self and weight == 1:
-            # An item's affinity with itself does not count.
-            exponent.diagonal(dim1=-2, dim2=-1).fill_(_UNDERFLOW)
-        affinity = exponent.exp2()
-        sums[0] += weight * float(affinity.sum())
-        sums[1] -= weight * float(torch.dot(affinity.view(-1), exponent.view(-1)))
-        affinity.mul_(exponent)
-        sums[2] += weight * float(torch.dot(affinity.view(-1), exponent.view(-1)))
-    return Moments(sums[0], sums[1] / LOG2_E, sums[2] / LOG2_E**2, pairs.n_pairs)
+
+    def make() -> Callable[[int], tuple[float, float, float]]:
+        exponents, affinities = Scratch(pairs.tiles[0]), Scratch(pairs.tiles[0])
+
+        def sums(number: int) -> tuple[float, float, float]:
+            tile, weight = pairs.tiles[number], pairs.weights[number]
+            exponent = torch.mul(tile, factor, out=exponents.of(*tile.shape))
+            # Where an affinity underflows to 0 its exponent may be infinite: together they are 0.
+            exponent.clamp_min_(_UNDERFLOW)
+            if pairs.n_self and weight == 1:
+                # An item's affinity with itself does not count.
+                exponent.diagonal(dim1=-2, dim2=-1).fill_(_UNDERFLOW)
+            affinity = torch.exp2(exponent, out=affinities.of(*tile.shape))
+            zeroth = float(affinity.sum())
+            first = float(torch.dot(affinity.view(-1), exponent.view(-1)))
+            affinity.mul_(exponent)
+            second = float(torch.dot(affinity.view(-1), exponent.view(-1)))
+            return weight * zeroth, -weight * first / LOG2_E, weight * second / LOG2_E**2
+
+        return sums
+
+    per_tile = side_by_side(make, range(len(pairs.tiles)), pairs.tiles[0].device)
+    zeroth, first, second = (math.fsum(column) for column in zip(*per_tile, strict=True))
+    return Moments(zeroth, first, second, pairs.n_pairs)
 
 
 @dataclass(frozen=True)

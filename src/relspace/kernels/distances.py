@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 
-from relspace._blocks import empty_matrix, refuse_too_large
+from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
+from relspace._parallel import side_by_side
 from relspace._validation import Array, as_features, check_same_width
 from relspace.errors import InvalidInputError
 
@@ -65,10 +66,13 @@ class Frame:
         """Bring points into this frame, and to the float type of its origin."""
         points = empty_matrix(X.shape[0], X.shape[1], like=self.origin)
         half_norms = self.origin.new_empty(len(X))
-        for start in range(0, len(X), _ROWS_IN_CACHE):
-            rows = slice(start, start + _ROWS_IN_CACHE)
+
+        def place(rows: slice) -> None:
             block = torch.sub(X[rows], self.origin, out=points[rows]).div_(self.unit)
             torch.linalg.vector_norm(block, dim=1, out=half_norms[rows])
+
+        blocks = chunk_slices(len(X), _ROWS_IN_CACHE)
+        side_by_side(lambda: place, blocks, X.device)
         half_norms.square_().div_(2)
         if X.dtype == torch.float64 and not bool(half_norms.isfinite().all()):
             raise InvalidInputError(
@@ -173,15 +177,6 @@ class PairTiles:
     places: list[tuple[slice, slice]]
     n_pairs: int
     n_self: int
-
-
-def put_tile(
-    out: torch.Tensor, tile: torch.Tensor, rows: slice, columns: slice, flipped: Scratch | None
-) -> None:
-    """Move a tile to its place, and to its mirrored one too where ``flipped`` is given."""
-    out[rows, columns] = tile
-    if flipped is not None and rows != columns:
-        out[columns, rows] = flipped.of(*tile.T.shape).copy_(tile.T)
 
 
 def make_symmetric(tile: torch.Tensor) -> torch.Tensor:
@@ -296,11 +291,11 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
     with torch.no_grad():
         out = empty_matrix(len(x.tensor), len(x.tensor if y is None else y), like=x.tensor)
         pairs = fill_pairs(left, right, out=out)
-        scratch, flipped = Scratch(out), Scratch(out)
-        for tile, (rows, columns) in zip(pairs.tiles, pairs.places, strict=True):
-            block = scratch.of(*tile.shape).copy_(tile)
-            block.abs_().mul_(2.0 * frame.unit).mul_(frame.unit)
-            put_tile(out, block, rows, columns, flipped if y is None else None)
+
+        def scale(tile: torch.Tensor) -> torch.Tensor:
+            return tile.abs_().mul_(2.0 * frame.unit).mul_(frame.unit)
+
+        finish_tiles(out, pairs, scale, symmetric=y is None)
         return x.restore(out)
 
 
@@ -334,21 +329,72 @@ def fill_pairs(
     n, other = X.points.shape[0], X if Y is None else Y
     m = other.points.shape[0]
     places = list(tile_slices(n, None if Y is None else m, side=tile_side(n, X.points.device)))
-    tiles, weights = [], []
-    scratch = None if out is None else Scratch(X.points)
-    with full_precision():
-        for rows, columns in places:
-            left, right = X.rows(rows), other.rows(columns)
+
+    def make() -> Callable[[tuple[slice, slice]], torch.Tensor]:
+        scratch = Scratch(X.points)
+
+        def compute(place: tuple[slice, slice]) -> torch.Tensor:
+            left, right = X.rows(place[0]), other.rows(place[1])
             shape = (left.points.shape[0], right.points.shape[0])
-            block = left.points.new_empty(shape) if scratch is None else scratch.of(*shape)
+            block = left.points.new_empty(shape) if out is None else scratch.of(*shape)
             fill(block, left, right)
-            if Y is None and rows == columns:
+            if Y is None and place[0] == place[1]:
                 make_symmetric(block).fill_diagonal_(0.0)
-            tiles.append(block if out is None else out[rows, columns].copy_(block))
-            weights.append(2 if Y is None and rows != columns else 1)
+            return block if out is None else out[place].copy_(block)
+
+        return compute
+
+    with full_precision():
+        tiles = side_by_side(make, places, X.points.device)
+    weights = [2 if Y is None and rows != columns else 1 for rows, columns in places]
     if Y is None:
         return PairTiles(tiles, weights, places, n_pairs=n * (n - 1), n_self=n)
     return PairTiles(tiles, weights, places, n_pairs=n * m, n_self=0)
+
+
+def finish_tiles(
+    out: torch.Tensor,
+    pairs: PairTiles,
+    change: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    symmetric: bool,
+) -> list[float]:
+    """Turn the distances in ``out`` into the result by a function, tile by tile, and mirror it.
+
+    Parameters
+    ----------
+    out : tensor of shape (n, m)
+        The matrix that the tiles are views of.
+    pairs : PairTiles
+        Its distances.
+    change : callable
+        Takes a contiguous copy of a tile and changes it in place.
+    symmetric : bool
+        Whether tiles off the diagonal stand for their mirror images too.
+
+    Returns
+    -------
+    list of float
+        The sum of each tile, in float64 where the diagonal's ones would hide the rest.
+    """
+
+    def make() -> Callable[[int], float]:
+        scratch, flipped = Scratch(out), Scratch(out)
+
+        def finish(number: int) -> float:
+            tile, (rows, columns) = pairs.tiles[number], pairs.places[number]
+            block = change(scratch.of(*tile.shape).copy_(tile))
+            if symmetric and rows == columns:
+                # The last numbers of a vectorised loop are rounded by another routine.
+                make_symmetric(block)
+            out[rows, columns] = block
+            if symmetric and rows != columns:
+                out[columns, rows] = flipped.of(*block.T.shape).copy_(block.T)
+            return float(block.sum(dtype=torch.float64 if rows == columns else None))
+
+        return finish
+
+    return side_by_side(make, range(len(pairs.tiles)), out.device)
 
 
 def unit_vectors(X: torch.Tensor, name: str) -> torch.Tensor:
