@@ -6,12 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relspace import measures
     from relspace.aligned_space import AlignedSpace
     from relspace.aligner import Aligner
     from relspace.alignment import align, load_space
     from relspace.common_space import CommonSpace
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
-    from relspace.features import FeatureSet
+    from relspace.features import (
+        FeatureSet,
+        ModuleModel,
+        Preprocessing,
+        extract,
+        load_model,
+        open_features,
+        record,
+    )
     from relspace.kernels import (
         DEFAULT_DENSITY,
         Bandwidth,
@@ -35,16 +44,23 @@ __all__ = [
     "CommonSpace",
     "FeatureSet",
     "Match",
+    "ModuleModel",
     "NormalizedCut",
+    "Preprocessing",
     "SpatialSpace",
     "__version__",
     "align",
     "choose_landmarks",
     "colors",
     "cosine_affinity",
+    "extract",
     "kway",
+    "load_model",
     "load_space",
+    "measures",
+    "open_features",
     "rbf_affinity",
+    "record",
     "solve_bandwidth",
     "squared_distances",
 ]
@@ -57,7 +73,15 @@ _MODULES = {
     "alignment": ("align", "load_space"),
     "common_space": ("CommonSpace",),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
-    "features": ("FeatureSet",),
+    "features": (
+        "FeatureSet",
+        "ModuleModel",
+        "Preprocessing",
+        "extract",
+        "load_model",
+        "open_features",
+        "record",
+    ),
     "kernels": (
         "DEFAULT_DENSITY",
         "Bandwidth",
@@ -70,10 +94,13 @@ _MODULES = {
     ),
     "spatial_space": ("SpatialSpace",),
 }
+_SUBMODULES = ("measures",)
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"relspace.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'relspace' has no attribute {name!r}")
     value = getattr(import_module(f"relspace.{_MODULE_OF[name]}"), name)
