@@ -125,6 +125,12 @@ def too_coarse(clouds: Sequence[Cloud | None], scale: float, *, cosine: bool = F
     return not 2 * epsilon * second * scale <= _NEGLIGIBLE
 
 
+def squared_norms(points: torch.Tensor) -> torch.Tensor:
+    """Squared Euclidean norm of every row, without a copy of the matrix."""
+    norms: torch.Tensor = torch.linalg.vector_norm(points, dim=1)
+    return norms.square()
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Keep float32 products in float32, whatever precision the caller allows for his own."""
@@ -184,14 +190,14 @@ def make_symmetric(tile: torch.Tensor) -> torch.Tensor:
     return tile.add_(tile.T.contiguous()).mul_(0.5)
 
 
-def tile_side(n_rows: int, device: torch.device) -> int:
+def tile_side(device: torch.device, n_rows: int | None = None) -> int:
     """Rows and columns of a tile: what a CPU core's second cache holds, more on a GPU.
 
     Of a small matrix a part as large is on the diagonal, where half the work is for nothing.
     """
     if device.type != "cpu":
         return 8192
-    return 512 if n_rows >= 4096 else 256
+    return 256 if n_rows is not None and n_rows < 4096 else 512
 
 
 class Scratch:
@@ -328,7 +334,7 @@ def fill_pairs(
     fill = fill_half_squared_cosine if cosine else fill_half_squared
     n, other = X.points.shape[0], X if Y is None else Y
     m = other.points.shape[0]
-    places = list(tile_slices(n, None if Y is None else m, side=tile_side(n, X.points.device)))
+    places = list(tile_slices(n, None if Y is None else m, side=tile_side(X.points.device, n)))
 
     def make() -> Callable[[tuple[slice, slice]], torch.Tensor]:
         scratch = Scratch(X.points)
