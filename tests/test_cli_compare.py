@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import relspace as rs
 from relspace.cli import commands
@@ -176,3 +178,42 @@ class TestLayers:
     )
     def test_errors(self, run: Run, arguments: tuple[str, ...], said: str) -> None:
         assert said in run("layers", *arguments, code=2).stderr
+
+
+class TestStores:
+    @pytest.fixture
+    def stores(self, run: Run) -> list[str]:
+        """Feature stores of two models that see the same six photographs on grids of their own."""
+        rng = np.random.default_rng(0)
+        Path("photos").mkdir()
+        for i in range(6):
+            pixels = rng.integers(0, 255, size=(24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"photos/{i}.png")
+        names = []
+        for name, patch in (("fine", 4), ("coarse", 6)):
+            torch.manual_seed(patch)
+            network = torch.nn.Sequential(
+                torch.nn.Conv2d(3, 8, patch, patch), torch.nn.Conv2d(8, 10, 1)
+            )
+            model = rs.ModuleModel(
+                network, ["0", "1"], layout="bchw", preprocessing=rs.Preprocessing(size=(24, 24))
+            )
+            rs.extract(model, "photos", out=f"{name}.zarr")
+            names.append(f"{name}.zarr")
+        return names
+
+    def test_layers_of_stores(self, run: Run, stores: list[str]) -> None:
+        found = json.loads(run("layers", *stores, "--permutations", 5, "--json").stdout)
+        assert (found["n_items"], found["matched_by"]) == (6, "ids")
+        sets = [rs.open_features(store).pool("mean") for store in stores]
+        expected = rs.compare_layers(*sets, n_permutations=5)
+        assert found["values"] == expected.values.tolist()
+        assert "different numbers of rows" not in run("layers", *stores, "--by-position").stderr
+        tokens = run("layers", *stores, "--pool", "none", code=2)
+        assert "fine lacks" in tokens.stderr or "coarse lacks" in tokens.stderr
+
+    def test_compare_layers_of_stores(self, run: Run, stores: list[str]) -> None:
+        sets = [f"{store}::1" for store in stores]
+        found = json.loads(run("compare", *sets, "--measure", "cka", "--json").stdout)
+        one = found["comparisons"][0]
+        assert (one["n_items"], one["matched_by"], one["n_features"]) == (6, "ids", [10, 10])

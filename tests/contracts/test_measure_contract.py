@@ -107,7 +107,7 @@ def test_measures_said_to_be_asymmetric_are() -> None:
     X, Y = related()
     for measure in measures.list():
         if not measure.symmetric:
-            assert abs(measure(X, Y) - measure(Y, X)) > 1e-4
+            assert abs(measure(X, Y) - measure(Y, X)) > 1e-6
 
 
 @EVERY

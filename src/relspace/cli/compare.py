@@ -17,6 +17,7 @@ from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relspace.comparison import Comparison
+    from relspace.features import FeatureTable
 
 
 @commands.command(short_help="Compare features in files: values beside chance.")
@@ -51,6 +52,13 @@ if TYPE_CHECKING:
     help="Text file with a label in each line, one for each row of A, such as the image a patch "
     "is from; groups are permuted and resampled as a whole.",
 )
+@click.option(
+    "--pool",
+    type=click.Choice(["mean", "class"]),
+    default="mean",
+    show_default=True,
+    help="How an image's tokens in a feature store become one row.",
+)
 @click.option("--ceiling", is_flag=True, help="Say what split halves of the features reach.")
 @with_ids
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
@@ -61,6 +69,7 @@ def compare(
     permutations: int,
     bootstraps: int,
     groups_from: Path | None,
+    pool: str,
     ceiling: bool,
     ids_from: Sequence[str],
     columns_from: Sequence[str],
@@ -70,9 +79,9 @@ def compare(
 ) -> None:
     """Measure how similar features of the same items are, every pair of sets by every measure.
 
-    A set is [NAME=]FILE[::KEY], as for relspace align. Every value stands beside its chance level:
-    its mean and standard deviation when items are permuted. p is the share of permutations that
-    reach the value.
+    A set is [NAME=]FILE[::KEY], as for relspace align; of feature stores, images are compared.
+    Every value stands beside its chance level: its mean and standard deviation when items are
+    permuted. p is the share of permutations that reach the value.
 
     \b
     relspace compare dino.npy clip.npy
@@ -90,6 +99,7 @@ def compare(
         records = [relspace.measures.get(name) for name in chosen]
         if not records:
             raise InvalidInputError("--measure names no measure")
+        features = {name: _rows(table, pool) for name, table in tables.items()}
         groups = None if groups_from is None else _lines(groups_from)
         pairs = list(combinations(tables, 2))
         results: list[tuple[str, str, str, Comparison | str]] = []
@@ -99,8 +109,8 @@ def compare(
                 compared: Comparison | str
                 try:
                     compared = relspace.compare(
-                        tables[first].features,
-                        tables[second].features,
+                        features[first],
+                        features[second],
                         measure=record,
                         ids=None if ids is None else {"X": ids[first], "Y": ids[second]},
                         n_permutations=permutations,
@@ -121,6 +131,16 @@ def compare(
         click.echo(json.dumps(_as_json(results) | {"files": files(tables)}, indent=2))
     else:
         click.echo(_report(results))
+
+
+def _rows(table: FeatureTable, pool: str) -> object:
+    """The features as a matrix; a layer of a store with one row for each image."""
+    from relspace.features import FeatureSet
+
+    if not isinstance(table.features, FeatureSet):
+        return table.features
+    one_layer = table.features if table.features.grid is None else table.features.pool(pool)
+    return one_layer.tokens()
 
 
 def _lines(path: Path) -> list[str]:

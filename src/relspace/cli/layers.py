@@ -40,6 +40,14 @@ _KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf",
     show_default=True,
     help="How many permutations of the items make the null distribution.",
 )
+@click.option(
+    "--pool",
+    type=click.Choice(["mean", "class", "none"]),
+    default="mean",
+    show_default=True,
+    help="How an image's tokens in a feature store become one row; 'none' compares the tokens "
+    "themselves, which must lie on one grid.",
+)
 @click.option("--by-position", is_flag=True, help="Match rows by position, whatever the ids.")
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
@@ -48,6 +56,7 @@ def layers(
     output: Path | None,
     measure: str,
     permutations: int,
+    pool: str,
     by_position: bool,
     random_state: int,
     as_json: bool,
@@ -55,8 +64,8 @@ def layers(
     """Compare every layer of one model with every layer of another, or of several.
 
     A model is [NAME=]FILE, whose matrices (n_items, n_features) are its layers: .npz, .pt, .pth in
-    the file's order, .safetensors, .h5, .hdf5 by name. An entry 'ids' names the items. p-values of
-    two models are corrected for the number of pairs of layers.
+    the file's order, .safetensors, .h5, .hdf5 by name. An entry 'ids' names the items. FILE may
+    also be a feature store. p-values of two models are corrected for the number of pairs of layers.
 
     \b
     relspace layers dino.npz clip.npz
@@ -72,26 +81,26 @@ def layers(
     with Progress() as progress:
         progress("Loading torch")
         import relspace
-        from relspace.features import read_layers
 
-        models, ids = {}, {}
+        models: dict[str, object] = {}
+        ids: dict[str, object] = {}
         for name, source in named.items():
             progress(f"Reading {source.path}")
-            read = read_layers(source.path)
-            models[name] = read.layers
-            ids[name] = None if by_position else read.ids
+            models[name], ids[name] = _read_model(source.path, pool, by_position)
         if None in ids.values() and any(own is not None for own in ids.values()):
             without = ", ".join(name for name, own in ids.items() if own is None)
             raise InvalidInputError(
                 f"there are no ids in {without}, and some in others: match rows by position with "
                 "--by-position"
             )
+        # A feature set knows its ids itself, and those of its tokens.
+        own = {name: one for name, one in ids.items() if isinstance(models[name], dict)}
         compared: LayerComparison | ModelComparison
         if len(models) == 2:
             compared = relspace.compare_layers(
                 *models.values(),
                 names=list(models),
-                ids=ids,
+                ids=own,
                 measure=measure,
                 n_permutations=permutations,
                 random_state=random_state,
@@ -100,7 +109,7 @@ def layers(
         else:
             compared = relspace.compare_models(
                 models,
-                ids=ids,
+                ids=own,
                 measure=measure,
                 n_permutations=permutations,
                 random_state=random_state,
@@ -128,6 +137,21 @@ def _check_output(output: Path) -> None:
     folder = output.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InvalidInputError(f"there is no folder {output.parent} to write {output.name} in")
+
+
+def _read_model(path: Path, pool: str, by_position: bool) -> tuple[object, object]:
+    """Read the layers of a file or a feature store, and the ids that rows are to be matched by."""
+    from relspace.features import open_features, read_layers
+
+    if not path.is_dir():
+        read = read_layers(path)
+        return read.layers, None if by_position else read.ids
+    features = open_features(path)
+    if pool != "none" and any(features[layer].grid is not None for layer in features.layers):
+        features = features.pool(pool)
+    if by_position:
+        return {layer: features[layer].tokens() for layer in features.layers}, None
+    return features, features.ids
 
 
 def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:

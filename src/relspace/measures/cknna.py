@@ -31,7 +31,8 @@ class CKNNA(NeighborhoodMeasure):
 
     with the cosines K and L of items, the mask M
     of pairs (i, j) with j among the k nearest of i in both sets, and the unbiased estimator of
-    HSIC (Song et al. 2012, equation 5). Huh et al. 2024, appendix on alignment metrics.
+    HSIC (Song et al. 2012, equation 5). The masked kernels are not symmetric, so the order of the
+    sets matters a little. Huh et al. 2024, appendix on alignment metrics.
     """
 
     metric: Literal["cosine"] = "cosine"
@@ -44,6 +45,11 @@ class CKNNA(NeighborhoodMeasure):
     def range(self) -> tuple[float, float]:
         # Masks differ between numerator and denominator, so few items can go below -1.
         return (-math.inf, 1.0)
+
+    @property
+    def symmetric(self) -> bool:
+        # Being a neighbour is not mutual, so the masked kernels are not symmetric.
+        return False
 
     @property
     def chance(self) -> str:
