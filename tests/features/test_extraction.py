@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from click.testing import CliRunner
 from PIL import Image
 
 import relspace
+from relspace.cli import commands
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
@@ -31,6 +34,7 @@ from relspace.features import (
     choose_places,
     extraction,
     open_features,
+    read_features,
 )
 from relspace.features.loader import load_ahead
 from relspace.features.store import StoredLayer
@@ -371,3 +375,36 @@ def test_an_item_that_fails_ends_the_loading() -> None:
     assert next(loaded) == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="broken"):
         next(loaded)
+
+
+def test_stores_are_aligned_by_their_places(
+    saved: Saved, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for family in ("dinov2", "sam"):
+        extract(saved, photos, tmp_path / f"{family}.zarr", family)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["align", "dinov2.zarr", "sam.zarr", "-o", "space.safetensors", "--landmarks", "90"]
+    result = CliRunner().invoke(commands, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert (summary["item"], summary["matched_by"]) == ("image", "ids")
+    space = relspace.load_space("space.safetensors")
+    assert isinstance(space, relspace.SpatialSpace)
+    for name in ("dinov2", "sam"):
+        fs = open_features(tmp_path / f"{name}.zarr")
+        layer = fs[fs.layers[-1]]
+        assert space.grid(name) == layer.grid
+        assert space[name].shape == (len(layer), 90)
+        torch.testing.assert_close(
+            torch.as_tensor(space.transform(name, layer.tokens().float())), space[name]
+        )
+    lines = CliRunner().invoke(commands, [*arguments, "--force"]).stdout.splitlines()
+    assert lines[-2].startswith(f"{space.n_images} images matched by ids, 90 places in them are")
+
+
+def test_ids_come_from_the_store(saved: Saved, photos: Path, tmp_path: Path) -> None:
+    extract(saved, photos, tmp_path / "a.zarr")
+    with pytest.raises(InvalidInputError, match="brings the ids"):
+        read_features(tmp_path / "a.zarr", ids="names.txt")
+    with pytest.raises(UnknownNameError, match="layer_99"):
+        read_features(tmp_path / "a.zarr", key="layer_99")

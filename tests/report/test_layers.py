@@ -45,7 +45,7 @@ def test_a_grid_too_large_is_averaged_and_says_so() -> None:
     assert layer.vectors.shape == (2, 4, 4, 30)
     assert found.description == "big; 8 x 9 patches shown as 4 x 4"
     assert layer.boxes is not None
-    np.testing.assert_allclose(layer.boxes, [[0, 0, 8 / 9, 1]] * 2)
+    np.testing.assert_allclose(layer.boxes, [[0, 0, 1, 8 / 9]] * 2)
     rows = model.relative["only"].reshape(2, 8, 9, -1)
     mean = torch.nn.functional.normalize(rows[1, 2:4, 4:6].mean((0, 1)), dim=0)
     other = torch.nn.functional.normalize(rows[0, :2, :2].mean((0, 1)), dim=0)

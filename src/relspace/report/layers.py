@@ -16,11 +16,11 @@ from relspace.report.quantize import quantize_rows
 from relspace.report.summary import Quantization, ReportLayer, ReportModel
 
 #: What the vectors of a page may take; colours, images and base64 come on top.
-MAX_VECTOR_BYTES = 8_000_000
+MAX_VECTOR_BYTES = 6_500_000
 _COMPONENTS = 48
 _FEWEST_COMPONENTS = 24
 _EMBEDDING_COMPONENTS = 16
-_NODES = 4096
+_NODES = 2048
 _COMMON_WIDTH = 32
 
 #: A layer of a model.
@@ -166,7 +166,7 @@ def _halved(one: ModelPatches) -> ModelPatches:
     if (height, width) != one.grid:
         n_images = len(next(iter(one.relative.values()))) // (one.grid[0] * one.grid[1])
         boxes = np.tile([0.0, 0.0, 1.0, 1.0], (n_images, 1)) if boxes is None else boxes.copy()
-        kept = np.array([width / one.grid[1], height / one.grid[0]])
+        kept = np.array([height / one.grid[0], width / one.grid[1]])
         boxes[:, 2:] = boxes[:, :2] + (boxes[:, 2:] - boxes[:, :2]) * kept
     note = f"{one.grid[0]} x {one.grid[1]} patches shown as {height // 2} x {width // 2}"
     description = f"{one.description}; {note}" if one.description else note
