@@ -48,6 +48,7 @@ lint: $(VENV)/.ready-full
 
 bench: $(VENV)/.ready-full $(PEERS)/.ready
 	$(BIN)/python benchmarks/affinity.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/transform.py
 
 dependencies: $(VENV)/.ready-full
 	$(BIN)/python docs/dependency_table.py
