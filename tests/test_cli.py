@@ -141,14 +141,14 @@ class TestAlign:
     def test_options_reach_the_alignment(self, run):
         result = run(
             *("align", "vit.npy", "cnn.npy", "-o", "s.safetensors", "--json", "--landmarks", 30),
-            *("--density", 0.2, "--normalize", "none", "--no-standardize", "--random-state", 3),
+            *("--density", 0.2, "--normalize", "none", "--standardize", "none", "--random-state", 3),
         )
         summary = json.loads(result.stdout)
         assert summary["n_landmarks"] == 30
         assert summary["parameters"] == {
             "density": 0.2,
             "normalize": "none",
-            "standardize": False,
+            "standardize": "none",
             "random_state": 3,
         }
         assert summary["sets"]["vit"]["density"] == pytest.approx(0.2, rel=1e-4)

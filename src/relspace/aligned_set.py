@@ -47,6 +47,7 @@ class AlignedSet:
             "relative": self.relative,
             "landmarks": aligner.landmarks_,
             "profile_mean": aligner.profile_.mean,
+            "profile_deviation": aligner.profile_.deviation,
             "profile_whitening": aligner.profile_.whitening,
             "center": aligner.normalization_.center,
             "scale": aligner.normalization_.scale,
@@ -80,7 +81,11 @@ class AlignedSet:
             ),
             tensors["landmarks"],
             Bandwidth(**record["bandwidth"]),
-            ColumnProfile(tensors["profile_mean"], tensors["profile_whitening"]),
+            ColumnProfile(
+                tensors["profile_mean"],
+                tensors["profile_deviation"],
+                tensors.get("profile_whitening"),
+            ),
         )
         dtype = getattr(torch, record["dtype"])
         return cls(aligner, tensors["relative"], record["is_array"], dtype)

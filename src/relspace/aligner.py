@@ -6,14 +6,23 @@ from typing import Self
 
 import torch
 
-from relspace._blocks import refuse_too_large
-from relspace._validation import Array, Features, as_features, check_choice, check_fraction
+from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
+from relspace._parallel import side_by_side
+from relspace._validation import (
+    Array,
+    Features,
+    as_features,
+    check_choice,
+    check_fraction,
+    refuse_non_finite,
+)
 from relspace.errors import InvalidInputError
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
-from relspace.kernels.distances import Cloud, Frame
+from relspace.kernels.distances import Cloud, Frame, full_precision
 from relspace.kernels.normalization import NORMALIZATIONS, Normalization, fit_normalization
 from relspace.kernels.relative import (
+    STANDARDIZATIONS,
     ColumnProfile,
     affinity_rows,
     column_profile,
@@ -27,7 +36,12 @@ LANDMARK_DENSITY = 0.2
 #: What is done to tokens before their affinities are taken.
 DEFAULT_NORMALIZATION = "half-whiten+unit"
 
-_ROWS = 4096
+#: What is done to landmark columns.
+DEFAULT_STANDARDIZATION = "whiten"
+
+# Rows that are worked on from the features to the result while they are in a CPU's cache.
+_ROWS_IN_CACHE = 512
+_ROWS_ON_DEVICE = 2**16
 
 
 class Aligner:
@@ -56,9 +70,11 @@ class Aligner:
         What is done to tokens first, fitted on the landmarks: "half-whiten" (divide each principal
         axis by the square root of its standard deviation), "quarter-whiten", "zscore", "center" or
         "none"; each also with "+unit" (bring to unit norm then), and "unit".
-    standardize : bool
-        Whether the shared profile is removed and rows have unit norm, as above; otherwise
-        :meth:`transform` gives the affinities as they are.
+    standardize : str
+        What is done to landmark columns: "whiten" (as above), "columns" (each divided by its own
+        standard deviation instead: where columns are left out of comparisons, as those of
+        landmarks in the same image are, they may not be mixed), or "none" (:meth:`transform` gives
+        the affinities as they are).
 
     Attributes
     ----------
@@ -69,7 +85,7 @@ class Aligner:
     normalization_ : Normalization
         What is done to tokens first.
     profile_ : ColumnProfile
-        Mean of the landmarks' columns, and what decorrelates them.
+        Mean and deviation of the landmarks' columns, and what decorrelates them.
 
     Examples
     --------
@@ -87,7 +103,7 @@ class Aligner:
         *,
         density: float = LANDMARK_DENSITY,
         normalize: str = DEFAULT_NORMALIZATION,
-        standardize: bool = True,
+        standardize: str = DEFAULT_STANDARDIZATION,
     ) -> None:
         self.density = density
         self.normalize = normalize
@@ -95,7 +111,8 @@ class Aligner:
 
     def __repr__(self) -> str:
         settings = (
-            f"density={self.density}, normalize={self.normalize!r}, standardize={self.standardize}"
+            f"density={self.density}, normalize={self.normalize!r}, "
+            f"standardize={self.standardize!r}"
         )
         return f"Aligner({settings})"
 
@@ -121,13 +138,15 @@ class Aligner:
         """
         check_fraction(self.density, "density")
         check_choice(self.normalize, "normalize", NORMALIZATIONS)
+        check_choice(self.standardize, "standardize", STANDARDIZATIONS)
         x = as_features(landmarks, "landmarks").tensor.detach()
         normalization = fit_normalization(x, self.normalize)
         points = normalization.apply(x)
         bandwidth = solve_bandwidth(points, density=self.density)
         affinity = rbf_affinity(points, sigma=bandwidth)
         assert isinstance(affinity, torch.Tensor)
-        self.restore(normalization, points, bandwidth, column_profile(affinity))
+        profile = column_profile(affinity, whiten=self.standardize == "whiten")
+        self.restore(normalization, points, bandwidth, profile)
         return self
 
     def restore(
@@ -179,18 +198,19 @@ class Aligner:
             If the result would not fit into the free memory.
         """
         given = self._check(X)
-        rows = self.affinity_of(given.tensor)
-        if self.standardize:
-            self.standardize_in_place(rows, own)
+        rows = self.relative_rows(given.tensor, own, standardize=self.standardize != "none")
         return given.restore(rows.to(given.tensor.device))
 
     def affinity(self, X: object) -> Array:
         """Affinities of tokens to the landmarks, as they are; see :meth:`transform`."""
         given = self._check(X)
-        return given.restore(self.affinity_of(given.tensor).to(given.tensor.device))
+        rows = self.relative_rows(given.tensor, standardize=False)
+        return given.restore(rows.to(given.tensor.device))
 
-    def affinity_of(self, X: torch.Tensor) -> torch.Tensor:
-        """Affinities of checked tokens, block by block into one result."""
+    def relative_rows(
+        self, X: torch.Tensor, own: torch.Tensor | None = None, *, standardize: bool
+    ) -> torch.Tensor:
+        """Relative features of tokens of the right width, a few rows at a time into one result."""
         n, m = X.shape[0], self.n_landmarks
         refuse_too_large(
             n * m * self.landmarks_.element_size(),
@@ -198,25 +218,32 @@ class Aligner:
             "transform fewer tokens at a time, or use fewer landmarks.",
             device=self.landmarks_.device,
         )
-        out = self.landmarks_.new_empty((n, m))
+        out = empty_matrix(n, m, like=self.landmarks_)
         scale = (self._frame.unit / self.bandwidth_.sigma) ** 2
-        with torch.no_grad():
-            for start in range(0, n, _ROWS):
-                block = X[start : start + _ROWS].to(self.landmarks_)
-                points = self._frame.place(self.normalization_.apply(block))
-                affinity_rows(points, self._cloud, scale, out[start : start + _ROWS])
+        step = _ROWS_IN_CACHE if out.device.type == "cpu" else _ROWS_ON_DEVICE
+
+        def fill(rows: slice) -> None:
+            block = X[rows].to(self.landmarks_)
+            points = self._frame.place(self.normalization_.apply(block))
+            if not bool(points.half_norms.sum().isfinite()):
+                refuse_non_finite(X, "X")
+            affinity_rows(points, self._cloud, scale, out[rows])
+            if standardize:
+                mine = None if own is None else own[rows]
+                standardize_rows(out[rows], self.profile_, mine, how=self.standardize)
+
+        with full_precision():
+            side_by_side(lambda: fill, chunk_slices(n, step), out.device)
         return out
 
-    def standardize_in_place(
-        self, rows: torch.Tensor, own: torch.Tensor | None, *, decorrelate: bool = True
-    ) -> torch.Tensor:
-        """Overwrite affinities by rows of mean 0 and norm 1 without the shared profile."""
-        return standardize_rows(rows, self.profile_, own, decorrelate=decorrelate)
+    def standardize_in_place(self, rows: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
+        """Overwrite affinities by rows of mean 0 and norm 1, see :func:`standardize_rows`."""
+        return standardize_rows(rows, self.profile_, own, how=self.standardize)
 
     def _check(self, X: object) -> Features:
         if not hasattr(self, "landmarks_"):
             raise InvalidInputError("this Aligner is not fitted; call fit(landmarks) first.")
-        given = as_features(X, "X")
+        given = as_features(X, "X", check_finite=False)
         if given.tensor.shape[1] != self.n_features_in_:
             raise InvalidInputError(
                 f"X has {given.tensor.shape[1]} features; these landmarks have "

@@ -20,7 +20,12 @@ from relspace._validation import (
 )
 from relspace.aligned_set import AlignedSet
 from relspace.aligned_space import ITEM_SPACE, AlignedSpace
-from relspace.aligner import DEFAULT_NORMALIZATION, LANDMARK_DENSITY, Aligner
+from relspace.aligner import (
+    DEFAULT_NORMALIZATION,
+    DEFAULT_STANDARDIZATION,
+    LANDMARK_DENSITY,
+    Aligner,
+)
 from relspace.common_space import FORMAT_VERSION, restored_sets
 from relspace.errors import BandwidthError, FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet, Places, TokenGrid
@@ -42,7 +47,7 @@ def align(
     landmarks: int | object = ...,
     density: float = ...,
     normalize: str = ...,
-    standardize: bool = ...,
+    standardize: str | None = ...,
     random_state: int = 0,
 ) -> AlignedSpace | SpatialSpace: ...
 @overload
@@ -54,7 +59,7 @@ def align(
     landmarks: int | object = ...,
     density: float = ...,
     normalize: str = ...,
-    standardize: bool = ...,
+    standardize: str | None = ...,
     random_state: int = 0,
 ) -> AlignedSpace: ...
 def align(
@@ -65,7 +70,7 @@ def align(
     landmarks: int | object = DEFAULT_LANDMARKS,
     density: float = LANDMARK_DENSITY,
     normalize: str = DEFAULT_NORMALIZATION,
-    standardize: bool = True,
+    standardize: str | None = None,
     random_state: int = 0,
 ) -> AlignedSpace | SpatialSpace:
     """Bring feature sets of the same items into one common space.
@@ -93,9 +98,9 @@ def align(
         Mean affinity between distinct landmarks, for which each set's bandwidth is solved.
     normalize : str
         What is done to tokens before, see :class:`relspace.Aligner`.
-    standardize : bool
-        Whether rows are brought to where plain distances compare them, see
-        :class:`relspace.Aligner`; otherwise relative features are the affinities themselves.
+    standardize : str, optional
+        What is done to landmark columns, see :class:`relspace.Aligner`: "whiten", the default for
+        items, "columns", the default for tokens on grids, or "none".
     random_state : int
         Seed of the choice of landmarks.
 
@@ -144,7 +149,7 @@ def align(
             landmarks=landmarks,
             density=density,
             normalize=normalize,
-            standardize=standardize,
+            standardize=standardize or "columns",
             random_state=seed,
         )
     sets = {**sets, **{name: fs.tokens() for name, fs in by_layer.items()}}
@@ -160,6 +165,7 @@ def align(
         raise InvalidInputError(
             f"there are {len(chosen)} landmarks; a bandwidth is solved on at least 3."
         )
+    standardize = standardize or DEFAULT_STANDARDIZATION
     own = torch.full((n,), NO_LANDMARK)
     own[chosen] = torch.arange(len(chosen))
 
@@ -172,9 +178,7 @@ def align(
             aligner.fit(tensor[chosen])
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
-        relative = aligner.affinity_of(tensor)
-        if standardize:
-            aligner.standardize_in_place(relative, own)
+        relative = aligner.relative_rows(tensor, own, standardize=standardize != "none")
         aligned[name] = AlignedSet(aligner, relative, one.is_array, one.dtype)
     parameters: dict[str, Any] = {
         "density": density,

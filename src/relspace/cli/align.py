@@ -49,7 +49,9 @@ from relspace.errors import InvalidInputError
     help="How items are normalised before the kernel.",
 )
 @click.option(
-    "--no-standardize", is_flag=True, help="Leave the columns of the landmarks as they are."
+    "--standardize",
+    type=click.Choice(["whiten", "columns", "none"]),
+    help="What is done to landmark columns: whiten for items, columns for tokens on grids.",
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
@@ -63,7 +65,7 @@ def align(
     landmarks: int,
     density: float,
     normalize: str,
-    no_standardize: bool,
+    standardize: str | None,
     random_state: int,
     as_json: bool,
 ) -> None:
@@ -96,7 +98,7 @@ def align(
             landmarks=landmarks,
             density=density,
             normalize=normalize,
-            standardize=not no_standardize,
+            standardize=standardize,
             random_state=random_state,
         )
         progress("Comparing sets")

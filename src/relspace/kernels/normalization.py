@@ -12,6 +12,10 @@ from relspace.kernels.distances import full_precision
 #: The share of each principal axis's deviation, in the exponent, that partial whitening takes off.
 _WHITENING = {"quarter-whiten": 0.25, "half-whiten": 0.5}
 
+# Beyond so many times the third largest deviation an axis is taken for a massive activation (Sun et
+# al. 2024) or an outlier; trained networks without them have 1 to 2.
+_LOUD = 5.0
+
 #: What can be done to tokens before affinities are taken.
 NORMALIZATIONS = (
     "none",
@@ -73,7 +77,9 @@ def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
 
     with a = 1/4 or 1/2; a = 1 would be whitening. A few loud directions then no longer decide
     alone what is near, and yet what comes out keeps its distances when features are rotated,
-    reflected or shifted, and their ratios when they are scaled.
+    reflected or shifted, and their ratios when they are scaled. One or two axes that vary more
+    than 5 times as much as the third do are massive activations or outliers; they come out like
+    the third does.
 
     Parameters
     ----------
@@ -143,4 +149,8 @@ def whitening_axes(X: torch.Tensor, exponent: float) -> torch.Tensor:
         return X.new_zeros((d, 1))
     deviations, vectors = variances[kept].sqrt(), vectors[:, kept]
     axes = vectors if d <= n else points.T @ vectors / (deviations * n**0.5)
-    return (axes * deviations**-exponent).to(X.dtype)
+    third = deviations[-min(3, len(deviations))]
+    is_loud = (deviations > _LOUD * third) & (len(deviations) > 3)
+    # An axis of deviation s comes out with s^(1 - exponent), a loud one like the third does.
+    wanted = torch.where(is_loud, third, deviations) ** (1 - exponent)
+    return (axes * (wanted / deviations)).to(X.dtype)

@@ -8,65 +8,75 @@ from dataclasses import dataclass
 import torch
 
 from relspace._blocks import memory_budget_bytes, row_slices
+from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import Cloud, fill_half_squared, full_precision
 
 #: In place of a landmark's number: the item is no landmark.
 NO_LANDMARK = -1
 
-#: Added to the variances of standardised landmark columns before they are brought to 1: what
-#: varies less than this is mostly sampling noise of the landmarks.
-RIDGE = 0.3
+# Of the mean variance of standardised columns, what is added to all before they are brought to 1:
+# what varies less is mostly the landmarks' sampling noise.
+_RIDGE = 0.1
+
+#: What is done to landmark columns so that rows can be compared.
+STANDARDIZATIONS = ("whiten", "columns", "none")
 
 _ROWS_IN_CACHE = 512
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """Mean of each landmark's affinities to the other landmarks, and what decorrelates the columns.
+    """What the landmarks' affinities to each other say of the columns.
 
     Attributes
     ----------
     mean : tensor of shape (m,)
-        The profile that all rows share.
-    whitening : tensor of shape (m, m)
-        Symmetric; a column that doesn't vary has a row of zeros, so that it counts for nothing.
+        Of each landmark's affinities to the others: the profile that all rows share.
+    deviation : tensor of shape (m,)
+        Their standard deviation; infinite where they don't vary, so that the column counts for
+        nothing.
+    whitening : tensor of shape (m, m) or None
+        Symmetric; decorrelates standardised columns.
     """
 
     mean: torch.Tensor
-    whitening: torch.Tensor
+    deviation: torch.Tensor
+    whitening: torch.Tensor | None
 
 
-def column_profile(affinity: torch.Tensor) -> ColumnProfile:
-    r"""Measure the columns of the landmarks' own affinity matrix, each landmark with itself apart.
+def column_profile(affinity: torch.Tensor, *, whiten: bool) -> ColumnProfile:
+    r"""Measure the columns of the landmarks' own affinity matrix.
 
-    With Z the columns standardised over the other landmarks, C = Z^T Z / m their correlations and
-    S their standard deviations, the whitening is
+    With Z the columns standardised by their mean and deviation over the other landmarks, and
+    C = Z^T Z / m, the whitening is
 
-    .. math:: W = S^{-1} \left(C + \lambda I\right)^{-1/2}.
+    .. math:: W = \left(C + \lambda I\right)^{-1/2}, \qquad
+              \lambda = 0.1 \, \operatorname{tr}(C) / m.
 
     Parameters
     ----------
     affinity : tensor of shape (m, m)
         Affinities of landmarks with a diagonal of 1.
+    whiten : bool
+        Whether the whitening is wanted too.
     """
     m = len(affinity)
-    others = m - 1
-    mean = (affinity.sum(dim=0) - 1) / others
-    standard = (affinity - mean).fill_diagonal_(0.0)
-    deviation = (standard.square().sum(dim=0) / others).sqrt()
+    mean = (affinity.sum(dim=0) - 1) / (m - 1)
+    squares = (affinity - mean).square().sum(dim=0) - (1 - mean).square()
+    deviation = (squares.clamp_min(0.0) / (m - 1)).sqrt()
     smallest = torch.finfo(affinity.dtype).eps
-    weight = torch.where(deviation > smallest, deviation.reciprocal(), 0.0)
-    standard.mul_(weight)
-    with full_precision():
-        correlation = (standard.T @ standard).to(torch.float64) / m
-    variances, axes = torch.linalg.eigh(correlation)
-    damped = (variances.clamp_min(0.0) + RIDGE).rsqrt()
-    root = (axes * damped) @ axes.T
-    return ColumnProfile(mean, weight[:, None] * root.to(affinity.dtype))
+    deviation = torch.where(deviation > smallest, deviation, torch.inf)
+    if not whiten:
+        return ColumnProfile(mean, deviation, None)
+    standard = ((affinity - mean) / deviation).to(torch.float64)
+    variances, axes = torch.linalg.eigh(standard.T @ standard / m)
+    ridge = (_RIDGE * variances.mean()).clamp_min(torch.finfo(torch.float64).tiny)
+    whitening = (axes * (variances.clamp_min(0.0) + ridge).rsqrt()) @ axes.T
+    return ColumnProfile(mean, deviation, whitening.to(affinity.dtype))
 
 
 def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tensor) -> None:
-    """Write the affinities of points to landmarks into ``out``.
+    """Write the affinities of points to landmarks into ``out``, under :func:`full_precision`.
 
     Parameters
     ----------
@@ -77,22 +87,20 @@ def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tens
     out : tensor of shape (n, m)
         Where the result goes.
     """
-    with full_precision():
-        for start in range(0, out.shape[0], _ROWS_IN_CACHE):
-            rows = slice(start, start + _ROWS_IN_CACHE)
-            fill_half_squared(out[rows], points.rows(rows), landmarks)
-            out[rows].mul_(scale).exp_()
+    fill_half_squared(out, points, landmarks)
+    out.mul_(scale * LOG2_E).exp2_()
 
 
 def standardize_rows(
-    affinity: torch.Tensor, profile: ColumnProfile, own: torch.Tensor | None, *, decorrelate: bool
+    affinity: torch.Tensor, profile: ColumnProfile, own: torch.Tensor | None, *, how: str
 ) -> torch.Tensor:
     """Turn affinities, in place, into rows whose distances can be compared.
 
-    The shared profile is subtracted and columns are decorrelated, so that many landmarks which are
-    alike count no more than one that stands alone; an item's affinity with itself, which is 1
-    whatever the features, is left out before and after; then rows have mean 0 and norm 1, so that
-    the squared distance of two rows is 2 (1 - r) with their correlation r.
+    The shared profile is subtracted, and columns are standardised and decorrelated, so that many
+    landmarks which are alike count no more than one that stands alone; an item's affinity with
+    itself, which is 1 whatever the features, is left out before it could be mixed with others, and
+    its column after; then rows have mean 0 and norm 1, so that the squared distance of two rows is
+    2 (1 - r) with their correlation r.
 
     Parameters
     ----------
@@ -102,8 +110,8 @@ def standardize_rows(
         The landmarks' profile.
     own : LongTensor of shape (n,) or None
         Each item's own column, :data:`NO_LANDMARK` for items that are no landmarks.
-    decorrelate : bool
-        Whether columns are standardised and decorrelated.
+    how : str
+        "whiten", "columns" (standardised only) or "none" (the profile is subtracted only).
 
     Returns
     -------
@@ -111,9 +119,12 @@ def standardize_rows(
         ``affinity``, overwritten.
     """
     n, m = affinity.shape
+    per_column = None if how == "none" else profile.deviation.reciprocal()
     for start in range(0, n, _ROWS_IN_CACHE):
         rows = affinity[start : start + _ROWS_IN_CACHE]
         rows.sub_(profile.mean)
+        if per_column is not None:
+            rows.mul_(per_column)
         used = torch.full((len(rows), 1), float(m), dtype=rows.dtype, device=rows.device)
         place = None
         if own is not None:
@@ -122,7 +133,8 @@ def standardize_rows(
             place = (item, mine[item])
             rows[place] = 0.0
             used[item] -= 1
-        if decorrelate:
+        if how == "whiten":
+            assert profile.whitening is not None
             with full_precision():
                 rows.copy_(rows @ profile.whitening)
             if place is not None:

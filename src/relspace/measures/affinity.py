@@ -10,7 +10,7 @@ import torch
 
 from relspace._validation import check_choice, check_fraction, check_number
 from relspace.errors import InvalidInputError
-from relspace.kernels.bandwidth import DEFAULT_DENSITY, solve_bandwidth
+from relspace.kernels.bandwidth import solve_bandwidth
 from relspace.kernels.distances import Cloud, Frame, fill_half_squared, place_sets
 from relspace.kernels.normalization import NORMALIZATIONS, fit_normalization
 from relspace.measures._base import Measure
@@ -58,10 +58,10 @@ class Affinity(PairMeasure):
         in the formula; 0 gives the correlation, 1 Lin's concordance.
     """
 
-    density: float = DEFAULT_DENSITY
-    normalize: str = "none"
+    density: float = 0.1
+    normalize: str = "quarter-whiten+unit"
     profile: Literal["mean", "rows"] = "mean"
-    spread: float = 2.0
+    spread: float = 4.0
 
     def __post_init__(self) -> None:
         check_fraction(self.density, "density")
