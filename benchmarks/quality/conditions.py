@@ -51,7 +51,8 @@ def with_massive_channel(X: Tensor, generator: torch.Generator) -> Tensor:
 def rotated(X: Tensor, generator: torch.Generator) -> Tensor:
     """Rotate the axes at random."""
     d = X.shape[1]
-    return X @ torch.linalg.qr(torch.randn(d, d, generator=generator))[0].to(X)
+    rotation: Tensor = torch.linalg.qr(torch.randn(d, d, generator=generator))[0]
+    return X @ rotation.to(X)
 
 
 def scaled_channels(X: Tensor, generator: torch.Generator) -> Tensor:
@@ -86,9 +87,9 @@ TRANSFORMS: dict[str, Transform] = {
     "scale": lambda X, generator: 7.0 * X,
     "shift": lambda X, generator: (
         X
-        + 3 * root_mean_square_distance(X) * functional.normalize(
-            torch.randn(1, X.shape[1], generator=generator).to(X)
-        )
+        + 3
+        * root_mean_square_distance(X)
+        * functional.normalize(torch.randn(1, X.shape[1], generator=generator).to(X))
     ),
     "offset 10^4": lambda X, generator: X + 1e4 * X.std(),
     "anisotropic scaling": scaled_channels,

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from quality import networks, training
 from quality.networks import FAMILIES, SHALLOW
+from quality.training import Treatment, train
 from relspace._archive import read_archive, write_archive
 from relspace.demo import digits as digits_module
 from relspace.demo import networks as demo_networks
 from relspace.demo.digits import Digits, accuracy, extract, load_split
-from quality.training import Treatment, train
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "quality"
 _KIND = "features of a benchmark's network"
+STANDARD = Treatment()
 _SOURCES = (networks, training, digits_module, demo_networks)
 
 
@@ -47,7 +48,7 @@ class Recipe:
     family: str
     seed: int
     shallow: bool = False
-    treatment: Treatment = Treatment()
+    treatment: Treatment = STANDARD
 
     def make(self, train_digits: Digits, held_out: Digits) -> Trained:
         """Train it and look at the held-out digits."""

@@ -52,7 +52,9 @@ def tell_groups(
     for family in SHALLOW:
         progress(f"groups of networks: {family}")
         penultimate = {
-            (treatment, seed): list(found[Recipe(family, seed, True, treatment)].layers.values())[-1]
+            (treatment, seed): list(found[Recipe(family, seed, True, treatment)].layers.values())[
+                -1
+            ]
             for treatment in treatments
             for seed in range(n_seeds)
         }
@@ -62,7 +64,7 @@ def tell_groups(
             factors = {key: measure.prepare(X[items]) for key, X in penultimate.items()}
             for design, groups in DESIGNS.items():
                 own = [factors[treatment, seed] for treatment in groups for seed in range(n_seeds)]
-                table = similarities(measure, measure.table(own, own))
+                table = similarities(measure, own, own)
                 labels = torch.arange(len(groups)).repeat_interleave(n_seeds)
                 precision, conformity = group_scores(table, labels)
                 scores.add(name, f"{design}, AUPRC", family, precision)
@@ -72,6 +74,6 @@ def tell_groups(
         for name, measure in measures.items():
             for layers in members:
                 own = [measure.prepare(X[items]) for X in layers.values()]
-                table = similarities(measure, measure.table(own, own))
+                table = similarities(measure, own, own)
                 scores.add(name, "layer order, conformity", family, order_conformity(table))
     return scores

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from quality.features import Recipe, trained
 from quality.networks import FAMILIES
 from quality.results import Scores
 from quality.scores import identification_rate
+from relspace.errors import InvalidInputError
 from relspace.measures import Measure
 
 N_ITEMS = 300
@@ -39,9 +42,21 @@ def deep_networks(
     }
 
 
-def similarities(measure: Measure, table: Tensor) -> Tensor:
-    """A measure's values with their sign such that larger means more alike."""
-    return table if measure.direction == "similarity" else -table
+def similarities(measure: Measure, a: Sequence[Any], b: Sequence[Any]) -> Tensor:
+    """A measure's values by their factors, with their sign such that larger means more alike.
+
+    A pair that a measure refuses to compare, as CCA does where items are too few, is the least
+    alike.
+    """
+    sign = 1.0 if measure.direction == "similarity" else -1.0
+    try:
+        return sign * measure.table(a, b)
+    except InvalidInputError:
+        table = torch.full((len(a), len(b)), -torch.inf, dtype=torch.float64)
+        for (i, x), (j, y) in itertools.product(enumerate(a), enumerate(b)):
+            with suppress(InvalidInputError):
+                table[i, j] = sign * measure.from_factors(x, y)
+        return table
 
 
 def identify_layers(
@@ -76,6 +91,6 @@ def identify_layers(
         for name, measure in measures.items():
             factors = [[measure.prepare(X) for X in layers] for layers in features]
             for a, b in itertools.combinations(range(n_seeds), 2):
-                table = similarities(measure, measure.table(factors[a], factors[b]))
+                table = similarities(measure, factors[a], factors[b])
                 scores.add(name, condition, family, identification_rate(table))
     return scores

@@ -56,7 +56,9 @@ def by_cosine(describe: Description) -> Matcher:
 
     def match(views: Views) -> Tensor:
         x = describe(views.landmarks_x, views.x)
-        return functional.normalize(x) @ functional.normalize(describe(views.landmarks_y, views.y)).T
+        return (
+            functional.normalize(x) @ functional.normalize(describe(views.landmarks_y, views.y)).T
+        )
 
     return match
 
@@ -73,8 +75,8 @@ def by_correlation(describe: Description) -> Matcher:
 
 def by_distance(describe: Description) -> Matcher:
     """Compare descriptions by their Euclidean distance."""
-    return lambda views: -torch.cdist(
-        describe(views.landmarks_x, views.x), describe(views.landmarks_y, views.y)
+    return lambda views: (
+        -torch.cdist(describe(views.landmarks_x, views.x), describe(views.landmarks_y, views.y))
     )
 
 
@@ -159,7 +161,8 @@ def linear_prediction(views: Views) -> Tensor:
 
 def _ridge(x: Tensor, y: Tensor) -> Tensor:
     penalty = 1e-2 * x.square().sum() / x.shape[1]
-    return torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]).to(x), x.T @ y)
+    map_: Tensor = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]).to(x), x.T @ y)
+    return map_
 
 
 def _centred_of_unit_size(views: Views) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -216,7 +219,7 @@ COUNTERPARTS = {
     "jaccard_neighbors": "nearest landmarks",
     "cknna": "nearest landmarks",
     "second_order_cosine": "nearest landmarks",
-    "mean_cca": "CCA",
+    "cca": "CCA",
     "svcca": "CCA",
     "pwcca": "CCA",
     "linear_predictivity": "ridge regression",

@@ -64,8 +64,9 @@ class ResidualBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Maps to maps, of half the side where the channels change."""
         raised = self.first(functional.relu(self.first_norm(maps)))
-        added: Tensor = self.second(functional.relu(self.second_norm(raised)))
-        return added + self.shortcut(maps)
+        summed: Tensor = self.second(functional.relu(self.second_norm(raised)))
+        summed = summed + self.shortcut(maps)
+        return summed
 
 
 class ResidualCNN(DigitNetwork):

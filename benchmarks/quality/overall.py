@@ -38,7 +38,9 @@ def rank_measures(layers: Scores, matching: Scores, groups: Scores) -> dict[str,
 def measures_table(ranked: Mapping[str, Sequence[Mean]]) -> str:
     """The mean ranks as a table."""
     header = ["Mean rank", "task 1: layers", "task 2: items", "task 3: groups", "all three"]
-    return markdown(header, [[name, *(f"{one:.2f}" for one in row)] for name, row in ranked.items()])
+    return markdown(
+        header, [[name, *(f"{one:.2f}" for one in row)] for name, row in ranked.items()]
+    )
 
 
 def is_first(ranked: Mapping[str, Sequence[Mean]]) -> bool:

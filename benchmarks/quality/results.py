@@ -96,11 +96,14 @@ class Scores:
         """A table in Markdown, the best mean rank first, the best value of a column in bold."""
         by_rank = self.mean_ranks()
         means = {m: [self.mean(m, column) for column in self.columns] for m in self.values}
-        best = [max(column, key=lambda one: one.value).value for column in zip(*means.values())]
+        best = [
+            max(column, key=lambda one: one.value).value
+            for column in zip(*means.values(), strict=True)
+        ]
         rows = []
         for method in sorted(self.values, key=lambda name: by_rank[name].value):
             cells = [
-                f"**{one}**" if one.value == top else str(one)
+                f"**{one:.3f}**" if one.value == top else f"{one:.3f}"
                 for one, top in zip(means[method], best, strict=True)
             ]
             rows.append([method, *cells, f"{self.overall(method):.3f}", f"{by_rank[method]:.1f}"])

@@ -59,7 +59,7 @@ def group_scores(similarity: Tensor, groups: Tensor) -> tuple[float, float]:
         another group, averaged over groups.
     """
     precisions, conformities = [], []
-    for group in groups.unique():
+    for group in groups.unique():  # type: ignore[no-untyped-call]
         inside = (groups == group).nonzero().flatten()
         outside = (groups != group).nonzero().flatten()
         across = similarity[inside][:, outside]

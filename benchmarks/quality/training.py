@@ -59,9 +59,7 @@ class Treatment:
         if self.shortcut is None:
             return images
         generator = torch.Generator().manual_seed(1)
-        return with_pixel(
-            images, torch.randint(0, N_CLASSES, (len(images),), generator=generator)
-        )
+        return with_pixel(images, torch.randint(0, N_CLASSES, (len(images),), generator=generator))
 
 
 def with_pixel(images: Tensor, places: Tensor) -> Tensor:

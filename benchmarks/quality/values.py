@@ -48,7 +48,8 @@ def values_under_transforms(
     layers = deep_networks(1, progress)["plain CNN"][0]
     X = layer_at(layers, DEPTHS["middle"])[:N_ITEMS]
     copies = {
-        name: change(X, seeded(number, 0)) for number, (name, change) in enumerate(TRANSFORMS.items())
+        name: change(X, seeded(number, 0))
+        for number, (name, change) in enumerate(TRANSFORMS.items())
     }
     copies[UNRELATED] = X[torch.randperm(len(X), generator=seeded(0))]
     values: dict[str, dict[str, float]] = {}

@@ -76,9 +76,7 @@ class AlignedSet:
         )
         unit = record["normalize"].endswith("unit")
         aligner.restore(
-            Normalization(
-                tensors.get("center"), tensors.get("scale"), tensors.get("axes"), unit
-            ),
+            Normalization(tensors.get("center"), tensors.get("scale"), tensors.get("axes"), unit),
             tensors["landmarks"],
             Bandwidth(**record["bandwidth"]),
             ColumnProfile(

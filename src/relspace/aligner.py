@@ -172,7 +172,8 @@ class Aligner:
     @property
     def n_features_in_(self) -> int:
         """The width of the features it was fitted on."""
-        return int(self.landmarks_.shape[1])
+        axes = self.normalization_.axes
+        return int(self.landmarks_.shape[1] if axes is None else axes.shape[0])
 
     def transform(self, X: object, *, own: torch.Tensor | None = None) -> Array:
         """Describe tokens by their relative features.

@@ -1,4 +1,4 @@
-"""Normalisation of tokens before the kernel: location, scale per channel or axis, norm per token."""
+"""Normalisation of tokens before the kernel: location, scale of channels or axes, norm."""
 
 from __future__ import annotations
 
@@ -152,5 +152,6 @@ def whitening_axes(X: torch.Tensor, exponent: float) -> torch.Tensor:
     third = deviations[-min(3, len(deviations))]
     is_loud = (deviations > _LOUD * third) & (len(deviations) > 3)
     # An axis of deviation s comes out with s^(1 - exponent), a loud one like the third does.
-    wanted = torch.where(is_loud, third, deviations) ** (1 - exponent)
-    return (axes * (wanted / deviations)).to(X.dtype)
+    wanted = torch.where(is_loud, third, deviations).pow(1 - exponent)
+    result: torch.Tensor = (axes * (wanted / deviations)).to(X.dtype)
+    return result

@@ -32,17 +32,16 @@ _INVARIANCES = {
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Affinity(PairMeasure):
-    r"""Concordance of the affinities of two sets, each auto-scaled to the same density.
+    r"""Correlation of the affinities of two sets at one density, times how alike they spread.
 
     .. math::
-        s = \frac{2 \sum_{i \neq j} (A_{ij} - \bar A)(B_{ij} - \bar B)}
-                 {\sum_{i \neq j} (A_{ij} - \bar A)^2 + \sum_{i \neq j} (B_{ij} - \bar B)^2}
-          = 1 - \frac{\lVert A - B \rVert_F^2}{\mathrm{E}_\pi \lVert A_\pi - B \rVert_F^2}
+        s = r \left(\frac{2 \sigma_A \sigma_B}{\sigma_A^2 + \sigma_B^2}\right)^p
 
-    Both matrices have the same mean, the density, so this is 1 minus the squared Frobenius
-    distance of the affinities over what it is on average when items are permuted: Lin's
-    concordance correlation (1989) of the affinities of distinct items. Unrelated features give 0
-    on average for any number of items and features.
+    Here r is the correlation of A_ij with B_ij over distinct items and sigma their standard
+    deviations, which say how clustered a set is, for both matrices have the same mean, the
+    density. With p = 1 it is Lin's concordance correlation (1989), which is 1 minus the squared
+    Frobenius distance of the affinities over what that is on average when items are permuted.
+    Unrelated features give 0 on average for any p and any number of items and features.
 
     Attributes
     ----------
@@ -88,7 +87,7 @@ class Affinity(PairMeasure):
 
     def _size(self, x: PairMatrix, y: PairMatrix) -> float:
         geometric, arithmetic = super()._size(x, y), (x.squared_norm + y.squared_norm) / 2
-        return geometric * (arithmetic / geometric) ** self.spread
+        return geometric * math.pow(arithmetic / geometric, self.spread)
 
 
 def affinity_entries(X: torch.Tensor, sigma: float) -> PairEntries:
