@@ -4,10 +4,10 @@ torch takes a second or more to import, so whatever needs it is imported inside 
 version and wrong usage are answered at once.
 """
 
-from relspace.cli import align, compare, demo, extract, layers
+from relspace.cli import align, compare, demo, extract, layers, report
 from relspace.cli.group import commands
 
-__all__ = ["align", "commands", "compare", "demo", "extract", "layers", "main"]
+__all__ = ["align", "commands", "compare", "demo", "extract", "layers", "main", "report"]
 
 
 def main() -> None:
