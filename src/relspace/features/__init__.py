@@ -7,6 +7,7 @@ from relspace.features.feature_set import FeatureSet
 from relspace.features.hooks import record
 from relspace.features.images import ImageCollection, UnreadableImageError, open_images
 from relspace.features.layer_features import LayerFeatures
+from relspace.features.layer_files import LayerFile, read_layers
 from relspace.features.places import (
     Places,
     TokenGrid,
@@ -26,6 +27,7 @@ __all__ = [
     "FeatureTable",
     "ImageCollection",
     "LayerFeatures",
+    "LayerFile",
     "ModuleModel",
     "Places",
     "Preprocessing",
@@ -40,6 +42,7 @@ __all__ = [
     "open_features",
     "open_images",
     "read_features",
+    "read_layers",
     "read_places",
     "record",
     "token_centers",
