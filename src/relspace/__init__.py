@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         compare_layers,
         compare_models,
     )
+    from relspace.reporting import write_report
     from relspace.spatial_space import SpatialSpace
 
 __version__ = "0.1.0"
@@ -77,6 +78,7 @@ __all__ = [
     "resampling",
     "solve_bandwidth",
     "squared_distances",
+    "write_report",
 ]
 
 # Public names are imported when they are first used (PEP 562): importing torch takes seconds, and
@@ -108,6 +110,7 @@ _MODULES = {
         "squared_distances",
     ),
     "layerwise": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),
+    "reporting": ("write_report",),
     "spatial_space": ("SpatialSpace",),
 }
 _SUBMODULES = ("measures", "resampling")
