@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+_TITLE = "text-align: left; font-weight: normal; padding: 0 0.5em"
 _SHADE = "rgba(11, 92, 173, {:.2f})"
 _STRONGEST = 0.45
 
@@ -47,9 +48,7 @@ def html_table(
     )
     body = []
     for number, (first, *others) in enumerate(rows):
-        cells = [
-            f"<th style='text-align: left; font-weight: normal; padding: 0 0.5em'>{_text(first)}</th>"
-        ]
+        cells = [f"<th style='{_TITLE}'>{_text(first)}</th>"]
         for column, cell in enumerate(others):
             style = "text-align: right; padding: 0 0.5em"
             if shades is not None:
