@@ -38,4 +38,8 @@ SAM2 = VisionFamily(
     is_patched=False,
     shift=_shift,
     size="any",
+    within={
+        "sam2": ("Sam2Model", "vision_encoder"),
+        "sam2_video": ("Sam2VideoModel", "vision_encoder"),
+    },
 )

@@ -91,6 +91,9 @@ class VisionFamily:
         What the constructor takes.
     output_layout : str or None
         Axes of the last hidden state where they differ.
+    within : mapping of str to (str, str)
+        For types whose vision network can't be loaded alone: the class of the whole model, and
+        where in it the vision network is.
     """
 
     title: str
@@ -106,6 +109,7 @@ class VisionFamily:
     arguments: Callable[[Any, torch.Tensor], dict[str, Any]] = _no_arguments
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
     output_layout: str | None = None
+    within: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class VisionModel(FeatureModel):
