@@ -288,6 +288,17 @@ def save_text_model(kind: str, folder: Path) -> Path:
         "gpt2": lambda: t.GPT2LMHeadModel(
             t.GPT2Config(vocab_size=32, n_positions=16, n_embd=32, n_layer=3, n_head=4)
         ),
+        "t5": lambda: t.T5ForConditionalGeneration(
+            t.T5Config(
+                vocab_size=32,
+                d_model=32,
+                d_kv=8,
+                d_ff=64,
+                num_layers=3,
+                num_heads=4,
+                decoder_start_token_id=0,
+            )
+        ),
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**sizes, num_key_value_heads=2)),
     }[kind]()
     model.save_pretrained(folder)

@@ -34,7 +34,12 @@ FAMILIES: tuple[VisionFamily, ...] = (
     *(SAM, SAM2, RESNET, CONVNEXT, CONVNEXT_V2),
 )
 _FAMILY_OF = {kind: family for family in FAMILIES for kind in family.model_types}
-_TEXT_TOWERS = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}
+# Towers and encoders that are loaded alone.
+_TEXT_TOWERS = {
+    "clip": "CLIPTextModel",
+    "clip_text_model": "CLIPTextModel",
+    "t5": "T5EncoderModel",
+}
 
 DTYPES = ("float32", "float16", "bfloat16")
 _SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
