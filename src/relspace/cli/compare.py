@@ -118,6 +118,7 @@ def compare(
                         groups=groups,
                         ceiling=ceiling,
                         random_state=random_state,
+                        progress=progress,
                     )
                 except InvalidInputError as error:
                     # One measure that is undefined on these features must not hide the others.

@@ -8,11 +8,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from relspace._validation import ItemId, check_count, check_random_state
-from relspace.comparison import PERMUTATIONS_FOR_CHANCE, as_measure, library_versions
+from relspace.comparison import (
+    PERMUTATIONS_FOR_CHANCE,
+    as_measure,
+    library_versions,
+    null_tables,
+)
 from relspace.errors import InvalidInputError
 from relspace.layerwise.depth import depth_correlation, monotone_path, relative_depth
 from relspace.layerwise.model_layers import ModelLayers, Progress, prepare_models
@@ -295,7 +299,7 @@ def compare_layers(
     if progress is not None:
         progress(f"Comparing {len(x)} x {len(y)} layers")
     values = record.table(x, y).numpy()
-    null = null_tables(
+    null = drawn_tables(
         record, x, y, prepared.n_items, count, prepared.groups, seed, progress=progress
     )
     chance, chance_std = chance_tables(record, x, y, null)
@@ -355,7 +359,7 @@ def ids_of_model(
     return ids.get(name)
 
 
-def null_tables(
+def drawn_tables(
     measure: Measure,
     x: Sequence[Any],
     y: Sequence[Any],
@@ -372,16 +376,7 @@ def null_tables(
             return np.empty((0, len(x), len(y)))
         n_permutations = PERMUTATIONS_FOR_CHANCE
     families = shift_families(n_items, n_permutations, groups=groups, random_state=seed)
-    done, tables = 0, []
-    for family in families:
-
-        def tell(of_family: int, before: int = done) -> None:
-            if progress is not None:
-                progress(f"Permutation {before + of_family} of {n_permutations}")
-
-        tables.append(measure.null_table(x, y, family, on_progress=tell))
-        done += len(family.shifts)
-    return torch.cat(tables).numpy()
+    return null_tables(measure, x, y, families, progress=progress)
 
 
 def chance_tables(

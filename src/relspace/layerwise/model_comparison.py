@@ -13,7 +13,7 @@ from relspace._validation import ItemId, check_count, check_random_state
 from relspace.comparison import as_measure, library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.layerwise.arrangement import classical_scaling, dissimilarity, hierarchy
-from relspace.layerwise.layer_comparison import chance_tables, ids_of_model, null_tables
+from relspace.layerwise.layer_comparison import chance_tables, drawn_tables, ids_of_model
 from relspace.layerwise.model_layers import ModelLayers, prepare_models
 from relspace.measures import Measure
 from relspace.resampling import Units, p_value
@@ -240,7 +240,7 @@ def compare_models(
         progress(f"Comparing {len(every)} layers of {len(read)} models")
     values = record.table(every, every).numpy()
     values = (values + values.T) / 2
-    null = null_tables(
+    null = drawn_tables(
         record, every, every, prepared.n_items, count, prepared.groups, seed, progress=progress
     )
     places = slices_of({model.name: len(model.layers) for model in read})
