@@ -28,7 +28,7 @@ PHOTO = (480, 640)
 def main() -> int:
     """Measure, print and write; the exit status says whether the bars were met."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=64, help="photographs for the time")
+    parser.add_argument("--images", type=int, default=128, help="photographs for the time")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small-images", type=int, nargs="+", default=[2500, 5000, 10_000])
