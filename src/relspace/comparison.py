@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace import measures
+from relspace._html import html_table
 from relspace._validation import (
     ItemId,
     as_features,
@@ -119,6 +120,15 @@ class Comparison:
         }
 
     def __repr__(self) -> str:
+        rows = self._lines()
+        width = max(len(title) for title, _ in rows)
+        return "\n".join(f"{title.ljust(width)}  {value}" for title, value in rows)
+
+    def _repr_html_(self) -> str:
+        """The value and what it is to be read beside as a table, which notebooks show."""
+        return html_table("Comparison", ["", ""], self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
         spread = "" if self.chance_std is None else f" (sd {self.chance_std:.4f})"
         # Adding 0 to a rounded number turns -0 into 0.
         rows = [
@@ -134,8 +144,7 @@ class Comparison:
             rows.append(("ceiling", f"{self.ceiling:.4f}"))
         units = "" if self.n_units == self.n_items else f" in {self.n_units} groups"
         rows.append(("items", f"{self.n_items}{units}, matched by {self.matched_by}"))
-        width = max(len(title) for title, _ in rows)
-        return "\n".join(f"{title.ljust(width)}  {value}" for title, value in rows)
+        return rows
 
     def plot(self) -> Figure:
         """Draw the value beside its null distribution, interval and ceiling.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
 from relspace.comparison import (
     PERMUTATIONS_FOR_CHANCE,
@@ -185,6 +186,21 @@ class LayerComparison:
             f"layers) x {self.models[1]} ({len(self.layers[1])} layers), {self.n_items} items; "
             f"most alike {best.layer} and {best.match}: {best.value:.3f}, "
             f"chance {round(best.chance, 3) + 0.0:.3f}{p})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The table, shaded by likeness, which notebooks show."""
+        like = self.likeness
+        shades = (like - like.min()) / max(float(np.ptp(like)), np.finfo(np.float64).tiny)
+        return html_table(
+            f"{self.measure.title}: {self.models[0]} by {self.models[1]}",
+            ["", *self.layers[1]],
+            [
+                [name, *map(float, row)]
+                for name, row in zip(self.layers[0], self.values, strict=True)
+            ],
+            note=repr(self),
+            shades=shades.tolist(),
         )
 
     def plot(self, *, theme: Theme | None = None) -> Figure:
