@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import click
 import numpy as np
 import pytest
 import torch
@@ -165,11 +164,9 @@ class TestAlign:
 
     def test_defaults_are_the_library_s(self):
         parameters = inspect.signature(relspace.align).parameters
-        options = commands.commands["align"].params
-        context = click.Context(commands.commands["align"])
-        found = {option.name: option.get_default(context) for option in options}
+        options = {option.name: option.default for option in commands.commands["align"].params}
         for name in ("landmarks", "density", "normalize", "standardize", "random_state"):
-            assert found[name] == parameters[name].default
+            assert options[name] == parameters[name].default
 
     @pytest.mark.parametrize(
         ("arguments", "names"),
