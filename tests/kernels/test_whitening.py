@@ -1,0 +1,97 @@
+"""Partial whitening of tokens, and whitening of landmark columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import relspace
+from relspace.errors import BandwidthError, InvalidInputError
+from relspace.kernels import fit_normalization
+from relspace.kernels.relative import column_profile, standardize_rows
+
+EXPONENTS = {"quarter-whiten": 0.25, "half-whiten": 0.5}
+
+
+def features(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.linspace(1.0, 3.0, d, dtype=torch.float64)
+    return torch.randn(n, d, generator=generator, dtype=torch.float64) * scales + 2
+
+
+@pytest.mark.parametrize("method", EXPONENTS)
+@pytest.mark.parametrize(("n", "d"), [(60, 8), (8, 60)])
+def test_covariance_is_a_power_of_what_it_was(method: str, n: int, d: int) -> None:
+    X = features(n, d)
+    before = np.linalg.svd(X - X.mean(0), compute_uv=False) / n**0.5
+    after = torch.linalg.svdvals(fit_normalization(X, method).apply(X)) / n**0.5
+    kept = min(n - 1, d)
+    expected = before[:kept] ** (1 - EXPONENTS[method])
+    np.testing.assert_allclose(after[:kept], expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", EXPONENTS)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**31), scale=st.floats(0.01, 100.0))
+def test_distances_do_not_depend_on_rotation_and_shift(
+    method: str, seed: int, scale: float
+) -> None:
+    X = features(40, 6, seed)
+    generator = torch.Generator().manual_seed(seed)
+    rotation = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0]
+    moved = scale * (X @ rotation) + 5
+    before, after = (torch.pdist(fit_normalization(Z, method).apply(Z)) for Z in (X, moved))
+    torch.testing.assert_close(after / after.mean(), before / before.mean(), rtol=1e-6, atol=1e-9)
+
+
+def test_an_axis_far_louder_than_the_third_comes_out_like_it() -> None:
+    X = features(200, 6)
+    X[:, 2] *= 100
+    deviations = torch.linalg.svdvals(fit_normalization(X, "half-whiten").apply(X))
+    assert float(deviations[0] / deviations[2]) < 1.6
+
+
+def test_constant_features_have_no_bandwidth() -> None:
+    with pytest.raises(BandwidthError, match="landmarks"):
+        relspace.align({"a": torch.ones(20, 4)}, normalize="half-whiten+unit")
+
+
+def test_whitened_columns_are_uncorrelated_up_to_the_ridge() -> None:
+    A = relspace.rbf_affinity(features(50, 5), density=0.2)
+    profile = column_profile(torch.as_tensor(A), whiten=True)
+    assert profile.whitening is not None
+    standard = (A - profile.mean) / profile.deviation
+    correlation = standard.T @ standard / 50
+    ridge = 0.1 * correlation.diagonal().mean() * torch.eye(50)
+    expected = torch.linalg.inv(correlation + ridge)
+    torch.testing.assert_close(
+        profile.whitening @ profile.whitening, expected, rtol=1e-6, atol=1e-8
+    )
+
+
+def test_own_entries_are_left_out_before_columns_are_mixed() -> None:
+    A = torch.as_tensor(relspace.rbf_affinity(features(30, 5), density=0.2))
+    profile = column_profile(A, whiten=True)
+    own = torch.arange(30)
+    other = A.clone().fill_diagonal_(0.3)
+    rows = [standardize_rows(one.clone(), profile, own, how="whiten") for one in (A, other)]
+    torch.testing.assert_close(*rows)
+    assert bool((rows[0].diagonal() == 0).all())
+
+
+def test_new_items_have_the_width_that_the_model_has() -> None:
+    X = features(100, 12)
+    X[:, 3] = 1.0
+    aligner = relspace.Aligner().fit(X)
+    assert aligner.n_features_in_ == 12
+    assert torch.as_tensor(aligner.transform(X[:7])).shape == (7, 100)
+    with pytest.raises(InvalidInputError, match="12"):
+        aligner.transform(X[:7, :11])
+
+
+def test_unknown_standardization() -> None:
+    with pytest.raises(InvalidInputError, match="whiten"):
+        relspace.Aligner(standardize="pca").fit(features(20, 3))
