@@ -4,10 +4,10 @@ torch takes a second or more to import, so whatever needs it is imported inside 
 version and wrong usage are answered at once.
 """
 
-from relspace.cli import align, demo
+from relspace.cli import align, demo, transform
 from relspace.cli.group import commands
 
-__all__ = ["align", "commands", "demo", "main"]
+__all__ = ["align", "commands", "demo", "main", "transform"]
 
 
 def main() -> None:

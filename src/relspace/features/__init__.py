@@ -17,6 +17,7 @@ from relspace.features.places import (
 )
 from relspace.features.preprocessing import Preprocessing
 from relspace.features.readers import FeatureTable, is_table_file, read_features
+from relspace.features.row_files import open_rows
 from relspace.features.store import open_features
 from relspace.features.store_writer import StoreLockedError
 
@@ -39,6 +40,7 @@ __all__ = [
     "load_model",
     "open_features",
     "open_images",
+    "open_rows",
     "read_features",
     "read_places",
     "record",
