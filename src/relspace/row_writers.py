@@ -96,6 +96,10 @@ class ZarrWriter:
         done = np.asarray(self._done[...])
         return [rows for rows, flag in zip(chunks, done, strict=True) if not flag]
 
+    def has(self, rows: slice) -> bool:
+        """Whether a chunk is there."""
+        return bool(self._done[rows.start // self._rows.chunks[0]])
+
     def write(self, rows: slice, values: torch.Tensor) -> None:
         """Write one of the missing chunks."""
         self._rows[rows] = _stored(values, self._rows.dtype)

@@ -161,8 +161,10 @@ class _Job:
 
 
 def _write_chunk(job: _Job, start: int, stop: int) -> int:
-    values = _in_turn(lambda: job.compute(job.source.read(start, stop), start))
-    ZarrWriter(job.path).write(slice(start, stop), values)
+    writer, rows = ZarrWriter(job.path), slice(start, stop)
+    # A worker that is lost takes the news of its chunks with it, not the chunks.
+    if not writer.has(rows):
+        writer.write(rows, _in_turn(lambda: job.compute(job.source.read(start, stop), start)))
     return stop - start
 
 
