@@ -172,7 +172,7 @@ def test_tokens_lie_where_their_receptive_fields_are_centred(saved: Saved, famil
     # What attention or a normalisation over the map spreads over everything is taken off.
     weight = (weight - weight.median()).clamp(min=0)
     y = float((weight.sum(dim=1) * (torch.arange(height) + 0.5)).sum() / weight.sum())
-    box = model._region(maps.shape[1], maps.shape[2], height, width)
+    box = model._region(maps.shape[1], maps.shape[2], height)
     center = box[0] + (row + 0.5) * (box[2] - box[0]) / maps.shape[1]
     stride = (box[2] - box[0]) / maps.shape[1]
     assert abs(y - center) < 0.15 * stride

@@ -10,7 +10,7 @@ import torch
 
 from relspace.errors import InvalidInputError
 from relspace.report import ReportData
-from relspace.report.layers import ModelPatches, report_models
+from relspace.report.layers import DensityWarning, ModelPatches, report_models
 
 
 def test_the_same_side_has_the_same_segment_in_both_models(report_data: ReportData) -> None:
@@ -68,6 +68,17 @@ def test_before_colours_need_the_features_of_all_models(report_data: ReportData)
     (found,), _ = report_models({"big": model}, segment_counts=(2,))
     assert list(found.layers[0].colors) == ["joint", "per model"]
     assert "before" in report_data.models[0].layers[0].colors
+
+
+def test_flat_images_are_coloured_by_a_denser_graph_with_a_warning() -> None:
+    model = big_model(grid=(8, 8))
+    rows = model.relative["only"].clone()
+    rows[: int(0.4 * len(rows))] = rows[0]
+    flat = dataclasses.replace(model, relative={"only": rows})
+    with pytest.warns(DensityWarning, match=r"density 0.2 instead of 0.05"):
+        (found,), _ = report_models({"flat": flat}, segment_counts=(2,))
+    colors = found.layers[0].colors["joint"].reshape(-1, 3)
+    assert (colors[1:50] == colors[0]).all()
 
 
 def test_patches_that_are_no_grid_are_refused() -> None:

@@ -4,10 +4,20 @@ torch takes a second or more to import, so whatever needs it is imported inside 
 version and wrong usage are answered at once.
 """
 
-from relspace.cli import align, demo, transform
+from relspace.cli import align, compare, demo, extract, layers, report, transform
 from relspace.cli.group import commands
 
-__all__ = ["align", "commands", "demo", "main", "transform"]
+__all__ = [
+    "align",
+    "commands",
+    "compare",
+    "demo",
+    "extract",
+    "layers",
+    "main",
+    "report",
+    "transform",
+]
 
 
 def main() -> None:

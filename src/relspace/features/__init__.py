@@ -7,6 +7,7 @@ from relspace.features.feature_set import FeatureSet
 from relspace.features.hooks import record
 from relspace.features.images import ImageCollection, UnreadableImageError, open_images
 from relspace.features.layer_features import LayerFeatures
+from relspace.features.layer_files import LayerFile, read_layers
 from relspace.features.places import (
     Places,
     TokenGrid,
@@ -27,6 +28,7 @@ __all__ = [
     "FeatureTable",
     "ImageCollection",
     "LayerFeatures",
+    "LayerFile",
     "ModuleModel",
     "Places",
     "Preprocessing",
@@ -42,6 +44,7 @@ __all__ = [
     "open_images",
     "open_rows",
     "read_features",
+    "read_layers",
     "read_places",
     "record",
     "token_centers",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,12 @@ from torch import nn
 from relspace._validation import as_ids, check_choice, check_count, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.families import load_model
-from relspace.features.feature_model import Description, FeatureModel, Layers
+from relspace.features.feature_model import (
+    Description,
+    FeatureModel,
+    Layers,
+    describe_features,
+)
 from relspace.features.feature_set import FeatureSet
 from relspace.features.images import UnreadableImageError, open_images
 from relspace.features.loader import load_ahead
@@ -30,8 +36,8 @@ from relspace.features.store import open_features
 from relspace.features.store_writer import (
     STORE_DTYPES,
     FeatureStoreWriter,
+    refuse_what_does_not_fit,
     skipped_status,
-    to_store,
 )
 
 #: About how many bytes of features are held before they are written.
@@ -39,6 +45,7 @@ _CHUNK_BYTES = 64 * 2**20
 _SECONDS_BETWEEN_REPORTS = 0.5
 
 Prepared = tuple[NDArray[Any], View | None] | UnreadableImageError
+_Batch = tuple[list[Prepared], dict[str, torch.Tensor]]
 
 
 class SkippedImageWarning(RelspaceWarning):
@@ -194,19 +201,14 @@ def _extract_one(
 ) -> FeatureSet:
     names = model.names_of(layers)
     found_ids, load_item = _open_items(model, items, ids)
-    description = model.describe(names)
-    item_bytes = sum(int(np.prod(layer.shape)) for layer in description.layers)
-    item_bytes *= np.dtype(store_dtype).itemsize
-    # Whole batches, so that an extraction that goes on meets the same ones again.
-    batches = max(1, _CHUNK_BYTES // (item_bytes * batch_size))
-    chunk_items = min(batches, -(-len(found_ids) // batch_size)) * batch_size
     extraction = {
         "model": model.name,
+        "layers": list(names),
         **model.settings(),
         "weights": model.fingerprint(),
-        "compute_dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "store_dtype": store_dtype,
         "batch_size": batch_size,
-        "regions": [list(region) for region in description.regions],
         "items": _digest(items, found_ids),
         "on_error": on_error,
     }
@@ -219,32 +221,40 @@ def _extract_one(
                 raise
             return error
 
-    with FeatureStoreWriter(
-        out,
-        layers=description.layers,
-        ids=found_ids,
-        chunk_items=chunk_items,
-        dtype=store_dtype,
-        extraction=extraction,
-        overwrite=overwrite,
-    ) as writer:
-        chunks = writer.missing_chunks()
-        per_chunk = [_batches(chunk, batch_size) for chunk in chunks]
-        loaded = load_ahead(prepare, list(chain.from_iterable(per_chunk)), n_threads=n_threads)
-        meter = _Meter(model.name, sum(chunk.stop - chunk.start for chunk in chunks), progress)
-        # One chunk is written while the next is computed, and no more than one.
-        with closing(loaded), ThreadPoolExecutor(1, thread_name_prefix="relspace-write") as pool:
-            writing: Future[None] | None = None
-            for chunk, batches_of_chunk in zip(chunks, per_chunk, strict=True):
-                collected = _Chunk(description, found_ids, chunk, store_dtype)
-                for batch in batches_of_chunk:
-                    collected.add(model, names, batch, next(loaded))
-                    meter.add(len(batch))
-                if writing is not None:
-                    writing.result()
-                writing = pool.submit(collected.write, writer)
-            if writing is not None:
-                writing.result()
+    def compute(prepared: list[Prepared]) -> _Batch:
+        inputs = [one[0] for one in prepared if not isinstance(one, UnreadableImageError)]
+        if not inputs:
+            return prepared, {}
+        return prepared, model.forward(inputs, names, dtype=getattr(torch, store_dtype))
+
+    writer = FeatureStoreWriter.resume(
+        out, ids=found_ids, extraction=extraction, overwrite=overwrite
+    )
+    with ExitStack() as stack:
+        missing = [slice(0, len(found_ids))]
+        if writer is not None:
+            stack.enter_context(writer)
+            missing = writer.missing_chunks()
+        batches = list(chain.from_iterable(_batches(part, batch_size) for part in missing))
+        loaded = stack.enter_context(closing(load_ahead(prepare, batches, n_threads=n_threads)))
+        computed: Iterator[_Batch] = map(compute, loaded)
+        if writer is None:
+            # What a store holds is known once a batch has been seen.
+            first = next(computed)
+            description = _describe(model, names, first)
+            chunk_items = _chunk_items(description, len(found_ids), batch_size, store_dtype)
+            writer = FeatureStoreWriter.create(
+                out,
+                layers=description.layers,
+                regions=description.regions,
+                ids=found_ids,
+                chunk_items=chunk_items,
+                extraction=extraction,
+            )
+            stack.enter_context(writer)
+            computed = chain([first], computed)
+        meter = _Meter(model.name, sum(map(len, batches)), progress)
+        _fill(writer, computed, found_ids, batch_size, meter)
         skipped = writer.skipped
     if skipped:
         warnings.warn(
@@ -262,59 +272,92 @@ def _batches(chunk: slice, batch_size: int) -> list[range]:
     return [range(start, min(start + batch_size, chunk.stop)) for start in starts]
 
 
+def _describe(model: FeatureModel, names: Sequence[str], batch: _Batch) -> Description:
+    prepared, features = batch
+    shapes = [one[0].shape for one in prepared if not isinstance(one, UnreadableImageError)]
+    if not shapes:
+        return model.describe(names)
+    return describe_features(features, model.regions(features, shapes[0]))
+
+
+def _chunk_items(description: Description, n: int, batch_size: int, store_dtype: str) -> int:
+    """Whole batches, so that an extraction that goes on meets the same ones again."""
+    values = sum(math.prod(layer.shape) for layer in description.layers)
+    batch_bytes = values * np.dtype(store_dtype).itemsize * batch_size
+    return min(max(1, _CHUNK_BYTES // batch_bytes), -(-n // batch_size)) * batch_size
+
+
+def _fill(
+    writer: FeatureStoreWriter,
+    computed: Iterator[_Batch],
+    ids: Sequence[str],
+    batch_size: int,
+    meter: _Meter,
+) -> None:
+    """Write the chunks that are missing, each while the next is computed."""
+    with ThreadPoolExecutor(1, thread_name_prefix="relspace-write") as pool:
+        writing: Future[None] | None = None
+        for part in writer.missing_chunks():
+            chunk = _Chunk(writer, ids, part)
+            for batch in _batches(part, batch_size):
+                chunk.add(batch, *next(computed))
+                meter.add(len(batch))
+            # No more than one waits to be written, so that memory is bounded.
+            if writing is not None:
+                writing.result()
+            writing = pool.submit(chunk.write)
+        if writing is not None:
+            writing.result()
+
+
 class _Chunk:
     """What is written at once: features, sizes and boxes of some items."""
 
-    def __init__(
-        self, description: Description, ids: Sequence[str], chunk: slice, dtype: str
-    ) -> None:
-        n = chunk.stop - chunk.start
-        self._chunk, self._ids, self._dtype = chunk, ids[chunk], dtype
+    def __init__(self, writer: FeatureStoreWriter, ids: Sequence[str], part: slice) -> None:
+        n = part.stop - part.start
+        self._writer, self._part, self._ids = writer, part, ids[part]
         self._arrays = {
-            layer.name: np.full((n, *layer.shape), np.nan, dtype=dtype)
-            for layer in description.layers
+            layer.name: np.empty((n, *layer.shape), dtype=writer.dtype) for layer in writer.layers
         }
-        self._regions = np.array(description.regions, dtype=np.float64)
+        self._regions = np.array(writer.regions, dtype=np.float64)
         self._boxes = np.full((len(self._regions), n, 4), np.nan)
         self._sizes = np.zeros((n, 2), dtype=np.int64)
         self._reasons: list[str | None] = [None] * n
 
     def add(
-        self, model: FeatureModel, names: Sequence[str], batch: range, prepared: list[Prepared]
+        self, batch: range, prepared: list[Prepared], features: Mapping[str, torch.Tensor]
     ) -> None:
-        """Run the model on the items of a batch that could be read."""
-        rows, inputs = [], []
+        """Take what a batch gave."""
+        rows = []
         for position, one in zip(batch, prepared, strict=True):
-            row = position - self._chunk.start
+            row = position - self._part.start
             if isinstance(one, UnreadableImageError):
                 self._reasons[row] = str(one)
                 continue
             rows.append(row)
-            inputs.append(one[0])
-            view = one[1]
-            if view is not None:
-                self._sizes[row] = view.image_size
-                self._boxes[:, row] = view.to_original(self._regions)
-        if not rows:
-            return
-        features = model.forward(inputs, names)
-        ids = [self._ids[row] for row in rows]
-        for name, array in self._arrays.items():
-            array[rows] = to_store(features[name], self._dtype, name, ids)
+            if one[1] is not None:
+                self._sizes[row] = one[1].image_size
+                self._boxes[:, row] = one[1].to_original(self._regions)
+        for name, tensor in features.items():
+            self._arrays[name][rows] = tensor.cpu().numpy()
 
-    def write(self, writer: FeatureStoreWriter) -> None:
-        """Hand all of it to the store."""
-        writer.write(
-            self._chunk,
+    def write(self) -> None:
+        """Check the features and hand all of it to the store."""
+        present = [row for row, reason in enumerate(self._reasons) if reason is None]
+        lost = [row for row, reason in enumerate(self._reasons) if reason is not None]
+        for name, array in self._arrays.items():
+            kept, ids = (
+                (array[present], [self._ids[i] for i in present]) if lost else (array, self._ids)
+            )
+            refuse_what_does_not_fit(kept, name, ids)
+            array[lost] = np.nan
+        self._writer.write(
+            self._part,
             self._arrays,
             status=skipped_status(self._reasons),
             image_sizes=self._sizes,
             boxes=self._boxes,
-            skipped={
-                name: reason
-                for name, reason in zip(self._ids, self._reasons, strict=True)
-                if reason is not None
-            },
+            skipped={self._ids[i]: str(self._reasons[i]) for i in lost},
         )
 
 

@@ -16,15 +16,14 @@ from torch import nn
 from relspace._validation import name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.features.feature_set import CLASS_SUFFIX
-from relspace.features.preprocessing import View
-from relspace.features.store import StoredLayer
+from relspace.features.preprocessing import Preprocessing, View
+from relspace.features.store import Box, StoredLayer
 
 #: The model's own summary of an item, where it has one.
 POOLED = "pooled"
 
 _VALUES_PER_PARAMETER = 16
 
-Box = tuple[float, float, float, float]
 Layers = str | Sequence[str] | Sequence[int]
 
 
@@ -75,16 +74,37 @@ class FeatureModel(ABC):
         """Make the model's input of one item; called by several threads."""
 
     @abstractmethod
-    def forward(self, inputs: Sequence[NDArray[Any]], names: Sequence[str]) -> dict[str, Any]:
-        """Return features of a batch by layer: (b, rows, columns, d) or (b, d), with vectors."""
+    def forward(
+        self,
+        inputs: Sequence[NDArray[Any]],
+        names: Sequence[str],
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return features of a batch by layer: (b, rows, columns, d) or (b, d), with vectors.
+
+        They are on the model's device, and in ``dtype`` where it is given.
+        """
 
     @abstractmethod
-    def describe(self, names: Sequence[str]) -> Description:
-        """Return what the layers will give."""
+    def regions(
+        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+    ) -> dict[str, Box]:
+        """Return what the grids of layers cover, in pixels of an input of some shape."""
+
+    @abstractmethod
+    def blank(self) -> NDArray[Any]:
+        """Return an input that shows nothing."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Return what features depend on beside the weights, as plain values."""
+
+    def describe(self, names: Sequence[str]) -> Description:
+        """Return what layers give, from one blank input."""
+        blank = self.blank()
+        features = self.forward([blank], names)
+        return describe_features(features, self.regions(features, blank.shape))
 
     def names_of(self, layers: Layers) -> tuple[str, ...]:
         """Return the names of layers: all of them, the last, or by position or name.
@@ -161,7 +181,7 @@ def split_tokens(name: str, tokens: torch.Tensor, n_prefix: int, grid: tuple[int
 def describe_features(
     features: Mapping[str, torch.Tensor], region_of: Mapping[str, Box]
 ) -> Description:
-    """Describe layers by what one item gives."""
+    """Describe layers by what some items gave, and by what their grids cover."""
     regions = tuple(dict.fromkeys(region_of.values()))
     layers = [
         StoredLayer(
@@ -173,6 +193,17 @@ def describe_features(
         for name, tensor in features.items()
     ]
     return Description(tuple(layers), regions or ((0.0, 0.0, 1.0, 1.0),))
+
+
+def needed_size(preprocessing: Preprocessing, name: str) -> tuple[int, int]:
+    """Return the size of a model's inputs, which must not depend on the image."""
+    size = preprocessing.input_size
+    if size is None:
+        raise InvalidInputError(
+            f"the preprocessing of {name} gives inputs of a size that depends on the image, and "
+            "grids must be equal: give image_size=, or a preprocessing with a crop."
+        )
+    return size
 
 
 def choose_device(device: str | torch.device) -> torch.device:

@@ -58,6 +58,7 @@ def record(
     layers: Sequence[str] | str,
     *,
     device: torch.device | str | None = "cpu",
+    dtype: torch.dtype | None = None,
     side: str = "output",
 ) -> Iterator[Recording]:
     """Record what layers of a module give while it runs.
@@ -73,6 +74,8 @@ def record(
         Names as in ``model.named_modules()``; ``*`` stands for any part of a name between dots.
     device : torch.device or str, optional
         Where records go; None leaves them on the module's device.
+    dtype : torch.dtype, optional
+        What records are converted to, before they are moved.
     side : {"output", "input"}
         Whether a layer's output or its first input is recorded.
 
@@ -104,7 +107,7 @@ def record(
     modules = dict(model.named_modules())
     try:
         for name in names:
-            keep = _keeper(recording, name, device)
+            keep = _keeper(recording, name, device, dtype)
             if side == "output":
                 handles.append(modules[name].register_forward_hook(keep, with_kwargs=True))
             else:
@@ -124,7 +127,10 @@ def record(
 
 @contextmanager
 def record_named(
-    model: nn.Module, where: Mapping[str, tuple[str, str]]
+    model: nn.Module,
+    where: Mapping[str, tuple[str, str]],
+    *,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[Callable[[str], torch.Tensor]]:
     """Record layers under names of their own, on the module's device.
 
@@ -134,6 +140,8 @@ def record_named(
         Any module.
     where : mapping of str to (str, str)
         For each name, the layer and its side (``"output"`` or ``"input"``).
+    dtype : torch.dtype, optional
+        What records are converted to.
 
     Yields
     ------
@@ -147,6 +155,7 @@ def record_named(
                     model,
                     [path for path, own in where.values() if own == side],
                     device=None,
+                    dtype=dtype,
                     side=side,
                 )
             )
@@ -204,7 +213,10 @@ def _outline(known: Sequence[str], pattern: str) -> str:
 
 
 def _keeper(
-    recording: Recording, name: str, device: torch.device | str | None
+    recording: Recording,
+    name: str,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
 ) -> Callable[..., None]:
     def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         tensor = first_tensor(output)
@@ -214,8 +226,9 @@ def _keeper(
                 "layer inside of it."
             )
         tensor = tensor.detach()
-        # A tensor left where it is may be changed in place by the next layer (ReLU, residuals).
-        recording.keep(name, tensor.clone() if device is None else tensor.to(device, copy=True))
+        # Always a copy: the next layer may change the tensor in place (ReLU, residuals).
+        tensor = tensor.to(tensor.dtype if dtype is None else dtype, copy=True)
+        recording.keep(name, tensor if device is None else tensor.to(device))
 
     return keep
 

@@ -166,11 +166,12 @@ def _format_of(path: Path) -> FileFormat:
         raise InvalidInputError(
             f"{path} has the suffix {path.suffix!r}; files of features end in {', '.join(FORMATS)}"
         )
-    _check_file(path)
+    check_file(path)
     return file_format
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Refuse a path that is no readable file with something in it."""
     if path.is_dir():
         raise InvalidInputError(f"{path} is a folder; name a file")
     if not path.exists():
@@ -256,9 +257,7 @@ def _load_ids(
     n_rows: int,
 ) -> tuple[str, ...] | None:
     if ids is None:
-        if IDS not in entries:
-            return None
-        return _checked_ids(entries[IDS].load(), f"{path}: the ids", n_rows)
+        return ids_of_entries(path, entries, n_rows)
     is_entry = isinstance(ids, str) and ids in entries and not file_format.is_table
     is_file = Path(ids).is_file()
     if is_entry and is_file:
@@ -273,6 +272,13 @@ def _load_ids(
             f"ids={str(ids)!r} is neither a text file nor an entry of {path}{held}"
         )
     return _checked_ids(_lines(Path(ids)), f"{ids}", n_rows)
+
+
+def ids_of_entries(path: Path, entries: Entries, n_rows: int) -> tuple[str, ...] | None:
+    """Read the ids that a file brings by itself; None if it brings none."""
+    if IDS not in entries:
+        return None
+    return _checked_ids(entries[IDS].load(), f"{path}: the ids", n_rows)
 
 
 def _lines(path: Path) -> list[str]:

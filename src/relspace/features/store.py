@@ -27,6 +27,9 @@ KEY = "relspace"
 KIND = "feature set"
 FORMAT_VERSION = 1
 
+#: Top, left, bottom and right.
+Box = tuple[float, float, float, float]
+
 #: What the array ``status`` says of each item.
 MISSING, PRESENT, SKIPPED = 0, 1, 2
 

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError, RelspaceError
@@ -22,6 +21,7 @@ from relspace.features.store import (
     KIND,
     MISSING,
     SKIPPED,
+    Box,
     StoredLayer,
     import_zarr,
     read_header,
@@ -38,61 +38,150 @@ class StoreLockedError(RelspaceError, OSError):
 class FeatureStoreWriter:
     """Writes one store; a chunk counts once its status is written, which comes last.
 
-    The folder is locked while the writer is open, by a lock that ends with the process. A store
-    that is there already must be of the same extraction, and is gone on with.
+    The folder is locked while the writer is open, by a lock that ends with the process.
 
-    Parameters
+    Attributes
     ----------
-    path : str or Path
+    path : Path
         The store.
-    layers : sequence of StoredLayer
+    layers : tuple of StoredLayer
         What is stored for each item.
-    ids : sequence of str
-        The items' ids.
-    chunk_items : int
-        How many items make a chunk.
+    regions : tuple of Box
+        What the layers' grids cover, in pixels of the model's input.
     dtype : str
         ``"float16"`` or ``"float32"``.
-    extraction : mapping
-        What says whether two extractions are the same: model, preprocessing, weights and so on.
-    overwrite : bool
-        Whether a store of another extraction is replaced rather than refused.
+    chunk_items : int
+        How many items make a chunk.
+    status : uint8 array of shape (n_items,)
+        What has been written.
     """
 
-    def __init__(
-        self,
+    def __init__(self, path: Path, root: Any, header: dict[str, Any], lock: int) -> None:
+        self.path = path
+        self.layers = tuple(map(StoredLayer.of, header["layers"]))
+        self.regions: tuple[Box, ...] = tuple(tuple(region) for region in header["regions"])
+        self.dtype: str = header["extraction"]["store_dtype"]
+        self.chunk_items: int = header["chunk_items"]
+        self._root, self._header, self._lock = root, header, lock
+        self.status: NDArray[np.uint8] = np.asarray(root["status"][...])
+
+    @classmethod
+    def create(
+        cls,
         path: str | Path,
         *,
         layers: Sequence[StoredLayer],
+        regions: Sequence[Box],
         ids: Sequence[str],
         chunk_items: int,
-        dtype: str,
         extraction: Mapping[str, Any],
-        overwrite: bool = False,
-    ) -> None:
-        self.path = Path(path)
-        self.layers = tuple(layers)
-        self.dtype = dtype
-        self.chunk_items = chunk_items
-        self._lock: int | None = None
+    ) -> Self:
+        """Make a store in which every item is missing.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where; there must be nothing.
+        layers, regions, chunk_items
+            See the attributes.
+        ids : sequence of str
+            The items' ids.
+        extraction : mapping
+            What says whether two extractions are the same: model, weights, preprocessing, items
+            and ``store_dtype``.
+
+        Raises
+        ------
+        StoreLockedError
+            If another process makes it at the same time.
+        """
         header = {
             "kind": KIND,
             "format_version": FORMAT_VERSION,
             "layers": [layer.to_dict() for layer in layers],
-            "extraction": {**extraction, "dtype": dtype, "chunk_items": chunk_items},
+            "regions": [list(region) for region in regions],
+            "chunk_items": chunk_items,
+            "extraction": dict(extraction),
             "versions": _versions(),
             "skipped": {},
         }
+        place = Path(path)
+        # Made beside its place and renamed, so that a store has all its arrays from the start. The
+        # lock is on the folder itself and stays with it through the renaming.
+        unfinished = place.with_name(f".{place.name}.new")
+        unfinished.mkdir(parents=True, exist_ok=True)
+        lock = _lock(unfinished)
         try:
-            if self.path.exists():
-                self._lock = _lock(self.path)
-                self._root, self._header = self._resume(header, ids, overwrite)
-            else:
-                self._root, self._header = self._create(header, ids)
+            for old in unfinished.iterdir():
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+            _make_arrays(unfinished, header, layers, ids)
+            unfinished.rename(place)
+            return cls(place, import_zarr().open_group(place, mode="r+"), header, lock)
+        except OSError as error:
+            os.close(lock)
+            raise StoreLockedError(
+                f"{place} can't be made, or appeared while it was ({error})."
+            ) from error
         except BaseException:
-            self.close()
+            os.close(lock)
             raise
-        self.status: NDArray[np.uint8] = np.asarray(self._root["status"][...])
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | Path,
+        *,
+        ids: Sequence[str],
+        extraction: Mapping[str, Any],
+        overwrite: bool = False,
+    ) -> Self | None:
+        """Open the store of an extraction that stopped, or was finished; None if there is none.
+
+        Parameters
+        ----------
+        path : str or Path
+            The store.
+        ids, extraction
+            As for :meth:`create`; they must be the same.
+        overwrite : bool
+            Whether a store of another extraction is removed rather than refused.
+
+        Raises
+        ------
+        FileFormatError
+            If there is something else, which is never removed.
+        InvalidInputError
+            If it is a store of another extraction.
+        StoreLockedError
+            If another process is writing it.
+        """
+        place = Path(path)
+        if not place.exists():
+            return None
+        lock = _lock(place)
+        try:
+            try:
+                root, found = read_header(place)
+            except FileFormatError as error:
+                raise FileFormatError(f"{error} Choose another name for the store.") from error
+            different = _differences(found["extraction"], extraction)
+            if list(ids) != list(np.asarray(root["ids"][...])):
+                different.append("ids")
+            if different and not overwrite:
+                raise InvalidInputError(
+                    f"{place} holds another extraction; different are {', '.join(different)}. "
+                    "Choose another name, or overwrite it (overwrite=True, --force)."
+                )
+            if different:
+                shutil.rmtree(place)
+                os.close(lock)
+                return None
+            for leftover in place.rglob("*.partial"):
+                leftover.unlink()
+            return cls(place, import_zarr().open_group(place, mode="r+"), found, lock)
+        except BaseException:
+            os.close(lock)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -107,9 +196,7 @@ class FeatureStoreWriter:
 
     def close(self) -> None:
         """Let others write."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        os.close(self._lock)
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -159,92 +246,51 @@ class FeatureStoreWriter:
         self._root["status"][chunk] = status
         self.status[chunk] = status
 
-    def _create(self, header: dict[str, Any], ids: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-        # Made beside its place and renamed, so that a store has all its arrays from the start. The
-        # lock is on the folder itself and stays with it through the renaming.
-        unfinished = self.path.with_name(f".{self.path.name}.new")
-        unfinished.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(unfinished)
-        for old in unfinished.iterdir():
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-        zarr = import_zarr()
-        n = len(ids)
-        root = zarr.create_group(unfinished, attributes={KEY: header})
-        n_regions = 1 + max((layer.region or 0 for layer in self.layers), default=0)
-        checksum = [zarr.codecs.Crc32cCodec()]
 
-        def add(
-            key: str, shape: tuple[int, ...], names: tuple[str, ...], dtype: Any, fill: Any
-        ) -> None:
-            items = names.index("item")
-            chunks = tuple(
-                min(self.chunk_items, n) if axis == items else length
-                for axis, length in enumerate(shape)
-            )
-            root.create_array(
-                key,
-                shape=shape,
-                chunks=chunks,
-                dtype=dtype,
-                fill_value=fill,
-                # Features hardly compress; a checksum tells a damaged chunk.
-                compressors=checksum,
-                filters=None,
-                dimension_names=names,
-            )
+def _make_arrays(
+    folder: Path, header: Mapping[str, Any], layers: Sequence[StoredLayer], ids: Sequence[str]
+) -> None:
+    zarr = import_zarr()
+    n = len(ids)
+    root = zarr.create_group(folder, attributes={KEY: header})
 
-        for layer in self.layers:
-            axes = ("row", "column", "feature") if len(layer.shape) == 3 else ("feature",)
-            add(layer.key, (n, *layer.shape), ("item", *axes), self.dtype, np.nan)
-        add("image_sizes", (n, 2), ("item", "height_width"), "int64", 0)
-        add("boxes", (n_regions, n, 4), ("region", "item", "edge"), "float64", np.nan)
-        add("status", (n,), ("item",), "uint8", MISSING)
-        listed = root.create_array(
-            "ids", shape=(n,), chunks=(n,), dtype=str, compressors=None, dimension_names=("item",)
+    def add(
+        key: str, shape: tuple[int, ...], names: tuple[str, ...], dtype: Any, fill: Any
+    ) -> None:
+        chunks = list(shape)
+        chunks[names.index("item")] = min(header["chunk_items"], n)
+        root.create_array(
+            key,
+            shape=shape,
+            chunks=tuple(chunks),
+            dtype=dtype,
+            fill_value=fill,
+            # Features hardly compress; a checksum tells a damaged chunk.
+            compressors=[zarr.codecs.Crc32cCodec()],
+            filters=None,
+            dimension_names=names,
         )
-        listed[...] = np.array(list(ids), dtype=object)
-        try:
-            unfinished.rename(self.path)
-        except OSError as error:
-            raise StoreLockedError(
-                f"{self.path} appeared while it was being made: another process writes it."
-            ) from error
-        return zarr.open_group(self.path, mode="r+"), header
 
-    def _resume(
-        self, header: dict[str, Any], ids: Sequence[str], overwrite: bool
-    ) -> tuple[Any, dict[str, Any]]:
-        try:
-            root, found = read_header(self.path)
-        except FileFormatError as error:
-            raise FileFormatError(f"{error} Choose another name for the store.") from error
-        differences = _differences(found, header)
-        if list(ids) != list(np.asarray(root["ids"][...])):
-            differences.append("the items")
-        if differences:
-            if not overwrite:
-                raise InvalidInputError(
-                    f"{self.path} holds another extraction; different are "
-                    f"{', '.join(differences)}. Choose another name, or overwrite it "
-                    "(overwrite=True, --force)."
-                )
-            shutil.rmtree(self.path)
-            self.close()
-            return self._create(header, ids)
-        for leftover in self.path.rglob("*.partial"):
-            leftover.unlink()
-        return import_zarr().open_group(self.path, mode="r+"), found
+    dtype = header["extraction"]["store_dtype"]
+    for layer in layers:
+        axes = ("row", "column", "feature") if len(layer.shape) == 3 else ("feature",)
+        add(layer.key, (n, *layer.shape), ("item", *axes), dtype, np.nan)
+    add("image_sizes", (n, 2), ("item", "height_width"), "int64", 0)
+    add("boxes", (len(header["regions"]), n, 4), ("region", "item", "edge"), "float64", np.nan)
+    add("status", (n,), ("item",), "uint8", MISSING)
+    listed = root.create_array(
+        "ids", shape=(n,), chunks=(n,), dtype=str, compressors=None, dimension_names=("item",)
+    )
+    listed[...] = np.array(list(ids), dtype=object)
 
 
-def to_store(tensor: torch.Tensor, dtype: str, layer: str, ids: Sequence[str]) -> NDArray[Any]:
-    """Bring features to the type of a store, refusing what it can't hold.
+def refuse_what_does_not_fit(features: NDArray[Any], layer: str, ids: Sequence[str]) -> None:
+    """Raise if features are not finite, which in float16 larger values aren't either.
 
     Parameters
     ----------
-    tensor : tensor of shape (n, ...)
-        Features.
-    dtype : str
-        The store's type.
+    features : float16 or float32 array of shape (n, ...)
+        What would be stored.
     layer : str
         What an error calls them.
     ids : sequence of str
@@ -253,25 +299,22 @@ def to_store(tensor: torch.Tensor, dtype: str, layer: str, ids: Sequence[str]) -
     Raises
     ------
     NonFiniteError
-        If they hold NaN or infinity, or values that only a wider type can hold.
+        If a value is NaN or infinite.
     """
-    stored = tensor.detach().to(device="cpu", dtype=getattr(torch, dtype)).contiguous()
-    # One pass that allocates nothing clears the usual case: finite sums have finite terms.
-    if not bool(torch.isfinite(stored.sum(dtype=torch.float32))):
-        flat = stored.reshape(len(stored), -1)
-        bad = (~torch.isfinite(flat)).any(dim=1).nonzero()[:, 0].tolist()
-        if bad:
-            before = tensor.detach().reshape(len(tensor), -1)[bad].float()
-            if bool(torch.isfinite(before).all()):
-                raise NonFiniteError(
-                    f"{layer} of {ids[bad[0]]} reaches {float(before.abs().max()):.3g}, which "
-                    f"{dtype} can't hold: store float32 (store_dtype='float32')."
-                )
-            raise NonFiniteError(
-                f"the model gives NaN or infinity in {layer} for {len(bad)} items, the first "
-                f"{ids[bad[0]]}; compute in float32 (dtype='float32')."
-            )
-    return stored.numpy()
+    # The exponent's bits are all set in what is not finite; looking at them is quick.
+    flat = features.reshape(len(features), -1)
+    bits: NDArray[Any] = flat.view(np.uint16 if features.dtype == np.float16 else np.uint32)
+    exponent = 0x7C00 if features.dtype == np.float16 else 0x7F800000
+    bad = (bits & bits.dtype.type(exponent) == exponent).any(axis=1)
+    if not bad.any():
+        return
+    which = f"{layer} for {int(bad.sum())} items, the first {ids[int(bad.argmax())]}"
+    if features.dtype == np.float16 and not np.isnan(flat[bad]).any():
+        raise NonFiniteError(
+            f"values exceed 65504, the most that float16 holds, in {which}: store float32 "
+            "(store_dtype='float32', --store-dtype float32)."
+        )
+    raise NonFiniteError(f"the model gives NaN or infinity in {which}; compute in float32.")
 
 
 def skipped_status(reasons: Sequence[str | None]) -> NDArray[np.uint8]:
@@ -296,9 +339,7 @@ def _lock(folder: Path) -> int:
 
 
 def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    names = [] if found["layers"] == asked["layers"] else ["the layers"]
-    before, now = found["extraction"], asked["extraction"]
-    return names + [key for key in before | now if before.get(key) != now.get(key)]
+    return [key for key in {**found, **asked} if found.get(key) != asked.get(key)]
 
 
 def _versions() -> dict[str, str]:

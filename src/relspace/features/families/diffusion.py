@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -16,9 +16,10 @@ from torch import nn
 from relspace._validation import check_count, check_random_state
 from relspace.errors import InvalidInputError, MissingDependencyError
 from relspace.features.families.vision import mixed_precision
-from relspace.features.feature_model import Description, FeatureModel, describe_features
+from relspace.features.feature_model import FeatureModel, needed_size
 from relspace.features.hooks import record
 from relspace.features.preprocessing import Preprocessing, View
+from relspace.features.store import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -110,6 +111,7 @@ class DiffusionModel(FeatureModel):
         self.preprocessing = (
             preprocessing if image_size is None else preprocessing.at_size(image_size)
         )
+        self._size = needed_size(self.preprocessing, name)
         self._paths = {
             **{f"vae_{i}": f"vae.encoder.down_blocks.{i}" for i in _range(vae.encoder.down_blocks)},
             LATENT: "",
@@ -123,23 +125,19 @@ class DiffusionModel(FeatureModel):
         """Make the VAE's input of an image."""
         return self.preprocessing(item)
 
-    def forward(
-        self, inputs: Sequence[NDArray[np.float32]], names: Sequence[str]
-    ) -> dict[str, torch.Tensor]:
-        """Return features of a batch by layer, shape (b, rows, columns, d)."""
-        return self._features(torch.from_numpy(np.stack(inputs)), names)
-
-    def describe(self, names: Sequence[str]) -> Description:
-        """Return what the layers will give, from one empty image.
+    def regions(
+        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+    ) -> dict[str, Box]:
+        """Return what the grids cover.
 
         Latents are decoded by doubling cells, so every grid is cells of the whole input.
         """
-        size = self.preprocessing.input_size
-        if size is None:
-            raise InvalidInputError(f"{self.name} takes images of one size: give image_size=.")
-        features = self._features(torch.zeros(1, 3, *size), names)
-        whole = (0.0, 0.0, float(size[0]), float(size[1]))
-        return describe_features(features, dict.fromkeys(features, whole))
+        whole = (0.0, 0.0, float(input_shape[1]), float(input_shape[2]))
+        return dict.fromkeys(features, whole)
+
+    def blank(self) -> NDArray[np.float32]:
+        """Return an input of zeros."""
+        return np.zeros((3, *self._size), dtype=np.float32)
 
     def settings(self) -> dict[str, Any]:
         """Return the step, the prompt, the seed and the preprocessing."""
@@ -153,7 +151,15 @@ class DiffusionModel(FeatureModel):
         }
 
     @torch.no_grad()
-    def _features(self, images: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    def forward(
+        self,
+        inputs: Sequence[NDArray[np.float32]],
+        names: Sequence[str],
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return features of a batch by layer, shape (b, rows, columns, d)."""
+        images = torch.from_numpy(np.stack(inputs))
         vae, unet = self.module["vae"], self.module["unet"]  # type: ignore[index]
         wanted = [self._paths[name] for name in self.layers if name in names and name != LATENT]
         found: dict[str, torch.Tensor] = {}
@@ -169,7 +175,9 @@ class DiffusionModel(FeatureModel):
                 with _until(unet, wanted[-1].removeprefix("unet.")):
                     unet(noisy, step, self._embedding.expand(len(latent), -1, -1))
         found |= {name: recorded[path] for name, path in self._paths.items() if path in recorded}
-        return {name: found[name].permute(0, 2, 3, 1) for name in names}
+        return {
+            name: found[name].permute(0, 2, 3, 1).to(dtype or found[name].dtype) for name in names
+        }
 
     @contextmanager
     def _recorded(self, paths: Sequence[str]) -> Iterator[Any]:

@@ -14,16 +14,15 @@ from relspace._validation import check_choice
 from relspace.errors import InvalidInputError
 from relspace.features.families.vision import mixed_precision
 from relspace.features.feature_model import (
-    Box,
-    Description,
     FeatureModel,
     choose_device,
-    describe_features,
+    needed_size,
     split_tokens,
 )
 from relspace.features.feature_set import LAYOUTS
 from relspace.features.hooks import match_layers, record
 from relspace.features.preprocessing import Preprocessing, View
+from relspace.features.store import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,6 +78,7 @@ class ModuleModel(FeatureModel):
         self.module = module.eval().to(self.device)
         self.name = type(module).__name__ if name is None else name
         self.preprocessing = preprocessing
+        self._size = needed_size(preprocessing, self.name)
         self._layout = {
             layer: layout if isinstance(layout, str) else layout.get(layer, "")
             for layer in self.layers
@@ -96,28 +96,16 @@ class ModuleModel(FeatureModel):
         """Make the module's input of an image."""
         return self.preprocessing(item)
 
-    def forward(
-        self, inputs: Sequence[NDArray[np.float32]], names: Sequence[str]
-    ) -> dict[str, torch.Tensor]:
-        """Return features of a batch by layer."""
-        return self._features(torch.from_numpy(np.stack(inputs)), names)
+    def regions(
+        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+    ) -> dict[str, Box]:
+        """Return what the grids cover: cells of the whole input."""
+        whole = (0.0, 0.0, float(input_shape[1]), float(input_shape[2]))
+        return {name: whole for name, one in features.items() if one.ndim == 4}
 
-    def describe(self, names: Sequence[str]) -> Description:
-        """Return what the layers will give, from one empty image.
-
-        Grids are taken as cells of the whole input.
-        """
-        size = self.preprocessing.input_size
-        if size is None:
-            raise InvalidInputError(
-                "the preprocessing gives inputs of a size that depends on the image, and grids "
-                "must be equal: give it a crop, or fit='stretch'."
-            )
-        features = self._features(torch.zeros(1, 3, *size), names)
-        whole: Box = (0.0, 0.0, float(size[0]), float(size[1]))
-        return describe_features(
-            features, {name: whole for name, one in features.items() if one.ndim == 4}
-        )
+    def blank(self) -> NDArray[np.float32]:
+        """Return an input of zeros."""
+        return np.zeros((3, *self._size), dtype=np.float32)
 
     def settings(self) -> dict[str, Any]:
         """Return the class, the layouts and the preprocessing."""
@@ -130,8 +118,16 @@ class ModuleModel(FeatureModel):
         }
 
     @torch.no_grad()
-    def _features(self, images: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        with record(self.module, list(names), device=None) as recorded:
+    def forward(
+        self,
+        inputs: Sequence[NDArray[np.float32]],
+        names: Sequence[str],
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return features of a batch by layer."""
+        images = torch.from_numpy(np.stack(inputs))
+        with record(self.module, list(names), device=None, dtype=dtype) as recorded:
             with mixed_precision(self.device, self.dtype):
                 self.module(images.to(self.device))
             found: dict[str, torch.Tensor] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from torch import nn
 from relspace._validation import check_choice
 from relspace.errors import InvalidInputError
 from relspace.features.families.vision import find_blocks, mixed_precision
-from relspace.features.feature_model import Description, FeatureModel, describe_features
+from relspace.features.feature_model import FeatureModel
 from relspace.features.hooks import record_named
+from relspace.features.store import Box
 
 #: How the tokens of a text become one vector.
 POOLINGS = ("mean", "last", "first")
@@ -75,7 +76,11 @@ class TextModel(FeatureModel):
 
     @torch.no_grad()
     def forward(
-        self, inputs: Sequence[NDArray[np.int64]], names: Sequence[str]
+        self,
+        inputs: Sequence[NDArray[np.int64]],
+        names: Sequence[str],
+        *,
+        dtype: torch.dtype | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return one vector for each text by layer, shape (b, d)."""
         lengths = torch.tensor([len(one) for one in inputs])
@@ -89,11 +94,18 @@ class TextModel(FeatureModel):
         with record_named(self.module, where) as recorded:
             with mixed_precision(self.device, self.dtype):
                 self.module(input_ids=tokens.to(self.device), attention_mask=mask.long())
-            return {name: self._pool(recorded(name), mask) for name in names}
+            pooled = {name: self._pool(recorded(name), mask) for name in names}
+        return {name: one.to(dtype or one.dtype) for name, one in pooled.items()}
 
-    def describe(self, names: Sequence[str]) -> Description:
-        """Return what the layers will give, from one short text."""
-        return describe_features(self.forward([self.prepare("a")[0]], names), {})
+    def regions(
+        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+    ) -> dict[str, Box]:
+        """Return nothing: a text has no grid."""
+        return {}
+
+    def blank(self) -> NDArray[np.int64]:
+        """Return a text of one letter."""
+        return self.prepare("a")[0]
 
     def settings(self) -> dict[str, Any]:
         """Return the class, the pooling and the longest text."""

@@ -16,14 +16,13 @@ from torch import nn
 from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.features.feature_model import (
     POOLED,
-    Box,
-    Description,
     FeatureModel,
-    describe_features,
+    needed_size,
     split_tokens,
 )
 from relspace.features.hooks import record_named
 from relspace.features.preprocessing import Preprocessing, View
+from relspace.features.store import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -138,11 +137,11 @@ class VisionModel(FeatureModel):
         n_blocks = family.n_blocks(self.config)
         self._blocks = find_blocks(module, n_blocks)
         self.layers = tuple(f"layer_{i}" for i in range(n_blocks + 1))
-        size, own = preprocessing.input_size, self._own_size()
-        if family.size == "fixed" and size is not None and own is not None and size != own:
+        self._size, own = needed_size(preprocessing, name), self._own_size()
+        if family.size == "fixed" and own is not None and self._size != own:
             raise InvalidInputError(
                 f"{family.title} takes images of {own[0]} x {own[1]} pixels and the preprocessing "
-                f"gives {size[0]} x {size[1]}; leave image_size out."
+                f"gives {self._size[0]} x {self._size[1]}; leave image_size out."
             )
 
     def prepare(self, item: Image) -> tuple[NDArray[np.float32], View]:
@@ -171,22 +170,19 @@ class VisionModel(FeatureModel):
         inside = f" and inside of each, as in '{self.layers[-1]}.key': {parts}" if parts else ""
         return f"; also {OUTPUT!r}{inside}"
 
-    def forward(
-        self, inputs: Sequence[NDArray[np.float32]], names: Sequence[str]
-    ) -> dict[str, torch.Tensor]:
-        """Return features of a batch by layer, class tokens and the pooled output beside them."""
-        return self._features(torch.from_numpy(np.stack(inputs)), names)
-
-    def describe(self, names: Sequence[str]) -> Description:
-        """Return what the layers will give, from one empty image."""
-        height, width = self._input_size()
-        features = self._features(torch.zeros(1, 3, height, width), names)
-        regions = {
-            name: self._region(tensor.shape[1], tensor.shape[2], height, width)
-            for name, tensor in features.items()
-            if tensor.ndim == 4
+    def regions(
+        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+    ) -> dict[str, Box]:
+        """Return what the grids cover; see :class:`VisionFamily`."""
+        return {
+            name: self._region(one.shape[1], one.shape[2], input_shape[1])
+            for name, one in features.items()
+            if one.ndim == 4
         }
-        return describe_features(features, regions)
+
+    def blank(self) -> NDArray[np.float32]:
+        """Return an input of zeros."""
+        return np.zeros((3, *self._size), dtype=np.float32)
 
     def settings(self) -> dict[str, Any]:
         """Return the family, the class and the preprocessing."""
@@ -197,15 +193,22 @@ class VisionModel(FeatureModel):
         }
 
     @torch.no_grad()
-    def _features(self, images: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        images = images.to(self.device)
+    def forward(
+        self,
+        inputs: Sequence[NDArray[np.float32]],
+        names: Sequence[str],
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return features of a batch by layer, class tokens and the pooled output beside them."""
+        images = torch.from_numpy(np.stack(inputs)).to(self.device)
         height, width = images.shape[2:]
         arguments = self.family.arguments(self.config, images)
         if self.family.size == "flag" and self._own_size() not in (None, (height, width)):
             arguments["interpolate_pos_encoding"] = True
         where = {name: self._hook(name) for name in names if name != OUTPUT}
         found: dict[str, torch.Tensor] = {}
-        with record_named(self.module, where) as recorded:
+        with record_named(self.module, where, dtype=dtype) as recorded:
             with mixed_precision(self.device, self.dtype):
                 output = self.module(images, **arguments)
             for name in names:
@@ -217,7 +220,7 @@ class VisionModel(FeatureModel):
         pooled = getattr(output, "pooler_output", None)
         if pooled is not None:
             found[POOLED] = pooled.flatten(1)
-        return found
+        return {name: one.to(dtype or one.dtype) for name, one in found.items()}
 
     def _maps(
         self, name: str, tensor: torch.Tensor, layout: str, height: int, width: int
@@ -233,7 +236,7 @@ class VisionModel(FeatureModel):
         )
         return maps
 
-    def _region(self, rows: int, columns: int, height: int, width: int) -> Box:
+    def _region(self, rows: int, columns: int, height: int) -> Box:
         if self.family.is_patched:
             stride = float(_side(self.config.patch_size))
         else:
@@ -268,15 +271,6 @@ class VisionModel(FeatureModel):
     def _own_size(self) -> tuple[int, int] | None:
         size = getattr(self.config, "image_size", None)
         return None if size is None else (_side(size, 0), _side(size, -1))
-
-    def _input_size(self) -> tuple[int, int]:
-        size = self.preprocessing.input_size
-        if size is None:
-            raise InvalidInputError(
-                f"the preprocessing of {self.name} gives inputs of a size that depends on the "
-                "image, and grids must be equal: give image_size=."
-            )
-        return size
 
 
 def find_blocks(module: nn.Module, n_blocks: int) -> str:
