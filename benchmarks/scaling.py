@@ -144,6 +144,10 @@ def plot(sweeps: dict[str, list[Run]], path: Path) -> None:
         bottom.semilogx(sizes, [run.process_bytes / 2**30 for run in runs], "o-")
         bottom.axhline(LARGEST_PEAK / 2**30, color="gray", linestyle=":")
         bottom.set(xlabel=name.replace("n_", ""), ylim=(0, None))
+        if sizes[-1] < 100 * sizes[0]:
+            for axis in (top, bottom):
+                axis.set_xticks(sizes, [str(size) for size in sizes])
+                axis.minorticks_off()
     axes[0][0].set_ylabel("seconds")
     axes[1][0].set_ylabel("peak of the process, GiB")
     axes[0][0].legend(frameon=False)
