@@ -1,19 +1,26 @@
 """relspace: one common space in which features of different models can be compared."""
 
-from relspace.align import align
-from relspace.aligned_space import AlignedSpace, load_space
-from relspace.aligner import Aligner
-from relspace.embedding import Coloring, NormalizedCut, colors, kway
-from relspace.kernels import (
-    DEFAULT_DENSITY,
-    Bandwidth,
-    Match,
-    choose_landmarks,
-    cosine_affinity,
-    rbf_affinity,
-    solve_bandwidth,
-    squared_distances,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relspace.aligned_space import AlignedSpace, load_space
+    from relspace.aligner import Aligner
+    from relspace.alignment import align
+    from relspace.embedding import Coloring, NormalizedCut, colors, kway
+    from relspace.features import FeatureSet
+    from relspace.kernels import (
+        DEFAULT_DENSITY,
+        Bandwidth,
+        Match,
+        choose_landmarks,
+        cosine_affinity,
+        rbf_affinity,
+        solve_bandwidth,
+        squared_distances,
+    )
 
 __version__ = "0.1.0"
 
@@ -23,6 +30,7 @@ __all__ = [
     "Aligner",
     "Bandwidth",
     "Coloring",
+    "FeatureSet",
     "Match",
     "NormalizedCut",
     "__version__",
@@ -36,3 +44,36 @@ __all__ = [
     "solve_bandwidth",
     "squared_distances",
 ]
+
+# Public names are imported when they are first used (PEP 562): importing torch takes seconds, and
+# the command line answers --help without it. No module may be called like a public function.
+_MODULES = {
+    "aligned_space": ("AlignedSpace", "load_space"),
+    "aligner": ("Aligner",),
+    "alignment": ("align",),
+    "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
+    "features": ("FeatureSet",),
+    "kernels": (
+        "DEFAULT_DENSITY",
+        "Bandwidth",
+        "Match",
+        "choose_landmarks",
+        "cosine_affinity",
+        "rbf_affinity",
+        "solve_bandwidth",
+        "squared_distances",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'relspace' has no attribute {name!r}")
+    value = getattr(import_module(f"relspace.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

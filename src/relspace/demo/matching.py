@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relspace.align import align
 from relspace.aligned_space import AlignedSpace
+from relspace.alignment import align
 from relspace.kernels import choose_landmarks, squared_distances
 
 NEAREST = 5

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from relspace import __version__
 from relspace._validation import check_random_state
-from relspace.align import align
+from relspace.alignment import align
 from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, extract, load_network, load_split
 from relspace.demo.matching import (
     RATE_TITLES,

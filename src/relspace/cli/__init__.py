@@ -1,0 +1,15 @@
+"""The command ``relspace``: parses what is asked, calls the library, prints what it found.
+
+torch takes a second or more to import, so whatever needs it is imported inside the commands: help,
+version and wrong usage are answered at once.
+"""
+
+from relspace.cli import align, demo
+from relspace.cli.group import commands
+
+__all__ = ["align", "commands", "demo", "main"]
+
+
+def main() -> None:
+    """Run the command ``relspace``."""
+    commands(prog_name="relspace")

@@ -1,0 +1,156 @@
+"""``relspace align``: files of features -> a saved common space and a table about it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relspace.cli.group import Progress, commands
+from relspace.cli.sources import Source, files, named_sources, parse_sources, read_sets, with_ids
+from relspace.cli.tables import text_table
+from relspace.errors import InvalidInputError
+
+
+@commands.command(short_help="Align features in files and save the common space.")
+@click.argument("sources", nargs=-1, required=True, callback=parse_sources, metavar="A B [C]...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="SPACE",
+    help="File for the aligned space, ending in .safetensors.",
+)
+@click.option("--force", is_flag=True, help="Overwrite SPACE if it exists.")
+@with_ids
+@click.option(
+    "--landmarks",
+    type=click.IntRange(min=3),
+    default=1024,
+    show_default=True,
+    help="How many items rows are described by; all, if there are fewer.",
+)
+@click.option(
+    "--density",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Mean affinity that sigma is solved for, between 0 and 1.",
+)
+@click.option(
+    "--normalize",
+    default="center+unit",
+    show_default=True,
+    help="How items are normalised before the kernel.",
+)
+@click.option(
+    "--no-standardize", is_flag=True, help="Leave the columns of the landmarks as they are."
+)
+@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+def align(
+    sources: Sequence[Source],
+    output: Path,
+    force: bool,
+    ids_from: Sequence[str],
+    columns_from: Sequence[str],
+    by_position: bool,
+    landmarks: int,
+    density: float,
+    normalize: str,
+    no_standardize: bool,
+    random_state: int,
+    as_json: bool,
+) -> None:
+    """Align the features of two or more models, layers or brains on the same items.
+
+    A set is [NAME=]FILE[::KEY]. FILE ends in .npy, .npz, .pt, .pth, .safetensors, .h5, .hdf5,
+    .csv or .parquet and holds one row for each item. KEY picks an entry when the file holds
+    several matrices. NAME is what the set is called, otherwise the file's name.
+
+    Rows are matched by their ids where files bring some, otherwise by position.
+
+    \b
+    relspace align dino.npy clip.npy -o space.safetensors
+    relspace align dino=a.h5::block11 clip=b.npz::layer_6 -o space.safetensors
+    relspace align a.csv b.parquet --id-column image -o space.safetensors --json
+    """
+    named = named_sources(sources)
+    _check_output(output, [source.path for source in sources], force)
+    with Progress() as progress:
+        tables, ids = read_sets(named, ids_from, columns_from, by_position, progress)
+        import relspace
+
+        progress(f"Aligning {len(tables)} sets")
+        space = relspace.align(
+            {name: table.features for name, table in tables.items()},
+            ids=ids,
+            landmarks=landmarks,
+            density=density,
+            normalize=normalize,
+            standardize=not no_standardize,
+            random_state=random_state,
+        )
+        progress("Comparing sets")
+        summary = space.summary()
+        progress(f"Saving {output}")
+        space.save(output)
+    summary |= {"files": files(tables), "output": str(output)}
+    click.echo(json.dumps(summary, indent=2) if as_json else _align_report(summary))
+
+
+def _check_output(output: Path, inputs: Sequence[Path], force: bool) -> None:
+    """Refuse an output that can't or mustn't be written before any work is done."""
+    if output.suffix != ".safetensors":
+        raise InvalidInputError(f"a space is saved as .safetensors, and {output} is not named so")
+    if output.is_dir():
+        raise InvalidInputError(f"{output} is a folder; name a file for the space")
+    if not output.absolute().parent.is_dir():
+        raise InvalidInputError(f"there is no folder {output.parent} to save {output.name} in")
+    if not os.access(output.absolute().parent, os.W_OK):
+        raise InvalidInputError(f"{output.parent} can't be written to")
+    if not output.exists():
+        return
+    if any(path.exists() and path.samefile(output) for path in inputs):
+        raise InvalidInputError(f"{output} is one of the inputs; name another file for the space")
+    if not force:
+        raise InvalidInputError(f"{output} exists; overwrite it with --force or name another file")
+
+
+def _align_report(summary: Mapping[str, Any]) -> str:
+    sets = [
+        (
+            name,
+            f"{one['n_items']} x {one['n_features']}",
+            f"{one['sigma']:.4g}",
+            f"{one['density']:.4g}",
+        )
+        for name, one in summary["sets"].items()
+    ]
+    pairs = [
+        (
+            f"{pair['from']} -> {pair['to']}",
+            f"{pair['match_accuracy']:.4f}",
+            f"{pair['match_chance']:.4f}",
+            f"{pair['distance']:.4f}",
+            f"{pair['distance_chance']:.4f}",
+        )
+        for pair in summary["pairs"]
+    ]
+    n_matched = summary["pairs"][0]["n_items_matched"]
+    return "\n".join(
+        [
+            *text_table(("set", "items x features", "sigma", "density"), sets),
+            "",
+            *text_table(("pair", "top-1 match", "chance", "distance", "chance"), pairs),
+            "",
+            f"{summary['n_items']} items matched by {summary['matched_by']}, "
+            f"{summary['n_landmarks']} of them landmarks; top-1 match among {n_matched} items",
+            f"Space saved to {summary['output']}",
+        ]
+    )

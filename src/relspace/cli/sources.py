@@ -1,0 +1,155 @@
+"""Feature sets as named on the command line: which file, which entry, where the ids are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from relspace.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from relspace.features import FeatureTable
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a feature set comes from, as named on the command line."""
+
+    path: Path
+    name: str | None
+    key: str | None
+
+
+def parse_sources(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> list[Source]:
+    """Read arguments of the form [NAME=]FILE[::KEY]."""
+    sources = []
+    for value in values:
+        name, equals, rest = value.partition("=")
+        # A name holds no separator, so ./run=3.npy is always a path.
+        if not equals or any(mark in name for mark in ("/", "\\", "::")):
+            name, equals, rest = "", "", value
+        path, colons, key = rest.partition("::")
+        if not path or (equals and not name) or (colons and not key):
+            raise click.BadParameter(f"{value!r} is not of the form [NAME=]FILE[::KEY]")
+        sources.append(Source(Path(path), name or None, key or None))
+    return sources
+
+
+def with_ids(command: _Command) -> _Command:
+    """Give a command the options that say how the rows of its sets are matched."""
+    options = [
+        click.option(
+            "--ids",
+            "ids_from",
+            multiple=True,
+            metavar="[NAME=]WHERE",
+            help="Where item ids are: an entry of the file, or a text file with one id in each "
+            "line; for all sets, or for the one called NAME (may be repeated). "
+            "Found by themselves: an entry 'ids', a column 'id' or 'ids'.",
+        ),
+        click.option(
+            "--id-column",
+            "columns_from",
+            multiple=True,
+            metavar="[NAME=]COLUMN",
+            help="Column of .csv and .parquet files that holds the ids; for all of them, or for "
+            "the set called NAME (may be repeated).",
+        ),
+        click.option(
+            "--by-position", is_flag=True, help="Match rows by position, whatever the ids."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def named_sources(sources: Sequence[Source]) -> dict[str, Source]:
+    """Give every set a name of its own: the one given, or the file's, or the file's and key."""
+    if len(sources) < 2:
+        raise click.UsageError("name two sets or more")
+    names = [source.name or source.path.stem for source in sources]
+    counts = Counter(names)
+    for i, source in enumerate(sources):
+        if counts[names[i]] > 1 and source.name is None and source.key is not None:
+            names[i] = f"{source.path.stem}::{source.key}"
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise click.UsageError(
+            f"{count} sets are called {name!r}: name them, as in first={sources[0].path}"
+        )
+    return dict(zip(names, sources, strict=True))
+
+
+def read_sets(
+    sources: Mapping[str, Source],
+    ids_from: Sequence[str],
+    columns_from: Sequence[str],
+    by_position: bool,
+    progress: Callable[[str], None],
+) -> tuple[dict[str, FeatureTable], dict[str, tuple[str, ...]] | None]:
+    """Read named sets and the ids of their rows, which are None if rows are matched by position."""
+    own_ids, all_ids = _places_of_ids("--ids", ids_from, list(sources))
+    own_columns, all_columns = _places_of_ids("--id-column", columns_from, list(sources))
+    progress("Loading torch")
+    from relspace.features import is_table_file, read_features
+
+    is_table = {name: is_table_file(source.path) for name, source in sources.items()}
+    if all_columns is not None and not any(is_table.values()):
+        raise InvalidInputError("--id-column is for .csv and .parquet files, and none is given")
+    tables: dict[str, FeatureTable] = {}
+    for name, source in sources.items():
+        progress(f"Reading {source.path}")
+        # What is said of one set goes before what is said of all.
+        ids_here, column = own_ids.get(name), own_columns.get(name)
+        if ids_here is None and column is None:
+            ids_here, column = all_ids, all_columns if is_table[name] else None
+        tables[name] = read_features(source.path, key=source.key, ids=ids_here, id_column=column)
+    return tables, None if by_position else _shared_ids(tables)
+
+
+def _places_of_ids(
+    option: str, values: Sequence[str], names: Sequence[str]
+) -> tuple[dict[str, str], str | None]:
+    """Split values of the form [NAME=]VALUE into those for one set and the one for all."""
+    own: dict[str, str] = {}
+    for_all: str | None = None
+    for value in values:
+        name, _, where = value.partition("=")
+        if name in names and where:
+            if name in own:
+                raise click.UsageError(f"{option} is given twice for {name!r}")
+            own[name] = where
+        elif for_all is not None:
+            raise click.UsageError(
+                f"{option} {for_all} and {option} {value} are both for all sets: begin one with "
+                f"NAME=, where NAME is one of {', '.join(names)}"
+            )
+        else:
+            for_all = value
+    return own, for_all
+
+
+def _shared_ids(tables: Mapping[str, FeatureTable]) -> dict[str, tuple[str, ...]] | None:
+    found = {name: table.ids for name, table in tables.items() if table.ids is not None}
+    without = [name for name in tables if name not in found]
+    if found and without:
+        raise InvalidInputError(
+            f"there are ids for {', '.join(found)} and none for {', '.join(without)}: say where "
+            "they are with --ids or --id-column, or match rows by position with --by-position"
+        )
+    return found or None
+
+
+def files(tables: Mapping[str, FeatureTable]) -> dict[str, dict[str, str | None]]:
+    """Say which file and entry each set came from, ready for JSON."""
+    return {name: {"path": str(table.source), "key": table.key} for name, table in tables.items()}

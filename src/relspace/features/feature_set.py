@@ -1,0 +1,402 @@
+"""Feature sets: several layers of one model over the same images or sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from relspace._validation import ItemId, as_features, as_ids, check_choice, check_count, name_some
+from relspace.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    ItemMismatchError,
+    UnknownNameError,
+)
+from relspace.features.layer_features import LayerFeatures, MemorySource
+from relspace.features.places import Places, TokenGrid
+
+LAYOUTS = ("nd", "btd", "bchw", "bhwc")
+#: What the class token of a layer is called: ``layer_7.class``.
+CLASS_SUFFIX = ".class"
+
+Images = Sequence[int] | Sequence[str] | slice | torch.Tensor
+
+
+class FeatureSet:
+    """Features of one model: layers by name, over the same images or sentences.
+
+    Features on disk are read when they are asked for. Beside its layers a set may hold vectors,
+    one for each item: the class token of a layer (``"layer_7.class"``) and the model's own pooled
+    output (``"pooled"``).
+
+    Parameters
+    ----------
+    layers : mapping of str to LayerFeatures
+        The layers, in the model's order.
+    vectors : mapping of str to LayerFeatures, optional
+        One row for each item.
+    ids : sequence of str or int, optional
+        The items' ids.
+    metadata : mapping, optional
+        Where the features come from: model, preprocessing, versions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> maps = np.zeros((5, 4, 4, 8), dtype="float32")
+    >>> fs = FeatureSet.from_arrays({"early": maps, "late": maps[:, ::2, ::2]}, layout="bhwc")
+    >>> fs
+    FeatureSet(5 items; early 4 x 4 x 8, late 2 x 2 x 8)
+    >>> fs["late"].shape
+    (20, 8)
+    >>> fs.pool("mean")["late"].shape
+    (5, 8)
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, LayerFeatures],
+        *,
+        vectors: Mapping[str, LayerFeatures] | None = None,
+        ids: Sequence[ItemId] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not layers:
+            raise InvalidInputError("layers is empty; a feature set has at least one layer.")
+        self._layers = dict(layers)
+        self._vectors = dict(vectors or {})
+        every = self._layers | self._vectors
+        counts = {name: one.n_items for name, one in every.items()}
+        if len(set(counts.values())) > 1:
+            raise ItemMismatchError(
+                f"the layers hold different numbers of items: {counts}; they must be of the same "
+                "images."
+            )
+        self._n_items = next(iter(counts.values()))
+        self.ids = None if ids is None else as_ids(ids, "the feature set", self._n_items)
+        self.metadata = MappingProxyType(dict(metadata or {}))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, object],
+        *,
+        layout: str | Mapping[str, str] | None = None,
+        ids: Sequence[ItemId] | None = None,
+        n_prefix_tokens: int | None = None,
+        grid_shape: tuple[int, int] | Mapping[str, tuple[int, int]] | None = None,
+        image_sizes: object = None,
+        boxes: object = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Make a feature set of arrays whose layout is declared.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array-like
+            Features of each layer.
+        layout : str, or mapping of str to str
+            What the axes are: ``"nd"`` (items, features), ``"btd"`` (images, tokens, features),
+            ``"bchw"`` (images, features, rows, columns) or ``"bhwc"`` (images, rows, columns,
+            features); for all layers or for each. Only matrices need none.
+        ids : sequence of str or int, optional
+            The items' ids.
+        n_prefix_tokens : int, optional
+            For ``"btd"``: how many tokens (class, registers) come before those of the grid. The
+            first of them is kept as the class token, the others are left out.
+        grid_shape : tuple of int, or mapping of str to tuple of int, optional
+            For ``"btd"``: rows and columns of the grid.
+        image_sizes : array-like of shape (n_images, 2), optional
+            Heights and widths of the images; by default coordinates are fractions of the image.
+        boxes : array-like of shape (n_images, 4), optional
+            Top, left, bottom and right of the part of each image that the grid covers; by default
+            the whole image.
+        metadata : mapping, optional
+            Where the features come from.
+
+        Returns
+        -------
+        FeatureSet
+            The set; features stay where they are.
+
+        Raises
+        ------
+        InvalidInputError
+            If a shape is ambiguous, or doesn't fit what is declared.
+        NonFiniteError
+            If features hold NaN or infinite values.
+        """
+        if not isinstance(arrays, Mapping):
+            raise InvalidTypeError(
+                f"arrays is of type {type(arrays).__name__}; it must be a mapping of layer names "
+                'to features, such as {"layer_7": X}.'
+            )
+        layers: dict[str, LayerFeatures] = {}
+        vectors: dict[str, LayerFeatures] = {}
+        for name, given in arrays.items():
+            array = given if isinstance(given, torch.Tensor) else np.asarray(given)
+            form = layout.get(name) if isinstance(layout, Mapping) else layout
+            shape = grid_shape.get(name) if isinstance(grid_shape, Mapping) else grid_shape
+            form = _check_layout(name, array.shape, form)
+            flat = as_features(array.reshape(len(array), -1), name).tensor
+            tensor = flat.reshape(tuple(array.shape))
+            own_ids = None if ids is None else as_ids(ids, name, len(tensor))
+            if form == "nd":
+                layers[name] = LayerFeatures(name, MemorySource(tensor), None, own_ids)
+                continue
+            if form == "btd":
+                n_prefix, rows, columns = _check_tokens(
+                    name, tensor.shape[1], n_prefix_tokens, shape
+                )
+                if n_prefix:
+                    vector = name + CLASS_SUFFIX
+                    source = MemorySource(tensor[:, 0])
+                    vectors[vector] = LayerFeatures(vector, source, None, own_ids)
+                tensor = tensor[:, n_prefix:].reshape(len(tensor), rows, columns, -1)
+            elif form == "bchw":
+                tensor = tensor.permute(0, 2, 3, 1)
+            grid = TokenGrid.whole(
+                tensor.shape[1], tensor.shape[2], image_sizes=image_sizes, n_images=len(tensor)
+            )
+            if boxes is not None:
+                grid = TokenGrid(grid.rows, grid.columns, torch.as_tensor(boxes), grid.image_sizes)
+            if grid.n_images != len(tensor):
+                raise ItemMismatchError(
+                    f"{name} has {len(tensor)} images and image_sizes has {grid.n_images}."
+                )
+            layers[name] = LayerFeatures(name, MemorySource(tensor), grid, None)
+        return cls(layers, vectors=vectors, ids=ids, metadata=metadata)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in the model's order."""
+        return tuple(self._layers)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of what is held beside the layers, one row for each item."""
+        return tuple(self._vectors)
+
+    @property
+    def grid(self) -> TokenGrid | None:
+        """The grid of all the layers; None where there is one row for each item.
+
+        Raises
+        ------
+        InvalidInputError
+            If the layers have different grids: ask ``fs[layer].grid``.
+        """
+        grids = [layer.grid for layer in self._layers.values()]
+        if any(grid != grids[0] for grid in grids[1:]):
+            raise InvalidInputError(
+                f"the layers have grids of their own ({self!r}): ask fs[layer].grid, or bring them "
+                "to one with fs.pool((rows, columns))."
+            )
+        return grids[0]
+
+    @property
+    def image_sizes(self) -> torch.Tensor | None:
+        """Heights and widths of the images, (n_images, 2); None where no layer has a grid."""
+        grids = [layer.grid for layer in self._layers.values() if layer.grid is not None]
+        return grids[0].image_sizes if grids else None
+
+    def __len__(self) -> int:
+        return self._n_items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._layers or name in self._vectors
+
+    def __getitem__(self, name: str) -> LayerFeatures:
+        found = self._layers.get(name) or self._vectors.get(name)
+        if found is None:
+            known = name_some(self.layers)
+            if len(self) and self._vectors:
+                known += f"; vectors: {name_some(self.vectors)}"
+            raise UnknownNameError(f"there is no layer {name!r}; the layers are {known}.")
+        return found
+
+    def __repr__(self) -> str:
+        model = self.metadata.get("model")
+        shown = [
+            f"{layer.name} "
+            + ("" if layer.grid is None else f"{layer.grid.rows} x {layer.grid.columns} x ")
+            + str(layer.shape[1])
+            for layer in self._layers.values()
+        ]
+        if len(shown) > 4:
+            shown[2:-1] = [f"{len(shown) - 3} more"]
+        return f"FeatureSet({f'{model}: ' if model else ''}{len(self)} items; {', '.join(shown)})"
+
+    def tokens(self, *, layer: str | None = None, images: Images | None = None) -> torch.Tensor:
+        """Return tokens, image by image and row by row.
+
+        Parameters
+        ----------
+        layer : str, optional
+            Which layer; may be left out where there is one.
+        images : sequence of int or str, slice, or tensor, optional
+            Which images, by position or by id; all by default.
+
+        Returns
+        -------
+        tensor of shape (n_tokens, d)
+            In the dtype that they are stored in.
+        """
+        chosen = self[self._only_layer() if layer is None else layer]
+        return chosen.tokens(None if images is None else self._positions(images))
+
+    def read_places(self, places: Places, *, layer: str | None = None) -> torch.Tensor:
+        """Read a layer at places of the images by bilinear interpolation.
+
+        Parameters
+        ----------
+        places : Places
+            Points of the images; see :func:`relspace.features.choose_places`.
+        layer : str, optional
+            Which layer; may be left out where there is one.
+
+        Returns
+        -------
+        tensor of shape (n_places, d)
+            In float32, or float64 where the features are.
+        """
+        return self[self._only_layer() if layer is None else layer].read_places(places)
+
+    def select(
+        self, *, images: Images | None = None, layers: Sequence[str] | str | None = None
+    ) -> FeatureSet:
+        """Return the set of some images, in the order given, or of some layers.
+
+        Parameters
+        ----------
+        images : sequence of int or str, slice, or tensor, optional
+            By position or by id.
+        layers : str or sequence of str, optional
+            Names of layers.
+        """
+        chosen, vectors = self._layers, self._vectors
+        if layers is not None:
+            names = [layers] if isinstance(layers, str) else list(layers)
+            chosen = {name: self[name] for name in names}
+            vectors = {
+                name: vector
+                for name, vector in self._vectors.items()
+                if not name.endswith(CLASS_SUFFIX) or name.removesuffix(CLASS_SUFFIX) in chosen
+            }
+        ids = self.ids
+        if images is not None:
+            at = torch.arange(len(self))[self._positions(images)]
+            if not len(at):
+                raise InvalidInputError("images selects none of the images.")
+            chosen = {name: layer.select(at) for name, layer in chosen.items()}
+            vectors = {name: vector.select(at) for name, vector in vectors.items()}
+            ids = None if ids is None else tuple(ids[i] for i in at.tolist())
+        return FeatureSet(chosen, vectors=vectors, ids=ids, metadata=self.metadata)
+
+    def pool(self, how: str | tuple[int, int]) -> FeatureSet:
+        """Return the set with fewer tokens for each image.
+
+        Parameters
+        ----------
+        how : "mean", "class" or (rows, columns)
+            The mean of each image's tokens; the class token; or the maps brought to another
+            resolution (bilinear, antialiased) over the same part of the image.
+
+        Returns
+        -------
+        FeatureSet
+            The same layers; features are read, and pooled, when they are asked for.
+        """
+        pooled: dict[str, LayerFeatures]
+        if not isinstance(how, str):
+            rows, columns = (check_count(one, "how") for one in how)
+            pooled = {name: one.resampled(rows, columns) for name, one in self._layers.items()}
+        elif check_choice(how, "how", ("mean", "class")) == "mean":
+            pooled = {name: one.averaged(self.ids) for name, one in self._layers.items()}
+        else:
+            without = [name for name in self._layers if name + CLASS_SUFFIX not in self._vectors]
+            if without:
+                raise InvalidInputError(
+                    f"the layers {name_some(without)} have no class token; pool by 'mean'."
+                )
+            pooled = {name: self._vectors[name + CLASS_SUFFIX] for name in self._layers}
+        return FeatureSet(pooled, ids=self.ids, metadata=self.metadata)
+
+    def _only_layer(self) -> str:
+        if len(self._layers) > 1:
+            raise InvalidInputError(
+                f"there are {len(self._layers)} layers, {name_some(self.layers)}: say which with "
+                "layer=."
+            )
+        return next(iter(self._layers))
+
+    def _positions(self, images: Images) -> slice | torch.Tensor:
+        if isinstance(images, slice):
+            return images
+        if isinstance(images, str):
+            raise InvalidTypeError(f"images is {images!r}; it must be a list of ids or positions.")
+        if not isinstance(images, torch.Tensor) and any(isinstance(one, str) for one in images):
+            return self._positions_of_ids([str(one) for one in images])
+        at = torch.as_tensor(images)
+        if at.ndim != 1 or (len(at) and at.is_floating_point()) or at.dtype == torch.bool:
+            raise InvalidTypeError("images must be a list of positions or of ids.")
+        outside = at[(at < 0) | (at >= len(self))].tolist()
+        if outside:
+            raise InvalidInputError(
+                f"images holds {name_some(outside)}; positions go from 0 to {len(self) - 1}."
+            )
+        return at.long()
+
+    def _positions_of_ids(self, wanted: Sequence[str]) -> torch.Tensor:
+        row_of = {item: row for row, item in enumerate(self.ids or ())}
+        missing = [item for item in wanted if item not in row_of]
+        if missing:
+            held = f"its ids are {name_some(self.ids)}" if self.ids else "it has no ids"
+            raise UnknownNameError(f"the set has no images {name_some(missing)}; {held}.")
+        return torch.tensor([row_of[item] for item in wanted])
+
+
+def _check_layout(name: str, shape: tuple[int, ...], layout: str | None) -> str:
+    ndim = len(shape)
+    if layout is None:
+        if ndim == 2:
+            return "nd"
+        could_be = [form for form in LAYOUTS if len(form) == ndim]
+        raise InvalidInputError(
+            f"{name} has shape {tuple(shape)}, and its layout is not declared: "
+            + (f"give layout={' or '.join(map(repr, could_be))}." if could_be else "it fits none.")
+        )
+    check_choice(layout, f"the layout of {name}", LAYOUTS)
+    if ndim != len(layout):
+        raise InvalidInputError(
+            f"{name} has shape {tuple(shape)}, which is not of the layout {layout!r}."
+        )
+    if 0 in shape:
+        raise InvalidInputError(f"{name} is empty: its shape is {tuple(shape)}.")
+    return layout
+
+
+def _check_tokens(
+    name: str, n_tokens: int, n_prefix_tokens: int | None, grid_shape: tuple[int, int] | None
+) -> tuple[int, int, int]:
+    if n_prefix_tokens is None or grid_shape is None:
+        missing = "n_prefix_tokens" if n_prefix_tokens is None else "grid_shape"
+        raise InvalidInputError(
+            f"{name} has {n_tokens} tokens for each image, which could be many grids with or "
+            f"without class and register tokens: give {missing}."
+        )
+    n_prefix = check_count(n_prefix_tokens, "n_prefix_tokens", at_least=0)
+    rows, columns = (check_count(one, "grid_shape") for one in grid_shape)
+    if n_prefix + rows * columns != n_tokens:
+        raise InvalidInputError(
+            f"{name} has {n_tokens} tokens for each image; {n_prefix} prefix tokens and a grid of "
+            f"{rows} x {columns} make {n_prefix + rows * columns}."
+        )
+    return n_prefix, rows, columns

@@ -1,0 +1,216 @@
+"""The features of one layer: a matrix whose rows are read from where they lie when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace._validation import ItemId, to_numpy
+from relspace.errors import InvalidInputError
+from relspace.features.places import Places, TokenGrid, read_places
+
+#: Rows of several megabytes are read at a time where more than one item is needed.
+_BYTES_AT_A_TIME = 64 * 2**20
+
+Items = slice | torch.Tensor
+
+
+class ItemSource(Protocol):
+    """Where features lie: an array (n_items, ..., d) of which some items can be read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n_items, rows, columns, d), or (n_items, d)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of what is read."""
+
+    def read_items(self, items: Items) -> torch.Tensor:
+        """Return the features of some items, by their positions."""
+
+
+class MemorySource:
+    """Features that are in memory."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self.shape = tuple(tensor.shape)
+        self.dtype = tensor.dtype
+
+    def read_items(self, items: Items) -> torch.Tensor:
+        """Return the features of some items."""
+        return self._tensor[items]
+
+
+class SelectedSource:
+    """Some items of another source, in an order of their own."""
+
+    def __init__(self, source: ItemSource, items: torch.Tensor) -> None:
+        self._source, self._items = source, items
+        self.shape = (len(items), *source.shape[1:])
+        self.dtype = source.dtype
+
+    def read_items(self, items: Items) -> torch.Tensor:
+        """Return the features of some of the selected items."""
+        return self._source.read_items(self._items[items])
+
+
+class MappedSource:
+    """Another source whose features are changed, item by item, as they are read."""
+
+    def __init__(
+        self,
+        source: ItemSource,
+        shape: tuple[int, ...],
+        change: Callable[[torch.Tensor], torch.Tensor],
+    ) -> None:
+        self._source, self._change = source, change
+        self.shape = shape
+        self.dtype = torch.float64 if source.dtype == torch.float64 else torch.float32
+
+    def read_items(self, items: Items) -> torch.Tensor:
+        """Return the changed features of some items."""
+        return self._change(self._source.read_items(items).to(self.dtype))
+
+
+class LayerFeatures:
+    """Features of one layer as a matrix of tokens, image by image and row by row.
+
+    It is what functions of matrices take: it has a shape and a dtype, becomes an array when asked
+    to, and reads its rows in parts. Features on disk stay there until then.
+
+    Attributes
+    ----------
+    name : str
+        The layer.
+    grid : TokenGrid or None
+        Where the tokens lie in the images; None where there is one row for each item.
+    shape : tuple of int
+        (n_tokens, d).
+    dtype : torch.dtype
+        As stored.
+    ids : tuple or None
+        The items' ids where there is one row for each item; tokens have none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: ItemSource,
+        grid: TokenGrid | None,
+        ids: tuple[ItemId, ...] | None,
+    ) -> None:
+        self.name = name
+        self.grid = grid
+        self._source = source
+        self._tokens_per_item = 1 if grid is None else grid.tokens_per_image
+        self.n_items = source.shape[0]
+        self.shape = (self.n_items * self._tokens_per_item, source.shape[-1])
+        self.dtype = source.dtype
+        self.ids = ids if grid is None else None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        tokens = "" if self.grid is None else f", {self.grid.rows} x {self.grid.columns} tokens"
+        kind = str(self.dtype).removeprefix("torch.")
+        return (
+            f"LayerFeatures({self.name}: {self.n_items} items{tokens}, d={self.shape[1]}, {kind})"
+        )
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return the rows from start to stop, shape (stop - start, d)."""
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        first = start // self._tokens_per_item
+        last = -(-stop // self._tokens_per_item)
+        rows = self._source.read_items(slice(first, max(first, last))).reshape(-1, self.shape[1])
+        offset = first * self._tokens_per_item
+        return rows[start - offset : max(start, stop) - offset]
+
+    def tokens(self, items: Items | None = None) -> torch.Tensor:
+        """Return the tokens of some items (all by default), shape (n_tokens, d)."""
+        wanted = slice(None) if items is None else items
+        return self._source.read_items(wanted).reshape(-1, self.shape[1])
+
+    def maps(self, items: Items | None = None) -> torch.Tensor:
+        """Return the tokens of some items as maps, shape (n_items, rows, columns, d)."""
+        if self.grid is None:
+            raise InvalidInputError(f"{self.name} has one row for each item, and no grid.")
+        rows = self.tokens(items)
+        return rows.reshape(-1, self.grid.rows, self.grid.columns, self.shape[1])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        array = to_numpy(self.tokens())
+        return array if dtype is None else array.astype(np.dtype(dtype), copy=False)
+
+    def read_places(self, places: Places) -> torch.Tensor:
+        """Read the features at places by bilinear interpolation, a few images at a time.
+
+        Parameters
+        ----------
+        places : Places
+            Points of the images.
+
+        Returns
+        -------
+        tensor of shape (n_places, d)
+            In float32, or float64 where the features are.
+        """
+        if self.grid is None:
+            raise InvalidInputError(
+                f"{self.name} has one row for each item and no grid, so it can't be read at "
+                "places; use a layer of tokens."
+            )
+        item_bytes = self._tokens_per_item * self.shape[1] * self.dtype.itemsize
+        step = max(1, _BYTES_AT_A_TIME // item_bytes)
+        dtype = self.dtype if self.dtype == torch.float64 else torch.float32
+        result = torch.empty(len(places), self.shape[1], dtype=dtype)
+        # Grouped by image, so that each image is read once whatever the order of the places.
+        images, own = torch.unique(places.images, return_inverse=True)
+        for first in range(0, len(images), step):
+            rows = ((own >= first) & (own < first + step)).nonzero()[:, 0]
+            here = images[first : first + step]
+            local = Places(own[rows] - first, places.y[rows], places.x[rows])
+            part = read_places(self.tokens(here), self.grid.select(here), local)
+            result[rows] = part.to(result.device)
+        return result
+
+    def select(self, items: torch.Tensor) -> LayerFeatures:
+        """Return the features of some items, by their positions, in that order."""
+        return LayerFeatures(
+            self.name,
+            SelectedSource(self._source, items),
+            None if self.grid is None else self.grid.select(items),
+            None if self.ids is None else tuple(self.ids[i] for i in items.tolist()),
+        )
+
+    def averaged(self, ids: tuple[ItemId, ...] | None) -> LayerFeatures:
+        """Return the mean of each item's tokens."""
+        source = self._source
+        if self.grid is not None:
+            shape = (self.n_items, self.shape[1])
+            source = MappedSource(source, shape, lambda maps: maps.mean(dim=(1, 2)))
+        return LayerFeatures(self.name, source, None, ids)
+
+    def resampled(self, rows: int, columns: int) -> LayerFeatures:
+        """Return the maps brought to another resolution over the same boxes.
+
+        Bilinear, and averaged over the cells where it gets coarser (antialiased).
+        """
+        if self.grid is None:
+            raise InvalidInputError(f"{self.name} has no grid that could be resampled.")
+
+        def resample(maps: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.interpolate(
+                maps.permute(0, 3, 1, 2), (rows, columns), mode="bilinear", antialias=True
+            ).permute(0, 2, 3, 1)
+
+        shape = (self.n_items, rows, columns, self.shape[1])
+        source = MappedSource(self._source, shape, resample)
+        return LayerFeatures(self.name, source, self.grid.resized(rows, columns), None)

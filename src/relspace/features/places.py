@@ -1,0 +1,389 @@
+"""Places: points of the original images, at which grids of any stride and crop meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from relspace._validation import check_count, check_random_state, name_some
+from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
+
+# Boxes are quotients of whole numbers, so places on their edge may miss it by a few roundings.
+_EDGE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class TokenGrid:
+    """Where the tokens of images lie: rows x columns equal cells of a box in each image.
+
+    Coordinates are those of the original image as it is looked at (after its EXIF orientation):
+    y down, x to the right, in pixels; the pixel in row i covers i to i + 1. A box may reach
+    beyond its image, where an image was padded, or cover only a part, where it was cropped.
+
+    Attributes
+    ----------
+    rows, columns : int
+        Shape of the grid.
+    boxes : float64 tensor of shape (n_images, 4)
+        Top, left, bottom and right of what the grid's cells cover.
+    image_sizes : LongTensor of shape (n_images, 2)
+        Height and width of the images; all 1 where coordinates are fractions of unknown sizes.
+
+    Examples
+    --------
+    >>> grid = TokenGrid.whole(2, 2, image_sizes=[(100, 200)])
+    >>> token_centers(grid)[0, 1, 0].tolist()
+    [75.0, 50.0]
+    """
+
+    rows: int
+    columns: int
+    boxes: torch.Tensor
+    image_sizes: torch.Tensor
+
+    def __post_init__(self) -> None:
+        check_count(self.rows, "rows")
+        check_count(self.columns, "columns")
+        n = self.boxes.shape[0]
+        if self.boxes.shape != (n, 4) or self.image_sizes.shape != (n, 2):
+            raise InvalidInputError(
+                f"boxes have shape {tuple(self.boxes.shape)} and image_sizes "
+                f"{tuple(self.image_sizes.shape)}; they must be (n_images, 4) and (n_images, 2)."
+            )
+        boxes = self.boxes.to(torch.float64)
+        sound = torch.isfinite(boxes).all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        if not bool(sound.all()):
+            raise InvalidInputError(
+                f"the boxes of images {name_some((~sound).nonzero()[:, 0].tolist())} are empty or "
+                "not finite; a box is (top, left, bottom, right) with top < bottom, left < right."
+            )
+        if bool((self.image_sizes < 1).any()):
+            raise InvalidInputError("image_sizes must be at least 1 pixel in height and width.")
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "image_sizes", self.image_sizes.to(torch.long))
+
+    @classmethod
+    def whole(
+        cls,
+        rows: int,
+        columns: int,
+        *,
+        image_sizes: object = None,
+        n_images: int | None = None,
+    ) -> Self:
+        """Return the grid over whole images, each stretched to the model's input.
+
+        Parameters
+        ----------
+        rows, columns : int
+            Shape of the grid.
+        image_sizes : array-like of shape (n_images, 2), optional
+            Heights and widths in pixels. By default they are unknown, and coordinates are
+            fractions of the image.
+        n_images : int, optional
+            How many images there are, where image_sizes doesn't tell.
+        """
+        if image_sizes is None:
+            sizes = torch.ones(check_count(n_images, "n_images"), 2, dtype=torch.long)
+        else:
+            sizes = torch.as_tensor(image_sizes).to(torch.long)
+        if sizes.ndim != 2 or sizes.shape[1] != 2:
+            raise InvalidInputError(
+                f"image_sizes has shape {tuple(sizes.shape)}; it must be (n_images, 2), height and "
+                "width of each image."
+            )
+        return cls(rows, columns, torch.cat([torch.zeros_like(sizes), sizes], dim=1), sizes)
+
+    @property
+    def n_images(self) -> int:
+        """How many images the grid is laid over."""
+        return self.boxes.shape[0]
+
+    @property
+    def tokens_per_image(self) -> int:
+        """How many tokens each image has."""
+        return self.rows * self.columns
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two grids are the same cells of the same images."""
+        if not isinstance(other, TokenGrid):
+            return NotImplemented
+        return (
+            (self.rows, self.columns) == (other.rows, other.columns)
+            and torch.equal(self.boxes, other.boxes)
+            and torch.equal(self.image_sizes, other.image_sizes)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"TokenGrid({self.rows} x {self.columns} tokens, {self.n_images} images)"
+
+    def select(self, images: torch.Tensor | slice) -> TokenGrid:
+        """Return the grid of some of the images, by their positions."""
+        return TokenGrid(self.rows, self.columns, self.boxes[images], self.image_sizes[images])
+
+    def resized(self, rows: int, columns: int) -> TokenGrid:
+        """Return the grid that cuts the same boxes into other cells."""
+        return TokenGrid(rows, columns, self.boxes, self.image_sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Points of images, in pixels of the original images.
+
+    Attributes
+    ----------
+    images : LongTensor of shape (n,)
+        Positions of the images in the feature sets.
+    y, x : float64 tensors of shape (n,)
+        How far down and to the right each point lies.
+    """
+
+    images: torch.Tensor
+    y: torch.Tensor
+    x: torch.Tensor
+
+    def __post_init__(self) -> None:
+        images, y, x = (torch.as_tensor(one) for one in (self.images, self.y, self.x))
+        if images.ndim != 1 or images.shape != y.shape or images.shape != x.shape:
+            raise InvalidInputError(
+                f"images, y and x have shapes {tuple(images.shape)}, {tuple(y.shape)} and "
+                f"{tuple(x.shape)}; they must be lists of one length."
+            )
+        if images.is_floating_point():
+            raise InvalidTypeError("images holds fractions; it must hold positions of images.")
+        object.__setattr__(self, "images", images.to(torch.long))
+        object.__setattr__(self, "y", y.to(torch.float64))
+        object.__setattr__(self, "x", x.to(torch.float64))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        return f"Places({len(self)} points in {len(torch.unique(self.images))} images)"
+
+    def select(self, rows: torch.Tensor) -> Places:
+        """Return some of the places, by position or by a mask."""
+        return Places(self.images[rows], self.y[rows], self.x[rows])
+
+
+def token_centers(grid: TokenGrid) -> torch.Tensor:
+    """Return where the tokens' centres lie in the original images.
+
+    Parameters
+    ----------
+    grid : TokenGrid
+        The grid.
+
+    Returns
+    -------
+    float64 tensor of shape (n_images, rows, columns, 2)
+        y and x in pixels; reshaped to (-1, 2) it follows the order of tokens.
+
+    Examples
+    --------
+    >>> token_centers(TokenGrid.whole(1, 2, image_sizes=[(4, 8)])).tolist()
+    [[[[2.0, 2.0], [2.0, 6.0]]]]
+    """
+    low, high = grid.boxes[:, None, :2], grid.boxes[:, None, 2:]
+    cells = torch.tensor([grid.rows, grid.columns], dtype=torch.float64)
+    down, right = (
+        torch.arange(count, dtype=torch.float64)[None] + 0.5 for count in (grid.rows, grid.columns)
+    )
+    step = (high - low) / cells
+    y = low[..., 0] + down * step[..., 0]
+    x = low[..., 1] + right * step[..., 1]
+    shape = (grid.n_images, grid.rows, grid.columns)
+    return torch.stack([y[:, :, None].expand(shape), x[:, None, :].expand(shape)], dim=-1)
+
+
+def token_places(grid: TokenGrid) -> Places:
+    """Return the tokens' centres as places, in the order of tokens.
+
+    Parameters
+    ----------
+    grid : TokenGrid
+        The grid.
+
+    Returns
+    -------
+    Places
+        n_images * rows * columns of them, image by image and row by row.
+
+    Examples
+    --------
+    >>> len(token_places(TokenGrid.whole(2, 3, n_images=4)))
+    24
+    """
+    y, x = token_centers(grid).reshape(-1, 2).unbind(dim=1)
+    images = torch.arange(grid.n_images).repeat_interleave(grid.tokens_per_image)
+    return Places(images, y, x)
+
+
+def read_places(tokens: torch.Tensor, grid: TokenGrid, places: Places) -> torch.Tensor:
+    """Read features at places off a grid of tokens by bilinear interpolation.
+
+    Between the centres of the outermost tokens and the edge of the box the nearest tokens count
+    alone. Gradients pass to the tokens.
+
+    Parameters
+    ----------
+    tokens : tensor of shape (n_images * rows * columns, d), or (n_images, rows, columns, d)
+        Features of the tokens, image by image and row by row.
+    grid : TokenGrid
+        Where they lie.
+    places : Places
+        Where to read.
+
+    Returns
+    -------
+    tensor of shape (n_places, d)
+        In float32, or float64 where the tokens are.
+
+    Raises
+    ------
+    InvalidInputError
+        If tokens and grid don't fit, or a place lies outside of what the grid saw.
+
+    Examples
+    --------
+    >>> grid = TokenGrid.whole(2, 2, image_sizes=[(4, 4)])
+    >>> tokens = torch.tensor([[0.0], [2.0], [4.0], [6.0]])
+    >>> read_places(tokens, grid, Places([0, 0], [1.0, 2.0], [1.0, 2.0])).tolist()
+    [[0.0], [3.0]]
+    """
+    rows = tokens.reshape(-1, tokens.shape[-1])
+    if tokens.ndim < 2 or len(rows) != grid.n_images * grid.tokens_per_image:
+        raise InvalidInputError(
+            f"tokens have shape {tuple(tokens.shape)}; {grid} holds "
+            f"{grid.n_images * grid.tokens_per_image} tokens."
+        )
+    _refuse_outside(grid, places)
+    box = grid.boxes[places.images]
+    down = (places.y - box[:, 0]) / (box[:, 2] - box[:, 0]) * grid.rows - 0.5
+    right = (places.x - box[:, 1]) / (box[:, 3] - box[:, 1]) * grid.columns - 0.5
+    top, above, below = _neighbors(down, grid.rows)
+    left, before, after = _neighbors(right, grid.columns)
+    first = places.images * grid.tokens_per_image
+    dtype = tokens.dtype if tokens.dtype == torch.float64 else torch.float32
+    result: torch.Tensor | None = None
+    for row, vertical in ((above, 1 - top), (below, top)):
+        for column, horizontal in ((before, 1 - left), (after, left)):
+            index = (first + row * grid.columns + column).to(rows.device)
+            weight = (vertical * horizontal).to(rows.device, dtype)[:, None]
+            part = rows[index].to(dtype) * weight
+            result = part if result is None else result + part
+    assert result is not None
+    return result
+
+
+def choose_places(
+    grids: TokenGrid | Sequence[TokenGrid] | Mapping[str, TokenGrid],
+    n: int,
+    *,
+    random_state: int = 0,
+) -> Places:
+    """Choose places at random where every grid can be read.
+
+    All images get the same number of places, or one more or less. Within an image they are
+    uniform over the part of it that all the grids saw, less the half cell at each edge where there
+    is nothing to interpolate with (unless nothing would be left).
+
+    Parameters
+    ----------
+    grids : TokenGrid, or several in a sequence or mapping
+        Grids over the same images.
+    n : int
+        How many places.
+    random_state : int
+        Seed of the choice.
+
+    Returns
+    -------
+    Places
+        n of them, by image.
+
+    Raises
+    ------
+    ItemMismatchError
+        If the grids don't lie over the same images.
+    InvalidInputError
+        If the grids of an image share no part of it.
+
+    Examples
+    --------
+    >>> grids = [TokenGrid.whole(4, 4, n_images=3), TokenGrid.whole(7, 7, n_images=3)]
+    >>> choose_places(grids, 5).images.bincount().sort().values.tolist()
+    [1, 2, 2]
+    """
+    several: list[TokenGrid]
+    if isinstance(grids, TokenGrid):
+        several = [grids]
+    else:
+        several = list(grids.values() if isinstance(grids, Mapping) else grids)
+    if not several:
+        raise InvalidInputError("grids is empty; give at least one grid.")
+    n = check_count(n, "n")
+    generator = torch.Generator().manual_seed(check_random_state(random_state))
+    sizes = several[0].image_sizes
+    for other in several[1:]:
+        if not torch.equal(other.image_sizes, sizes):
+            raise ItemMismatchError(
+                f"the grids lie over different images ({other.n_images} and {len(sizes)}, or of "
+                "different sizes): select the same images in the same order, and give image_sizes "
+                "to sets made from arrays."
+            )
+    low = torch.zeros(len(sizes), 2, dtype=torch.float64)
+    high = sizes.to(torch.float64)
+    inner_low, inner_high = low, high
+    for grid in several:
+        half = (grid.boxes[:, 2:] - grid.boxes[:, :2]) / torch.tensor([grid.rows, grid.columns]) / 2
+        low = torch.maximum(low, grid.boxes[:, :2])
+        high = torch.minimum(high, grid.boxes[:, 2:])
+        inner_low = torch.maximum(inner_low, grid.boxes[:, :2] + half)
+        inner_high = torch.minimum(inner_high, grid.boxes[:, 2:] - half)
+    # A grid of one row, or one that is mostly padding, has no two centres to read between.
+    has_inner = inner_low < inner_high
+    low, high = torch.where(has_inner, inner_low, low), torch.where(has_inner, inner_high, high)
+    empty = (high <= low).any(dim=1).nonzero()[:, 0].tolist()
+    if empty:
+        raise InvalidInputError(
+            f"the grids share no part of the images {name_some(empty)}: their crops don't overlap."
+        )
+    rounds, left = divmod(n, len(sizes))
+    extra = torch.randperm(len(sizes), generator=generator)[:left]
+    images = torch.cat([torch.arange(len(sizes)).repeat(rounds), extra]).sort().values
+    at = torch.rand(n, 2, generator=generator, dtype=torch.float64)
+    y, x = (low[images] + at * (high - low)[images]).unbind(dim=1)
+    return Places(images, y, x)
+
+
+def _neighbors(position: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the fraction between two cells, and the two cells, of a position among cells."""
+    position = position.clamp(0, n - 1)
+    lower = position.floor().clamp(max=max(n - 2, 0))
+    return position - lower, lower.long(), (lower + 1).clamp(max=n - 1).long()
+
+
+def _refuse_outside(grid: TokenGrid, places: Places) -> None:
+    unknown = (places.images < 0) | (places.images >= grid.n_images)
+    if bool(unknown.any()):
+        raise InvalidInputError(
+            f"places name images {name_some(places.images[unknown].tolist())}; "
+            f"there are {grid.n_images}."
+        )
+    box = grid.boxes[places.images]
+    at = torch.stack([places.y, places.x], dim=1)
+    slack = (box[:, 2:] - box[:, :2]) * _EDGE
+    inside = ((at >= box[:, :2] - slack) & (at <= box[:, 2:] + slack)).all(dim=1)
+    if not bool(inside.all()):
+        outside = (~inside).nonzero()[:, 0].tolist()
+        raise InvalidInputError(
+            f"{len(outside)} of {len(places)} places lie outside of what the grid saw, the first "
+            f"at image {int(places.images[outside[0]])}, y {float(places.y[outside[0]]):.1f}, "
+            f"x {float(places.x[outside[0]]):.1f}; choose_places takes only what all grids saw."
+        )

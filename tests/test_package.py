@@ -1,0 +1,63 @@
+"""The package itself: its public names, and that importing it stays cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import relspace
+
+SOURCE = Path(relspace.__file__)
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    ).stdout.strip()
+
+
+@pytest.mark.parametrize("name", relspace.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(relspace, name) is not None
+    assert name in dir(relspace)
+
+
+def test_type_checkers_see_the_names_that_exist_at_run_time() -> None:
+    block = next(node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If))
+    declared = {
+        (node.module, alias.name)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    provided = {(f"relspace.{home}", name) for name, home in relspace._MODULE_OF.items()}
+    assert declared == provided
+    assert {name for _, name in declared} | {"__version__"} == set(relspace.__all__)
+
+
+def test_no_module_hides_a_public_name() -> None:
+    modules = {path.stem for path in SOURCE.parent.iterdir()}
+    hidden = modules & set(relspace._MODULE_OF)
+    assert not hidden, "importing such a module would put it in the function's place: rename it"
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'allign'"):
+        relspace.allign  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["align", "--help"], ["demo", "-h"]]
+)
+def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from relspace.cli import commands\n"
+        f"commands.main({arguments!r}, standalone_mode=False)\n"
+        "print('torch' in sys.modules)\n"
+    )
+    assert run(code).splitlines()[-1] == "False"
