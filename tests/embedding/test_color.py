@@ -180,5 +180,5 @@ def test_bad_settings_are_named(cut: rs.NormalizedCut) -> None:
         rs.Coloring().fit(rs.NormalizedCut(1).fit(groups()[0]))
     with pytest.raises(InvalidInputError, match="not fitted"):
         rs.Coloring().transform(cut["a"])
-    with pytest.raises(InvalidInputError, match="embedding has 2 components; .* fitted on 6"):
+    with pytest.raises(InvalidInputError, match=r"embedding has 2 components; .* fitted on 6"):
         rs.Coloring().fit(cut).transform(cut["a"][:, :2])

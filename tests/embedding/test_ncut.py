@@ -256,7 +256,7 @@ def test_use_before_fitting_and_unknown_names_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="not fitted"):
         cut.transform("features", clusters(5))
     cut.fit(clusters(30))
-    with pytest.raises(UnknownNameError, match="no set is called 'dino'.* 'features'"):
+    with pytest.raises(UnknownNameError, match=r"no set is called 'dino'.* 'features'"):
         cut["dino"]
-    with pytest.raises(InvalidInputError, match="X has 4 columns; .* fitted on 12"):
+    with pytest.raises(InvalidInputError, match=r"X has 4 columns; .* fitted on 12"):
         cut.transform("features", clusters(5)[:, :4])

@@ -54,6 +54,10 @@ class Portraits:
     def __len__(self) -> int:
         return len(self.images)
 
+    def take(self, items: Tensor) -> Portraits:
+        """Some of the portraits."""
+        return Portraits(self.images[items], self.parts[items])
+
 
 class _Canvas:
     """Images under the brush: every stroke covers what lies below, in colour and in the mask."""
@@ -212,8 +216,8 @@ def _paint_head(canvas: _Canvas, pose: _Pose, sample: Sampler, skin: Tensor) -> 
     # A jaw narrower than the forehead.
     jaw = 1 - sample.uniform(0.0, 0.28) * (pose.y / pose.height).clamp(0, 1)
     face = ellipse(pose.x / jaw, pose.y, (zero, zero), (1 + zero, pose.height), pose.edge)
-    side = sample.sign() * (pose.x + 0.2 * pose.y)
-    shade = 1 - (0.16 * side.clamp(-1, 1) + 0.05 * pose.x.square().clamp(0, 1))
+    lit = sample.sign() * (pose.x + 0.2 * pose.y)
+    shade = 1 - (0.16 * lit.clamp(-1, 1) + 0.05 * pose.x.square().clamp(0, 1))
     canvas.paint(face, (skin * shade[:, None]).clamp(0, 1), _SKIN)
     cheeks = skin * skin.new_tensor([1.0, 0.82, 0.80])[:, None, None]
     for place in (-0.5, 0.5):
@@ -345,3 +349,23 @@ def _light(images: Tensor, sample: Sampler) -> Tensor:
     blurred = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
     images = torch.lerp(images, blurred, sample.uniform(0.0, 0.7)[:, None])
     return (images + sample.noise(images.shape) * sample.uniform(0.005, 0.05)[:, None]).clamp(0, 1)
+
+
+def part_shares(parts: Tensor, cells: int) -> Tensor:
+    """How much of each cell every part covers.
+
+    Parameters
+    ----------
+    parts : ByteTensor of shape (n, side, side)
+        The part of each pixel.
+    cells : int
+        Cells across and down the image.
+
+    Returns
+    -------
+    tensor of shape (n, cells, cells, 7)
+        Shares that sum to 1.
+    """
+    size = parts.shape[-1] // cells
+    covered = functional.one_hot(parts.long(), len(PARTS)).permute(0, 3, 1, 2).float()
+    return functional.avg_pool2d(covered, size).permute(0, 2, 3, 1)

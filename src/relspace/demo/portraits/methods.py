@@ -12,6 +12,9 @@ from torch.nn import functional
 from relspace.aligner import Aligner
 from relspace.kernels import rbf_affinity, squared_distances
 
+#: Turns one network's tokens, given its features of the landmarks, into rows to be compared.
+OneSided = Callable[[Tensor, Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Sides:
@@ -30,12 +33,14 @@ class Sides:
     landmarks_x: Tensor
     landmarks_y: Tensor
 
-    def each(self, bring: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Treat either network by itself: its landmarks and its tokens."""
-        return bring(self.landmarks_x, self.X), bring(self.landmarks_y, self.Y)
 
-
+#: Turns the tokens of both networks into rows whose inner products compare them.
 Method = Callable[[Sides], tuple[Tensor, Tensor]]
+
+
+def separately(bring: OneSided) -> Method:
+    """A method that treats either network by itself."""
+    return lambda sides: (bring(sides.landmarks_x, sides.X), bring(sides.landmarks_y, sides.Y))
 
 
 def unit(rows: Tensor) -> Tensor:
@@ -43,56 +48,63 @@ def unit(rows: Tensor) -> Tensor:
     return functional.normalize(rows)
 
 
-def padded(sides: Sides) -> tuple[Tensor, Tensor]:
-    """Before: features as they are, the narrower filled up with zeros, by cosine."""
-    width = max(sides.X.shape[1], sides.Y.shape[1])
-    X, Y = (unit(functional.pad(one, (0, width - one.shape[1]))) for one in (sides.X, sides.Y))
-    return X, Y
+def padded(width: int) -> OneSided:
+    """Before: features as they are, filled up with zeros to a common width, by cosine."""
+    return lambda _, tokens: unit(functional.pad(tokens, (0, width - tokens.shape[1])))
 
 
-def principal_components(sides: Sides) -> tuple[Tensor, Tensor]:
-    """Before: as many principal components of either as the narrower has features, by cosine."""
-    width = min(sides.X.shape[1], sides.Y.shape[1])
+def principal_components(width: int) -> OneSided:
+    """Before: the same number of principal components of either network, by cosine.
+
+    The sign of an axis means nothing, and :func:`with_random_signs` draws it; here its largest
+    weight is made positive.
+    """
 
     def bring(landmarks: Tensor, tokens: Tensor) -> Tensor:
         mean = landmarks.mean(0)
         axes = torch.linalg.svd((landmarks - mean).double(), full_matrices=False).Vh[:width]
-        # The sign of an axis means nothing; its largest weight is made positive.
         axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
         return unit((tokens - mean) @ axes.T.to(tokens))
 
-    return sides.each(bring)
+    return bring
 
 
-def relative_representations(center: bool) -> Method:
+def with_random_signs(method: Method, random_state: int) -> Method:
+    """Draw the signs of one side's axes, which principal components leave open."""
+
+    def bring(sides: Sides) -> tuple[Tensor, Tensor]:
+        X, Y = method(sides)
+        generator = torch.Generator().manual_seed(random_state)
+        return X, Y * (torch.randint(0, 2, (1, Y.shape[1]), generator=generator) * 2 - 1)
+
+    return bring
+
+
+def relative_representations(*, center: bool) -> OneSided:
     """Cosines with the landmarks, compared by cosine (Moschella et al. 2023, ICLR)."""
 
     def bring(landmarks: Tensor, tokens: Tensor) -> Tensor:
         mean = landmarks.mean(0) if center else torch.zeros_like(landmarks[0])
         return unit(unit(tokens - mean) @ unit(landmarks - mean).T)
 
-    return lambda sides: sides.each(bring)
+    return bring
 
 
-def fixed_bandwidth(sigma: float) -> Method:
+def fixed_bandwidth(sigma: float) -> OneSided:
     """Affinities to the landmarks with a bandwidth given, compared by cosine."""
 
     def bring(landmarks: Tensor, tokens: Tensor) -> Tensor:
         return unit(torch.as_tensor(rbf_affinity(tokens, landmarks, sigma=sigma)))
 
-    return lambda sides: sides.each(bring)
+    return bring
 
 
-def median_bandwidth(sides: Sides) -> tuple[Tensor, Tensor]:
+def median_bandwidth(landmarks: Tensor, tokens: Tensor) -> Tensor:
     """Affinities whose bandwidth is the landmarks' median distance, compared by cosine."""
-
-    def bring(landmarks: Tensor, tokens: Tensor) -> Tensor:
-        squared = torch.as_tensor(squared_distances(landmarks))
-        apart = ~torch.eye(len(landmarks), dtype=torch.bool)
-        sigma = float(squared[apart].median().sqrt())
-        return unit(torch.as_tensor(rbf_affinity(tokens, landmarks, sigma=sigma)))
-
-    return sides.each(bring)
+    squared = torch.as_tensor(squared_distances(landmarks))
+    apart = ~torch.eye(len(landmarks), dtype=torch.bool)
+    sigma = float(squared[apart].median().sqrt())
+    return unit(torch.as_tensor(rbf_affinity(tokens, landmarks, sigma=sigma)))
 
 
 def canonical_correlation(sides: Sides, ridge: float = 1e-2) -> tuple[Tensor, Tensor]:
@@ -118,7 +130,7 @@ def canonical_correlation(sides: Sides, ridge: float = 1e-2) -> tuple[Tensor, Te
     return X, Y
 
 
-def aligned(density: float, normalize: str = "center+unit", standardize: bool = True) -> Method:
+def aligned(density: float, normalize: str = "center+unit", standardize: bool = True) -> OneSided:
     """Relative features of :class:`relspace.Aligner`, compared by correlation."""
 
     def bring(landmarks: Tensor, tokens: Tensor) -> Tensor:
@@ -126,4 +138,4 @@ def aligned(density: float, normalize: str = "center+unit", standardize: bool = 
         rows = torch.as_tensor(aligner.fit(landmarks).transform(tokens))
         return rows if standardize else unit(rows)
 
-    return lambda sides: sides.each(bring)
+    return bring

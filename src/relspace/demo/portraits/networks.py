@@ -60,7 +60,7 @@ class ConvolutionalBlock(nn.Module):
     Liu et al. (2022), A ConvNet for the 2020s, CVPR.
     """
 
-    def __init__(self, width: int, side: int = 7) -> None:
+    def __init__(self, width: int, side: int = 5) -> None:
         super().__init__()
         self.around = nn.Conv2d(width, width, side, padding=side // 2, groups=width)
         self.norm = nn.LayerNorm(width)
@@ -79,22 +79,24 @@ class BoundaryNetwork(PortraitNetwork):
     """A convolutional network that learns where regions end, and which places share a region.
 
     As with Segment Anything (Kirillov et al. 2023), what a region is called is never said: it
-    predicts boundaries, and for a place that is pointed at the region around it.
+    predicts boundaries, and for a place that is pointed at the region around it. As there, a
+    decoder of two blocks lies between the encoder, whose layers are the features, and the masks.
 
     Parameters
     ----------
     width : int
         Channels of a token.
     depth : int
-        Number of blocks.
+        Number of blocks of the encoder.
     """
 
     stride = 4
 
-    def __init__(self, width: int = 64, depth: int = 6) -> None:
+    def __init__(self, width: int = 64, depth: int = 5) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, width, 7, stride=self.stride, padding=3)
         self.blocks = nn.ModuleList(ConvolutionalBlock(width) for _ in range(depth))
+        self.decoder = nn.Sequential(*(ConvolutionalBlock(width) for _ in range(2)))
         self.norm = nn.LayerNorm(width)
         self.boundary = nn.Linear(width, CELLS**2)
         self.pointed = nn.Linear(width, 32)
@@ -109,9 +111,14 @@ class BoundaryNetwork(PortraitNetwork):
             features[f"block{number}"] = tokens
         return features
 
+    def decoded(self, images: Tensor) -> Tensor:
+        """What the decoder makes of the last layer, (n, grid, grid, width)."""
+        tokens: Tensor = self.norm(self.decoder(self.last(images)))
+        return tokens
+
     def boundaries(self, tokens: Tensor) -> Tensor:
-        """Scores of a boundary, (n, grid * CELLS, grid * CELLS), from the last layer."""
-        return spread_cells(self.boundary(self.norm(tokens)))[..., 0]
+        """Scores of a boundary, (n, grid * CELLS, grid * CELLS), from decoded tokens."""
+        return spread_cells(self.boundary(tokens))[..., 0]
 
     def regions(self, tokens: Tensor, points: Tensor) -> Tensor:
         """Scores of lying in the region pointed at.
@@ -119,7 +126,7 @@ class BoundaryNetwork(PortraitNetwork):
         Parameters
         ----------
         tokens : tensor of shape (n, grid, grid, width)
-            From the last layer.
+            Decoded ones.
         points : LongTensor of shape (n, p)
             Tokens pointed at, by number.
 
@@ -128,7 +135,7 @@ class BoundaryNetwork(PortraitNetwork):
         tensor of shape (n, p, grid * grid)
             One score for each point and each token.
         """
-        flat = self.norm(tokens).flatten(1, 2)
+        flat = tokens.flatten(1, 2)
         chosen = flat.gather(1, points[..., None].expand(-1, -1, flat.shape[2]))
         other = self.region(flat)
         asked = self.pointed(chosen) / math.sqrt(32)
@@ -138,6 +145,8 @@ class BoundaryNetwork(PortraitNetwork):
 
 class PartNetwork(PortraitNetwork):
     """A vision transformer (Dosovitskiy et al. 2021) that learns what every part is called.
+
+    As with DINO (Caron et al. 2021), a perceptron lies between its layers and what it is asked.
 
     Parameters
     ----------
@@ -157,7 +166,8 @@ class PartNetwork(PortraitNetwork):
         self.places = nn.Parameter(torch.empty(self.grid**2, width))
         self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.part = nn.Linear(width, CELLS**2 * len(PARTS))
+        self.hidden = nn.Linear(width, 2 * width)
+        self.part = nn.Linear(2 * width, CELLS**2 * len(PARTS))
 
     def layers(self, images: Tensor) -> dict[str, Tensor]:
         """Tokens of the patches and of the blocks; see the base class."""
@@ -169,9 +179,10 @@ class PartNetwork(PortraitNetwork):
             features[f"block{number}"] = self._in_place(tokens)
         return features
 
-    def parts(self, tokens: Tensor) -> Tensor:
-        """Scores of each part, (n, grid * CELLS, grid * CELLS, 7), from the last layer."""
-        return spread_cells(self.part(self.norm(tokens)))
+    def parts(self, images: Tensor) -> Tensor:
+        """Scores of each part, (n, grid * CELLS, grid * CELLS, 7)."""
+        raised = functional.gelu(self.hidden(self.norm(self.last(images))))
+        return spread_cells(self.part(raised))
 
     def _in_place(self, tokens: Tensor) -> Tensor:
         return tokens.view(len(tokens), self.grid, self.grid, -1)

@@ -125,7 +125,7 @@ def mean_of(several: list[Retrieval]) -> Retrieval:
     )
 
 
-def chance(queried: Patches, others: Patches) -> Retrieval:
-    """What patches drawn at random would reach: each part's share among the others."""
-    share = torch.bincount(others.parts, minlength=len(PARTS)).double() / len(others)
+def chance(patches: Patches) -> Retrieval:
+    """What patches drawn at random would reach: each part's share of all."""
+    share = torch.bincount(patches.parts, minlength=len(PARTS)).double() / len(patches)
     return Retrieval({name: float(share[part]) for part, name in enumerate(PARTS)})

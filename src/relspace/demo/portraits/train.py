@@ -2,50 +2,54 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import platform
+import sys
 import time
-from typing import cast
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relspace.demo.portraits.drawing import PARTS, Portraits
+from relspace.demo.portraits.drawing import PARTS, Portraits, draw_portraits, part_shares
 from relspace.demo.portraits.networks import (
     CELLS,
+    NETWORKS,
     BoundaryNetwork,
     PartNetwork,
     PortraitNetwork,
     initial_network,
 )
+from relspace.report.writing import write_whole
 
 N_TRAIN = 2400
-TRAIN_SEED = 1_000
-VALIDATION_SEED = 900
-STEPS = {"boundaries": 1400, "parts": 3000}
-BATCH = {"boundaries": 12, "parts": 24}
+N_VALIDATION = 100
+# Portraits are drawn a hundred at a time, each hundred from a seed of its own; the study's seeds
+# are other ones.
+HUNDRED = 100
+TRAIN_SEEDS = 2**40
+VALIDATION_SEED = TRAIN_SEEDS - 1
+
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.02
 POINTS = 24
+# Small parts would count for little among all the cells.
+PART_WEIGHTS = (0.5, 1.0, 1.0, 2.0, 3.0, 3.0, 1.0)
 
 
-def part_shares(parts: Tensor, cells: int) -> Tensor:
-    """How much of each cell every part covers.
+@dataclass(frozen=True)
+class Schedule:
+    """How long a network learns: so many steps, over so many portraits each."""
 
-    Parameters
-    ----------
-    parts : ByteTensor of shape (n, side, side)
-        The part of each pixel.
-    cells : int
-        Cells across and down the image.
+    steps: int
+    batch: int
 
-    Returns
-    -------
-    tensor of shape (n, cells, cells, 7)
-        Shares that sum to 1.
-    """
-    size = parts.shape[-1] // cells
-    covered = functional.one_hot(parts.long(), len(PARTS)).permute(0, 3, 1, 2).float()
-    return functional.avg_pool2d(covered, size).permute(0, 2, 3, 1)
+
+SCHEDULES = {"boundaries": Schedule(1100, 12), "parts": Schedule(1400, 24)}
 
 
 def boundary_cells(parts: Tensor, cells: int) -> Tensor:
@@ -84,7 +88,7 @@ def varied(portraits: Portraits, generator: torch.Generator) -> Portraits:
 
 def boundary_loss(network: BoundaryNetwork, batch: Portraits, generator: torch.Generator) -> Tensor:
     """Cross-entropy of boundaries, and of the regions around points, one region a point."""
-    tokens = network.last(batch.images)
+    tokens = network.decoded(batch.images)
     truth = boundary_cells(batch.parts, network.grid * CELLS)
     edges = functional.binary_cross_entropy_with_logits(
         network.boundaries(tokens), truth, pos_weight=torch.tensor(3.0)
@@ -105,15 +109,15 @@ def boundary_loss(network: BoundaryNetwork, batch: Portraits, generator: torch.G
     return edges + (losses * weights).sum(2).mean()
 
 
-def part_loss(network: PartNetwork, batch: Portraits, generator: torch.Generator) -> Tensor:
+def part_loss(network: PartNetwork, batch: Portraits) -> Tensor:
     """Cross-entropy of the parts of all cells; small parts weigh more."""
-    scores = network.parts(network.last(batch.images))
+    scores = network.parts(batch.images)
     shares = part_shares(batch.parts, network.grid * CELLS)
-    weight = torch.tensor([0.5, 1.0, 1.0, 2.0, 3.0, 3.0, 1.0])
-    return -(functional.log_softmax(scores, -1) * shares * weight).sum(-1).mean()
+    weighted = shares * torch.tensor(PART_WEIGHTS)
+    return -(functional.log_softmax(scores, -1) * weighted).sum(-1).mean()
 
 
-def train(name: str, portraits: Portraits, *, seed: int, steps: int, batch: int) -> PortraitNetwork:
+def train(name: str, portraits: Portraits, *, seed: int, schedule: Schedule) -> PortraitNetwork:
     """Train one network on portraits, the same one for the same seed.
 
     Parameters
@@ -124,8 +128,8 @@ def train(name: str, portraits: Portraits, *, seed: int, steps: int, batch: int)
         What it learns from.
     seed : int
         Decides the first weights, the order of the portraits and how they are varied.
-    steps, batch : int
-        How many steps, over how many portraits each.
+    schedule : Schedule
+        How long.
 
     Returns
     -------
@@ -135,20 +139,108 @@ def train(name: str, portraits: Portraits, *, seed: int, steps: int, batch: int)
     network = initial_network(name, seed).train()
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
-    t = time.time()
-    for step in range(steps):
-        items = torch.randint(len(portraits), (batch,), generator=generator)
-        chosen = varied(Portraits(portraits.images[items], portraits.parts[items]), generator)
-        if isinstance(network, BoundaryNetwork):
-            loss = boundary_loss(network, chosen, generator)
-        else:
-            loss = part_loss(cast(PartNetwork, network), chosen, generator)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, schedule.steps)
+    for _ in range(schedule.steps):
+        items = torch.randint(len(portraits), (schedule.batch,), generator=generator)
+        loss = loss_of(network, varied(portraits.take(items), generator), generator)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
-        if step % 100 == 0:
-            print(name, step, float(loss.detach()), time.time() - t, flush=True)
+        rate.step()
     return network.eval()
+
+
+def loss_of(network: PortraitNetwork, batch: Portraits, generator: torch.Generator) -> Tensor:
+    """What a network is to make small."""
+    if isinstance(network, BoundaryNetwork):
+        return boundary_loss(network, batch, generator)
+    assert isinstance(network, PartNetwork)
+    return part_loss(network, batch)
+
+
+def score(network: PortraitNetwork, portraits: Portraits) -> dict[str, float]:
+    """How well a network does what it learned, on portraits that it has not seen.
+
+    Returns
+    -------
+    dict
+        Of the boundary network: ``boundary_precision``, ``boundary_recall``. Of the part network:
+        ``part_recall``, the share of each part's cells that it names rightly, mean over parts.
+    """
+    cells = network.grid * CELLS
+    with torch.no_grad():
+        if isinstance(network, BoundaryNetwork):
+            said = network.boundaries(network.decoded(portraits.images)) > 0
+            truth = boundary_cells(portraits.parts, cells) > 0
+            both = float((said & truth).sum())
+            return {
+                "boundary_precision": both / float(said.sum()),
+                "boundary_recall": both / float(truth.sum()),
+            }
+        assert isinstance(network, PartNetwork)
+        named = network.parts(portraits.images).argmax(-1)
+    parts = part_shares(portraits.parts, cells).argmax(-1)
+    right = [float((named[parts == part] == part).float().mean()) for part in range(len(PARTS))]
+    return {"part_recall": sum(right) / len(right)}
+
+
+def write_weights(path: Path, network: PortraitNetwork, record: dict[str, Any]) -> None:
+    """Write weights in half precision and the record of their training, whole or not at all."""
+    from safetensors.torch import save
+
+    halved = {name: value.half() for name, value in network.state_dict().items()}
+    write_whole(path, save(halved, {"record": json.dumps(record)}))
+
+
+def draw_training_portraits(n: int) -> Portraits:
+    """Draw what the networks learn from, a hundred at a time."""
+    several = [
+        draw_portraits(min(HUNDRED, n - start), TRAIN_SEEDS + start)
+        for start in range(0, n, HUNDRED)
+    ]
+    return Portraits(
+        torch.cat([one.images for one in several]), torch.cat([one.parts for one in several])
+    )
+
+
+def main() -> None:
+    """Train both networks and write their weights."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(__file__).parent / "weights", help="folder"
+    )
+    parser.add_argument("--only", choices=NETWORKS, help="train one of them")
+    options = parser.parse_args()
+    # Sums over several threads depend on how many there are; one gives the same weights anywhere.
+    torch.set_num_threads(1)
+    portraits = draw_training_portraits(N_TRAIN)
+    validation = draw_portraits(N_VALIDATION, VALIDATION_SEED)
+    for name in [options.only] if options.only else NETWORKS:
+        about, schedule = NETWORKS[name], SCHEDULES[name]
+        start = time.perf_counter()
+        network = train(name, portraits, seed=about.seed, schedule=schedule)
+        seconds = time.perf_counter() - start
+        reached = score(network, validation)
+        record = {
+            "title": about.title,
+            "seed": about.seed,
+            "n_train": N_TRAIN,
+            "n_validation": N_VALIDATION,
+            **reached,
+            "n_parameters": sum(p.numel() for p in network.parameters()),
+            **asdict(schedule),
+            "learning_rate": LEARNING_RATE,
+            "weight_decay": WEIGHT_DECAY,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        }
+        write_weights(options.output / f"{name}.safetensors", network, record)
+        scores = ", ".join(f"{key.replace('_', ' ')} {one:.3f}" for key, one in reached.items())
+        sys.stdout.write(
+            f"{about.title}: {scores}, {record['n_parameters']:,} parameters, {seconds:.0f} s\n"
+        )
+
+
+if __name__ == "__main__":
+    main()
