@@ -4,7 +4,8 @@
 PYTHON ?= python3
 # The torch to install. Any requirement pip understands, for example a build for another device.
 TORCH ?= torch==2.13.0
-PYTEST_FLAGS ?=
+# Tests run in two processes, each with one torch thread (tests/conftest.py).
+PYTEST_FLAGS ?= -n 2 --dist worksteal
 BENCH_FLAGS ?=
 
 VENV := .venv

@@ -1,6 +1,8 @@
-"""Settings that every test shares: how hypothesis searches, and which tests need a GPU."""
+"""Settings that every test shares: how hypothesis searches, threads, and which need a GPU."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 import torch
@@ -10,6 +12,11 @@ from hypothesis import settings
 # call of a kernel also loads code.
 settings.register_profile("relspace", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("relspace")
+
+# Processes that run tests side by side, and those they start, share the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,6 +35,7 @@ def test_type_checkers_see_the_names_that_exist_at_run_time() -> None:
         for alias in node.names
     }
     provided = {(f"relspace.{home}", name) for name, home in relspace._MODULE_OF.items()}
+    provided |= {("relspace", name) for name in relspace._SUBMODULES}
     assert declared == provided
     assert {name for _, name in declared} | {"__version__"} == set(relspace.__all__)
 

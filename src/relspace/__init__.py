@@ -6,9 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relspace.aligned_space import AlignedSpace, load_space
+    from relspace import measures
+    from relspace.aligned_space import AlignedSpace
     from relspace.aligner import Aligner
-    from relspace.alignment import align
+    from relspace.alignment import align, load_space
+    from relspace.common_space import CommonSpace
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
     from relspace.features import FeatureSet
     from relspace.kernels import (
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         solve_bandwidth,
         squared_distances,
     )
+    from relspace.spatial_space import SpatialSpace
 
 __version__ = "0.1.0"
 
@@ -30,9 +33,11 @@ __all__ = [
     "Aligner",
     "Bandwidth",
     "Coloring",
+    "CommonSpace",
     "FeatureSet",
     "Match",
     "NormalizedCut",
+    "SpatialSpace",
     "__version__",
     "align",
     "choose_landmarks",
@@ -40,6 +45,7 @@ __all__ = [
     "cosine_affinity",
     "kway",
     "load_space",
+    "measures",
     "rbf_affinity",
     "solve_bandwidth",
     "squared_distances",
@@ -48,9 +54,10 @@ __all__ = [
 # Public names are imported when they are first used (PEP 562): importing torch takes seconds, and
 # the command line answers --help without it. No module may be called like a public function.
 _MODULES = {
-    "aligned_space": ("AlignedSpace", "load_space"),
+    "aligned_space": ("AlignedSpace",),
     "aligner": ("Aligner",),
-    "alignment": ("align",),
+    "alignment": ("align", "load_space"),
+    "common_space": ("CommonSpace",),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
     "features": ("FeatureSet",),
     "kernels": (
@@ -63,11 +70,15 @@ _MODULES = {
         "solve_bandwidth",
         "squared_distances",
     ),
+    "spatial_space": ("SpatialSpace",),
 }
+_SUBMODULES = ("measures",)
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"relspace.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'relspace' has no attribute {name!r}")
     value = getattr(import_module(f"relspace.{_MODULE_OF[name]}"), name)

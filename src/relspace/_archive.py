@@ -57,22 +57,22 @@ def write_archive(
     return target
 
 
-def read_archive(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_archive(path: str | Path, *kinds: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read a file of :func:`write_archive`.
 
     Parameters
     ----------
     path : str or Path
         The file.
-    kind : str
-        What it must hold.
+    *kinds : str
+        What it may hold.
 
     Returns
     -------
     tensors : dict of str to tensor
         The tensors.
     metadata : dict
-        The metadata.
+        The metadata, with what it holds as ``kind``.
 
     Raises
     ------
@@ -98,6 +98,6 @@ def read_archive(path: str | Path, kind: str) -> tuple[dict[str, torch.Tensor], 
     if _KEY not in header:
         raise FileFormatError(f"{source} was not written by relspace: its header has no {_KEY!r}.")
     metadata = json.loads(header[_KEY])
-    if metadata.get("kind") != kind:
-        raise FileFormatError(f"{source} holds a {metadata.get('kind')}, not a {kind}.")
+    if metadata.get("kind") not in kinds:
+        raise FileFormatError(f"{source} holds a {metadata.get('kind')}, not a {kinds[0]}.")
     return tensors, metadata

@@ -1,4 +1,4 @@
-"""The common space: relative features of several sets, their distances, and their file."""
+"""The common space of sets of the same items: their distances, their matches, their file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from typing import Any
 
 import torch
 
-from relspace._archive import read_archive, write_archive
-from relspace._blocks import refuse_too_large
+from relspace._archive import write_archive
 from relspace._validation import (
     Array,
     ItemId,
     as_item_indices,
     check_count,
-    name_some,
 )
 from relspace.aligned_set import AlignedSet
-from relspace.aligner import Aligner
-from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
+from relspace.common_space import FORMAT_VERSION, CommonSpace
+from relspace.errors import InvalidInputError
 from relspace.kernels.relative import (
     NO_LANDMARK,
     Match,
@@ -29,13 +27,13 @@ from relspace.kernels.relative import (
     nearest_rows,
 )
 
-_KIND = "aligned space"
-_FORMAT_VERSION = 1
+#: What a file of such a space says it holds.
+ITEM_SPACE = "aligned space"
 _SUMMARY_ITEMS = 5000
 _CHANCE_ROUNDS = 10
 
 
-class AlignedSpace(Mapping[str, Array]):
+class AlignedSpace(CommonSpace):
     """Feature sets in one common space, made by :func:`relspace.align` or :func:`load_space`.
 
     A mapping of names to relative features. Row i is the same item in every set, column j the
@@ -74,78 +72,21 @@ class AlignedSpace(Mapping[str, Array]):
         landmarks: torch.Tensor,
         parameters: Mapping[str, Any],
     ) -> None:
-        self._sets = dict(sets)
-        self.ids = ids
+        super().__init__(sets, ids=ids, parameters=parameters)
         self.landmarks = landmarks
-        self.parameters = dict(parameters)
         self._own = torch.full((self.n_items,), NO_LANDMARK)
         self._own[landmarks] = torch.arange(len(landmarks))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the sets."""
-        return tuple(self._sets)
 
     @property
     def n_items(self) -> int:
         """How many items the sets share."""
         return len(next(iter(self._sets.values())).relative)
 
-    @property
-    def matched_by(self) -> str:
-        """How rows of different sets were matched: "ids" or "position"."""
-        return "position" if self.ids is None else "ids"
-
-    def __getitem__(self, name: str) -> Array:
-        chosen = self.aligned_set(name)
-        return chosen.restore(chosen.relative)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sets)
-
-    def __len__(self) -> int:
-        return len(self._sets)
-
     def __repr__(self) -> str:
         return (
             f"AlignedSpace({', '.join(map(repr, self.names))}: {self.n_items} items matched by "
             f"{self.matched_by}, {len(self.landmarks)} landmarks)"
         )
-
-    def aligned_set(self, name: str) -> AlignedSet:
-        """One set with its fitted aligner.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no set of this name.
-        """
-        if name not in self._sets:
-            raise UnknownNameError(
-                f"no set is called {name!r}; this space holds {name_some(self.names)}."
-            )
-        return self._sets[name]
-
-    def aligner(self, name: str) -> Aligner:
-        """The fitted aligner of one set."""
-        return self.aligned_set(name).aligner
-
-    def transform(self, name: str, X: object) -> Array:
-        """Bring new items of a known set into the space.
-
-        Parameters
-        ----------
-        name : str
-            The set whose model they come from.
-        X : array-like of shape (n, d)
-            Their features; none of them is taken for a landmark.
-
-        Returns
-        -------
-        tensor or array of shape (n, m)
-            Their relative features, of the kind, float type and device of ``X``.
-        """
-        return self.aligner(name).transform(X)
 
     def distances(self, a: str, b: str) -> Array:
         """Distance of every item's row in one set from its row in another.
@@ -196,50 +137,9 @@ class AlignedSpace(Mapping[str, Array]):
             total += float((1 - correlation).mean())
         return total / rounds
 
-    def pairwise(self, a: str, b: str) -> Array:
-        """Distances of all items of one set from all items of another, computed in blocks.
-
-        Parameters
-        ----------
-        a, b : str
-            Two sets.
-
-        Returns
-        -------
-        tensor or array of shape (n, n)
-            Distances 1 - r, of the kind and float type of set ``a``; see :meth:`distances`.
-
-        Raises
-        ------
-        MemoryBudgetError
-            If the result would not fit into the free memory; :meth:`pairwise_blocks` gives it in
-            parts then.
-        """
-        relative = self.aligned_set(a).relative
-        refuse_too_large(
-            self.n_items**2 * relative.element_size(),
-            f"the matrix of distances of {self.n_items} items",
-            "take it in parts: pairwise_blocks(a, b).",
-            device=relative.device,
-        )
-        out = relative.new_empty((self.n_items, self.n_items))
-        for rows, block in self.pairwise_blocks(a, b):
-            out[rows] = block
-        return self.aligned_set(a).restore(out)
-
-    def pairwise_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
-        """The distances of :meth:`pairwise`, some rows at a time.
-
-        Yields
-        ------
-        rows : slice
-            Items of set ``a``.
-        distances : tensor of shape (len(rows), n)
-            Their distances from all items of set ``b``.
-        """
+    def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         A, B = self._comparable(a, b)
-        for rows, correlation in correlation_blocks(A, B, self._own, self._own):
-            yield rows, 1 - correlation
+        return correlation_blocks(A, B, self._own, self._own)
 
     def match(self, a: str, b: str, k: int = 1, *, items: object = None) -> Match:
         """Find each item's nearest items across two sets.
@@ -299,15 +199,6 @@ class AlignedSpace(Mapping[str, Array]):
         """
         generator = torch.Generator().manual_seed(0)
         items = torch.randperm(self.n_items, generator=generator)[:_SUMMARY_ITEMS].sort().values
-        sets = {
-            name: {
-                "n_items": self.n_items,
-                "n_features": one.aligner.n_features_in_,
-                "sigma": one.aligner.bandwidth_.sigma,
-                "density": one.aligner.bandwidth_.density,
-            }
-            for name, one in self._sets.items()
-        }
         pairs = []
         for a, b in itertools.permutations(self.names, 2):
             match = self.match(a, b, items=items)
@@ -323,7 +214,7 @@ class AlignedSpace(Mapping[str, Array]):
                 }
             )
         return {
-            "sets": sets,
+            "sets": self._set_summaries(),
             "pairs": pairs,
             "matched_by": self.matched_by,
             "n_items": self.n_items,
@@ -344,75 +235,17 @@ class AlignedSpace(Mapping[str, Array]):
         Path
             The file.
         """
-        tensors = {"landmarks": self.landmarks}
-        sets = []
-        for number, (name, one) in enumerate(self._sets.items()):
-            tensors |= {f"{number}.{key}": tensor for key, tensor in one.tensors().items()}
-            sets.append({"name": name, **one.record()})
+        tensors, records = self._stored_sets()
         metadata = {
-            "format_version": _FORMAT_VERSION,
-            "sets": sets,
+            "format_version": FORMAT_VERSION,
+            "sets": records,
             "ids": None if self.ids is None else list(self.ids),
             "parameters": self.parameters,
             "versions": {"torch": str(torch.__version__)},
         }
-        return write_archive(path, _KIND, tensors, metadata)
+        return write_archive(path, ITEM_SPACE, {"landmarks": self.landmarks, **tensors}, metadata)
 
     def _comparable(self, a: str, b: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of two sets, of one type on one device, whose products are correlations."""
-        A = self._standardized(a)
-        return A, self._standardized(b).to(A)
-
-    def _standardized(self, name: str) -> torch.Tensor:
-        chosen = self.aligned_set(name)
-        if chosen.aligner.standardize:
-            return chosen.relative
-        return chosen.aligner.standardize_in_place(
-            chosen.relative.clone(), self._own, deviation=False
-        )
-
-
-def load_space(path: str | Path) -> AlignedSpace:
-    """Read a space that :meth:`AlignedSpace.save` wrote.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-
-    Returns
-    -------
-    AlignedSpace
-        The same space, to the bit, on the CPU.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    FileFormatError
-        If it is damaged, holds something else, or comes from a later version.
-
-    Examples
-    --------
-    >>> import tempfile, torch, relspace
-    >>> X = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = relspace.align({"a": X, "b": -X}).save(folder + "/space.safetensors")
-    ...     relspace.load_space(file)
-    AlignedSpace('a', 'b': 20 items matched by position, 20 landmarks)
-    """
-    tensors, metadata = read_archive(path, _KIND)
-    if metadata["format_version"] > _FORMAT_VERSION:
-        raise FileFormatError(
-            f"{path} has format version {metadata['format_version']}; this relspace reads up to "
-            f"{_FORMAT_VERSION}: install a newer one."
-        )
-    sets = {}
-    for number, record in enumerate(metadata["sets"]):
-        prefix = f"{number}."
-        own = {k.removeprefix(prefix): one for k, one in tensors.items() if k.startswith(prefix)}
-        sets[record["name"]] = AlignedSet.restored(own, record)
-    ids = None if metadata["ids"] is None else tuple(metadata["ids"])
-    return AlignedSpace(
-        sets, ids=ids, landmarks=tensors["landmarks"], parameters=metadata["parameters"]
-    )
+        A = self._standardized(a, self._own)
+        return A, self._standardized(b, self._own).to(A)

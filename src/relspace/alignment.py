@@ -1,14 +1,15 @@
-"""Alignment of several feature sets: the same landmarks in all of them, one common space."""
+"""Ways to a common space: alignment of several feature sets, and spaces that were saved."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 import torch
 
+from relspace._archive import read_archive
 from relspace._validation import (
-    Features,
     ItemId,
     as_features,
     as_ids,
@@ -18,27 +19,56 @@ from relspace._validation import (
     pair_items,
 )
 from relspace.aligned_set import AlignedSet
-from relspace.aligned_space import AlignedSpace
+from relspace.aligned_space import ITEM_SPACE, AlignedSpace
 from relspace.aligner import Aligner
-from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError
+from relspace.common_space import FORMAT_VERSION, restored_sets
+from relspace.errors import BandwidthError, FileFormatError, InvalidInputError, InvalidTypeError
+from relspace.features import FeatureSet, Places, TokenGrid
 from relspace.kernels.bandwidth import DEFAULT_DENSITY
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
+from relspace.spatial_alignment import align_tokens, chosen_layers
+from relspace.spatial_space import SPATIAL_SPACE, SpatialSpace
 
 #: Sets of up to this many items are described by all of them, larger ones by as many at random.
 DEFAULT_LANDMARKS = 1024
 
 
+@overload
+def align(
+    sets: Mapping[str, FeatureSet],
+    *,
+    ids: Mapping[str, object] | Sequence[ItemId] | None = None,
+    layer: str | Mapping[str, str] | None = None,
+    landmarks: int | object = ...,
+    density: float = ...,
+    normalize: str = ...,
+    standardize: bool = ...,
+    random_state: int = 0,
+) -> AlignedSpace | SpatialSpace: ...
+@overload
+def align(
+    sets: Mapping[str, Any],
+    *,
+    ids: Mapping[str, object] | Sequence[ItemId] | None = None,
+    layer: str | Mapping[str, str] | None = None,
+    landmarks: int | object = ...,
+    density: float = ...,
+    normalize: str = ...,
+    standardize: bool = ...,
+    random_state: int = 0,
+) -> AlignedSpace: ...
 def align(
     sets: Mapping[str, object],
     *,
     ids: Mapping[str, object] | Sequence[ItemId] | None = None,
+    layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = DEFAULT_LANDMARKS,
     density: float = DEFAULT_DENSITY,
     normalize: str = "center+unit",
     standardize: bool = True,
     random_state: int = 0,
-) -> AlignedSpace:
+) -> AlignedSpace | SpatialSpace:
     """Bring feature sets of the same items into one common space.
 
     Every set describes its tokens by their affinities to the same landmarks, with its own features
@@ -47,15 +77,19 @@ def align(
 
     Parameters
     ----------
-    sets : mapping of str to array-like of shape (n, d)
-        Feature sets by name; widths may differ, items may not.
+    sets : mapping of str to array-like of shape (n, d), or to FeatureSet
+        Feature sets by name; widths may differ, items may not. Of a :class:`FeatureSet` one layer
+        counts; where its tokens lie on grids, each set keeps its own tokens, and landmarks are
+        places in the images.
     ids : mapping of str to sequence, or one sequence, optional
         The items' ids, strings or whole numbers: one list per set, by which sets are matched and
         reordered to the first, or one list for all. By default sets are matched by position and
-        must be equally long.
-    landmarks : int or sequence of int
+        must be equally long. Feature sets bring the ids of their images.
+    layer : str, or mapping of str to str, optional
+        For feature sets: which layer, of all or of each. By default their last.
+    landmarks : int, sequence of int, or Places
         How many items are landmarks (all, where there are no more; else a seeded random choice),
-        or which, as rows of the first set.
+        or which, as rows of the first set. For tokens on grids: how many places, or which.
     density : float
         Mean affinity between distinct landmarks, for which each set's bandwidth is solved.
     normalize : str
@@ -68,8 +102,9 @@ def align(
 
     Returns
     -------
-    AlignedSpace
-        Relative features by name, with distances, matching, and ways in for new items.
+    AlignedSpace or SpatialSpace
+        Relative features by name, with distances, matching, and ways in for new items; the second
+        where tokens of feature sets lie on grids.
 
     Raises
     ------
@@ -93,7 +128,28 @@ def align(
     Match(top-1 accuracy 1.000, chance 0.005, 200 items)
     """
     seed = check_random_state(random_state)
-    given = _check_sets(sets)
+    _check_names(sets)
+    by_layer = chosen_layers({k: fs for k, fs in sets.items() if isinstance(fs, FeatureSet)}, layer)
+    if ids is None:
+        ids = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
+    on_grids = [name for name, fs in by_layer.items() if fs.grid is not None]
+    if on_grids:
+        if len(on_grids) < len(sets):
+            raise InvalidTypeError(
+                f"tokens of {name_some(on_grids)} lie on grids, and other sets have one row for "
+                'each item: give feature sets for all, or pool these: fs.pool("mean").'
+            )
+        return align_tokens(
+            by_layer,
+            ids=_ids_of_sets(sets, ids, {name: len(fs) for name, fs in by_layer.items()}),
+            landmarks=landmarks,
+            density=density,
+            normalize=normalize,
+            standardize=standardize,
+            random_state=seed,
+        )
+    sets = {**sets, **{name: fs.tokens() for name, fs in by_layer.items()}}
+    given = {name: as_features(one, name) for name, one in sets.items()}
     sizes = {name: one.tensor.shape[0] for name, one in given.items()}
     shared, order = pair_items(sizes, _ids_of_sets(sets, ids, sizes))
     n = next(iter(sizes.values()))
@@ -130,7 +186,7 @@ def align(
     return AlignedSpace(aligned, ids=shared, landmarks=chosen, parameters=parameters)
 
 
-def _check_sets(sets: Mapping[str, object]) -> dict[str, Features]:
+def _check_names(sets: Mapping[str, object]) -> None:
     if not isinstance(sets, Mapping):
         raise InvalidTypeError(
             f"sets is of type {type(sets).__name__}; it must be a mapping of names to features, "
@@ -141,7 +197,6 @@ def _check_sets(sets: Mapping[str, object]) -> dict[str, Features]:
     odd = [name for name in sets if not isinstance(name, str) or not name]
     if odd:
         raise InvalidTypeError(f"sets has names {name_some(odd)}; names must be strings.")
-    return {name: as_features(one, name) for name, one in sets.items()}
 
 
 def _ids_of_sets(
@@ -149,7 +204,7 @@ def _ids_of_sets(
     ids: Mapping[str, object] | Sequence[ItemId] | None,
     sizes: Mapping[str, int],
 ) -> dict[str, tuple[ItemId, ...] | None]:
-    if ids is None:
+    if not ids:
         return dict.fromkeys(sets)
     if not isinstance(ids, Mapping):
         ids = dict.fromkeys(sets, ids)
@@ -162,3 +217,57 @@ def _ids_of_sets(
     for name, own in ids.items():
         checked[name] = None if own is None else as_ids(own, name, sizes[name])
     return checked
+
+
+def load_space(path: str | Path) -> AlignedSpace | SpatialSpace:
+    """Read a space that its ``save`` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    AlignedSpace or SpatialSpace
+        The same space, to the bit, on the CPU.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileFormatError
+        If it is damaged, holds something else, or comes from a later version.
+
+    Examples
+    --------
+    >>> import tempfile, torch, relspace
+    >>> X = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = relspace.align({"a": X, "b": -X}).save(folder + "/space.safetensors")
+    ...     relspace.load_space(file)
+    AlignedSpace('a', 'b': 20 items matched by position, 20 landmarks)
+    """
+    tensors, metadata = read_archive(path, ITEM_SPACE, SPATIAL_SPACE)
+    if metadata["format_version"] > FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} has format version {metadata['format_version']}; this relspace reads up to "
+            f"{FORMAT_VERSION}: install a newer one."
+        )
+    records = metadata["sets"]
+    sets = restored_sets(tensors, records)
+    ids = None if metadata["ids"] is None else tuple(metadata["ids"])
+    parameters = metadata["parameters"]
+    if metadata["kind"] == ITEM_SPACE:
+        return AlignedSpace(sets, ids=ids, landmarks=tensors["landmarks"], parameters=parameters)
+    grids = {
+        record["name"]: TokenGrid(
+            record["rows"],
+            record["columns"],
+            tensors[f"{number}.boxes"],
+            tensors[f"{number}.image_sizes"],
+        )
+        for number, record in enumerate(records)
+    }
+    places = Places(*(tensors[f"places.{part}"] for part in ("images", "y", "x")))
+    return SpatialSpace(sets, grids=grids, ids=ids, places=places, parameters=parameters)

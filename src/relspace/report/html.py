@@ -21,7 +21,7 @@ class Table:
 
     caption: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | float]]
     emphasis: int | None = None
 
 
@@ -108,9 +108,10 @@ def render_page(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["png_address"] = _png_address
+    environment.filters["png_address"] = png_address
     return environment.get_template("page.html.j2").render(page=page)
 
 
-def _png_address(png: bytes) -> str:
+def png_address(png: bytes) -> str:
+    """A PNG as the address of itself."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

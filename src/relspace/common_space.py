@@ -1,0 +1,191 @@
+"""What all common spaces share: sets by name, ways into them, and distances across them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from relspace._blocks import refuse_too_large
+from relspace._validation import Array, ItemId, name_some
+from relspace.aligned_set import AlignedSet
+from relspace.aligner import Aligner
+from relspace.errors import UnknownNameError
+
+#: Version of the files that spaces are saved in.
+FORMAT_VERSION = 1
+
+
+class CommonSpace(Mapping[str, Array], ABC):
+    """Feature sets described by their affinities to the same landmarks.
+
+    A mapping of names to relative features; column j is the affinity to the same landmark in every
+    set. :class:`relspace.AlignedSpace` holds sets of the same items, and
+    :class:`relspace.SpatialSpace` sets of tokens that lie on grids of their own.
+
+    Attributes
+    ----------
+    ids : tuple or None
+        Ids of the items or images; None where they were matched by position.
+    parameters : dict
+        What :func:`relspace.align` was given.
+    """
+
+    def __init__(
+        self,
+        sets: Mapping[str, AlignedSet],
+        *,
+        ids: tuple[ItemId, ...] | None,
+        parameters: Mapping[str, Any],
+    ) -> None:
+        self._sets = dict(sets)
+        self.ids = ids
+        self.parameters = dict(parameters)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the sets."""
+        return tuple(self._sets)
+
+    @property
+    def matched_by(self) -> str:
+        """How items of different sets were matched: "ids" or "position"."""
+        return "position" if self.ids is None else "ids"
+
+    def __getitem__(self, name: str) -> Array:
+        chosen = self.aligned_set(name)
+        return chosen.restore(chosen.relative)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sets)
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+    def aligned_set(self, name: str) -> AlignedSet:
+        """One set with its fitted aligner.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no set of this name.
+        """
+        if name not in self._sets:
+            raise UnknownNameError(
+                f"no set is called {name!r}; this space holds {name_some(self.names)}."
+            )
+        return self._sets[name]
+
+    def aligner(self, name: str) -> Aligner:
+        """The fitted aligner of one set."""
+        return self.aligned_set(name).aligner
+
+    def transform(self, name: str, X: object) -> Array:
+        """Bring new items of a known set into the space.
+
+        Parameters
+        ----------
+        name : str
+            The set whose model they come from.
+        X : array-like of shape (n, d)
+            Their features; none of them is taken for a landmark.
+
+        Returns
+        -------
+        tensor or array of shape (n, m)
+            Their relative features, of the kind, float type and device of ``X``.
+        """
+        return self.aligner(name).transform(X)
+
+    def pairwise(self, a: str, b: str) -> Array:
+        """Distances of all rows of one set from all rows of another, computed in blocks.
+
+        Parameters
+        ----------
+        a, b : str
+            Two sets.
+
+        Returns
+        -------
+        tensor or array of shape (n_a, n_b)
+            Distances 1 - r, of the kind and float type of set ``a``; see :meth:`distances`.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If the result would not fit into the free memory; :meth:`pairwise_blocks` gives it in
+            parts then.
+        """
+        first, second = self.aligned_set(a).relative, self.aligned_set(b).relative
+        refuse_too_large(
+            len(first) * len(second) * first.element_size(),
+            f"the matrix of distances of {len(first)} from {len(second)} rows",
+            "take it in parts: pairwise_blocks(a, b).",
+            device=first.device,
+        )
+        out = first.new_empty((len(first), len(second)))
+        for rows, block in self.pairwise_blocks(a, b):
+            out[rows] = block
+        return self.aligned_set(a).restore(out)
+
+    def pairwise_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The distances of :meth:`pairwise`, some rows at a time.
+
+        Yields
+        ------
+        rows : slice
+            Rows of set ``a``.
+        distances : tensor of shape (len(rows), n_b)
+            Their distances from all rows of set ``b``.
+        """
+        for rows, correlation in self._correlation_blocks(a, b):
+            yield rows, 1 - correlation
+
+    @abstractmethod
+    def distances(self, a: str, b: str) -> Array:
+        """Distance of every row of one set from what corresponds to it in another."""
+
+    @abstractmethod
+    def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Correlations of all rows of ``a`` with all of ``b``, some rows at a time."""
+
+    def _standardized(self, name: str, own: torch.Tensor | None) -> torch.Tensor:
+        """Rows whose products are correlations."""
+        chosen = self.aligned_set(name)
+        if chosen.aligner.standardize:
+            return chosen.relative
+        return chosen.aligner.standardize_in_place(chosen.relative.clone(), own, deviation=False)
+
+    def _set_summaries(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: {
+                "n_items": len(one.relative),
+                "n_features": one.aligner.n_features_in_,
+                "sigma": one.aligner.bandwidth_.sigma,
+                "density": one.aligner.bandwidth_.density,
+            }
+            for name, one in self._sets.items()
+        }
+
+    def _stored_sets(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+        """The sets' tensors and records, as a file holds them."""
+        tensors: dict[str, torch.Tensor] = {}
+        records = []
+        for number, (name, one) in enumerate(self._sets.items()):
+            tensors |= {f"{number}.{key}": tensor for key, tensor in one.tensors().items()}
+            records.append({"name": name, **one.record()})
+        return tensors, records
+
+
+def restored_sets(
+    tensors: Mapping[str, torch.Tensor], records: list[dict[str, Any]]
+) -> dict[str, AlignedSet]:
+    """The sets that gave a file's tensors and records."""
+    sets = {}
+    for number, record in enumerate(records):
+        prefix = f"{number}."
+        own = {k.removeprefix(prefix): one for k, one in tensors.items() if k.startswith(prefix)}
+        sets[record["name"]] = AlignedSet.restored(own, record)
+    return sets

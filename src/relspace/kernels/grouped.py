@@ -1,0 +1,196 @@
+"""Correlations of rows whose landmarks lie in the same images: these columns are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from relspace._blocks import memory_budget_bytes, row_slices
+from relspace.kernels.distances import full_precision
+
+# Fewer columns than this make no correlation.
+_FEWEST_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class GroupedRows:
+    """Rows in groups (tokens in images) over columns in the same groups (landmarks in images).
+
+    Features change slowly within an image. A landmark next to a token is therefore like it in
+    every model, meaningless ones included, and tells where the token lies, not what it is. So of a
+    pair of rows the columns of both their groups are left out. Where the groups differ, fewer
+    columns are left, and their correlation scatters more: nearest rows would mostly be found in
+    other groups. It is therefore scaled to the scatter that rows of one group have.
+
+    Attributes
+    ----------
+    rows : tensor of shape (n, m)
+        Relative features.
+    groups : LongTensor of shape (n,)
+        The group of each row, from 0.
+    columns : LongTensor of shape (m,)
+        The group of each column.
+    sums, squares : tensors of shape (n, n_groups)
+        Of each row, the sum over the columns of each group, and of their squares.
+    """
+
+    rows: torch.Tensor
+    groups: torch.Tensor
+    columns: torch.Tensor
+    sums: torch.Tensor
+    squares: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, rows: torch.Tensor, groups: torch.Tensor, columns: torch.Tensor, n_groups: int
+    ) -> Self:
+        """Sum rows over groups of columns."""
+        groups, columns = groups.to(rows.device), columns.to(rows.device)
+        sums = rows.new_zeros((len(rows), n_groups)).index_add_(1, columns, rows)
+        squares = torch.zeros_like(sums)
+        budget = memory_budget_bytes(None, rows.device)
+        for part in row_slices(len(rows), rows.shape[1] * rows.element_size(), budget):
+            squares[part].index_add_(1, columns, rows[part].square())
+        return cls(rows, groups, columns, sums, squares)
+
+    def take(self, index: torch.Tensor) -> GroupedRows:
+        """Some of the rows."""
+        at = index.to(self.rows.device)
+        return GroupedRows(
+            self.rows[at], self.groups[at], self.columns, self.sums[at], self.squares[at]
+        )
+
+    def like(self, other: GroupedRows) -> GroupedRows:
+        """The same rows in the float type and on the device of others."""
+        kind, device = other.rows, other.rows.device
+        return GroupedRows(
+            self.rows.to(kind),
+            self.groups.to(device),
+            self.columns.to(device),
+            self.sums.to(kind),
+            self.squares.to(kind),
+        )
+
+    @property
+    def n_columns(self) -> torch.Tensor:
+        """How many columns each group has, as a tensor of shape (n_groups,)."""
+        return torch.bincount(self.columns, minlength=self.sums.shape[1]).to(self.rows.dtype)
+
+
+def grouped_correlation_blocks(
+    A: GroupedRows, B: GroupedRows
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Correlate every row of A with every row of B without the columns of their groups.
+
+    Parameters
+    ----------
+    A, B : GroupedRows
+        Over the same columns; rows of A ordered by group.
+
+    Yields
+    ------
+    rows : slice
+        Rows of A, all of one group.
+    correlation : tensor of shape (len(rows), n_b)
+        Their correlations with all rows of B; 0 where fewer than 3 columns are left.
+    """
+    of_group = [(B.groups == g).nonzero().flatten() for g in range(B.sums.shape[1])]
+    columns_of = [(B.columns == g).nonzero().flatten() for g in range(B.sums.shape[1])]
+    n_columns = A.n_columns
+    budget = memory_budget_bytes(None, A.rows.device)
+    bytes_per_row = 8 * max(len(B.rows), 1) * A.rows.element_size()
+    for group in sorted(set(A.groups.tolist())):
+        first, last = _extent(A.groups, group)
+        for part in row_slices(last - first, bytes_per_row, budget):
+            rows = slice(first + part.start, first + part.stop)
+            left = A.rows[rows].clone()
+            left[:, columns_of[group]] = 0.0
+            with full_precision():
+                products = left @ B.rows.T
+                for other, members in enumerate(of_group):
+                    if other != group and len(members) and len(columns_of[other]):
+                        inner = columns_of[other]
+                        products[:, members] -= left[:, inner] @ B.rows[members][:, inner].T
+            theirs = B.groups
+            apart = (theirs != group).to(products.dtype)
+            yield (
+                rows,
+                _correlation(
+                    products,
+                    _remaining(A.sums[rows], group)[:, None] - A.sums[rows][:, theirs] * apart,
+                    _remaining(A.squares[rows], group)[:, None]
+                    - A.squares[rows][:, theirs] * apart,
+                    _left_of_pairs(B.sums, theirs, group),
+                    _left_of_pairs(B.squares, theirs, group),
+                    *_columns_left(n_columns, torch.full_like(theirs, group), theirs),
+                ),
+            )
+
+
+def grouped_correlation_of_pairs(A: GroupedRows, B: GroupedRows) -> torch.Tensor:
+    """Correlate row i of A with row i of B; otherwise as :func:`grouped_correlation_blocks`."""
+    result = A.rows.new_empty(len(A.rows))
+    n_columns = A.n_columns
+    budget = memory_budget_bytes(None, A.rows.device)
+    for part in row_slices(len(A.rows), 6 * A.rows.shape[1] * A.rows.element_size(), budget):
+        mine, theirs = A.groups[part], B.groups[part]
+        kept = (A.columns != mine[:, None]) & (A.columns != theirs[:, None])
+        left, right = A.rows[part] * kept, B.rows[part] * kept
+        result[part] = _correlation(
+            (left * right).sum(dim=1),
+            left.sum(dim=1),
+            left.square().sum(dim=1),
+            right.sum(dim=1),
+            right.square().sum(dim=1),
+            *_columns_left(n_columns, mine, theirs),
+        )
+    return result
+
+
+def _extent(groups: torch.Tensor, group: int) -> tuple[int, int]:
+    members = (groups == group).nonzero().flatten()
+    first, last = int(members[0]), int(members[-1]) + 1
+    assert last - first == len(members), "rows are ordered by group"
+    return first, last
+
+
+def _remaining(sums: torch.Tensor, group: int) -> torch.Tensor:
+    return sums.sum(dim=1) - sums[:, group]
+
+
+def _left_of_pairs(sums: torch.Tensor, groups: torch.Tensor, group: int) -> torch.Tensor:
+    own = sums.gather(1, groups[:, None])[:, 0]
+    return _remaining(sums, group) - torch.where(groups == group, torch.zeros_like(own), own)
+
+
+def _columns_left(
+    n_columns: torch.Tensor, mine: torch.Tensor, theirs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many columns are left of each pair, and how many a pair within one group has."""
+    total = n_columns.sum()
+    mine_left, theirs_left = total - n_columns[mine], total - n_columns[theirs]
+    left = torch.where(mine == theirs, mine_left, mine_left - n_columns[theirs])
+    return left, (mine_left * theirs_left).clamp_min(0.0).sqrt()
+
+
+def _correlation(
+    products: torch.Tensor,
+    left: torch.Tensor,
+    left_squares: torch.Tensor,
+    right: torch.Tensor,
+    right_squares: torch.Tensor,
+    columns: torch.Tensor,
+    within_group: torch.Tensor,
+) -> torch.Tensor:
+    """Correlation from sums over the columns that count, scaled to one scatter."""
+    count = columns.clamp_min(1.0)
+    covariance = products - left * right / count
+    left_spread = (left_squares - left.square() / count).clamp_min(0.0)
+    right_spread = (right_squares - right.square() / count).clamp_min(0.0)
+    tiny = torch.finfo(products.dtype).tiny
+    correlation = covariance / (left_spread.sqrt() * right_spread.sqrt()).clamp_min(tiny)
+    correlation = correlation * (count / within_group.clamp_min(1.0)).sqrt()
+    return torch.where(columns >= _FEWEST_COLUMNS, correlation, torch.zeros_like(correlation))

@@ -1,0 +1,87 @@
+"""Measures of representational similarity: each a function of two sets, with its record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from relspace.errors import InvalidInputError, UnknownNameError
+from relspace.measures import (
+    affinity,
+    cka,
+    distance_correlation,
+    neighbors,
+    procrustes,
+    rsa,
+)
+from relspace.measures._base import TRANSFORMATIONS, Measure, ShiftFamily
+
+__all__ = ["TRANSFORMATIONS", "Measure", "ShiftFamily", "get", "list"]
+
+_MEASURES = {
+    measure.name: measure
+    for module in (affinity, rsa, cka, distance_correlation, procrustes, neighbors)
+    for measure in module.MEASURES
+}
+
+
+def list() -> tuple[Measure, ...]:
+    """Every measure there is.
+
+    Returns
+    -------
+    tuple of Measure
+        Their records.
+
+    Examples
+    --------
+    >>> from relspace import measures
+    >>> [measure.name for measure in measures.list() if measure.direction == "distance"]
+    ['procrustes', 'procrustes_angle']
+    """
+    return tuple(_MEASURES.values())
+
+
+def get(name: str, **parameters: Any) -> Measure:
+    """Look a measure up by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of those in :func:`list`.
+    **parameters
+        Settings of the measure that differ from its record, see ``Measure.parameters``.
+
+    Returns
+    -------
+    Measure
+        The measure: a function of two sets of features, with its record.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no measure of this name.
+    InvalidInputError
+        If it has no such parameter, or not of this value.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from relspace import measures
+    >>> X = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    >>> round(measures.get("cka")(X, 3 * X + 1), 4)
+    1.0
+    >>> measures.get("mutual_neighbors", k=5)
+    Measure('mutual_neighbors', k=5, metric='cosine')
+    """
+    if name not in _MEASURES:
+        raise UnknownNameError(f"there is no measure {name!r}; there are {', '.join(_MEASURES)}.")
+    measure = _MEASURES[name]
+    unknown = [key for key in parameters if key not in measure.parameters]
+    if unknown:
+        known = ", ".join(measure.parameters) or "none"
+        raise InvalidInputError(
+            f"the measure {name} has no parameter {', '.join(unknown)}; it has {known}."
+        )
+    changed: Measure = replace(measure, **parameters)
+    return changed

@@ -1,0 +1,251 @@
+"""What a measure of representational similarity is: a function with a record of its properties."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from relspace._blocks import memory_budget_bytes
+from relspace._validation import as_features
+from relspace.errors import BandwidthError, InvalidInputError, ItemMismatchError
+
+Factor = TypeVar("Factor")
+Direction = Literal["similarity", "distance"]
+
+#: Fewer items have too few pairs for a comparison that could fail.
+MIN_ITEMS = 4
+
+#: Chance of measures that are biased: n items always lie in n dimensions.
+WIDE_FEATURES_LOOK_ALIKE = "above 0, to 1 as n_features / n_items grows"
+
+#: What can be done to the features of one set without changing a measure that is invariant to it.
+TRANSFORMATIONS = {
+    "rotation": "a rotation or reflection of the axes",
+    "scale": "one factor for all features",
+    "shift": "one vector added to all items",
+    "item scale": "a positive factor for each item",
+    "item shift": "a number for each item, added to all its features",
+    "channel scale": "a factor for each feature",
+    "linear map": "any invertible linear map of the features",
+}
+
+
+@dataclass(frozen=True)
+class ShiftFamily:
+    """Permutations of items that differ by a rotation of one ring, as a permutation test wants.
+
+    Items sit on a ring in a random order. Turning the ring by every number of places is a group of
+    permutations; a random relabelling before that gives a coset of it.
+
+    Attributes
+    ----------
+    order : LongTensor of shape (n,)
+        The items of the second set along the ring.
+    relabelled : LongTensor of shape (n,)
+        The items of the first set along the ring.
+    shifts : LongTensor of shape (n_permutations,)
+        By how many places the first ring is turned, for each permutation.
+    """
+
+    order: torch.Tensor
+    relabelled: torch.Tensor
+    shifts: torch.Tensor
+
+    def permutations(self) -> Iterator[torch.Tensor]:
+        """For each shift, the item of the first set that is paired with each of the second."""
+        for shift in self.shifts.tolist():
+            permutation = torch.empty_like(self.order)
+            permutation[self.order] = self.relabelled.roll(-shift)
+            yield permutation
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Measure(ABC):
+    """A measure of how similar two sets of features of the same items are.
+
+    Calling it compares two sets. What can be computed from one set alone is its factor
+    (:meth:`prepare`); comparing many pairs of sets, or one pair under many permutations of items,
+    costs only :meth:`from_factors` each.
+
+    Attributes
+    ----------
+    name, title : str
+        How it is asked for, and what it is called in tables and figures.
+    direction : "similarity" or "distance"
+        Whether larger values mean more alike or less.
+    range : tuple of float
+        The smallest and the largest value there can be.
+    identical : float
+        The value of a set compared with itself.
+    symmetric : bool
+        Whether the order of the sets does not matter.
+    source : str
+        Where it is defined.
+    """
+
+    name: str
+    title: str
+    source: str
+    direction: Direction = "similarity"
+    range: tuple[float, float] = (-1.0, 1.0)
+    identical: float = 1.0
+    symmetric: bool = True
+
+    @property
+    @abstractmethod
+    def invariances(self) -> tuple[str, ...]:
+        """Which of :data:`TRANSFORMATIONS` of either set leave the value as it is."""
+
+    @property
+    @abstractmethod
+    def chance(self) -> str:
+        """What unrelated features give, in words."""
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether unrelated features give 0 on average, whatever their numbers and widths."""
+        return self.chance == "0"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What can be set by ``measures.get(name, ...)``, and what it is now."""
+        common = {field.name for field in fields(Measure)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
+
+    def __repr__(self) -> str:
+        settings = "".join(f", {name}={value!r}" for name, value in self.parameters.items())
+        return f"Measure({self.name!r}{settings})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record in plain values, ready for JSON."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "direction": self.direction,
+            "range": list(self.range),
+            "identical": self.identical,
+            "symmetric": self.symmetric,
+            "invariances": list(self.invariances),
+            "chance": self.chance,
+            "source": self.source,
+            "parameters": self.parameters,
+        }
+
+    def __call__(self, X: object, Y: object) -> float:
+        """Compare two sets of features of the same items, row by row.
+
+        Parameters
+        ----------
+        X, Y : array-like of shape (n, d) and (n, e)
+            Features; rows are paired by position.
+
+        Returns
+        -------
+        float
+            The value, see ``direction``, ``range`` and ``chance``.
+
+        Raises
+        ------
+        ItemMismatchError
+            If the sets differ in their number of items.
+        InvalidInputError
+            If features are not finite, constant, too few, or the measure is undefined on them.
+        """
+        x, y = as_features(X, "X").tensor, as_features(Y, "Y").tensor
+        if len(x) != len(y):
+            raise ItemMismatchError(
+                f"X has {len(x)} items and Y has {len(y)}: a measure compares features of the "
+                "same items, row by row; select the shared items first."
+            )
+        return self.from_factors(self.prepare(x, "X"), self.prepare(y.to(x.device), "Y"))
+
+    def prepare(self, X: object, name: str = "X", *, memory_budget: int | None = None) -> Any:
+        """Compute what depends on one set alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Features.
+        name : str
+            What an error calls them.
+        memory_budget : int, optional
+            Bytes that the factor may take beyond the features themselves where it can do with
+            less. A sixteenth of the free memory by default.
+        """
+        features = as_features(X, name).tensor.detach()
+        if len(features) < MIN_ITEMS:
+            raise InvalidInputError(
+                f"{name} has {len(features)} items; a comparison needs at least {MIN_ITEMS}."
+            )
+        refuse_constant(features, name)
+        if memory_budget is None:
+            memory_budget = memory_budget_bytes(None, features.device) // 4
+        try:
+            with torch.no_grad():
+                return self._factor(features, name, memory_budget)
+        except BandwidthError as error:
+            raise BandwidthError(f"{name}: {error}") from error
+
+    @abstractmethod
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Any:
+        """Compute the factor of checked features."""
+
+    @abstractmethod
+    def from_factors(self, x: Any, y: Any, permutation: torch.Tensor | None = None) -> float:
+        """Compare two sets by their factors.
+
+        Parameters
+        ----------
+        x, y
+            Factors made by :meth:`prepare`.
+        permutation : LongTensor of shape (n,), optional
+            The item of the first set that is paired with each item of the second.
+        """
+
+    def table(
+        self, x: Sequence[Any], y: Sequence[Any], permutation: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compare every set of one list with every set of another by their factors.
+
+        Returns
+        -------
+        tensor of shape (len(x), len(y))
+            Values in float64.
+        """
+        values = [[self.from_factors(one, other, permutation) for other in y] for one in x]
+        return torch.tensor(values, dtype=torch.float64)
+
+    def null_table(self, x: Sequence[Any], y: Sequence[Any], family: ShiftFamily) -> torch.Tensor:
+        """The same table under every permutation of a family.
+
+        Returns
+        -------
+        tensor of shape (n_permutations, len(x), len(y))
+            Values in float64.
+        """
+        return torch.stack([self.table(x, y, one) for one in family.permutations()])
+
+    def expected_by_chance(self, x: Any, y: Any) -> float | None:
+        """The exact mean over all permutations of the items; None where there is no closed form."""
+        return None
+
+
+def refuse_constant(X: torch.Tensor, name: str) -> None:
+    """Refuse features whose rows are all the same to within rounding."""
+    spread = (X - X[0]).abs().amax(dim=0)
+    rounding = 4 * torch.finfo(X.dtype).eps * X.abs().amax(dim=0)
+    if bool((spread <= rounding).all()):
+        raise InvalidInputError(
+            f"{name} is constant: all its rows are the same to within rounding, so there is "
+            "nothing to compare; check where these features come from."
+        )
+
+
+def centered(X: torch.Tensor) -> torch.Tensor:
+    """Features in float64 with the mean of every column at 0."""
+    wide = X.to(torch.float64)
+    return wide - wide.mean(dim=0)

@@ -1,0 +1,329 @@
+"""Symmetric matrices over pairs of items: centred, compared by their inner product, in tiles.
+
+Most measures are the cosine of two such matrices. They differ in what an entry is and in how the
+matrices are centred. Where a matrix does not fit the memory budget its tiles are made again
+whenever they are needed; the sums are the same, so the values are too.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from relspace.errors import InvalidInputError
+from relspace.kernels.distances import Cloud, full_precision, tile_side, tile_slices
+from relspace.measures._base import Measure, ShiftFamily
+
+Centering = Literal["none", "mean", "unbiased", "double"]
+Index = slice | torch.Tensor
+
+_ROWS_FOR_MEAN = 256
+_BYTES_FOR_SPECTRA = 2**26
+
+
+@dataclass(frozen=True)
+class PairEntries:
+    """Points, and the entry that each pair of them makes.
+
+    Attributes
+    ----------
+    points : Cloud
+        One point per item.
+    fill : callable
+        Takes two clouds and returns the (n, m) matrix of their pairs' entries.
+    """
+
+    points: Cloud
+    fill: Callable[[Cloud, Cloud], torch.Tensor]
+
+    def tile(self, rows: Index, columns: Index) -> torch.Tensor:
+        """The entries of some rows and columns."""
+        with full_precision():
+            return self.fill(self.points.rows(rows), self.points.rows(columns))
+
+
+@dataclass(frozen=True)
+class PairMatrix:
+    """A centred symmetric matrix over pairs of items.
+
+    Attributes
+    ----------
+    entries : PairEntries or None
+        What tiles are made from; None where the matrix is kept.
+    kept : tensor of shape (n, n) or None
+        The centred matrix, where it fits the memory budget.
+    offset : tensor of shape (n,)
+        Centring subtracts ``offset[i] + offset[j]`` from entry (i, j).
+    has_diagonal : bool
+        Whether pairs of an item with itself count.
+    squared_norm : float
+        Sum of the squared centred entries.
+    total, trace : float
+        Sums of the centred entries of distinct items, and of items with themselves.
+    """
+
+    entries: PairEntries | None
+    kept: torch.Tensor | None
+    offset: torch.Tensor
+    has_diagonal: bool
+    squared_norm: float
+    total: float
+    trace: float
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def tile(self, rows: Index, columns: Index, *, on_diagonal: bool) -> torch.Tensor:
+        """Some rows and columns of the centred matrix."""
+        if self.kept is not None:
+            if isinstance(rows, slice):
+                return self.kept[rows, columns]
+            return self.kept[rows[:, None], columns]
+        assert self.entries is not None
+        tile = self.entries.tile(rows, columns)
+        tile.sub_(self.offset[rows][:, None]).sub_(self.offset[columns])
+        if on_diagonal and not self.has_diagonal:
+            tile.fill_diagonal_(0.0)
+        return tile
+
+
+def pair_matrix(
+    entries: PairEntries, centering: Centering, name: str, memory_budget: int
+) -> PairMatrix:
+    r"""Centre a matrix over pairs.
+
+    ``"mean"`` subtracts the mean over distinct pairs, ``"unbiased"`` is the U-centring of Székely
+    and Rizzo (2014), whose inner products are the unbiased estimator of HSIC (Song
+    et al. 2012) up to a factor, and ``"double"`` subtracts the means of rows and
+    columns, items with themselves included.
+
+    Parameters
+    ----------
+    entries : PairEntries
+        The matrix before it is centred.
+    centering : str
+        How; ``"none"`` leaves it as it is. All but ``"double"`` leave out items with themselves.
+    name : str
+        What an error calls the features.
+    memory_budget : int
+        Bytes that the matrix may take; beyond, it is not kept.
+    """
+    points = entries.points.points
+    n, dtype, device = len(points), points.dtype, points.device
+    has_diagonal = centering == "double"
+    kept = None
+    if n * n * points.element_size() <= memory_budget:
+        kept = points.new_empty((n, n))
+    # Sums of values around 0 lose nothing to rounding; the exact mean follows from them.
+    provisional = 0.0 if centering == "none" else _typical_entry(entries)
+    row_sums = torch.zeros(n, dtype=torch.float64, device=device)
+    squares = trace = 0.0
+    for rows, columns in tile_slices(n, None, side=tile_side(device)):
+        tile = entries.tile(rows, columns).sub_(provisional)
+        if rows == columns:
+            if has_diagonal:
+                trace += float(tile.diagonal().sum(dtype=torch.float64))
+            else:
+                tile.fill_diagonal_(0.0)
+        else:
+            row_sums[columns] += tile.sum(dim=0)
+        row_sums[rows] += tile.sum(dim=1)
+        squares += (1 if rows == columns else 2) * float((tile * tile).sum())
+        if kept is not None:
+            kept[rows, columns] = tile
+            if rows != columns:
+                kept[columns, rows] = tile.T
+    offset, squared_norm = _center(row_sums, squares, centering)
+    scale = squares + n * n * provisional**2
+    if not squared_norm > (16 * torch.finfo(dtype).eps) ** 2 * scale:
+        raise InvalidInputError(
+            f"all pairs of items of {name} are equally alike to within rounding, so there is no "
+            "structure to compare; give other items or features."
+        )
+    if kept is not None:
+        kept.sub_(offset.to(dtype)[:, None]).sub_(offset.to(dtype))
+        if not has_diagonal:
+            kept.fill_diagonal_(0.0)
+    n_pairs = n * n if has_diagonal else n * (n - 1)
+    shift = 2 * float(offset.sum())
+    total = float(row_sums.sum()) - n_pairs / n * shift
+    trace = trace - shift if has_diagonal else 0.0
+    return PairMatrix(
+        entries=entries if kept is None else None,
+        kept=kept,
+        offset=(offset + provisional / 2).to(dtype),
+        has_diagonal=has_diagonal,
+        squared_norm=squared_norm,
+        total=total - trace,
+        trace=trace,
+    )
+
+
+def kept_pair_matrix(matrix: torch.Tensor, name: str) -> PairMatrix:
+    """Take a matrix that is centred already, with zeros on its diagonal."""
+    squared_norm = float(matrix.square().sum(dtype=torch.float64))
+    if squared_norm == 0.0:
+        raise InvalidInputError(
+            f"all pairs of items of {name} are equally alike, so there is no structure to compare; "
+            "give other items or features."
+        )
+    total = float(matrix.sum(dtype=torch.float64))
+    offset = matrix.new_zeros(len(matrix))
+    return PairMatrix(None, matrix, offset, False, squared_norm, total, 0.0)
+
+
+def _typical_entry(entries: PairEntries) -> float:
+    """Mean entry over the pairs of a few items spread evenly."""
+    n = len(entries.points.points)
+    some = slice(None, None, max(1, -(-n // _ROWS_FOR_MEAN)))
+    tile = entries.tile(some, some).fill_diagonal_(0.0)
+    return float(tile.sum(dtype=torch.float64)) / (len(tile) * (len(tile) - 1))
+
+
+def _center(
+    row_sums: torch.Tensor, squares: float, centering: Centering
+) -> tuple[torch.Tensor, float]:
+    """Offsets of rows, and the squared norm that is left when they are subtracted."""
+    n, total = len(row_sums), float(row_sums.sum())
+    if centering == "none":
+        return torch.zeros_like(row_sums), squares
+    if centering == "mean":
+        mean = total / (n * (n - 1))
+        return torch.full_like(row_sums, mean / 2), squares - total * mean
+    of_rows = float(row_sums.square().sum())
+    if centering == "double":
+        offset = row_sums / n - total / (2 * n * n)
+        return offset, squares - 2 * of_rows / n + (total / n) ** 2
+    offset = row_sums / (n - 2) - total / (2 * (n - 1) * (n - 2))
+    return offset, squares - 2 * of_rows / (n - 2) + total**2 / ((n - 1) * (n - 2))
+
+
+def inner_products(
+    A: Sequence[PairMatrix], B: Sequence[PairMatrix], permutation: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Inner product of each matrix of one list with each of another, every tile made once.
+
+    Returns
+    -------
+    tensor of shape (len(A), len(B))
+        Sums over pairs of items, in float64; the rows and columns of A permuted.
+    """
+    n, device = len(A[0]), A[0].offset.device
+    dtype = torch.promote_types(A[0].offset.dtype, B[0].offset.dtype)
+    result = torch.zeros((len(A), len(B)), dtype=torch.float64, device=device)
+    for rows, columns in tile_slices(n, None, side=tile_side(device)):
+        on_diagonal = rows == columns
+        theirs = [b.tile(rows, columns, on_diagonal=on_diagonal).to(dtype) for b in B]
+        taken: tuple[Index, Index] = (rows, columns)
+        if permutation is not None:
+            taken = (permutation[rows], permutation[columns])
+        for i, a in enumerate(A):
+            tile = a.tile(*taken, on_diagonal=on_diagonal).to(dtype)
+            for j, other in enumerate(theirs):
+                result[i, j] += (1 if on_diagonal else 2) * (tile * other).sum()
+    return result
+
+
+def shifted_inner_products(
+    A: Sequence[PairMatrix], B: Sequence[PairMatrix], family: ShiftFamily
+) -> torch.Tensor:
+    r"""Inner products under every permutation of a family, by Fourier transforms of the diagonals.
+
+    Along the ring, the diagonals :math:`a_\delta(k) = A_{k, k+\delta}` of the matrices are
+    sequences that a shift of the items shifts, so all shifts together are a cross-correlation:
+
+    .. math:: \langle A_s, B \rangle = \sum_\delta \sum_k a_\delta(k + s) \, b_\delta(k)
+
+    at the cost of n/2 transforms of length n for each matrix. Both matrices are symmetric: the
+    diagonals delta and -delta contribute the same.
+
+    Returns
+    -------
+    tensor of shape (n_permutations, len(A), len(B))
+        Sums over pairs of items, in float64.
+    """
+    n, device = len(A[0]), A[0].offset.device
+    order, relabelled = family.order.to(device), family.relabelled.to(device)
+    spectrum = torch.zeros((len(A), len(B), n // 2 + 1), dtype=torch.complex128, device=device)
+    step = max(1, _BYTES_FOR_SPECTRA // (8 * n * (len(A) + len(B))))
+    place = torch.arange(n, device=device)
+    for start in range(0, n // 2 + 1, step):
+        gaps = torch.arange(start, min(start + step, n // 2 + 1), device=device)
+        far = (place + gaps[:, None]) % n
+        weight = torch.full((len(gaps), 1), 2.0, device=device)
+        weight[(gaps == 0) | (2 * gaps == n)] = 1.0
+        left = [torch.fft.rfft(_diagonals(a, relabelled, far)) for a in A]
+        right = [torch.fft.rfft(_diagonals(b, order, far)).conj() * weight for b in B]
+        for i, a in enumerate(left):
+            for j, b in enumerate(right):
+                spectrum[i, j] += (a * b).sum(dim=0)
+    values: torch.Tensor = torch.fft.irfft(spectrum, n=n)
+    return values[:, :, family.shifts.to(device)].permute(2, 0, 1)
+
+
+def _diagonals(matrix: PairMatrix, order: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+    assert matrix.kept is not None
+    # One flat gather, twice as fast as indexing by two tensors.
+    flat = order * len(order)
+    return matrix.kept.flatten()[flat + order[far]]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PairMeasure(Measure):
+    """A measure that is the normalised inner product of two centred matrices over pairs."""
+
+    @property
+    @abstractmethod
+    def _centering(self) -> Centering:
+        """How the matrices are centred."""
+
+    @abstractmethod
+    def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
+        """Make the matrix over pairs of the items of one set."""
+
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairMatrix:
+        return pair_matrix(self._entries(X, name), self._centering, name, memory_budget)
+
+    def _size(self, x: PairMatrix, y: PairMatrix) -> float:
+        """What inner products are divided by: that of two matrices which are the same."""
+        return float((x.squared_norm * y.squared_norm) ** 0.5)
+
+    def from_factors(
+        self, x: PairMatrix, y: PairMatrix, permutation: torch.Tensor | None = None
+    ) -> float:
+        """Compare two sets by their centred matrices."""
+        return float(self.table([x], [y], permutation))
+
+    def table(
+        self,
+        x: Sequence[PairMatrix],
+        y: Sequence[PairMatrix],
+        permutation: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Compare every set of one list with every set of another; tiles are made once."""
+        return self._normalized(inner_products(x, y, permutation).cpu(), x, y)
+
+    def null_table(
+        self, x: Sequence[PairMatrix], y: Sequence[PairMatrix], family: ShiftFamily
+    ) -> torch.Tensor:
+        """The same table under every permutation of a family, all at once where possible."""
+        if any(one.kept is None for one in (*x, *y)):
+            return super().null_table(x, y, family)
+        return self._normalized(shifted_inner_products(x, y, family).cpu(), x, y)
+
+    def expected_by_chance(self, x: PairMatrix, y: PairMatrix) -> float:
+        """The mean over all permutations: every pair then meets every other one equally often."""
+        n = len(x)
+        mean = x.total * y.total / (n * (n - 1)) + x.trace * y.trace / n
+        return mean / self._size(x, y)
+
+    def _normalized(
+        self, products: torch.Tensor, x: Sequence[PairMatrix], y: Sequence[PairMatrix]
+    ) -> torch.Tensor:
+        sizes = torch.tensor([[self._size(a, b) for b in y] for a in x], dtype=torch.float64)
+        # Rounding may leave a set compared with itself a little above 1.
+        return (products / sizes).clamp(*self.range)

@@ -1,0 +1,83 @@
+"""Procrustes: how far apart two sets of features are after the best rotation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from relspace._validation import check_choice
+from relspace.measures._base import Measure, centered
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Procrustes(Measure):
+    r"""Distance of two sets of features, centred and of unit norm, under the best rotation.
+
+    .. math::
+        d = \min_{Q^\top Q = I} \lVert X - Y Q \rVert_F
+          = \sqrt{2 - 2 \lVert X^\top Y \rVert_*}, \qquad
+        \theta = \arccos \lVert X^\top Y \rVert_*
+
+    Both are metrics (Williams et al. 2021, section 2). Features that are many while items
+    are few make unrelated sets look alike: read the value beside its chance level.
+
+    Attributes
+    ----------
+    form : "distance" or "angle"
+        Which of the two, the angle in radians.
+    """
+
+    form: Literal["distance", "angle"] = "distance"
+
+    def __post_init__(self) -> None:
+        check_choice(self.form, "form", ("distance", "angle"))
+
+    @property
+    def invariances(self) -> tuple[str, ...]:
+        return ("rotation", "scale", "shift")
+
+    @property
+    def chance(self) -> str:
+        return "below the largest, to 0 as n_features / n_items grows"
+
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> torch.Tensor:
+        points: torch.Tensor = centered(X)
+        points /= torch.linalg.matrix_norm(points)
+        if points.shape[1] > points.shape[0]:
+            # n points lie in n dimensions, and a rotation into them changes nothing.
+            points = torch.linalg.qr(points.T, mode="r").R.T.contiguous()
+        return points
+
+    def from_factors(
+        self, x: torch.Tensor, y: torch.Tensor, permutation: torch.Tensor | None = None
+    ) -> float:
+        """Compare two sets by their centred features of unit norm."""
+        left = x if permutation is None else x[permutation]
+        product = float(torch.linalg.svdvals(left.T @ y).sum())
+        if self.form == "angle":
+            return math.acos(min(1.0, product))
+        return math.sqrt(max(0.0, 2 - 2 * product))
+
+
+MEASURES: tuple[Measure, ...] = (
+    Procrustes(
+        name="procrustes",
+        title="Procrustes distance",
+        source="Williams et al. 2021, section 2",
+        direction="distance",
+        range=(0.0, math.sqrt(2)),
+        identical=0.0,
+    ),
+    Procrustes(
+        name="procrustes_angle",
+        title="Angular shape distance",
+        source="Williams et al. 2021, section 2",
+        direction="distance",
+        range=(0.0, math.pi / 2),
+        identical=0.0,
+        form="angle",
+    ),
+)

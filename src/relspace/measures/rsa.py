@@ -1,0 +1,240 @@
+"""Representational similarity analysis (RSA): matrices of dissimilarities, compared as vectors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace._blocks import refuse_too_large
+from relspace._validation import check_choice, name_some
+from relspace.errors import InvalidInputError
+from relspace.kernels.distances import (
+    Cloud,
+    Frame,
+    fill_half_squared,
+    squared_norms,
+    unit_vectors,
+)
+from relspace.measures._base import Measure
+from relspace.measures.pair_matrix import (
+    Centering,
+    PairEntries,
+    PairMatrix,
+    PairMeasure,
+    kept_pair_matrix,
+)
+
+DISTANCES = ("euclidean", "squared_euclidean", "correlation", "cosine")
+COMPARISONS = ("correlation", "spearman", "cosine")
+
+Distance = Literal["euclidean", "squared_euclidean", "correlation", "cosine"]
+
+_INVARIANCES = {
+    "euclidean": ("rotation", "scale", "shift"),
+    "squared_euclidean": ("rotation", "scale", "shift"),
+    "correlation": ("scale", "item scale", "item shift"),
+    "cosine": ("rotation", "scale", "item scale"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RSA(PairMeasure):
+    r"""Agreement of two representational dissimilarity matrices (RDMs) over distinct items.
+
+    Attributes
+    ----------
+    distance : str
+        What an entry of an RDM is: the ``"euclidean"``, ``"squared_euclidean"``, ``"correlation"``
+        (1 - r over features) or ``"cosine"`` distance of two items.
+    comparison : str
+        How RDMs are compared: by their Pearson ``"correlation"``, by that of their ranks
+        (``"spearman"``), or by their ``"cosine"``. For Kendall's tau-a see :class:`KendallRSA`.
+    """
+
+    distance: Distance = "correlation"
+    comparison: Literal["correlation", "spearman", "cosine"] = "correlation"
+
+    def __post_init__(self) -> None:
+        check_choice(self.distance, "distance", DISTANCES)
+        check_choice(self.comparison, "comparison", COMPARISONS)
+
+    @property
+    def invariances(self) -> tuple[str, ...]:
+        return _INVARIANCES[self.distance]
+
+    @property
+    def chance(self) -> str:
+        return "0" if self.comparison != "cosine" else "above 0: distances are never negative"
+
+    @property
+    def _centering(self) -> Centering:
+        return "none" if self.comparison == "cosine" else "mean"
+
+    def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
+        return _entries(X, self.distance, name)
+
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairMatrix:
+        if self.comparison == "spearman":
+            return rank_matrix(X, self.distance, name)
+        return super()._factor(X, name, memory_budget)
+
+
+def euclidean_distances(x: Cloud, y: Cloud) -> torch.Tensor:
+    """Euclidean distances between the points of two clouds."""
+    return _squared_distances(x, y).sqrt_()
+
+
+def _squared_distances(x: Cloud, y: Cloud) -> torch.Tensor:
+    out = x.points.new_empty((len(x.points), len(y.points)))
+    fill_half_squared(out, x, y)
+    return out.mul_(-2.0)
+
+
+def _cosine_distances(x: Cloud, y: Cloud) -> torch.Tensor:
+    return (x.points @ y.points.T).neg_().add_(1.0)
+
+
+def _entries(X: torch.Tensor, distance: str, name: str) -> PairEntries:
+    if distance == "euclidean":
+        return PairEntries(Frame.of(X).place(X), euclidean_distances)
+    if distance == "squared_euclidean":
+        return PairEntries(Frame.of(X).place(X), _squared_distances)
+    needed = 3 if distance == "correlation" else 2
+    if X.shape[1] < needed:
+        raise InvalidInputError(
+            f"{name} has {X.shape[1]} features; {distance} distances are all 0 or 2 on fewer than "
+            f"{needed}: use a Euclidean distance."
+        )
+    if distance == "correlation":
+        X = _without_item_means(X, name)
+    points = unit_vectors(X, name)
+    return PairEntries(Cloud(points, squared_norms(points) / 2), _cosine_distances)
+
+
+def _without_item_means(X: torch.Tensor, name: str) -> torch.Tensor:
+    rounding = 4 * torch.finfo(X.dtype).eps * X.abs().amax(dim=1)
+    wide = X.to(torch.float64)
+    X = (wide - wide.mean(dim=1, keepdim=True)).to(X.dtype)
+    flat = (X.abs().amax(dim=1) <= rounding).nonzero().flatten().tolist()
+    if flat:
+        raise InvalidInputError(
+            f"{name} has {len(flat)} items whose features are all the same, rows "
+            f"{name_some(flat)}: they have no correlation distance; remove them or use another "
+            "distance."
+        )
+    return X
+
+
+def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
+    """Ranks of the distances of distinct items, ties sharing their mean, centred and scaled."""
+    n = len(X)
+    refuse_too_large(
+        5 * n * n * 8,
+        f"ranking the distances of {n} items",
+        "compare them by their correlation instead, or use fewer items.",
+        device=X.device,
+    )
+    above = torch.ones((n, n), dtype=torch.bool, device=X.device).triu_(1)
+    entries = _entries(X.to(torch.float64), distance, name)
+    ranks = _average_ranks(entries.tile(slice(None), slice(None))[above])
+    matrix = torch.zeros((n, n), dtype=torch.float64, device=X.device)
+    matrix[above] = (ranks - ranks.mean()) / len(ranks)
+    return kept_pair_matrix(matrix + matrix.T, name)
+
+
+def _average_ranks(values: torch.Tensor) -> torch.Tensor:
+    """Ranks from 1 on; values that differ by rounding alone are tied and share their mean rank."""
+    ordered, order = values.sort()
+    rounding = 64 * torch.finfo(values.dtype).eps * float(values.abs().max())
+    group = (ordered.diff(prepend=ordered[:1]) > rounding).cumsum(0)
+    counts = group.bincount()
+    ranks = torch.empty_like(values)
+    ranks[order] = (counts.cumsum(0) - (counts - 1) / 2).to(values.dtype)[group]
+    return ranks
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class KendallRSA(Measure):
+    r"""Kendall's tau-a of two RDMs: concordant less discordant pairs of entries, over all pairs.
+
+    .. math:: \tau_a = \frac{C - D}{m (m - 1) / 2}, \qquad m = n (n - 1) / 2
+
+    Attributes
+    ----------
+    distance : str
+        As in :class:`RSA`.
+    """
+
+    distance: Distance = "correlation"
+
+    def __post_init__(self) -> None:
+        check_choice(self.distance, "distance", DISTANCES)
+
+    @property
+    def invariances(self) -> tuple[str, ...]:
+        return _INVARIANCES[self.distance]
+
+    @property
+    def chance(self) -> str:
+        return "0"
+
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairMatrix:
+        return rank_matrix(X, self.distance, name)
+
+    def from_factors(
+        self, x: PairMatrix, y: PairMatrix, permutation: torch.Tensor | None = None
+    ) -> float:
+        """Compare two sets by the ranks of their distances."""
+        from scipy.stats import kendalltau
+
+        assert x.kept is not None
+        assert y.kept is not None
+        n = len(x)
+        above = torch.ones((n, n), dtype=torch.bool, device=x.kept.device).triu_(1)
+        left = x.kept if permutation is None else x.kept[permutation][:, permutation]
+        a, b = left[above].cpu().numpy(), y.kept[above].cpu().numpy()
+        # tau-b leaves tied pairs out of its denominator; tau-a counts them.
+        untied = math.sqrt((1 - _tied_share(a)) * (1 - _tied_share(b)))
+        return float(kendalltau(a, b, variant="b").statistic) * untied
+
+    def expected_by_chance(self, x: PairMatrix, y: PairMatrix) -> float:
+        """Under all permutations a pair of entries is concordant as often as discordant."""
+        return 0.0
+
+
+def _tied_share(values: NDArray[np.float64]) -> float:
+    counts = np.unique(values, return_counts=True)[1]
+    m = len(values)
+    return float(counts @ (counts - 1.0)) / (m * (m - 1))
+
+
+MEASURES: tuple[Measure, ...] = (
+    RSA(
+        name="rsa",
+        title="RSA, correlation",
+        source="Kriegeskorte et al. 2008; Pearson correlation of the RDMs",
+    ),
+    RSA(
+        name="rsa_spearman",
+        title="RSA, Spearman",
+        source="Kriegeskorte et al. 2008; rank correlation of the RDMs",
+        comparison="spearman",
+    ),
+    KendallRSA(
+        name="rsa_kendall",
+        title="RSA, Kendall tau-a",
+        source="Nili et al. 2014",
+    ),
+    RSA(
+        name="rsa_cosine",
+        title="RSA, cosine",
+        source="Walther et al. 2016; cosine of the RDMs",
+        comparison="cosine",
+        range=(0.0, 1.0),
+    ),
+)

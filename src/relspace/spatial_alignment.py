@@ -1,0 +1,112 @@
+"""Alignment of feature sets whose tokens lie on grids: landmarks are places in shared images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from relspace._validation import ItemId, as_features, check_random_state, name_some, pair_items
+from relspace.aligned_set import AlignedSet
+from relspace.aligner import Aligner
+from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError
+from relspace.features import FeatureSet, Places, choose_places
+from relspace.spatial_space import SpatialSpace
+
+
+def chosen_layers(
+    sets: Mapping[str, FeatureSet], layer: str | Mapping[str, str] | None
+) -> dict[str, FeatureSet]:
+    """Leave one layer in each feature set: the one named, by default the last.
+
+    Parameters
+    ----------
+    sets : mapping of str to FeatureSet
+        Feature sets by name.
+    layer : str, mapping of str to str, or None
+        The layer of all sets, or of each; sets that are not named have their last.
+    """
+    if isinstance(layer, Mapping):
+        unknown = [name for name in layer if name not in sets]
+        if unknown:
+            raise InvalidInputError(
+                f"layer names {name_some(unknown)}; the feature sets are {name_some(list(sets))}."
+            )
+        return {name: fs.select(layers=layer.get(name, fs.layers[-1])) for name, fs in sets.items()}
+    return {
+        name: fs.select(layers=fs.layers[-1] if layer is None else layer)
+        for name, fs in sets.items()
+    }
+
+
+def align_tokens(
+    sets: Mapping[str, FeatureSet],
+    *,
+    ids: Mapping[str, Sequence[ItemId] | None],
+    landmarks: object,
+    density: float,
+    normalize: str,
+    standardize: bool,
+    random_state: int,
+) -> SpatialSpace:
+    """Bring tokens of feature sets over the same images into one common space.
+
+    Parameters
+    ----------
+    sets : mapping of str to FeatureSet
+        One layer each, whose tokens lie on a grid.
+    ids : mapping of str to (sequence or None)
+        Ids of each set's images.
+    landmarks : int or Places
+        How many places, chosen at random where all the grids can be read; or which.
+    density, normalize, standardize, random_state
+        As in :func:`relspace.align`.
+
+    Returns
+    -------
+    SpatialSpace
+        The space; each set keeps all its tokens.
+    """
+    seed = check_random_state(random_state)
+    shared, order = pair_items({name: len(fs) for name, fs in sets.items()}, ids)
+    layers = {}
+    for name, fs in sets.items():
+        rows = order[name]
+        layers[name] = (fs if rows is None else fs.select(images=rows))[fs.layers[0]]
+    grids = {name: layer.grid for name, layer in layers.items() if layer.grid is not None}
+    if isinstance(landmarks, Places):
+        places = landmarks
+    elif isinstance(landmarks, int) and not isinstance(landmarks, bool):
+        places = choose_places(grids, landmarks, random_state=seed)
+    else:
+        raise InvalidTypeError(
+            f"landmarks is of type {type(landmarks).__name__}; for tokens on grids it must be a "
+            "number of places, or Places."
+        )
+    if len(places) < 3:
+        raise InvalidInputError(
+            f"there are {len(places)} landmarks; a bandwidth is solved on at least 3."
+        )
+    aligned = {}
+    for name, layer in layers.items():
+        tokens = as_features(layer.tokens(), name).tensor
+        aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
+        try:
+            aligner.fit(layer.read_places(places).to(tokens))
+        except BandwidthError as error:
+            raise BandwidthError(f"landmarks of {name}: {error}") from error
+        relative = aligner.affinity_of(tokens)
+        if standardize:
+            aligner.standardize_in_place(relative, None)
+        aligned[name] = AlignedSet(aligner, relative, False, relative.dtype)
+    return SpatialSpace(
+        aligned,
+        grids=grids,
+        ids=shared,
+        places=places,
+        parameters={
+            "layers": {name: layer.name for name, layer in layers.items()},
+            "density": density,
+            "normalize": normalize,
+            "standardize": standardize,
+            "random_state": seed,
+        },
+    )
