@@ -28,10 +28,10 @@ from relspace.report.writing import write_whole
 
 N_TRAIN = 2400
 N_VALIDATION = 100
-# Portraits are drawn a hundred at a time, each hundred from a seed of its own; the study's seeds
-# are other ones.
+# Portraits are drawn a hundred at a time, each hundred from a seed of its own. Of a seed 32 bits
+# count, and these are far from those that a study is likely to have.
 HUNDRED = 100
-TRAIN_SEEDS = 2**40
+TRAIN_SEEDS = 3_000_000_000
 VALIDATION_SEED = TRAIN_SEEDS - 1
 
 LEARNING_RATE = 2e-3
