@@ -6,6 +6,7 @@ Run by `make bench-ncut`, which builds the peers' environment; `--quick` for a s
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import json
 import subprocess
@@ -57,9 +58,8 @@ def fit_relspace(X: torch.Tensor, n_landmarks: int, sigma: float) -> torch.Tenso
 
 def fit_ncut_pytorch(X: torch.Tensor, n_landmarks: int, sigma: float) -> torch.Tensor:
     """The peer's class with the same number of nodes, for the graph and for what is extended."""
-    from ncut_pytorch import Ncut
-
-    cut = Ncut(
+    # By name, because in this environment the import path is relspace's own and has no such class.
+    cut = importlib.import_module("ncut_pytorch").Ncut(
         n_eig=N_COMPONENTS + 1,
         sigma=sigma,
         n_sample=n_landmarks,

@@ -66,10 +66,11 @@ def run_demo(
         ),
         "digits": tuple(draw_study(of_digits, theme) for theme in (LIGHT, DARK)),
     }
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
     summary = {
         "relspace": __version__,
         "random_state": seed,
-        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+        "versions": versions,
         "portraits": of_portraits.summary,
         "digits": of_digits.summary,
     }
@@ -83,7 +84,7 @@ def run_demo(
         dataclasses.replace(
             data,
             sections=[*data.sections, *digits_sections],
-            versions={"relspace": __version__, **summary["versions"], "seed": str(seed)},
+            versions={"relspace": __version__, **versions, "seed": str(seed)},
         )
     )
     write_whole(output / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relspace.embedding import Coloring, NormalizedCut, kway
 from relspace.errors import InvalidInputError
-from relspace.kernels.normalization import fit_normalization
+from relspace.report.common_width import to_common_width
 from relspace.report.quantize import quantize_rows
 from relspace.report.summary import Quantization, ReportLayer, ReportModel
 
@@ -21,7 +21,6 @@ _COMPONENTS = 48
 _FEWEST_COMPONENTS = 24
 _EMBEDDING_COMPONENTS = 16
 _NODES = 4096
-_COMMON_WIDTH = 32
 
 #: A layer of a model.
 LayerKey = tuple[str, str]
@@ -200,17 +199,8 @@ def _before_alignment(
         if one.features is None:
             return None
         for layer, features in one.features.items():
-            rows[name, layer] = fit_normalization(features, "center+unit").apply(features)
-    width = min(_COMMON_WIDTH, *(one.shape[1] for one in rows.values()))
-    narrow = {key: _cut_to_width(one, width) for key, one in rows.items()}
-    return _colors(_cut(narrow, random_state))
-
-
-def _cut_to_width(rows: torch.Tensor, width: int) -> torch.Tensor:
-    axes = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors.flip(1)[:, :width]
-    sign = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
-    narrow: torch.Tensor = rows @ (axes * sign).to(rows)
-    return narrow
+            rows[name, layer] = features
+    return _colors(_cut(to_common_width(rows), random_state))
 
 
 def _joined(key: LayerKey) -> str:

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from relspace._validation import check_count, name_some
 from relspace.embedding import Coloring, NormalizedCut
 from relspace.errors import InvalidInputError, ItemMismatchError
+from relspace.report.common_width import to_common_width
 from relspace.report.plots import Theme, new_figure, png_of, themed
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.axes import Axes
+
+    from relspace.spatial_space import SpatialSpace
 
 _GAP = 0.06
 
@@ -29,11 +33,15 @@ class PanelRow:
     title : str
         What stands to the left of it.
     pictures : sequence of n arrays of shape (h, w, 3)
-        sRGB in [0, 1]; each is stretched to the image's own shape.
+        sRGB in [0, 1].
+    boxes : array of shape (n, 4), optional
+        Top, left, bottom and right of the part of the image that each picture covers, as fractions
+        of its height and width; all of it by default.
     """
 
     title: str
     pictures: Sequence[NDArray[Any]]
+    boxes: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,11 @@ def color_jointly(
 
 
 def panel_rows(
-    joint: JointColors, images: Sequence[int], titles: Mapping[str, str] | None = None
+    joint: JointColors,
+    images: Sequence[int],
+    *,
+    titles: Mapping[str, str] | None = None,
+    boxes: Mapping[str, NDArray[Any]] | None = None,
 ) -> list[PanelRow]:
     """Take some images of every set as lines of a panel.
 
@@ -129,11 +141,85 @@ def panel_rows(
         Which images, by position.
     titles : mapping of str to str, optional
         What the sets are called; their names by default.
+    boxes : mapping of str to array of shape (n_images, 4), optional
+        What each set's grid covers, see :class:`PanelRow`.
     """
+    chosen = list(images)
     return [
-        PanelRow((titles or {}).get(name, name), [colors[image] for image in images])
+        PanelRow(
+            (titles or {}).get(name, name),
+            [colors[image] for image in chosen],
+            None if boxes is None else boxes[name][chosen],
+        )
         for name, colors in joint.colors.items()
     ]
+
+
+def space_panel(
+    space: SpatialSpace,
+    images: Sequence[NDArray[Any]],
+    theme: Theme,
+    *,
+    title: str,
+    shown: Sequence[int] | None = None,
+    titles: Mapping[str, str] | None = None,
+    features: Mapping[str, torch.Tensor] | None = None,
+    method: str = "spectral",
+    random_state: int = 0,
+) -> bytes:
+    """Draw photographs across and models or layers down, in joint colours, as one PNG.
+
+    Parameters
+    ----------
+    space : SpatialSpace
+        Tokens of the photographs in one common space, from :func:`relspace.align`.
+    images : sequence of arrays of shape (h, w, 3)
+        All the photographs of the space, in its order, sRGB in [0, 1] or as bytes.
+    theme : Theme
+        Colours of ground and ink.
+    title : str
+        What stands above all.
+    shown : sequence of int, optional
+        Which photographs, by position; the first five by default.
+    titles : mapping of str to str, optional
+        What the sets are called; their names by default.
+    features : mapping of str to tensor of shape (n_tokens, d), optional
+        Every set's tokens before alignment, image by image and row by row; with them, the panel
+        before stands to the left of the one after.
+    method : str
+        As in :class:`relspace.Coloring`.
+    random_state : int
+        Seed.
+
+    Returns
+    -------
+    bytes
+        The PNG.
+
+    Raises
+    ------
+    ItemMismatchError
+        If there is not one photograph for each image of the space.
+    """
+    if len(images) != space.n_images:
+        raise ItemMismatchError(
+            f"images holds {len(images)} photographs; the space has {space.n_images}."
+        )
+    chosen = list(range(min(5, len(images)))) if shown is None else list(shown)
+    grids = {name: space.grid(name) for name in space.names}
+    shapes = {name: (grid.rows, grid.columns) for name, grid in grids.items()}
+    boxes = {
+        name: (grid.boxes / grid.image_sizes.repeat(1, 2)).numpy() for name, grid in grids.items()
+    }
+    halves: dict[str, Mapping[str, object]] = {}
+    if features is not None:
+        halves["Before: principal components of one width"] = to_common_width(features)
+    halves["After: relative features in one common space"] = space
+    lines = {}
+    for half, sets in halves.items():
+        joint = color_jointly(sets, shapes, method=method, random_state=random_state)
+        lines[half] = panel_rows(joint, chosen, titles=titles, boxes=boxes)
+    return panel_png([images[image] for image in chosen], lines, theme, title=title)
 
 
 def draw_panel(
@@ -171,9 +257,11 @@ def draw_panel(
             height, width = image.shape[:2]
             across, down = min(1.0, width / height), min(1.0, height / width)
             left, above = place * (1 + _GAP) + (1 - across) / 2, top + (1 - down) / 2
+            box = np.array([0.0, 0.0, 1.0, 1.0]) if line.boxes is None else line.boxes[place]
+            first, start, last, end = box * [down, across, down, across]
             axes.imshow(
                 picture,
-                extent=(left, left + across, above + down, above),
+                extent=(left + start, left + end, above + last, above + first),
                 interpolation="antialiased" if number == 0 else "nearest",
             )
         if with_titles:

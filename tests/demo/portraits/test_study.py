@@ -122,7 +122,7 @@ def test_the_table_shows_every_method_and_what_is_asked(study: PortraitStudy) ->
 
 
 def test_the_page_holds_both_networks_patches(study: PortraitStudy) -> None:
-    figures = {key: (b"light", b"dark") for key in ("panel", "numbers")}
+    figures = dict.fromkeys(("panel", "numbers"), (b"light", b"dark"))
     data = report_data(study, figures)
     assert [model.name for model in data.models] == ["Boundary network", "Part network"]
     assert [len(model.layers) for model in data.models] == [6, 5]

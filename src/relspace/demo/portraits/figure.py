@@ -74,7 +74,8 @@ def panel_parts(
         network, layer = name.split(", ")
         titles[name] = f"{NETWORKS[network].title}\n{layer}"
     halves = {
-        when: panel_rows(joint, range(N_SHOWN), titles) for when, joint in study.panels.items()
+        when: panel_rows(joint, range(N_SHOWN), titles=titles)
+        for when, joint in study.panels.items()
     }
     return images, halves
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from relspace.demo.portraits.held_out import HeldOut
+from relspace.demo.portraits.drawing import SIDE
 from relspace.demo.portraits.methods import aligned
 from relspace.demo.portraits.networks import NETWORKS
-from relspace.demo.portraits.study import DENSITY, N_LANDMARKS, PortraitStudy, shared_places
+from relspace.demo.portraits.study import DENSITY, PortraitStudy
 from relspace.report import (
     KeyNumber,
     LayerTable,
@@ -48,7 +48,7 @@ def report_data(study: PortraitStudy, figures: Mapping[str, tuple[bytes, bytes]]
     before = max(one["mean"] for one in retrieval.values() if one["kind"] == "before")
     after = retrieval["aligned"]["mean"]
     models, quantization = report_models(
-        {NETWORKS[name].title: _patches(held_out, name) for name in held_out.features}
+        {NETWORKS[name].title: _patches(study, name) for name in held_out.features}
     )
     first = held_out.queried_images.start
     pixels = held_out.portraits.images[first : first + N_EXPLORED].permute(0, 2, 3, 1)
@@ -133,19 +133,19 @@ def report_data(study: PortraitStudy, figures: Mapping[str, tuple[bytes, bytes]]
     )
 
 
-def _patches(held_out: HeldOut, network: str) -> ModelPatches:
+def _patches(study: PortraitStudy, network: str) -> ModelPatches:
     """Every layer's relative features in the portraits that can be explored."""
+    held_out = study.held_out
     images = list(itertools.islice(held_out.queried_images, N_EXPLORED))
-    places = shared_places(held_out, N_LANDMARKS, 0)
     features = held_out.features[network]
     tokens = {layer: features.tokens(layer=layer, images=images) for layer in features.layers}
     bring = aligned(DENSITY)
     relative = {
-        layer: bring(features.read_places(places, layer=layer), own)
+        layer: bring(features.read_places(study.places, layer=layer), own)
         for layer, own in tokens.items()
     }
     grid = held_out.grid(network, images)
-    description = f"stride {96 // grid.rows}, {grid.rows} x {grid.columns} patches"
+    description = f"stride {SIDE // grid.rows}, {grid.rows} x {grid.columns} patches"
     return ModelPatches(relative, (grid.rows, grid.columns), tokens, description=description)
 
 

@@ -113,12 +113,15 @@ class PortraitStudy:
         Numbers, ready for JSON.
     held_out : HeldOut
         The portraits and every layer's tokens.
+    places : Places
+        The landmarks.
     panels : dict of str to JointColors
         ``before`` and ``after``: colours of the shown layers' patches, by "network, layer".
     """
 
     summary: dict[str, Any]
     held_out: HeldOut
+    places: Places
     panels: dict[str, JointColors]
 
 
@@ -271,7 +274,7 @@ def run_study(
         "colors": {"shown": pictured, **colors},
     }
     summary["bars"] = ratios(summary)
-    return PortraitStudy(summary, held_out, panels)
+    return PortraitStudy(summary, held_out, places, panels)
 
 
 def ratios(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
