@@ -15,6 +15,7 @@ from relspace.errors import (
     BandwidthError,
     FileFormatError,
     InvalidInputError,
+    MemoryBudgetError,
     NonFiniteError,
     UnknownNameError,
 )
@@ -249,6 +250,12 @@ def test_bad_tokens_are_refused() -> None:
         rs.NormalizedCut(3).fit(X.index_fill(0, torch.tensor([4]), torch.nan))
     with pytest.raises(BandwidthError, match="tokens of features and features"):
         rs.NormalizedCut(3).fit(torch.ones(30, 4))
+
+
+def test_a_graph_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 50_000)
+    with pytest.raises(MemoryBudgetError, match=r"graph of 100 nodes needs .* lower n_landmarks"):
+        rs.NormalizedCut(3, n_landmarks=100).fit(clusters(200))
 
 
 def test_use_before_fitting_and_unknown_names_are_refused() -> None:
