@@ -101,7 +101,7 @@ def draw_numbers_figure(summary: dict[str, Any], theme: Theme) -> bytes:
             fontsize=11,
             fontweight="bold",
         )
-        _draw_ranking(figure.add_axes((0.185, 0.13, 0.26, 0.71)), summary, theme)
+        _draw_ranking(figure.add_axes((0.22, 0.13, 0.225, 0.71)), summary, theme)
         layers = summary["layers"]
         values = {when: 100 * np.array(layers[when]) for when in ("before", "after")}
         highest = float(max(one.max() for one in values.values()))

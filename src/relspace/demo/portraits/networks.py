@@ -80,7 +80,7 @@ class BoundaryNetwork(PortraitNetwork):
 
     As with Segment Anything (Kirillov et al. 2023), what a region is called is never said: it
     predicts boundaries, and for a place that is pointed at the region around it. As there, a
-    decoder of two blocks lies between the encoder, whose layers are the features, and the masks.
+    decoder of three blocks lies between the encoder, whose layers are the features, and the masks.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class BoundaryNetwork(PortraitNetwork):
         super().__init__()
         self.patches = nn.Conv2d(3, width, 7, stride=self.stride, padding=3)
         self.blocks = nn.ModuleList(ConvolutionalBlock(width) for _ in range(depth))
-        self.decoder = nn.Sequential(*(ConvolutionalBlock(width) for _ in range(2)))
+        self.decoder = nn.Sequential(*(ConvolutionalBlock(width) for _ in range(3)))
         self.norm = nn.LayerNorm(width)
         self.boundary = nn.Linear(width, CELLS**2)
         self.pointed = nn.Linear(width, 32)
@@ -146,7 +146,8 @@ class BoundaryNetwork(PortraitNetwork):
 class PartNetwork(PortraitNetwork):
     """A vision transformer (Dosovitskiy et al. 2021) that learns what every part is called.
 
-    As with DINO (Caron et al. 2021), a perceptron lies between its layers and what it is asked.
+    As with DINO (Caron et al. 2021), a head lies between its layers and what it is asked: here a
+    block and a perceptron.
 
     Parameters
     ----------
@@ -165,6 +166,7 @@ class PartNetwork(PortraitNetwork):
         self.patches = nn.Linear(3 * self.stride**2, width)
         self.places = nn.Parameter(torch.empty(self.grid**2, width))
         self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
+        self.head = TransformerBlock(width, heads)
         self.norm = nn.LayerNorm(width)
         self.hidden = nn.Linear(width, 2 * width)
         self.part = nn.Linear(2 * width, CELLS**2 * len(PARTS))
@@ -181,7 +183,9 @@ class PartNetwork(PortraitNetwork):
 
     def parts(self, images: Tensor) -> Tensor:
         """Scores of each part, (n, grid * CELLS, grid * CELLS, 7)."""
-        raised = functional.gelu(self.hidden(self.norm(self.last(images))))
+        tokens = self.last(images)
+        headed = self._in_place(self.head(tokens.flatten(1, 2)))
+        raised = functional.gelu(self.hidden(self.norm(headed)))
         return spread_cells(self.part(raised))
 
     def _in_place(self, tokens: Tensor) -> Tensor:

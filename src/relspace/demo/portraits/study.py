@@ -40,13 +40,13 @@ from relspace.features import Places, choose_places
 from relspace.report.panels import JointColors, color_jointly
 
 N_LANDMARK_IMAGES = 40
-N_QUERIED_IMAGES = 32
+N_QUERIED_IMAGES = 24
 N_LANDMARKS = 1024
 #: Fewer do for the table of all pairs of layers.
-N_LANDMARKS_OF_LAYERS = 384
+N_LANDMARKS_OF_LAYERS = 256
 DENSITY = 0.02
-QUERIES_PER_PART = 200
-QUERIES_PER_PART_OF_LAYERS = 40
+QUERIES_PER_PART = 100
+QUERIES_PER_PART_OF_LAYERS = 25
 N_GRAPH_NODES = 2048
 UNTRAINED_SEED = 100
 #: Draws of the signs of principal components, over which their retrieval is averaged.
@@ -179,12 +179,8 @@ def sides(held_out: HeldOut, places: Places, layers: tuple[str, str]) -> Sides:
 
 
 def shown_layers(held_out: HeldOut) -> list[tuple[str, str]]:
-    """Of each network three layers: the first block, a middle one, the last."""
-    chosen = []
-    for name, features in held_out.features.items():
-        blocks = features.layers[1:]
-        chosen += [(name, blocks[at]) for at in (0, (len(blocks) - 1) // 2, -1)]
-    return chosen
+    """Of each network the last two layers."""
+    return [(name, layer) for name, one in held_out.features.items() for layer in one.layers[-2:]]
 
 
 def run_study(
@@ -373,6 +369,7 @@ def _pictures(
         when: color_jointly(
             its,
             {name: shapes[name] for name in its},
+            n_components=8,
             n_landmarks=N_GRAPH_NODES,
             random_state=seed,
         )

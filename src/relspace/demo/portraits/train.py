@@ -49,7 +49,7 @@ class Schedule:
     batch: int
 
 
-SCHEDULES = {"boundaries": Schedule(1100, 12), "parts": Schedule(1400, 24)}
+SCHEDULES = {"boundaries": Schedule(1200, 12), "parts": Schedule(1400, 24)}
 
 
 def boundary_cells(parts: Tensor, cells: int) -> Tensor:
