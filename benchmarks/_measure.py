@@ -140,6 +140,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
+def peak_bytes(call: Call) -> int:
+    """Run the call once and return its peak memory over what was held before, in bytes."""
+    before = _reset_peak_memory()
+    result = call()
+    peak = _memory("VmHWM") - before
+    del result
+    return peak
+
+
 def _answer(content: Any) -> None:
     print(json.dumps(content), flush=True)
 

@@ -64,7 +64,7 @@ class TestAlign:
     def test_table(self, run):
         result = run("align", "vit.npy", "cnn.npy", "noise.npy", "-o", "s.safetensors")
         assert result.stdout.splitlines()[0].split() == [
-            *("set", "items", "x", "features", "sigma", "density")
+            *("set", "rows", "x", "features", "sigma", "density")
         ]
         assert re.search(r"^vit +60 x 16 +[\d.]+ +0.05$", result.stdout, re.M)
         assert re.search(r"^vit -> cnn +[\d.]+ +0.0167 +[\d.]+ +[\d.]+$", result.stdout, re.M)

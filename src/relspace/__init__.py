@@ -6,13 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relspace import measures
+    from relspace import measures, resampling
     from relspace.aligned_space import AlignedSpace
     from relspace.aligner import Aligner
     from relspace.alignment import align, load_space
     from relspace.common_space import CommonSpace
+    from relspace.comparison import Comparison, compare
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
-    from relspace.features import FeatureSet
+    from relspace.features import (
+        FeatureSet,
+        ModuleModel,
+        Preprocessing,
+        extract,
+        load_model,
+        open_features,
+        record,
+    )
     from relspace.kernels import (
         DEFAULT_DENSITY,
         Bandwidth,
@@ -23,6 +32,13 @@ if TYPE_CHECKING:
         solve_bandwidth,
         squared_distances,
     )
+    from relspace.layerwise import (
+        LayerComparison,
+        ModelComparison,
+        compare_layers,
+        compare_models,
+    )
+    from relspace.reporting import write_report
     from relspace.spatial_space import SpatialSpace
 
 __version__ = "0.1.0"
@@ -34,21 +50,35 @@ __all__ = [
     "Bandwidth",
     "Coloring",
     "CommonSpace",
+    "Comparison",
     "FeatureSet",
+    "LayerComparison",
     "Match",
+    "ModelComparison",
+    "ModuleModel",
     "NormalizedCut",
+    "Preprocessing",
     "SpatialSpace",
     "__version__",
     "align",
     "choose_landmarks",
     "colors",
+    "compare",
+    "compare_layers",
+    "compare_models",
     "cosine_affinity",
+    "extract",
     "kway",
+    "load_model",
     "load_space",
     "measures",
+    "open_features",
     "rbf_affinity",
+    "record",
+    "resampling",
     "solve_bandwidth",
     "squared_distances",
+    "write_report",
 ]
 
 # Public names are imported when they are first used (PEP 562): importing torch takes seconds, and
@@ -58,8 +88,17 @@ _MODULES = {
     "aligner": ("Aligner",),
     "alignment": ("align", "load_space"),
     "common_space": ("CommonSpace",),
+    "comparison": ("Comparison", "compare"),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
-    "features": ("FeatureSet",),
+    "features": (
+        "FeatureSet",
+        "ModuleModel",
+        "Preprocessing",
+        "extract",
+        "load_model",
+        "open_features",
+        "record",
+    ),
     "kernels": (
         "DEFAULT_DENSITY",
         "Bandwidth",
@@ -70,9 +109,11 @@ _MODULES = {
         "solve_bandwidth",
         "squared_distances",
     ),
+    "layerwise": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),
+    "reporting": ("write_report",),
     "spatial_space": ("SpatialSpace",),
 }
-_SUBMODULES = ("measures",)
+_SUBMODULES = ("measures", "resampling")
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 

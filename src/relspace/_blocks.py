@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from relspace._validation import check_count
 from relspace.errors import MemoryBudgetError
 
 _FRACTION_OF_FREE_MEMORY = 0.25
+_CACHE_LINE = 64
 
 
 def free_memory_bytes(device: torch.device | None = None) -> int:
@@ -55,11 +57,31 @@ def memory_budget_bytes(
     return int(free_memory_bytes(device) * _FRACTION_OF_FREE_MEMORY)
 
 
+def empty_matrix(n_rows: int, n_columns: int, like: torch.Tensor) -> torch.Tensor:
+    """Uninitialised memory of the type and on the device of ``like``.
+
+    On the CPU it comes from NumPy, which asks the system for huge pages: with ordinary ones a
+    large result spends more time on its first touch than on its exponentials.
+    """
+    if like.device.type != "cpu":
+        return like.new_empty((n_rows, n_columns))
+    n_bytes = n_rows * n_columns * like.element_size()
+    buffer = np.empty(n_bytes + _CACHE_LINE, dtype=np.uint8)
+    offset = -buffer.ctypes.data % _CACHE_LINE
+    lines = torch.from_numpy(buffer[offset : offset + n_bytes])
+    return lines.view(like.dtype).view(n_rows, n_columns)
+
+
 def row_slices(n_rows: int, bytes_per_row: int, budget: int) -> Iterator[slice]:
     """Cut ``n_rows`` into slices of as many rows as the budget holds, at least one."""
     step = max(1, min(n_rows, budget // max(1, bytes_per_row)))
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
+
+
+def chunk_slices(n_rows: int, chunk_rows: int) -> list[slice]:
+    """Cut rows into chunks of ``chunk_rows``, the last one shorter."""
+    return [slice(i, min(i + chunk_rows, n_rows)) for i in range(0, n_rows, chunk_rows)]
 
 
 def refuse_too_large(

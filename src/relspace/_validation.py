@@ -80,7 +80,7 @@ def as_features(features: object, name: str = "X", *, check_finite: bool = True)
     if tensor.dtype not in (torch.float32, torch.float64):
         tensor = tensor.to(torch.float32)
     if check_finite:
-        _refuse_non_finite(tensor, name)
+        refuse_non_finite(tensor, name)
     return Features(tensor, is_array, given if given.is_floating_point else tensor.dtype)
 
 
@@ -117,7 +117,8 @@ def _as_tensor(features: object, name: str) -> tuple[torch.Tensor, bool]:
     return torch.from_numpy(array), True
 
 
-def _refuse_non_finite(tensor: torch.Tensor, name: str) -> None:
+def refuse_non_finite(tensor: torch.Tensor, name: str) -> None:
+    """Refuse NaN and infinity, with their count and first places."""
     # A sum over finite numbers can only overflow, never become NaN without cause, so a finite
     # sum clears the whole matrix in one pass that allocates nothing.
     if math.isfinite(float(tensor.detach().sum())):

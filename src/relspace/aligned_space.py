@@ -195,7 +195,7 @@ class AlignedSpace(CommonSpace):
         dict
             ``sets`` (per set: n_items, n_features, sigma, density), ``pairs`` (per pair, in both
             directions: match accuracy, its chance, mean distance, its chance), ``matched_by``,
-            ``n_landmarks`` and ``parameters``.
+            ``n_items``, what an ``item`` is, ``n_landmarks`` and ``parameters``.
         """
         generator = torch.Generator().manual_seed(0)
         items = torch.randperm(self.n_items, generator=generator)[:_SUMMARY_ITEMS].sort().values
@@ -218,6 +218,7 @@ class AlignedSpace(CommonSpace):
             "pairs": pairs,
             "matched_by": self.matched_by,
             "n_items": self.n_items,
+            "item": "item",
             "n_landmarks": len(self.landmarks),
             "parameters": self.parameters,
         }

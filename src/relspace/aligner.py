@@ -6,12 +6,20 @@ from typing import Self
 
 import torch
 
-from relspace._blocks import refuse_too_large
-from relspace._validation import Array, Features, as_features, check_choice, check_fraction
+from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
+from relspace._parallel import side_by_side
+from relspace._validation import (
+    Array,
+    Features,
+    as_features,
+    check_choice,
+    check_fraction,
+    refuse_non_finite,
+)
 from relspace.errors import InvalidInputError
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import DEFAULT_DENSITY, Bandwidth, solve_bandwidth
-from relspace.kernels.distances import Cloud, Frame
+from relspace.kernels.distances import Cloud, Frame, full_precision
 from relspace.kernels.normalization import NORMALIZATIONS, Normalization, fit_normalization
 from relspace.kernels.relative import (
     ColumnProfile,
@@ -20,7 +28,9 @@ from relspace.kernels.relative import (
     standardize_rows,
 )
 
-_ROWS = 4096
+# Rows that are worked on from the features to the result while they are in a CPU's cache.
+_ROWS_IN_CACHE = 512
+_ROWS_ON_DEVICE = 2**16
 
 
 class Aligner:
@@ -170,18 +180,19 @@ class Aligner:
             If the result would not fit into the free memory.
         """
         given = self._check(X)
-        rows = self.affinity_of(given.tensor)
-        if self.standardize:
-            self.standardize_in_place(rows, own)
+        rows = self.relative_rows(given.tensor, own, standardize=self.standardize)
         return given.restore(rows.to(given.tensor.device))
 
     def affinity(self, X: object) -> Array:
         """Affinities of tokens to the landmarks, as they are; see :meth:`transform`."""
         given = self._check(X)
-        return given.restore(self.affinity_of(given.tensor).to(given.tensor.device))
+        rows = self.relative_rows(given.tensor, standardize=False)
+        return given.restore(rows.to(given.tensor.device))
 
-    def affinity_of(self, X: torch.Tensor) -> torch.Tensor:
-        """Affinities of checked tokens, block by block into one result."""
+    def relative_rows(
+        self, X: torch.Tensor, own: torch.Tensor | None = None, *, standardize: bool
+    ) -> torch.Tensor:
+        """Relative features of tokens of the right width, a few rows at a time into one result."""
         n, m = X.shape[0], self.n_landmarks
         refuse_too_large(
             n * m * self.landmarks_.element_size(),
@@ -189,13 +200,22 @@ class Aligner:
             "transform fewer tokens at a time, or use fewer landmarks.",
             device=self.landmarks_.device,
         )
-        out = self.landmarks_.new_empty((n, m))
+        out = empty_matrix(n, m, like=self.landmarks_)
         scale = (self._frame.unit / self.bandwidth_.sigma) ** 2
-        with torch.no_grad():
-            for start in range(0, n, _ROWS):
-                block = X[start : start + _ROWS].to(self.landmarks_)
-                points = self._frame.place(self.normalization_.apply(block))
-                affinity_rows(points, self._cloud, scale, out[start : start + _ROWS])
+        step = _ROWS_IN_CACHE if out.device.type == "cpu" else _ROWS_ON_DEVICE
+
+        def fill(rows: slice) -> None:
+            block = X[rows].to(self.landmarks_)
+            points = self._frame.place(self.normalization_.apply(block))
+            if not bool(points.half_norms.sum().isfinite()):
+                refuse_non_finite(X, "X")
+            affinity_rows(points, self._cloud, scale, out[rows])
+            if standardize:
+                mine = None if own is None else own[rows]
+                standardize_rows(out[rows], self.profile_, mine, deviation=True)
+
+        with full_precision():
+            side_by_side(lambda: fill, chunk_slices(n, step), out.device)
         return out
 
     def standardize_in_place(
@@ -207,7 +227,7 @@ class Aligner:
     def _check(self, X: object) -> Features:
         if not hasattr(self, "landmarks_"):
             raise InvalidInputError("this Aligner is not fitted; call fit(landmarks) first.")
-        given = as_features(X, "X")
+        given = as_features(X, "X", check_finite=False)
         if given.tensor.shape[1] != self.n_features_in_:
             raise InvalidInputError(
                 f"X has {given.tensor.shape[1]} features; these landmarks have "

@@ -173,9 +173,7 @@ def align(
             aligner.fit(tensor[chosen])
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
-        relative = aligner.affinity_of(tensor)
-        if standardize:
-            aligner.standardize_in_place(relative, own)
+        relative = aligner.relative_rows(tensor, own, standardize=standardize)
         aligned[name] = AlignedSet(aligner, relative, one.is_array, one.dtype)
     parameters: dict[str, Any] = {
         "density": density,

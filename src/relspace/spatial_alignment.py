@@ -93,9 +93,7 @@ def align_tokens(
             aligner.fit(layer.read_places(places).to(tokens))
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
-        relative = aligner.affinity_of(tokens)
-        if standardize:
-            aligner.standardize_in_place(relative, None)
+        relative = aligner.relative_rows(tokens, standardize=standardize)
         aligned[name] = AlignedSet(aligner, relative, False, relative.dtype)
     return SpatialSpace(
         aligned,

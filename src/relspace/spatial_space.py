@@ -201,7 +201,8 @@ class SpatialSpace(CommonSpace):
         dict
             ``sets`` (per set: tokens, rows, columns, n_features, sigma, density), ``pairs`` (per
             pair, in both directions: match accuracy, its chance, mean distance, its chance),
-            ``matched_by``, ``n_items`` (images), ``n_landmarks`` and ``parameters``.
+            ``matched_by``, ``n_items`` (images), what an ``item`` is, ``n_landmarks`` and
+            ``parameters``.
         """
         finest = max(grid.tokens_per_image for grid in self._grids.values())
         n_sampled = min(self.n_images, max(3, _SUMMARY_TOKENS // finest))
@@ -230,6 +231,7 @@ class SpatialSpace(CommonSpace):
             "pairs": pairs,
             "matched_by": self.matched_by,
             "n_items": self.n_images,
+            "item": "image",
             "n_landmarks": len(self.places),
             "parameters": self.parameters,
         }

@@ -88,7 +88,7 @@ def test_record_is_whole(measure: Measure) -> None:
 @EVERY
 @given(data=st.data())
 def test_a_set_with_itself_is_at_the_maximum(measure: Measure, data: st.DataObject) -> None:
-    X = data.draw(feature_sets(min_items=16, max_features=12).filter(lambda X: X.shape[1] > 3))
+    X = data.draw(feature_sets(min_items=30, max_features=12).filter(lambda X: X.shape[1] > 3))
     assert measure(X, X) == pytest.approx(measure.identical, abs=1e-6)
 
 
@@ -107,7 +107,7 @@ def test_measures_said_to_be_asymmetric_are() -> None:
     X, Y = related()
     for measure in measures.list():
         if not measure.symmetric:
-            assert abs(measure(X, Y) - measure(Y, X)) > 1e-4
+            assert abs(measure(X, Y) - measure(Y, X)) > 1e-6
 
 
 @EVERY
@@ -133,6 +133,7 @@ def test_no_invariance_is_missing_from_the_record(measure: Measure, how: str) ->
 def test_items_may_come_in_any_order(measure: Measure) -> None:
     X, Y = related()
     order = torch.randperm(len(X), generator=torch.Generator().manual_seed(0))
+    # Which items are held out goes by their position.
     if measure.name != "linear_predictivity":
         assert measure(X[order], Y[order]) == pytest.approx(measure(X, Y), abs=1e-9)
 
@@ -169,11 +170,11 @@ def test_unrelated_wide_features_are_refused_or_within_chance(measure: Measure) 
 
 @EVERY
 def test_expected_by_chance_is_the_mean_over_all_permutations(measure: Measure) -> None:
+    if measure.expected_by_chance(*map(measure.prepare, related())) is None:
+        pytest.skip("no closed form")
     X, Y = related(6)
     x, y = measure.prepare(X[:, :3]), measure.prepare(Y[:, :3])
     expected = measure.expected_by_chance(x, y)
-    if expected is None:
-        pytest.skip("no closed form")
     everything = [torch.tensor(p) for p in itertools.permutations(range(6))]
     values = [measure.from_factors(x, y, one) for one in everything]
     assert expected == pytest.approx(np.mean(values), abs=1e-9)

@@ -10,7 +10,7 @@ import torch
 
 from relspace.errors import InvalidInputError
 from relspace.report import ReportData
-from relspace.report.layers import ModelPatches, report_models
+from relspace.report.layers import DensityWarning, ModelPatches, report_models
 
 
 def test_the_same_side_has_the_same_segment_in_both_models(report_data: ReportData) -> None:
@@ -45,7 +45,7 @@ def test_a_grid_too_large_is_averaged_and_says_so() -> None:
     assert layer.vectors.shape == (2, 4, 4, 30)
     assert found.description == "big; 8 x 9 patches shown as 4 x 4"
     assert layer.boxes is not None
-    np.testing.assert_allclose(layer.boxes, [[0, 0, 8 / 9, 1]] * 2)
+    np.testing.assert_allclose(layer.boxes, [[0, 0, 1, 8 / 9]] * 2)
     rows = model.relative["only"].reshape(2, 8, 9, -1)
     mean = torch.nn.functional.normalize(rows[1, 2:4, 4:6].mean((0, 1)), dim=0)
     other = torch.nn.functional.normalize(rows[0, :2, :2].mean((0, 1)), dim=0)
@@ -68,6 +68,17 @@ def test_before_colours_need_the_features_of_all_models(report_data: ReportData)
     (found,), _ = report_models({"big": model}, segment_counts=(2,))
     assert list(found.layers[0].colors) == ["joint", "per model"]
     assert "before" in report_data.models[0].layers[0].colors
+
+
+def test_flat_images_are_coloured_by_a_denser_graph_with_a_warning() -> None:
+    model = big_model(grid=(8, 8))
+    rows = model.relative["only"].clone()
+    rows[: int(0.4 * len(rows))] = rows[0]
+    flat = dataclasses.replace(model, relative={"only": rows})
+    with pytest.warns(DensityWarning, match=r"density 0.2 instead of 0.05"):
+        (found,), _ = report_models({"flat": flat}, segment_counts=(2,))
+    colors = found.layers[0].colors["joint"].reshape(-1, 3)
+    assert (colors[1:50] == colors[0]).all()
 
 
 def test_patches_that_are_no_grid_are_refused() -> None:

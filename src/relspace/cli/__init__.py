@@ -4,10 +4,20 @@ torch takes a second or more to import, so whatever needs it is imported inside 
 version and wrong usage are answered at once.
 """
 
-from relspace.cli import align, demo
+from relspace.cli import align, compare, compare_models, demo, extract, layers, report
 from relspace.cli.group import commands
 
-__all__ = ["align", "commands", "demo", "main"]
+__all__ = [
+    "align",
+    "commands",
+    "compare",
+    "compare_models",
+    "demo",
+    "extract",
+    "layers",
+    "main",
+    "report",
+]
 
 
 def main() -> None:

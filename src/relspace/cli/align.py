@@ -71,7 +71,9 @@ def align(
 
     A set is [NAME=]FILE[::KEY]. FILE ends in .npy, .npz, .pt, .pth, .safetensors, .h5, .hdf5,
     .csv or .parquet and holds one row for each item. KEY picks an entry when the file holds
-    several matrices. NAME is what the set is called, otherwise the file's name.
+    several matrices. NAME is what the set is called, otherwise the file's name. FILE may also be
+    a store of "relspace extract", and KEY one of its layers (by default the last): tokens of
+    images then keep their own grids, and landmarks are places in the images.
 
     Rows are matched by their ids where files bring some, otherwise by position.
 
@@ -79,6 +81,7 @@ def align(
     relspace align dino.npy clip.npy -o space.safetensors
     relspace align dino=a.h5::block11 clip=b.npz::layer_6 -o space.safetensors
     relspace align a.csv b.parquet --id-column image -o space.safetensors --json
+    relspace align sam.zarr::layer_11 dino.zarr -o space.safetensors
     """
     named = named_sources(sources)
     _check_output(output, [source.path for source in sources], force)
@@ -143,14 +146,18 @@ def _align_report(summary: Mapping[str, Any]) -> str:
         for pair in summary["pairs"]
     ]
     n_matched = summary["pairs"][0]["n_items_matched"]
+    if summary["item"] == "image":
+        counts = f"{summary['n_landmarks']} places in them are landmarks", "tokens"
+    else:
+        counts = f"{summary['n_landmarks']} of them landmarks", "items"
     return "\n".join(
         [
-            *text_table(("set", "items x features", "sigma", "density"), sets),
+            *text_table(("set", "rows x features", "sigma", "density"), sets),
             "",
             *text_table(("pair", "top-1 match", "chance", "distance", "chance"), pairs),
             "",
-            f"{summary['n_items']} items matched by {summary['matched_by']}, "
-            f"{summary['n_landmarks']} of them landmarks; top-1 match among {n_matched} items",
+            f"{summary['n_items']} {summary['item']}s matched by {summary['matched_by']}, "
+            f"{counts[0]}; top-1 match among {n_matched} {counts[1]}",
             f"Space saved to {summary['output']}",
         ]
     )

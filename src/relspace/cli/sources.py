@@ -54,7 +54,7 @@ def with_ids(command: _Command) -> _Command:
             metavar="[NAME=]WHERE",
             help="Where item ids are: an entry of the file, or a text file with one id in each "
             "line; for all sets, or for the one called NAME (may be repeated). "
-            "Found by themselves: an entry 'ids', a column 'id' or 'ids'.",
+            "Found by themselves: an entry 'ids', a column 'id' or 'ids', those of a store.",
         ),
         click.option(
             "--id-column",

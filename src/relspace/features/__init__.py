@@ -1,7 +1,13 @@
 """Feature sets: where features come from and how their items are named."""
 
+from relspace.features.extraction import SkippedImageWarning, extract
+from relspace.features.families import ModuleModel, load_model
+from relspace.features.feature_model import FeatureModel
 from relspace.features.feature_set import FeatureSet
+from relspace.features.hooks import record
+from relspace.features.images import ImageCollection, UnreadableImageError, open_images
 from relspace.features.layer_features import LayerFeatures
+from relspace.features.layer_files import LayerFile, read_layers
 from relspace.features.places import (
     Places,
     TokenGrid,
@@ -10,18 +16,35 @@ from relspace.features.places import (
     token_centers,
     token_places,
 )
+from relspace.features.preprocessing import Preprocessing
 from relspace.features.readers import FeatureTable, is_table_file, read_features
+from relspace.features.store import open_features
+from relspace.features.store_writer import StoreLockedError
 
 __all__ = [
+    "FeatureModel",
     "FeatureSet",
     "FeatureTable",
+    "ImageCollection",
     "LayerFeatures",
+    "LayerFile",
+    "ModuleModel",
     "Places",
+    "Preprocessing",
+    "SkippedImageWarning",
+    "StoreLockedError",
     "TokenGrid",
+    "UnreadableImageError",
     "choose_places",
+    "extract",
     "is_table_file",
+    "load_model",
+    "open_features",
+    "open_images",
     "read_features",
+    "read_layers",
     "read_places",
+    "record",
     "token_centers",
     "token_places",
 ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relspace.errors import FileFormatError, InvalidInputError, RelspaceError
+from relspace.features.feature_set import FeatureSet
 from relspace.features.file_formats import (
     FORMATS,
     IDS,
@@ -20,6 +21,7 @@ from relspace.features.file_formats import (
     FileFormat,
     shorten,
 )
+from relspace.features.store import is_store, open_features
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,10 @@ class FeatureTable:
 
     Attributes
     ----------
-    features : array or tensor of shape (n_items, n_features)
-        An array from ``.npy``, ``.npz``, ``.h5``, ``.csv`` and ``.parquet``, a tensor from
-        ``.pt`` and ``.safetensors``, in the dtype of the file.
+    features : array or tensor of shape (n_items, n_features), or FeatureSet
+        A feature set of one layer from a feature store; an array from ``.npy``, ``.npz``, ``.h5``,
+        ``.csv`` and ``.parquet``, a tensor from ``.pt`` and ``.safetensors``, in the dtype of the
+        file.
     ids : tuple of str, or None
         One id for each row; None when the file brings none.
     source : pathlib.Path
@@ -39,7 +42,7 @@ class FeatureTable:
         The entry of the file that holds the features; None for a file with one matrix only.
     """
 
-    features: NDArray[Any] | Tensor
+    features: NDArray[Any] | Tensor | FeatureSet
     ids: tuple[str, ...] | None
     source: Path
     key: str | None
@@ -61,11 +64,11 @@ def read_features(
     ----------
     path : str or pathlib.Path
         A ``.npy``, ``.npz``, ``.pt``, ``.pth``, ``.safetensors``, ``.h5``, ``.hdf5``, ``.csv``
-        (comma-separated, with or without a line of column names) or ``.parquet`` file. A table
-        has one column for each feature.
+        (comma-separated, with or without a line of column names) or ``.parquet`` file, or a
+        feature store (:func:`relspace.extract`). A table has one column for each feature.
     key : str, optional
         The entry that holds the features, where a file can hold several. Needed only when more
-        than one entry is a matrix.
+        than one entry is a matrix. Of a feature store the layer, by default its last.
     ids : str or pathlib.Path, optional
         Where the ids are: an entry of the file, or a text file with one id in each line. By
         default they are the entry ``"ids"`` (for ``.safetensors`` also a JSON list of that name
@@ -100,6 +103,8 @@ def read_features(
     >>> folder.cleanup()
     """
     path = Path(path)
+    if is_store(path):
+        return _read_store(path, key, ids, id_column)
     file_format = _format_of(path)
     if id_column is not None and not file_format.is_table:
         raise InvalidInputError(
@@ -124,6 +129,20 @@ def read_features(
     return FeatureTable(features, found, path, None if name == ONLY else name)
 
 
+def _read_store(
+    path: Path, key: str | None, ids: str | Path | None, id_column: str | None
+) -> FeatureTable:
+    if ids is not None or id_column is not None:
+        raise InvalidInputError(
+            f"{path} is a feature store, which brings the ids of its items: leave ids away"
+        )
+    found = open_features(path)
+    layer = found.layers[-1] if key is None else key
+    chosen = found.select(layers=layer)
+    names = None if found.ids is None else tuple(str(item) for item in found.ids)
+    return FeatureTable(chosen, names, path, layer)
+
+
 def is_table_file(path: Path) -> bool:
     """Whether a file is a table, whose ids are a column, by its suffix."""
     file_format = FORMATS.get(path.suffix.lower())
@@ -136,11 +155,12 @@ def _format_of(path: Path) -> FileFormat:
         raise InvalidInputError(
             f"{path} has the suffix {path.suffix!r}; files of features end in {', '.join(FORMATS)}"
         )
-    _check_file(path)
+    check_file(path)
     return file_format
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Refuse a path that is no readable file with something in it."""
     if path.is_dir():
         raise InvalidInputError(f"{path} is a folder; name a file")
     if not path.exists():
@@ -210,9 +230,7 @@ def _load_ids(
     n_rows: int,
 ) -> tuple[str, ...] | None:
     if ids is None:
-        if IDS not in entries:
-            return None
-        return _checked_ids(entries[IDS].load(), f"{path}: the ids", n_rows)
+        return ids_of_entries(path, entries, n_rows)
     is_entry = isinstance(ids, str) and ids in entries and not file_format.is_table
     is_file = Path(ids).is_file()
     if is_entry and is_file:
@@ -227,6 +245,13 @@ def _load_ids(
             f"ids={str(ids)!r} is neither a text file nor an entry of {path}{held}"
         )
     return _checked_ids(_lines(Path(ids)), f"{ids}", n_rows)
+
+
+def ids_of_entries(path: Path, entries: Entries, n_rows: int) -> tuple[str, ...] | None:
+    """Read the ids that a file brings by itself; None if it brings none."""
+    if IDS not in entries:
+        return None
+    return _checked_ids(entries[IDS].load(), f"{path}: the ids", n_rows)
 
 
 def _lines(path: Path) -> list[str]:

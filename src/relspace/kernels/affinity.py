@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from relspace._blocks import empty_matrix
 from relspace._validation import Array, as_features, check_fraction, check_same_width
 from relspace.kernels.bandwidth import (
     DEFAULT_DENSITY,
@@ -16,11 +17,13 @@ from relspace.kernels.bandwidth import (
     solve_all_pairs,
     starting_point,
 )
+from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import (
     Frame,
     PairTiles,
     differentiable_squared_distances,
     fill_pairs,
+    finish_tiles,
     full_precision,
     off_diagonal,
     place_sets,
@@ -201,7 +204,7 @@ def _in_place(
 ) -> tuple[torch.Tensor, Bandwidth | None]:
     """Distances go where the affinities will be; these are computed and mirrored tile by tile."""
     frame = _frame_of(X, Y, cosine=cosine)
-    out = X.new_empty((len(X), len(X if Y is None else Y)))
+    out = empty_matrix(len(X), len(X if Y is None else Y), like=X)
     if sigma is not None:
         scale = _squared_ratio(frame.unit, sigma)
         clouds = place_sets(X, Y, frame, scale=scale, cosine=cosine)
@@ -216,15 +219,10 @@ def _in_place(
 
 
 def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> float:
-    total = 0.0
-    for tile, weight, (rows, columns) in zip(pairs.tiles, pairs.weights, pairs.places, strict=True):
-        # Beyond the largest float the diagonal's 0 would become 0 * inf.
-        tile.mul_(min(scale, torch.finfo(tile.dtype).max)).exp_()
-        wide = torch.float64 if pairs.n_self and weight == 1 else None
-        total += weight * float(tile.sum(dtype=wide))
-        if symmetric and rows != columns:
-            out[columns, rows].copy_(tile.T)
-    return total
+    # Beyond the largest float the diagonal's 0 would become 0 * inf.
+    factor = min(scale * LOG2_E, torch.finfo(out.dtype).max)
+    sums = finish_tiles(out, pairs, lambda tile: tile.mul_(factor).exp2_(), symmetric=symmetric)
+    return math.fsum(w * total for w, total in zip(pairs.weights, sums, strict=True))
 
 
 def _differentiable(

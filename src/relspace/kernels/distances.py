@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 
-from relspace._blocks import refuse_too_large
+from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
+from relspace._parallel import side_by_side
 from relspace._validation import Array, as_features, check_same_width
 from relspace.errors import InvalidInputError
 
@@ -18,6 +19,7 @@ from relspace.errors import InvalidInputError
 _ROWS_FOR_LOCATION = 33
 # Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
 _NEGLIGIBLE = 5e-5
+_ROWS_IN_CACHE = 256
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Frame:
                 if Z is not None
             ]
             rows = torch.cat(some)
-            origin = some[-1].sort(dim=0).values[some[-1].shape[0] // 2]
+            origin = some[-1].T.contiguous().kthvalue(some[-1].shape[0] // 2 + 1, dim=1).values
             unit = float(torch.linalg.vector_norm(rows - origin, dim=1).median())
             if unit == 0.0:
                 everything = X if Y is None else torch.cat([X, Y])
@@ -62,8 +64,16 @@ class Frame:
 
     def place(self, X: torch.Tensor) -> Cloud:
         """Bring points into this frame, and to the float type of its origin."""
-        points = (X.to(self.origin.dtype) - self.origin).div_(self.unit)
-        half_norms = squared_norms(points) / 2
+        points = empty_matrix(X.shape[0], X.shape[1], like=self.origin)
+        half_norms = self.origin.new_empty(len(X))
+
+        def place(rows: slice) -> None:
+            block = torch.sub(X[rows], self.origin, out=points[rows]).div_(self.unit)
+            torch.linalg.vector_norm(block, dim=1, out=half_norms[rows])
+
+        blocks = chunk_slices(len(X), _ROWS_IN_CACHE)
+        side_by_side(lambda: place, blocks, X.device)
+        half_norms.square_().div_(2)
         if X.dtype == torch.float64 and not bool(half_norms.isfinite().all()):
             raise InvalidInputError(
                 f"the features span more than floats can square: some of {len(X)} rows lie "
@@ -175,15 +185,37 @@ class PairTiles:
     n_self: int
 
 
-def fill_diagonal_tile(tile: torch.Tensor) -> None:
-    """Make a tile on the diagonal exactly symmetric, with exact zeros for each item with itself."""
-    tile.fill_diagonal_(0.0)
-    tile.copy_(tile.triu() + tile.triu(1).T)
+def make_symmetric(tile: torch.Tensor) -> torch.Tensor:
+    """Average a tile on the diagonal, in place, with its mirror image: both differ by rounding."""
+    return tile.add_(tile.T.contiguous()).mul_(0.5)
 
 
-def tile_side(device: torch.device) -> int:
-    """Rows and columns of a tile: what a CPU core's second cache holds, more on a GPU."""
-    return 512 if device.type == "cpu" else 8192
+def tile_side(device: torch.device, n_rows: int | None = None) -> int:
+    """Rows and columns of a tile: what a CPU core's second cache holds, more on a GPU.
+
+    Of a small matrix a part as large is on the diagonal, where half the work is for nothing.
+    """
+    if device.type != "cpu":
+        return 8192
+    return 256 if n_rows is not None and n_rows < 4096 else 512
+
+
+class Scratch:
+    """Memory of one tile, used again and again so that it stays in the cache.
+
+    Rows of a tile inside a large matrix lie far apart, by a power of two often enough, where a
+    cache holds only a part of them; so tiles are worked on here and moved when they are done.
+    """
+
+    def __init__(self, like: torch.Tensor) -> None:
+        self._memory = like.new_empty(0)
+
+    def of(self, *shape: int) -> torch.Tensor:
+        """A contiguous tile; what it held before is gone."""
+        size = math.prod(shape)
+        if self._memory.numel() < size:
+            self._memory = self._memory.new_empty(size)
+        return self._memory[:size].view(shape)
 
 
 def tile_slices(n_rows: int, n_columns: int | None, *, side: int) -> Iterator[tuple[slice, slice]]:
@@ -263,12 +295,13 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
             squared = differentiable_squared_distances(x.tensor.to(wide), other, frame)
         return x.restore((squared * frame.unit * frame.unit).to(x.tensor.dtype))
     with torch.no_grad():
-        out = x.tensor.new_empty((len(x.tensor), len(x.tensor if y is None else y)))
+        out = empty_matrix(len(x.tensor), len(x.tensor if y is None else y), like=x.tensor)
         pairs = fill_pairs(left, right, out=out)
-        for tile, (rows, columns) in zip(pairs.tiles, pairs.places, strict=True):
-            tile.abs_().mul_(2.0 * frame.unit).mul_(frame.unit)
-            if y is None and rows != columns:
-                out[columns, rows].copy_(tile.T)
+
+        def scale(tile: torch.Tensor) -> torch.Tensor:
+            return tile.abs_().mul_(2.0 * frame.unit).mul_(frame.unit)
+
+        finish_tiles(out, pairs, scale, symmetric=y is None)
         return x.restore(out)
 
 
@@ -301,27 +334,73 @@ def fill_pairs(
     fill = fill_half_squared_cosine if cosine else fill_half_squared
     n, other = X.points.shape[0], X if Y is None else Y
     m = other.points.shape[0]
-    places = list(tile_slices(n, None if Y is None else m, side=tile_side(X.points.device)))
-    tiles, weights = [], []
-    with full_precision():
-        for rows, columns in places:
-            left, right = X.rows(rows), other.rows(columns)
-            if out is None:
-                tile = left.points.new_empty((left.points.shape[0], right.points.shape[0]))
-            else:
-                tile = out[rows, columns]
-            same_type = tile.dtype == left.points.dtype
-            block = tile if same_type else left.points.new_empty(tile.shape)
+    places = list(tile_slices(n, None if Y is None else m, side=tile_side(X.points.device, n)))
+
+    def make() -> Callable[[tuple[slice, slice]], torch.Tensor]:
+        scratch = Scratch(X.points)
+
+        def compute(place: tuple[slice, slice]) -> torch.Tensor:
+            left, right = X.rows(place[0]), other.rows(place[1])
+            shape = (left.points.shape[0], right.points.shape[0])
+            block = left.points.new_empty(shape) if out is None else scratch.of(*shape)
             fill(block, left, right)
-            if Y is None and rows == columns:
-                fill_diagonal_tile(block)
-            if not same_type:
-                tile.copy_(block)
-            tiles.append(tile)
-            weights.append(2 if Y is None and rows != columns else 1)
+            if Y is None and place[0] == place[1]:
+                make_symmetric(block).fill_diagonal_(0.0)
+            return block if out is None else out[place].copy_(block)
+
+        return compute
+
+    with full_precision():
+        tiles = side_by_side(make, places, X.points.device)
+    weights = [2 if Y is None and rows != columns else 1 for rows, columns in places]
     if Y is None:
         return PairTiles(tiles, weights, places, n_pairs=n * (n - 1), n_self=n)
     return PairTiles(tiles, weights, places, n_pairs=n * m, n_self=0)
+
+
+def finish_tiles(
+    out: torch.Tensor,
+    pairs: PairTiles,
+    change: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    symmetric: bool,
+) -> list[float]:
+    """Turn the distances in ``out`` into the result by a function, tile by tile, and mirror it.
+
+    Parameters
+    ----------
+    out : tensor of shape (n, m)
+        The matrix that the tiles are views of.
+    pairs : PairTiles
+        Its distances.
+    change : callable
+        Takes a contiguous copy of a tile and changes it in place.
+    symmetric : bool
+        Whether tiles off the diagonal stand for their mirror images too.
+
+    Returns
+    -------
+    list of float
+        The sum of each tile, in float64 where the diagonal's ones would hide the rest.
+    """
+
+    def make() -> Callable[[int], float]:
+        scratch, flipped = Scratch(out), Scratch(out)
+
+        def finish(number: int) -> float:
+            tile, (rows, columns) = pairs.tiles[number], pairs.places[number]
+            block = change(scratch.of(*tile.shape).copy_(tile))
+            if symmetric and rows == columns:
+                # The last numbers of a vectorised loop are rounded by another routine.
+                make_symmetric(block)
+            out[rows, columns] = block
+            if symmetric and rows != columns:
+                out[columns, rows] = flipped.of(*block.T.shape).copy_(block.T)
+            return float(block.sum(dtype=torch.float64 if rows == columns else None))
+
+        return finish
+
+    return side_by_side(make, range(len(pairs.tiles)), out.device)
 
 
 def unit_vectors(X: torch.Tensor, name: str) -> torch.Tensor:

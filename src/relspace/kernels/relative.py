@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from relspace._blocks import memory_budget_bytes, row_slices
+from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import Cloud, fill_half_squared, full_precision
 
 #: In place of a landmark's number: the item is no landmark.
@@ -45,7 +46,7 @@ def column_profile(affinity: torch.Tensor) -> ColumnProfile:
 
 
 def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tensor) -> None:
-    """Write the affinities of points to landmarks into ``out``.
+    """Write the affinities of points to landmarks into ``out``, under :func:`full_precision`.
 
     Parameters
     ----------
@@ -56,11 +57,8 @@ def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tens
     out : tensor of shape (n, m)
         Where the result goes.
     """
-    with full_precision():
-        for start in range(0, out.shape[0], _ROWS_IN_CACHE):
-            rows = slice(start, start + _ROWS_IN_CACHE)
-            fill_half_squared(out[rows], points.rows(rows), landmarks)
-            out[rows].mul_(scale).exp_()
+    fill_half_squared(out, points, landmarks)
+    out.mul_(scale * LOG2_E).exp2_()
 
 
 def standardize_rows(

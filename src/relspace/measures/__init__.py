@@ -8,8 +8,11 @@ from typing import Any
 from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.measures import (
     affinity,
+    cca,
     cka,
+    cknna,
     distance_correlation,
+    linear_predictivity,
     neighbors,
     procrustes,
     rsa,
@@ -20,7 +23,17 @@ __all__ = ["TRANSFORMATIONS", "Measure", "ShiftFamily", "get", "list"]
 
 _MEASURES = {
     measure.name: measure
-    for module in (affinity, rsa, cka, distance_correlation, procrustes, neighbors)
+    for module in (
+        affinity,
+        rsa,
+        cka,
+        distance_correlation,
+        cca,
+        procrustes,
+        neighbors,
+        cknna,
+        linear_predictivity,
+    )
     for measure in module.MEASURES
 }
 

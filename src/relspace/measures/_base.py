@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
@@ -77,12 +77,8 @@ class Measure(ABC):
         How it is asked for, and what it is called in tables and figures.
     direction : "similarity" or "distance"
         Whether larger values mean more alike or less.
-    range : tuple of float
-        The smallest and the largest value there can be.
     identical : float
         The value of a set compared with itself.
-    symmetric : bool
-        Whether the order of the sets does not matter.
     source : str
         Where it is defined.
     """
@@ -91,9 +87,17 @@ class Measure(ABC):
     title: str
     source: str
     direction: Direction = "similarity"
-    range: tuple[float, float] = (-1.0, 1.0)
     identical: float = 1.0
-    symmetric: bool = True
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value there can be."""
+        return (-1.0, 1.0)
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the order of the sets does not matter."""
+        return True
 
     @property
     @abstractmethod
@@ -219,15 +223,29 @@ class Measure(ABC):
         values = [[self.from_factors(one, other, permutation) for other in y] for one in x]
         return torch.tensor(values, dtype=torch.float64)
 
-    def null_table(self, x: Sequence[Any], y: Sequence[Any], family: ShiftFamily) -> torch.Tensor:
+    def null_table(
+        self,
+        x: Sequence[Any],
+        y: Sequence[Any],
+        family: ShiftFamily,
+        *,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> torch.Tensor:
         """The same table under every permutation of a family.
+
+        ``on_progress`` is called with the number of permutations that are done.
 
         Returns
         -------
         tensor of shape (n_permutations, len(x), len(y))
             Values in float64.
         """
-        return torch.stack([self.table(x, y, one) for one in family.permutations()])
+        tables = []
+        for done, permutation in enumerate(family.permutations(), start=1):
+            tables.append(self.table(x, y, permutation))
+            if on_progress is not None:
+                on_progress(done)
+        return torch.stack(tables)
 
     def expected_by_chance(self, x: Any, y: Any) -> float | None:
         """The exact mean over all permutations of the items; None where there is no closed form."""
@@ -249,3 +267,11 @@ def centered(X: torch.Tensor) -> torch.Tensor:
     """Features in float64 with the mean of every column at 0."""
     wide = X.to(torch.float64)
     return wide - wide.mean(dim=0)
+
+
+def in_fewest_dimensions(X: torch.Tensor) -> torch.Tensor:
+    """The same points up to a rotation, in as many dimensions as there are points at most."""
+    if X.shape[1] <= X.shape[0]:
+        return X
+    triangle: torch.Tensor = torch.linalg.qr(X.T, mode="r").R
+    return triangle.T.contiguous()

@@ -49,6 +49,10 @@ class CKA(PairMeasure):
         check_positive(self.bandwidth, "bandwidth")
 
     @property
+    def range(self) -> tuple[float, float]:
+        return (-1.0, 1.0) if self.estimator == "unbiased" else (0.0, 1.0)
+
+    @property
     def invariances(self) -> tuple[str, ...]:
         return ("rotation", "scale", "shift")
 
@@ -104,7 +108,6 @@ MEASURES: tuple[Measure, ...] = (
         title="Linear CKA, biased",
         source="Kornblith et al. 2019, equation 4",
         estimator="biased",
-        range=(0.0, 1.0),
     ),
     CKA(
         name="cka_rbf",
@@ -118,6 +121,5 @@ MEASURES: tuple[Measure, ...] = (
         source="Kornblith et al. 2019, equation 4",
         kernel="rbf",
         estimator="biased",
-        range=(0.0, 1.0),
     ),
 )

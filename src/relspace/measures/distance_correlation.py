@@ -35,6 +35,10 @@ class DistanceCorrelation(PairMeasure):
         check_choice(self.estimator, "estimator", ("unbiased", "biased"))
 
     @property
+    def range(self) -> tuple[float, float]:
+        return (-1.0, 1.0) if self.estimator == "unbiased" else (0.0, 1.0)
+
+    @property
     def invariances(self) -> tuple[str, ...]:
         return ("rotation", "scale", "shift")
 

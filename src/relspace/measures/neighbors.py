@@ -21,7 +21,7 @@ from relspace.kernels.distances import (
 )
 from relspace.measures._base import Measure
 
-_BLOCK_BYTES = 2**26
+BLOCK_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def nearest_neighbors(cloud: Cloud, k: int) -> torch.Tensor:
     points = cloud.points
     n = len(points)
     indices = torch.empty((n, k), dtype=torch.long, device=points.device)
-    for rows in row_slices(n, n * points.element_size(), _BLOCK_BYTES):
+    for rows in row_slices(n, n * points.element_size(), BLOCK_BYTES):
         nearness = points.new_empty((rows.stop - rows.start, n))
         with full_precision():
             fill_half_squared(nearness, cloud.rows(rows), cloud)
@@ -107,6 +107,16 @@ class NeighborhoodMeasure(Measure):
             cloud = Frame.of(X).place(X)
         return Neighborhoods(nearest_neighbors(cloud, self.k), cloud.points)
 
+
+def shared_neighbors(x: Neighborhoods, y: Neighborhoods, rows: slice) -> torch.Tensor:
+    """Which neighbours in the first set are neighbours in the second, for some items: (rows, k)."""
+    return (x.indices[rows][:, :, None] == y.indices[rows][:, None, :]).any(dim=2)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class MeanAgreement(NeighborhoodMeasure):
+    """A measure that is the mean over items of how far their neighbourhoods agree."""
+
     def from_factors(
         self, x: Neighborhoods, y: Neighborhoods, permutation: torch.Tensor | None = None
     ) -> float:
@@ -115,7 +125,7 @@ class NeighborhoodMeasure(Measure):
         n, k = y.indices.shape
         width = k * (k + x.points.shape[1] + y.points.shape[1])
         total = 0.0
-        for rows in row_slices(n, 4 * width, _BLOCK_BYTES):
+        for rows in row_slices(n, 4 * width, BLOCK_BYTES):
             total += float(self._agreement(x, y, rows).sum())
         return total / n
 
@@ -124,19 +134,18 @@ class NeighborhoodMeasure(Measure):
         """How far each item's neighbours agree, for some items."""
 
 
-def shared_neighbors(x: Neighborhoods, y: Neighborhoods, rows: slice) -> torch.Tensor:
-    """Which neighbours in the first set are neighbours in the second, for some items: (rows, k)."""
-    return (x.indices[rows][:, :, None] == y.indices[rows][:, None, :]).any(dim=2)
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
-class MutualNeighbors(NeighborhoodMeasure):
+class MutualNeighbors(MeanAgreement):
     r"""Mean share of an item's k nearest neighbours that are the same in both sets.
 
     .. math:: \frac{1}{n} \sum_i \frac{|N_X(i) \cap N_Y(i)|}{k}
 
     Huh et al. 2024; by chance k / (n - 1).
     """
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return (0.0, 1.0)
 
     @property
     def chance(self) -> str:
@@ -151,12 +160,16 @@ class MutualNeighbors(NeighborhoodMeasure):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class JaccardNeighbors(NeighborhoodMeasure):
+class JaccardNeighbors(MeanAgreement):
     r"""Mean Jaccard index of an item's neighbourhoods in the two sets.
 
     .. math::
         \frac{1}{n} \sum_i \frac{|N_X(i) \cap N_Y(i)|}{|N_X(i) \cup N_Y(i)|}
     """
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return (0.0, 1.0)
 
     @property
     def chance(self) -> str:
@@ -168,7 +181,7 @@ class JaccardNeighbors(NeighborhoodMeasure):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class SecondOrderCosine(NeighborhoodMeasure):
+class SecondOrderCosine(MeanAgreement):
     r"""Mean cosine of an item's similarities to the neighbours it has in either set.
 
     .. math::
@@ -193,12 +206,13 @@ class SecondOrderCosine(NeighborhoodMeasure):
         # A neighbour in both sets stands twice; it counts once.
         counted = torch.ones_like(union, dtype=torch.bool)
         counted[:, : self.k] = ~shared_neighbors(x, y, rows)
-        s_x = _similarities(x.points, rows, union) * counted
-        s_y = _similarities(y.points, rows, union) * counted
+        s_x = similarities(x.points, rows, union) * counted
+        s_y = similarities(y.points, rows, union) * counted
         return torch.cosine_similarity(s_x.double(), s_y.double(), dim=1)
 
 
-def _similarities(points: torch.Tensor, rows: slice, others: torch.Tensor) -> torch.Tensor:
+def similarities(points: torch.Tensor, rows: slice, others: torch.Tensor) -> torch.Tensor:
+    """Inner products of some items with others, a row of them for each."""
     return torch.einsum("id,ikd->ik", points[rows], points[others])
 
 
@@ -207,13 +221,11 @@ MEASURES: tuple[Measure, ...] = (
         name="mutual_neighbors",
         title="Mutual nearest neighbours",
         source="Huh et al. 2024, mutual k-nearest neighbours",
-        range=(0.0, 1.0),
     ),
     JaccardNeighbors(
         name="jaccard_neighbors",
         title="Jaccard of neighbourhoods",
         source="Klabunde et al. 2025, neighbourhood-based measures",
-        range=(0.0, 1.0),
     ),
     SecondOrderCosine(
         name="second_order_cosine",

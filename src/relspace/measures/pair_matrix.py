@@ -308,12 +308,20 @@ class PairMeasure(Measure):
         return self._normalized(inner_products(x, y, permutation).cpu(), x, y)
 
     def null_table(
-        self, x: Sequence[PairMatrix], y: Sequence[PairMatrix], family: ShiftFamily
+        self,
+        x: Sequence[PairMatrix],
+        y: Sequence[PairMatrix],
+        family: ShiftFamily,
+        *,
+        on_progress: Callable[[int], None] | None = None,
     ) -> torch.Tensor:
         """The same table under every permutation of a family, all at once where possible."""
         if any(one.kept is None for one in (*x, *y)):
-            return super().null_table(x, y, family)
-        return self._normalized(shifted_inner_products(x, y, family).cpu(), x, y)
+            return super().null_table(x, y, family, on_progress=on_progress)
+        values = self._normalized(shifted_inner_products(x, y, family).cpu(), x, y)
+        if on_progress is not None:
+            on_progress(len(values))
+        return values
 
     def expected_by_chance(self, x: PairMatrix, y: PairMatrix) -> float:
         """The mean over all permutations: every pair then meets every other one equally often."""

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from relspace._validation import check_choice
-from relspace.measures._base import Measure, centered
+from relspace.measures._base import Measure, centered, in_fewest_dimensions
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -36,6 +36,10 @@ class Procrustes(Measure):
         check_choice(self.form, "form", ("distance", "angle"))
 
     @property
+    def range(self) -> tuple[float, float]:
+        return (0.0, math.sqrt(2) if self.form == "distance" else math.pi / 2)
+
+    @property
     def invariances(self) -> tuple[str, ...]:
         return ("rotation", "scale", "shift")
 
@@ -44,12 +48,8 @@ class Procrustes(Measure):
         return "below the largest, to 0 as n_features / n_items grows"
 
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> torch.Tensor:
-        points: torch.Tensor = centered(X)
-        points /= torch.linalg.matrix_norm(points)
-        if points.shape[1] > points.shape[0]:
-            # n points lie in n dimensions, and a rotation into them changes nothing.
-            points = torch.linalg.qr(points.T, mode="r").R.T.contiguous()
-        return points
+        points = centered(X)
+        return in_fewest_dimensions(points / torch.linalg.matrix_norm(points))
 
     def from_factors(
         self, x: torch.Tensor, y: torch.Tensor, permutation: torch.Tensor | None = None
@@ -68,7 +68,6 @@ MEASURES: tuple[Measure, ...] = (
         title="Procrustes distance",
         source="Williams et al. 2021, section 2",
         direction="distance",
-        range=(0.0, math.sqrt(2)),
         identical=0.0,
     ),
     Procrustes(
@@ -76,7 +75,6 @@ MEASURES: tuple[Measure, ...] = (
         title="Angular shape distance",
         source="Williams et al. 2021, section 2",
         direction="distance",
-        range=(0.0, math.pi / 2),
         identical=0.0,
         form="angle",
     ),

@@ -64,6 +64,10 @@ class RSA(PairMeasure):
         check_choice(self.comparison, "comparison", COMPARISONS)
 
     @property
+    def range(self) -> tuple[float, float]:
+        return (0.0, 1.0) if self.comparison == "cosine" else (-1.0, 1.0)
+
+    @property
     def invariances(self) -> tuple[str, ...]:
         return _INVARIANCES[self.distance]
 
@@ -235,6 +239,5 @@ MEASURES: tuple[Measure, ...] = (
         title="RSA, cosine",
         source="Walther et al. 2016; cosine of the RDMs",
         comparison="cosine",
-        range=(0.0, 1.0),
     ),
 )

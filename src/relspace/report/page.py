@@ -78,6 +78,7 @@ def render_report(data: ReportData) -> str:
         colorings=_colorings(data, has_segments=bool(counts)),
         segment_counts=counts,
         has_before=any("before" in layer.colors for one in data.models for layer in one.layers),
+        has_layers=any(len(model.layers) > 1 for model in data.models),
         explorer_note=_explorer_note(data),
         layer_notes=[_layer_note(table, data) for table in data.layer_tables],
         layer_value_tables=[_layer_value_table(table) for table in data.layer_tables],

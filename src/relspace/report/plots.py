@@ -95,8 +95,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 def png_of(figure: Figure) -> bytes:
     """Draw a figure as PNG, the same bytes for the same figure."""
+    return figure_bytes(figure, "png")
+
+
+def figure_bytes(figure: Figure, kind: Literal["png", "pdf", "svg"]) -> bytes:
+    """Draw a figure as a file of some kind, without the time at which it was made."""
+    undated = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format=kind, metadata={undated[kind]: None})
     return buffer.getvalue()
 
 

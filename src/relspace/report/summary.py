@@ -43,8 +43,8 @@ class ReportLayer:
         Each patch's segment by number of segments, the same number being the same segment
         everywhere.
     boxes : array of shape (n_images, 4), optional
-        Left, top, right, bottom of what the grid covers, as fractions of the image; all of it by
-        default.
+        Top, left, bottom, right of what the grid covers, as fractions of the image, which it may
+        leave where an image was padded; all of the image by default.
     """
 
     name: str
@@ -159,12 +159,15 @@ class Scatter:
         Places by set.
     colors : mapping of str to array of shape (n, 3), uint8
         sRGB by set.
+    shows_images : bool
+        Whether the report's image i is that of item i.
     """
 
     title: str
     items: Sequence[str]
     points: Mapping[str, NDArray[np.floating[Any]]]
     colors: Mapping[str, NDArray[np.uint8]]
+    shows_images: bool = False
 
 
 @dataclass(frozen=True)
@@ -286,6 +289,7 @@ class ReportData:
                 {
                     "title": scatter.title,
                     "items": list(scatter.items),
+                    "shows_images": scatter.shows_images,
                     "sets": [
                         {
                             "name": name,

@@ -40,7 +40,7 @@ test("an image keeps its shape in its panel", () => {
 });
 
 test("points are found on the grid that covers a part of the image", () => {
-  const grid = gridRectangle({ x: 10, y: 0, width: 100, height: 80 }, [0.2, 0, 1, 0.5]);
+  const grid = gridRectangle({ x: 10, y: 0, width: 100, height: 80 }, [0, 0.2, 0.5, 1]);
   assert.deepEqual(grid, { x: 30, y: 0, width: 80, height: 40 });
   assert.deepEqual(patchAt(31, 1, grid, layer), { row: 0, column: 0 });
   assert.deepEqual(patchAt(109.9, 39.9, grid, layer), { row: 2, column: 3 });

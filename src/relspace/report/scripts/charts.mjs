@@ -44,16 +44,16 @@ export function tableRange({ values, chance, is_distance: isDistance }) {
 
 /** A layer x layer table in colour; each cell says in data attributes which layers it is about. */
 export function layerMap(table, map, colors, chosen = null) {
-  const cell = Math.max(22, Math.min(46, 560 / Math.max(table.column_layers.length, table.row_layers.length)));
-  const left = 118;
-  const top = 34;
+  const cell = Math.max(22, Math.min(46, 410 / Math.max(table.column_layers.length, table.row_layers.length)));
+  const left = 138;
+  const top = 24;
   const width = left + cell * table.column_layers.length + 16;
   const height = top + cell * table.row_layers.length + 86;
   const [low, high] = tableRange(table);
   const share = (value) => ((table.is_distance ? high - value : value - low) / (high - low));
   const parts = [
-    `<text x="${left}" y="14" fill="${colors.quiet}">${escapeText(short(table.column_model, 60))} \u2192</text>`,
-    `<text x="8" y="${top - 8}" fill="${colors.quiet}">${escapeText(short(table.row_model, 15))} \u2193</text>`,
+    `<text x="${left}" y="14" font-weight="600">${escapeText(short(table.column_model, 50))}</text>`,
+    `<text x="14" y="${top}" font-weight="600" text-anchor="end" transform="rotate(-90 14 ${top})">${escapeText(short(table.row_model, 50))}</text>`,
   ];
   table.values.forEach((line, row) => {
     const y = top + row * cell;

@@ -6,9 +6,11 @@ import { createFilmstrip } from "./filmstrip.mjs";
 import { createHeat } from "./heat.mjs";
 import { PIN_COLORS, createInspector, describePatch } from "./inspector.mjs";
 import {
+  GAP,
   createSources,
   layoutOf,
   outline,
+  paintPhotos,
   paintStrip,
   patchSquare,
   patchUnder,
@@ -42,6 +44,7 @@ export async function startExplorer(root, report, store, thumbnails) {
   const sequential = sequentialMap();
   const diverging = divergingMap();
   const scratch = new Map();
+  const under = document.createElement("canvas");
   let rows = [];
   let scheduled = false;
   let moved = true;
@@ -84,7 +87,7 @@ export async function startExplorer(root, report, store, thumbnails) {
       const about = document.createElement("span");
       about.textContent = model.description;
       heading.append(about);
-      block.append(heading, films[index].root);
+      block.append(heading, ...(model.layers.length > 1 ? [films[index].root] : []));
       return block;
     });
     rows = stripsOf(report.models, state).map((strip) => {
@@ -141,17 +144,6 @@ export async function startExplorer(root, report, store, thumbnails) {
     }
   }
 
-  function paintPhotos(state, layout) {
-    const context = sizeCanvas(photoRow.canvas, layout.width, layout.panelHeight);
-    context.clearRect(0, 0, layout.width, layout.panelHeight);
-    context.imageSmoothingEnabled = true;
-    state.images.forEach((image, position) => {
-      const at = layout.rectangle(image);
-      context.drawImage(photos[image].element, layout.left(position) + at.x, at.y, at.width, at.height);
-    });
-    markPatches(context, state, layout, () => true);
-  }
-
   function markPatches(context, state, layout, isHere) {
     const marks = [[state.pointed, PIN_COLORS[0], ""], ...state.pins.map((pin, i) => [pin, PIN_COLORS[i], "AB"[i]])];
     for (const [patch, color, letter] of marks) {
@@ -166,10 +158,10 @@ export async function startExplorer(root, report, store, thumbnails) {
     const colors = (name) => sources.colors(layer, name, state.segmentCount);
     if (queries.length > 0) {
       const source = sources.heat(layer, heat.strip(strip), range, map);
-      paintStrip(canvas, layer, layout, photos, state, source, null);
+      paintStrip(canvas, layer, layout, under, state, source, null);
     } else {
       const before = state.coloring !== "before" && layer.colors.before ? colors("before") : null;
-      paintStrip(canvas, layer, layout, photos, state, colors(state.coloring), before);
+      paintStrip(canvas, layer, layout, under, state, colors(state.coloring), before);
     }
     const context = canvas.getContext("2d");
     markPatches(context, state, layout, (patch) => patch.model === strip.model && patch.layer === strip.layer);
@@ -218,8 +210,10 @@ export async function startExplorer(root, report, store, thumbnails) {
       films.forEach((film, model) => film.mark(state.layers[model]));
       seen.disconnect();
       for (const row of rows) seen.observe(row.canvas);
+      paintPhotos(under, layout, state.images, (image) => photos[image].grey);
     }
-    paintPhotos(state, layout);
+    const pictures = paintPhotos(photoRow.canvas, layout, state.images, (image) => photos[image].element);
+    markPatches(pictures, state, layout, () => true);
     for (const row of rows) {
       if (row.visible) paintRow(row, state, layout, queries, range, map);
       else row.stale = true;
@@ -283,6 +277,7 @@ export async function startExplorer(root, report, store, thumbnails) {
   scroller.addEventListener("blur", () => store.set({ pointed: null }));
   root.addEventListener("keydown", onKey);
   connectControls(root, report, store);
+  store.set({ zoom: fittingZoom(scroller.clientWidth - photoRow.line.firstChild.offsetWidth, photos.length) });
   part("save").addEventListener("click", () => {
     paint();
     saveCanvas(composePanels(), "panels.png");
@@ -319,6 +314,14 @@ export async function startExplorer(root, report, store, thumbnails) {
   }
 
   paint();
+}
+
+/** The panels' width with which all images fit, or, of many, some and a half, so that one sees
+ * that there are more. */
+export function fittingZoom(width, count) {
+  const [least, most] = [104, 200];
+  const shown = Math.max(1, Math.floor(width / (least + GAP)) - 0.5);
+  return Math.round(Math.min(most, Math.max(72, width / Math.min(count, shown) - GAP)));
 }
 
 /** Tie the toolbar's inputs to the state. */
@@ -358,8 +361,12 @@ function connectControls(root, report, store) {
     if (part("wipe")) {
       part("wipe").value = state.wipe;
       part("wipe").disabled = state.coloring === "before";
-      part("wipe").style.setProperty("--share", `${state.wipe}%`);
+      const frame = part("wipe").parentElement;
+      frame.style.setProperty("--share", `${state.wipe}%`);
+      frame.style.setProperty("--before-seen", Number(state.wipe > 35));
+      frame.style.setProperty("--after-seen", Number(state.wipe < 65));
     }
+    part("zoom").value = state.zoom;
     if (part("segment-count")) {
       part("segment-count").disabled = state.coloring !== "segments";
       part("segment-output").textContent = state.segmentCount;

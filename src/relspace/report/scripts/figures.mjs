@@ -92,6 +92,10 @@ function connectScatter(frame, chart) {
     redraw();
     frame.querySelector("[data-part=item]").textContent =
       item === null ? "Point at an item to see where it lies in every set" : chart.items[item];
+    const picture = frame.querySelector("[data-part=item-image]");
+    if (picture === null) return;
+    picture.hidden = item === null;
+    if (item !== null) picture.src = document.querySelectorAll("#thumbnails img")[item].src;
   };
   frame.querySelector(".drawing").addEventListener("pointerover", (event) => {
     const item = event.target.closest(".item");

@@ -24,7 +24,7 @@ export function describePatch(patch, report) {
 }
 
 /** Draw a patch with what surrounds it. */
-export function drawCutout(canvas, patch, report, photos, color = PIN_COLORS[0], letter = "") {
+export function drawCutout(canvas, patch, report, photos, color = PIN_COLORS[0]) {
   const layer = report.models[patch.model].layers[patch.layer];
   const photo = photos[patch.image];
   const whole = { x: 0, y: 0, width: photo.width, height: photo.height };
@@ -49,7 +49,7 @@ export function drawCutout(canvas, patch, report, photos, color = PIN_COLORS[0],
     width: width * scale,
     height: height * scale,
   };
-  outline(context, square, color, letter);
+  outline(context, square, color);
 }
 
 function cutoutButton(onClick) {
@@ -69,7 +69,6 @@ export function createInspector(root, report, photos, { sequential, diverging, o
   const find = (name) => root.querySelector(`[data-part="${name}"]`);
   const lists = report.models.map((model) => {
     const heading = document.createElement("h4");
-    heading.textContent = `In ${model.name}`;
     const list = document.createElement("div");
     list.className = "nearest";
     const buttons = Array.from({ length: NEAREST }, () => cutoutButton(onPatch));
@@ -91,7 +90,7 @@ export function createInspector(root, report, photos, { sequential, diverging, o
       : { title: "", place: name === "A" ? "Point at a patch, click to pin it" : "Pin another to compare" };
     slot.querySelector(".title").textContent = title;
     slot.querySelector(".place").textContent = place;
-    if (patch) drawCutout(canvas, patch, report, photos, PIN_COLORS[position], name);
+    if (patch) drawCutout(canvas, patch, report, photos, PIN_COLORS[position]);
   }
 
   const correlation = (a, b) => {
@@ -123,9 +122,10 @@ export function createInspector(root, report, photos, { sequential, diverging, o
       lists.forEach(({ heading, buttons }, model) => {
         const layerIndex = state.layers[model];
         const layer = report.models[model].layers[layerIndex];
-        heading.textContent = `In ${report.models[model].name} · ${layer.name}`;
+        const wanted = difference ? "Most A, least B" : "Nearest";
+        heading.textContent = `${wanted} in ${report.models[model].name} · ${layer.name}`;
         const found =
-          heat === null || difference
+          heat === null
             ? []
             : nearestTokens(
                 heat.strip({ model, layer: layerIndex }),

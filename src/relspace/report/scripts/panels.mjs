@@ -106,18 +106,31 @@ export function sizeCanvas(canvas, width, height) {
   return context;
 }
 
-/** Draw one strip: photographs beneath, a source above, what lies left of the wipe from `before`. */
-export function paintStrip(canvas, layer, layout, photos, { images, photo, wipe }, source, before) {
+/** Draw the photographs of a strip. */
+export function paintPhotos(canvas, layout, images, photoOf) {
   const context = sizeCanvas(canvas, layout.width, layout.panelHeight);
   context.clearRect(0, 0, layout.width, layout.panelHeight);
-  context.globalAlpha = 1;
-  if (photo > 0) {
-    images.forEach((image, position) => {
-      const at = layout.rectangle(image);
-      const x = layout.left(position) + at.x;
-      context.drawImage(photos[image].grey, x, at.y, at.width, at.height);
-    });
-  }
+  context.imageSmoothingEnabled = true;
+  images.forEach((image, position) => {
+    const { x, y, width, height } = layout.rectangle(image);
+    context.drawImage(photoOf(image), layout.left(position) + x, y, width, height);
+  });
+  return context;
+}
+
+/** Draw one strip: photographs beneath, a source above, what lies left of the wipe from `before`. */
+export function paintStrip(canvas, layer, layout, under, { images, photo, wipe }, source, before) {
+  const context = sizeCanvas(canvas, layout.width, layout.panelHeight);
+  context.clearRect(0, 0, layout.width, layout.panelHeight);
+  if (photo > 0) context.drawImage(under, 0, 0, layout.width, layout.panelHeight);
+  // A grid that covers the padding of its image reaches beyond it.
+  context.save();
+  context.beginPath();
+  images.forEach((image, position) => {
+    const at = layout.rectangle(image);
+    context.rect(layout.left(position) + at.x, at.y, at.width, at.height);
+  });
+  context.clip();
   context.globalAlpha = 1 - photo;
   const grids = images.map((image, position) => {
     const grid = gridRectangle(layout.rectangle(image), layer.boxes?.[image]);
@@ -125,10 +138,11 @@ export function paintStrip(canvas, layer, layout, photos, { images, photo, wipe 
   });
   const draw = (canvasOfTokens, { x, y, width, height, top }) =>
     context.drawImage(canvasOfTokens, 0, top, layer.columns, layer.rows, x, y, width, height);
-  const wiped = before !== null && wipe > 0;
+  const wiped = before !== null && wipe > 0 && wipe < 100;
+  const whole = before !== null && wipe === 100 ? before : source;
   for (const grid of grids) {
     if (!wiped) {
-      draw(source, grid);
+      draw(whole, grid);
       continue;
     }
     const edge = grid.x + (wipe / 100) * grid.width;
@@ -145,12 +159,13 @@ export function paintStrip(canvas, layer, layout, photos, { images, photo, wipe 
     }
   }
   context.globalAlpha = 1;
-  if (wiped && wipe < 100) {
+  if (wiped) {
     context.fillStyle = "#fff";
     for (const { x, y, width, height } of grids) {
       context.fillRect(x + (wipe / 100) * width - 0.75, y, 1.5, height);
     }
   }
+  context.restore();
 }
 
 /** Outline a square so that it can be seen on any ground. */

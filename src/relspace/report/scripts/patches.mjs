@@ -29,9 +29,9 @@ export function imageRectangle(panelWidth, panelHeight, { width, height }) {
   };
 }
 
-/** What of a rectangle the grid covers; `box` is left, top, right, bottom as fractions. */
+/** What of a rectangle the grid covers; `box` is top, left, bottom, right as fractions. */
 export function gridRectangle(rectangle, box) {
-  const [left, top, right, bottom] = box ?? [0, 0, 1, 1];
+  const [top, left, bottom, right] = box ?? [0, 0, 1, 1];
   return {
     x: rectangle.x + left * rectangle.width,
     y: rectangle.y + top * rectangle.height,

@@ -1,0 +1,85 @@
+"""What does the way into a common space cost, beside the one matrix product that it needs?"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import relspace
+from _measure import Call, Ratio, describe_machine, peak_bytes, write_json
+
+HERE = Path(__file__).resolve().parent
+BARS = (("time over the matrix product", 1.25), ("peak memory over the output's", 1.05))
+
+
+def make_features(n_items: int, n_features: int) -> torch.Tensor:
+    """Return Gaussian features whose variances fall off, as a network's do; seeded."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.empty(n_items, n_features).normal_(generator=generator)
+    return features.mul_(torch.arange(1, n_features + 1, dtype=torch.float32).rsqrt())
+
+
+def seconds(call: Call) -> float:
+    """Run the call once and return how long it took, without freeing its result."""
+    start = time.perf_counter()
+    result = call()
+    elapsed = time.perf_counter() - start
+    del result
+    return elapsed
+
+
+def main() -> int:
+    """Measure, print and write; the exit status says whether the bars were met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--features", type=int, default=768)
+    parser.add_argument("--landmarks", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("-o", "--output", type=Path, default=HERE / "results/transform.json")
+    options = parser.parse_args()
+
+    machine = describe_machine(torch.get_num_threads())
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    X = make_features(options.items, options.features)
+    aligner = relspace.Aligner().fit(X[: options.landmarks])
+    landmarks = aligner.landmarks_.T
+    ours, product = (lambda: aligner.transform(X)), (lambda: torch.mm(X, landmarks))
+    times: dict[str, list[float]] = {"relspace": [], "torch.mm": []}
+    aligner.transform(X[:1000])  # the first call also loads code and starts threads
+    for _ in range(options.rounds):
+        times["torch.mm"].append(seconds(product))
+        times["relspace"].append(seconds(ours))
+    ratio = Ratio.of(times["relspace"], times["torch.mm"])
+    peak = peak_bytes(ours)
+    over = peak / (options.items * options.landmarks * X.element_size())
+    print(f"n = {options.items}, D = {options.features}, m = {options.landmarks}, float32")
+    for name, measured in times.items():
+        print(f"  {name:<9} {statistics.median(measured):8.3f} s")
+    bars = []
+    for (what, limit), value in zip(BARS, (ratio.median, over), strict=True):
+        verdict = "met" if value <= limit else "MISSED"
+        print(f"bar: {what} {value:.2f}, at most {limit}: {verdict}")
+        bars.append({"what": what, "value": value, "limit": limit, "met": value <= limit})
+    write_json(
+        options.output,
+        {
+            "machine": machine,
+            "n_items": options.items,
+            "n_features": options.features,
+            "n_landmarks": options.landmarks,
+            "seconds": times,
+            "ratio": ratio.to_dict(),
+            "peak_bytes": peak,
+            "bars": bars,
+        },
+    )
+    return 0 if all(bar["met"] for bar in bars) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

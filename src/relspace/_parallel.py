@@ -1,0 +1,100 @@
+"""Work on tiles side by side: a thread for every core, and in each one tile at a time.
+
+Operations that each share one tile among all cores wait for the slowest core after every step,
+which costs more than the step itself where tiles fit a cache, and far more where another program
+holds one of the cores. Threads that have tiles of their own never wait.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+_lock = threading.Lock()
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def side_by_side(
+    make: Callable[[], Callable[[_Item], _Result]], items: Sequence[_Item], device: torch.device
+) -> list[_Result]:
+    """Apply a function to every item, on the CPU in as many threads as torch uses.
+
+    Gradients are not recorded.
+
+    Parameters
+    ----------
+    make : callable
+        Called once in every thread; gives the function, with memory of its own.
+    items : sequence
+        What it is applied to, from the first to the last as threads come free.
+    device : torch.device
+        Where the work is done; anything but a CPU has one thread.
+
+    Returns
+    -------
+    list
+        Results in the order of the items, whatever the threads.
+    """
+    n_threads = min(torch.get_num_threads(), len(items)) if device.type == "cpu" else 1
+    if n_threads < 2:
+        with torch.no_grad():
+            work = make()
+            return [work(item) for item in items]
+    results: dict[int, _Result] = {}
+    left = iter(range(len(items)))
+    stopped = threading.Event()
+
+    def run() -> None:
+        with torch.no_grad():
+            work = make()
+            # next() on a range's iterator is atomic.
+            for position in left:
+                if stopped.is_set():
+                    return
+                results[position] = work(items[position])
+
+    futures = [_threads(torch.get_num_threads()).submit(run) for _ in range(n_threads)]
+    try:
+        for future in futures:
+            future.result()
+    finally:
+        stopped.set()
+    return [results[position] for position in range(len(items))]
+
+
+def _threads(n_threads: int) -> ThreadPoolExecutor:
+    """Threads in each of which torch uses one core; they are kept."""
+    with _lock:
+        if n_threads not in _pools:
+            started = threading.Barrier(n_threads)
+            pool = ThreadPoolExecutor(n_threads, "relspace", initializer=_use_one_core)
+            for future in [pool.submit(started.wait) for _ in range(n_threads)]:
+                future.result()
+            # What new threads of the program begin with, which the others have just set to 1.
+            torch.set_num_threads(n_threads)
+            _pools[n_threads] = pool
+        return _pools[n_threads]
+
+
+def _use_one_core() -> None:
+    torch.set_num_threads(1)
+    # A thread takes over the number for itself when it is asked for first.
+    torch.get_num_threads()
+
+
+def _forget_threads() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _pools.clear()
+
+
+# Threads don't survive a fork.
+os.register_at_fork(after_in_child=_forget_threads)

@@ -1,0 +1,196 @@
+"""``relspace compare``: how similar feature sets in files are, by several measures, as a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relspace.cli.group import Progress, commands
+from relspace.cli.sources import Source, files, named_sources, parse_sources, read_sets, with_ids
+from relspace.cli.tables import text_table
+from relspace.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from relspace.comparison import Comparison
+    from relspace.features import FeatureTable
+
+
+@commands.command(short_help="Compare features in files: values beside chance.")
+@click.argument("sources", nargs=-1, required=True, callback=parse_sources, metavar="A B [C]...")
+@click.option(
+    "--measure",
+    "measure_names",
+    default="affinity,cka,rsa",
+    show_default=True,
+    metavar="NAME[,NAME]...",
+    help="Measures by name, or 'all'; see docs/measures.md.",
+)
+@click.option(
+    "--permutations",
+    type=click.IntRange(min=0),
+    default=99,
+    show_default=True,
+    help="How many permutations of the items make the null distribution.",
+)
+@click.option(
+    "--bootstraps",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="On how many random halves of the items a 95 % interval rests.",
+)
+@click.option(
+    "--groups",
+    "groups_from",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Text file with a label in each line, one for each row of A, such as the image a patch "
+    "is from; groups are permuted and resampled as a whole.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["mean", "class"]),
+    default="mean",
+    show_default=True,
+    help="How an image's tokens in a feature store become one row.",
+)
+@click.option("--ceiling", is_flag=True, help="Say what split halves of the features reach.")
+@with_ids
+@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+def compare(
+    sources: Sequence[Source],
+    measure_names: str,
+    permutations: int,
+    bootstraps: int,
+    groups_from: Path | None,
+    pool: str,
+    ceiling: bool,
+    ids_from: Sequence[str],
+    columns_from: Sequence[str],
+    by_position: bool,
+    random_state: int,
+    as_json: bool,
+) -> None:
+    """Measure how similar features of the same items are, every pair of sets by every measure.
+
+    A set is [NAME=]FILE[::KEY], as for relspace align; of feature stores, images are compared.
+    Every value stands beside its chance level: its mean and standard deviation when items are
+    permuted. p is the share of permutations that reach the value.
+
+    \b
+    relspace compare dino.npy clip.npy
+    relspace compare dino.npy clip.npy --measure affinity,cka,rsa --permutations 999
+    relspace compare a=patches.npz::a b=patches.npz::b --groups images.txt --bootstraps 200 --json
+    """
+    named = named_sources(sources)
+    with Progress() as progress:
+        tables, ids = read_sets(named, ids_from, columns_from, by_position, progress)
+        import relspace
+
+        chosen = [one.strip() for one in measure_names.split(",") if one.strip()]
+        if chosen == ["all"]:
+            chosen = [measure.name for measure in relspace.measures.list()]
+        records = [relspace.measures.get(name) for name in chosen]
+        if not records:
+            raise InvalidInputError("--measure names no measure")
+        features = {name: _rows(table, pool) for name, table in tables.items()}
+        groups = None if groups_from is None else _lines(groups_from)
+        pairs = list(combinations(tables, 2))
+        results: list[tuple[str, str, str, Comparison | str]] = []
+        for first, second in pairs:
+            for record in records:
+                progress(f"Comparing {first} and {second}: {record.title}")
+                compared: Comparison | str
+                try:
+                    compared = relspace.compare(
+                        features[first],
+                        features[second],
+                        measure=record,
+                        ids=None if ids is None else {"X": ids[first], "Y": ids[second]},
+                        n_permutations=permutations,
+                        n_bootstraps=bootstraps,
+                        groups=groups,
+                        ceiling=ceiling,
+                        random_state=random_state,
+                    )
+                except InvalidInputError as error:
+                    # One measure that is undefined on these features must not hide the others.
+                    if len(records) == 1:
+                        raise
+                    compared = str(error)
+                results.append((first, second, record.name, compared))
+    if all(isinstance(compared, str) for *_, compared in results):
+        raise InvalidInputError(str(results[0][3]))
+    if as_json:
+        click.echo(json.dumps(_as_json(results) | {"files": files(tables)}, indent=2))
+    else:
+        click.echo(_report(results))
+
+
+def _rows(table: FeatureTable, pool: str) -> object:
+    """The features as a matrix; a layer of a store with one row for each image."""
+    from relspace.features import FeatureSet
+
+    if not isinstance(table.features, FeatureSet):
+        return table.features
+    one_layer = table.features if table.features.grid is None else table.features.pool(pool)
+    return one_layer.tokens()
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise InvalidInputError(f"there is no file {path} with group labels")
+    return path.read_text(encoding="utf-8-sig").splitlines()
+
+
+def _as_json(results: Sequence[tuple[str, str, str, Comparison | str]]) -> dict[str, Any]:
+    def plain(measure: str, compared: Comparison | str) -> Mapping[str, Any]:
+        if isinstance(compared, str):
+            return {"measure": measure, "error": compared}
+        return compared.to_dict()
+
+    return {
+        "comparisons": [
+            {"from": first, "to": second, **plain(measure, compared)}
+            for first, second, measure, compared in results
+        ]
+    }
+
+
+def _report(results: Sequence[tuple[str, str, str, Comparison | str]]) -> str:
+    shown = [compared for *_, compared in results if not isinstance(compared, str)]
+    has_p = any(one.p_value is not None for one in shown)
+    has_interval = any(one.interval is not None for one in shown)
+    has_ceiling = any(one.ceiling is not None for one in shown)
+    several = len({(first, second) for first, second, *_ in results}) > 1
+    header = ["measure", "value", "chance", "sd"]
+    header += ["p"] * has_p + ["from", "to"] * has_interval + ["ceiling"] * has_ceiling
+    rows, notes = [], []
+    for first, second, measure, compared in results:
+        pair = [f"{first} - {second}"] * several
+        if isinstance(compared, str):
+            rows.append([*pair, measure, "undefined", *[""] * (len(header) - 2)])
+            notes.append(f"{measure}: {compared}")
+            continue
+        cells = [compared.value, compared.chance, compared.chance_std]
+        line = [_cell(one) for one in cells] + [_cell(compared.p_value)] * has_p
+        line += [_cell(one) for one in compared.interval or (None, None)] * has_interval
+        rows.append([*pair, measure, *line, *[_cell(compared.ceiling)] * has_ceiling])
+    one = shown[0]
+    said = f"{one.n_items} items matched by {one.matched_by}"
+    if one.n_units != one.n_items:
+        said += f", in {one.n_units} groups"
+    if one.p_value is not None:
+        said += f"; {len(one.null)} permutations"
+    header = ["pair"] * several + header
+    return "\n".join([*text_table(header, rows), "", *dict.fromkeys(notes), said])
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{round(value, 4) + 0.0:.4f}"

@@ -1,0 +1,83 @@
+"""``relspace extract``: models and images, or texts -> stores of their features."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relspace.cli.group import Progress, commands
+from relspace.cli.models import extraction_options, load_named, named_models, with_extraction
+
+
+@commands.command(short_help="Store the features of models' layers.")
+@click.argument("arguments", nargs=-1, required=True, metavar="MODEL [MODEL]... ITEMS")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="STORE",
+    help="Folder of the store, by custom ending in .zarr; for several models the folder that "
+    "their stores go into.",
+)
+@with_extraction
+@click.option("--json", "as_json", is_flag=True, help="Print what was stored as JSON.")
+def extract(arguments: Sequence[str], output: Path, as_json: bool, **options: Any) -> None:
+    """Extract features of layers into a Zarr store, in one pass over the images.
+
+    A MODEL is [NAME=]FOLDER, as transformers or diffusers save it, or a name on the Hugging Face
+    hub, which is looked for in the local cache first. ITEMS is a folder of images, a glob pattern
+    in quotes, a dataset that datasets saved, or, for text models, a file with one text in each
+    line.
+
+    An extraction that was interrupted goes on where it stopped when it is run again.
+
+    \b
+    relspace extract facebook/dinov2-base photos/ -o dino.zarr
+    relspace extract models/sam models/clip photos/ -o features/ --layers 0,6,-1
+    """
+    if len(arguments) < 2:
+        raise click.UsageError("name a model and its images or texts")
+    models, items = named_models(arguments[:-1]), arguments[-1]
+    with Progress() as progress:
+        progress("Loading torch")
+        import relspace
+
+        found = {}
+        for name, place in models.items():
+            progress(f"Loading {place}")
+            found[name] = relspace.extract(
+                load_named(name, place, options),
+                items,
+                output if len(models) == 1 else output / f"{name}.zarr",
+                progress=progress,
+                **extraction_options(options),
+            )
+    summaries = [_summary(name, fs) for name, fs in found.items()]
+    if as_json:
+        click.echo(json.dumps({"stores": summaries}, indent=2))
+        return
+    for one in summaries:
+        layers = "\n".join(f"  {layer['name']}: {layer['shape']}" for layer in one["layers"])
+        click.echo(f"{one['model']}: {one['n_items']} items\n{layers}\nStored in {one['store']}")
+
+
+def _summary(name: str, fs: Any) -> dict[str, Any]:
+    layers = []
+    for layer in fs.layers:
+        grid = fs[layer].grid
+        shape = [fs[layer].shape[1]] if grid is None else [
+            *(grid.rows, grid.columns), fs[layer].shape[1],
+        ]  # fmt: skip
+        layers.append({"name": layer, "shape": " x ".join(map(str, shape))})
+    return {
+        "model": name,
+        "n_items": len(fs),
+        "layers": layers,
+        "vectors": list(fs.vectors),
+        "store": fs.metadata["path"],
+    }

@@ -1,0 +1,213 @@
+"""``relspace layers``: which layer of one model does what which layer of another does."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from relspace.cli.group import Progress, commands
+from relspace.cli.sources import Source, named_sources, parse_sources
+from relspace.cli.tables import text_table
+from relspace.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from relspace.layerwise import LayerComparison, ModelComparison
+
+_KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf", ".svg": "svg"}
+
+
+@commands.command(short_help="Compare models layer by layer.")
+@click.argument("sources", nargs=-1, required=True, callback=parse_sources, metavar="A B [C]...")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Page (.html) or figure (.png, .pdf, .svg) to write; one that exists is replaced.",
+)
+@click.option(
+    "--measure", default="affinity", show_default=True, help="Measure; see docs/measures.md."
+)
+@click.option(
+    "--permutations",
+    type=click.IntRange(min=0),
+    default=99,
+    show_default=True,
+    help="How many permutations of the items make the null distribution.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["mean", "class", "none"]),
+    default="mean",
+    show_default=True,
+    help="How an image's tokens in a feature store become one row; 'none' compares the tokens "
+    "themselves, which must lie on one grid.",
+)
+@click.option("--by-position", is_flag=True, help="Match rows by position, whatever the ids.")
+@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+def layers(
+    sources: Sequence[Source],
+    output: Path | None,
+    measure: str,
+    permutations: int,
+    pool: str,
+    by_position: bool,
+    random_state: int,
+    as_json: bool,
+) -> None:
+    """Compare every layer of one model with every layer of another, or of several.
+
+    A model is [NAME=]FILE, whose matrices (n_items, n_features) are its layers: .npz, .pt, .pth in
+    the file's order, .safetensors, .h5, .hdf5 by name. An entry 'ids' names the items. FILE may
+    also be a feature store. p-values of two models are corrected for the number of pairs of layers.
+
+    \b
+    relspace layers dino.npz clip.npz
+    relspace layers dino=a.h5 clip=b.npz -o layers.html --measure cka --permutations 999
+    relspace layers a.npz b.npz c.npz -o models.png
+    """
+    named = named_sources(sources)
+    with_key = [source for source in named.values() if source.key is not None]
+    if with_key:
+        raise click.UsageError(f"{with_key[0].path}: all of a file's matrices are layers, no ::KEY")
+    if output is not None:
+        _check_output(output)
+    with Progress() as progress:
+        progress("Loading torch")
+        import relspace
+
+        models: dict[str, object] = {}
+        ids: dict[str, object] = {}
+        for name, source in named.items():
+            progress(f"Reading {source.path}")
+            models[name], ids[name] = _read_model(source.path, pool, by_position)
+        if None in ids.values() and any(own is not None for own in ids.values()):
+            without = ", ".join(name for name, own in ids.items() if own is None)
+            raise InvalidInputError(
+                f"there are no ids in {without}, and some in others: match rows by position with "
+                "--by-position"
+            )
+        # A feature set knows its ids itself, and those of its tokens.
+        own = {name: one for name, one in ids.items() if isinstance(models[name], dict)}
+        compared: LayerComparison | ModelComparison
+        if len(models) == 2:
+            compared = relspace.compare_layers(
+                *models.values(),
+                names=list(models),
+                ids=own,
+                measure=measure,
+                n_permutations=permutations,
+                random_state=random_state,
+                progress=progress,
+            )
+        else:
+            compared = relspace.compare_models(
+                models,
+                ids=own,
+                measure=measure,
+                n_permutations=permutations,
+                random_state=random_state,
+                progress=progress,
+            )
+        if output is not None:
+            progress(f"Writing {output}")
+            _write(compared, output)
+    summary = compared.to_dict() | {"output": None if output is None else str(output)}
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    lines = _layer_lines(summary) if len(models) == 2 else _model_lines(summary)
+    if output is not None:
+        lines += [f"Written to {output}"]
+    click.echo("\n".join(lines))
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix.lower() not in (".html", *_KINDS):
+        raise InvalidInputError(
+            f"{output} ends in {output.suffix!r}; a page or figure ends in .html, "
+            f"{', '.join(_KINDS)}"
+        )
+    folder = output.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InvalidInputError(f"there is no folder {output.parent} to write {output.name} in")
+
+
+def _read_model(path: Path, pool: str, by_position: bool) -> tuple[object, object]:
+    """Read the layers of a file or a feature store, and the ids that rows are to be matched by."""
+    from relspace.features import open_features, read_layers
+
+    if not path.is_dir():
+        read = read_layers(path)
+        return read.layers, None if by_position else read.ids
+    features = open_features(path)
+    if pool != "none" and any(features[layer].grid is not None for layer in features.layers):
+        features = features.pool(pool)
+    if by_position:
+        return {layer: features[layer].tokens() for layer in features.layers}, None
+    return features, features.ids
+
+
+def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:
+    from relspace.report.plots import figure_bytes
+    from relspace.report.writing import write_whole
+
+    if output.suffix.lower() != ".html":
+        write_whole(output, figure_bytes(compared.plot(), _KINDS[output.suffix.lower()]))
+        return
+    from relspace.layerwise import comparison_page
+    from relspace.report import render_report
+
+    write_whole(output, render_report(comparison_page(compared)))
+
+
+def _layer_lines(summary: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for name, other in (summary["models"], summary["models"][::-1]):
+        rows = [
+            (one["layer"], one["match"], _cell(one["value"]), _cell(one["chance"]), _p(one))
+            for one in summary["best_matches"][name]
+        ]
+        header = (f"layer of {name}", f"most alike in {other}", "value", "chance", "p (corrected)")
+        lines += [*text_table(header, rows), ""]
+    correlations = [
+        "undefined" if one is None else f"{one:.2f}"
+        for one in summary["depth_correlations"].values()
+    ]
+    return [
+        *lines,
+        f"Depth of best matches rises with depth: rank correlation {' and '.join(correlations)}",
+        _said(summary),
+    ]
+
+
+def _model_lines(summary: dict[str, Any]) -> list[str]:
+    names = list(summary["layers"])
+    rows = [[name, *map(_cell, row)] for name, row in zip(names, summary["summary"], strict=True)]
+    lines = text_table(["mean best match", *names], rows)
+    if summary["p_values"] is not None:
+        tested = [
+            [name, *("" if one is None else f"{one:.3g}" for one in row)]
+            for name, row in zip(names, summary["p_values"], strict=True)
+        ]
+        lines += ["", *text_table(["p of the most alike layers", *names], tested)]
+    return [*lines, "", _said(summary)]
+
+
+def _p(match: dict[str, Any]) -> str:
+    return "" if match["p_value"] is None else f"{match['p_value']:.3g}"
+
+
+def _said(summary: dict[str, Any]) -> str:
+    said = f"{summary['measure']}, {summary['n_items']} items matched by {summary['matched_by']}"
+    return said + f"; {summary['n_permutations']} permutations"
+
+
+def _cell(value: float) -> str:
+    return f"{round(value, 4) + 0.0:.4f}"

@@ -1,0 +1,157 @@
+"""Models as named on the command line, and the options of their extraction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from relspace.features import FeatureModel
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_LOADING = (
+    *("device", "dtype", "image_size", "pooling", "prompt", "timestep", "random_state"),
+    *("revision", "allow_pickle"),
+)
+# The options of the command by what relspace.extract calls them.
+_EXTRACTION = {
+    **{key: key for key in ("layers", "batch_size", "store_dtype", "on_error")},
+    "n_threads": "threads",
+    "overwrite": "force",
+}
+
+
+def parse_layers(
+    context: click.Context, parameter: click.Parameter, value: str
+) -> str | list[str | int]:
+    """Read ``all``, ``last``, or names and positions separated by commas."""
+    if value in ("all", "last"):
+        return value
+    parts = [part.strip() for part in value.split(",")]
+    if not all(parts):
+        raise click.BadParameter(f"{value!r} is not of the form all, last or LAYER,LAYER,...")
+    return [int(part) if part.lstrip("-").isdigit() else part for part in parts]
+
+
+def parse_size(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | tuple[int, int] | None:
+    """Read a side, or HEIGHTxWIDTH."""
+    if value is None:
+        return None
+    parts = value.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise click.BadParameter(f"{value!r} is not of the form SIDE or HEIGHTxWIDTH")
+    sides = [int(part) for part in parts]
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def with_extraction(command: _Command) -> _Command:
+    """Give a command the options of loading models and extracting their features."""
+    options = [
+        click.option(
+            "--layers",
+            default="all",
+            show_default=True,
+            callback=parse_layers,
+            metavar="LAYERS",
+            help="all, last, or positions and names separated by commas: 0,6,-1 or layer_3.key "
+            "(also query, value, attention, mlp), *.key, output.",
+        ),
+        click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, ..."),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "float16", "bfloat16"]),
+            default="float32",
+            show_default=True,
+            help="What is computed in; below float32 by automatic mixed precision.",
+        ),
+        click.option(
+            "--store-dtype",
+            type=click.Choice(["float16", "float32"]),
+            default="float16",
+            show_default=True,
+            help="What features are stored in.",
+        ),
+        click.option(
+            "--image-size",
+            callback=parse_size,
+            metavar="SIZE",
+            help="Input of the models, a side or HEIGHTxWIDTH, instead of their own.",
+        ),
+        click.option(
+            "--pooling",
+            type=click.Choice(["mean", "last", "first"]),
+            default="mean",
+            show_default=True,
+            help="Texts: how tokens become one vector.",
+        ),
+        click.option("--prompt", help="Diffusion models: what the UNet is told; nothing if not."),
+        click.option(
+            "--timestep",
+            type=click.IntRange(min=0),
+            default=261,
+            show_default=True,
+            help="Diffusion models: step of the noise.",
+        ),
+        click.option(
+            "--on-error",
+            type=click.Choice(["raise", "skip"]),
+            default="raise",
+            show_default=True,
+            help="What an image that can't be read does.",
+        ),
+        click.option(
+            "--threads", type=click.IntRange(min=1), help="How many threads decode images."
+        ),
+        click.option("--revision", help="Branch, tag or commit on the hub."),
+        click.option(
+            "--allow-pickle", is_flag=True, help="Load weights that are saved as pickle only."
+        ),
+        click.option(
+            "--force", is_flag=True, help="Replace what is there and is of another extraction."
+        ),
+        click.option("--random-state", type=int, default=0, show_default=True, help="Seed."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def named_models(models: Sequence[str]) -> dict[str, str]:
+    """Give every model a name of its own: NAME of NAME=MODEL, or the last part of its path."""
+    names, places = [], []
+    for value in models:
+        name, equals, rest = value.partition("=")
+        # A name holds no separator, so ./run=3 is always a path.
+        if not equals or not name or any(mark in name for mark in "/\\"):
+            rest = value
+            name = Path(value.rstrip("/")).name.removesuffix(".zarr")
+        names.append(name)
+        places.append(rest)
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise click.UsageError(
+            f"{count} models are called {name!r}: name them, as in first={places[0]}"
+        )
+    return dict(zip(names, places, strict=True))
+
+
+def load_named(name: str, place: str, options: Mapping[str, Any]) -> FeatureModel:
+    """Load a model under the name that it has on the command line."""
+    import relspace
+
+    model = relspace.load_model(place, **{key: options[key] for key in _LOADING})
+    model.name = name
+    return model
+
+
+def extraction_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the options goes to :func:`relspace.extract`."""
+    return {argument: options[option] for argument, option in _EXTRACTION.items()}

@@ -1,0 +1,99 @@
+"""``relspace report``: a saved common space, or features of several models -> one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from relspace.cli.group import Progress, commands
+from relspace.cli.sources import Source, named_sources, parse_sources
+from relspace.errors import InvalidInputError
+
+
+@commands.command(short_help="Write an interactive page about a space, or about models.")
+@click.argument(
+    "sources", nargs=-1, required=True, callback=parse_sources, metavar="SPACE | A B [C]..."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    metavar="PAGE",
+    help="The HTML file.",
+)
+@click.option("--force", is_flag=True, help="Overwrite PAGE if it exists.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="The items' images, found by their ids or, without ids, in the order of their names.",
+)
+@click.option("--title", help="What the page is called.")
+@click.option(
+    "--n-images",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="How many images are explored, where a space holds tokens of images; the first ones.",
+)
+@click.option(
+    "--permutations",
+    type=click.IntRange(min=0),
+    default=199,
+    show_default=True,
+    help="How many permutations p-values rest on.",
+)
+@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+def report(
+    sources: Sequence[Source],
+    output: Path,
+    force: bool,
+    images: Path | None,
+    title: str | None,
+    n_images: int,
+    permutations: int,
+    random_state: int,
+) -> None:
+    """Write one interactive page that needs no network.
+
+    SPACE is what ``relspace align`` saved. Of tokens on grids the page shows panels in joint
+    colours: point at a patch, and every model shows what is like it. Of items without grids it
+    shows points and matches.
+
+    A B ... are feature stores of several models over the same images, each [NAME=]FOLDER. The
+    page shows all their layers, aligned and compared layer by layer.
+
+    All values come with their chance level and p-value, all tables as CSV.
+
+    \b
+    relspace report space.safetensors -o report.html
+    relspace report sam=sam.zarr dino=dino.zarr -o report.html --images photos/
+    """
+    if output.suffix not in (".html", ".htm"):
+        raise InvalidInputError(f"a report is saved as .html, and {output} is not named so")
+    if output.exists() and not force:
+        raise InvalidInputError(f"{output} exists; overwrite it with --force or name another file")
+    stores = named_sources(sources) if len(sources) > 1 else {}
+    with Progress() as progress:
+        progress("Loading torch")
+        import relspace
+        from relspace.features import open_features
+
+        path = sources[0].path
+        progress(f"Reading {path}")
+        relspace.write_report(
+            {name: open_features(source.path) for name, source in stores.items()}
+            or relspace.load_space(path),
+            output,
+            images=images,
+            title=title,
+            n_images=n_images,
+            n_permutations=permutations,
+            random_state=random_state,
+            progress=progress,
+        )
+    click.echo(f"Report: {output} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -1,0 +1,230 @@
+"""Stable Diffusion: features of the VAE and the UNet at one step of the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from relspace._validation import check_count, check_random_state
+from relspace.errors import InvalidInputError, MissingDependencyError
+from relspace.features.families.vision import mixed_precision
+from relspace.features.feature_model import FeatureModel, needed_size
+from relspace.features.hooks import record
+from relspace.features.preprocessing import Preprocessing, View
+from relspace.features.store import Box
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: The step at which DIFT (Tang et al. 2023) finds correspondences.
+DEFAULT_TIMESTEP = 261
+LATENT = "latent"
+
+
+class _Enough(Exception):  # noqa: N818 (no error: it ends a forward pass that has gone far enough)
+    """The last block that is wanted has run."""
+
+
+class DiffusionModel(FeatureModel):
+    """Stable Diffusion, read as in DIFT (Tang et al. 2023, Emergent correspondence).
+
+    An image is encoded by the VAE, noise of one step is added, and the UNet takes it with the
+    embedding of a prompt, or zeros. The noise is the same for every image. Layers are called
+    ``vae_0`` ... (blocks of the VAE's encoder), ``latent``, ``down_0`` ..., ``mid`` and ``up_0``
+    ... (blocks of the UNet). Nothing after the last layer asked for is computed.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    folder : Path
+        A pipeline as diffusers saves it.
+    preprocessing : Preprocessing, optional
+        By default images are stretched to the size that the UNet was trained on.
+    image_size : int or (int, int), optional
+        Another size.
+    timestep : int
+        Step of the noise.
+    prompt : str, optional
+        What the UNet is told; zeros by default.
+    random_state : int
+        Seed of the noise.
+    """
+
+    modality = "image"
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        preprocessing: Preprocessing | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        timestep: int = DEFAULT_TIMESTEP,
+        prompt: str | None = None,
+        random_state: int = 0,
+        use_safetensors: bool | None = True,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        try:
+            diffusers: Any = import_module("diffusers")
+        except ImportError as error:
+            raise MissingDependencyError(
+                "diffusion models need diffusers: pip install 'relspace[models]'."
+            ) from error
+        self.name = name
+        self.device, self.dtype = device, dtype
+        load: dict[str, Any] = {"local_files_only": True, "use_safetensors": use_safetensors}
+        load["low_cpu_mem_usage"] = False  # needs accelerate, and says so on the screen
+        vae = diffusers.AutoencoderKL.from_pretrained(folder, subfolder="vae", **load)
+        unet = diffusers.UNet2DConditionModel.from_pretrained(folder, subfolder="unet", **load)
+        if unet.config.addition_embed_type is not None:
+            raise InvalidInputError(
+                f"{name} conditions its UNet on more than a prompt ("
+                f"{unet.config.addition_embed_type!r}, as SDXL does), which is not supported."
+            )
+        self._scheduler = diffusers.DDPMScheduler.from_pretrained(
+            folder, subfolder="scheduler", local_files_only=True
+        )
+        self._timestep = check_count(timestep, "timestep", at_least=0)
+        n_steps = self._scheduler.config.num_train_timesteps
+        if self._timestep >= n_steps:
+            raise InvalidInputError(f"timestep is {timestep}; {name} has steps 0 to {n_steps - 1}.")
+        self._seed = check_random_state(random_state)
+        self._prompt = prompt
+        self._embedding = self._embed(folder, unet, load).to(device)
+        self.module = nn.ModuleDict({"vae": vae, "unet": unet}).eval().to(device)
+        self._vae_stride = 2 ** (len(vae.config.block_out_channels) - 1)
+        if preprocessing is None:
+            size = int(unet.config.sample_size) * self._vae_stride
+            half = (0.5, 0.5, 0.5)
+            preprocessing = Preprocessing(size=(size, size), mean=half, std=half)
+        self.preprocessing = (
+            preprocessing if image_size is None else preprocessing.at_size(image_size)
+        )
+        self._size = needed_size(self.preprocessing, name)
+        self._paths = {
+            **{f"vae_{i}": f"vae.encoder.down_blocks.{i}" for i in _range(vae.encoder.down_blocks)},
+            LATENT: "",
+            **{f"down_{i}": f"unet.down_blocks.{i}" for i in _range(unet.down_blocks)},
+            "mid": "unet.mid_block",
+            **{f"up_{i}": f"unet.up_blocks.{i}" for i in _range(unet.up_blocks)},
+        }
+        self.layers = tuple(self._paths)
+
+    def prepare(self, item: Image) -> tuple[NDArray[np.float32], View]:
+        """Make the VAE's input of an image."""
+        return self.preprocessing(item)
+
+    def regions(
+        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+    ) -> dict[str, Box]:
+        """Return what the grids cover.
+
+        Latents are decoded by doubling cells, so every grid is cells of the whole input.
+        """
+        whole = (0.0, 0.0, float(input_shape[1]), float(input_shape[2]))
+        return dict.fromkeys(features, whole)
+
+    def blank(self) -> NDArray[np.float32]:
+        """Return an input of zeros."""
+        return np.zeros((3, *self._size), dtype=np.float32)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the step, the prompt, the seed and the preprocessing."""
+        return {
+            "family": "Stable Diffusion",
+            "architecture": "UNet2DConditionModel",
+            "timestep": self._timestep,
+            "prompt": self._prompt,
+            "random_state": self._seed,
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+
+    @torch.no_grad()
+    def forward(
+        self,
+        inputs: Sequence[NDArray[np.float32]],
+        names: Sequence[str],
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return features of a batch by layer, shape (b, rows, columns, d)."""
+        images = torch.from_numpy(np.stack(inputs))
+        vae, unet = self.module["vae"], self.module["unet"]  # type: ignore[index]
+        wanted = [self._paths[name] for name in self.layers if name in names and name != LATENT]
+        found: dict[str, torch.Tensor] = {}
+        with self._recorded(wanted) as recorded, mixed_precision(self.device, self.dtype):
+            distribution = vae.encode(images.to(self.device)).latent_dist
+            latent = distribution.mode() * vae.config.scaling_factor
+            found[LATENT] = latent
+            if any(path.startswith("unet.") for path in wanted):
+                generator = torch.Generator().manual_seed(self._seed)
+                noise = torch.randn(latent.shape[1:], generator=generator).to(latent)
+                step = torch.tensor([self._timestep], device=self.device)
+                noisy = self._scheduler.add_noise(latent, noise.expand_as(latent), step)
+                with _until(unet, wanted[-1].removeprefix("unet.")):
+                    unet(noisy, step, self._embedding.expand(len(latent), -1, -1))
+        found |= {name: recorded[path] for name, path in self._paths.items() if path in recorded}
+        return {
+            name: found[name].permute(0, 2, 3, 1).to(dtype or found[name].dtype) for name in names
+        }
+
+    @contextmanager
+    def _recorded(self, paths: Sequence[str]) -> Iterator[Any]:
+        if not paths:
+            yield {}
+            return
+        with record(self.module, paths, device=None) as recorded:
+            yield recorded
+
+    def _embed(self, folder: Path, unet: Any, load: dict[str, Any]) -> torch.Tensor:
+        if self._prompt is None:
+            # As many tokens as the text encoder would give; zeros make their number immaterial.
+            return torch.zeros(1, 77, unet.config.cross_attention_dim)
+        transformers: Any = import_module("transformers")
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(
+            folder, subfolder="tokenizer", local_files_only=True
+        )
+        encoder = transformers.CLIPTextModel.from_pretrained(
+            folder, subfolder="text_encoder", **load
+        ).eval()
+        tokens = tokenizer(
+            self._prompt,
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        with torch.no_grad():
+            embedding: torch.Tensor = encoder(tokens.input_ids)[0]
+        return embedding
+
+
+@contextmanager
+def _until(module: nn.Module, path: str) -> Iterator[None]:
+    """End a forward pass once a block has run."""
+
+    def stop(*_: object) -> None:
+        raise _Enough
+
+    handle = module.get_submodule(path).register_forward_hook(stop)
+    try:
+        yield
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
+
+
+def _range(blocks: Any) -> range:
+    return range(len(blocks))

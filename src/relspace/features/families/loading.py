@@ -1,0 +1,301 @@
+"""Finds a model, by folder or by its name on the hub, and loads what its family says."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from relspace._validation import check_choice, name_some
+from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
+from relspace.features.families.clip import CLIP, SIGLIP
+from relspace.features.families.convolutional import CONVNEXT, CONVNEXT_V2, RESNET
+from relspace.features.families.diffusion import DEFAULT_TIMESTEP, DiffusionModel
+from relspace.features.families.dino import DINOV2, DINOV2_REGISTERS, DINOV3
+from relspace.features.families.sam import SAM, SAM2
+from relspace.features.families.text import TextModel
+from relspace.features.families.vision import VisionFamily, VisionModel
+from relspace.features.families.vit import MAE, VIT
+from relspace.features.feature_model import FeatureModel, choose_device
+from relspace.features.preprocessing import Preprocessing, read_preprocessing
+
+FAMILIES: tuple[VisionFamily, ...] = (
+    *(CLIP, SIGLIP, VIT, MAE, DINOV2, DINOV2_REGISTERS, DINOV3),
+    *(SAM, SAM2, RESNET, CONVNEXT, CONVNEXT_V2),
+)
+_FAMILY_OF = {kind: family for family in FAMILIES for kind in family.model_types}
+_TEXT_TOWERS = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}
+
+DTYPES = ("float32", "float16", "bfloat16")
+_SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_SECONDS_TO_REACH_THE_HUB = 3.0
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+def load_model(
+    name: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str = "float32",
+    image_size: int | tuple[int, int] | None = None,
+    preprocessing: Preprocessing | None = None,
+    pooling: str = "mean",
+    prompt: str | None = None,
+    timestep: int = DEFAULT_TIMESTEP,
+    random_state: int = 0,
+    modality: str | None = None,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+) -> FeatureModel:
+    """Load a pretrained model to extract features with.
+
+    A folder is looked for first, then the hub's local cache, and only then the hub itself. Code
+    that comes with a model is never run.
+
+    Parameters
+    ----------
+    name : str or Path
+        A folder that transformers or diffusers saved, or a name on the Hugging Face hub.
+    device : str or torch.device
+        Where it runs; ``"auto"`` is the first GPU, or the CPU.
+    dtype : {"float32", "float16", "bfloat16"}
+        What it computes in; below float32 by automatic mixed precision.
+    image_size : int or (int, int), optional
+        Height and width of its input, instead of its own.
+    preprocessing : Preprocessing, optional
+        How its input is made of an image, instead of what is saved with it.
+    pooling : {"mean", "last", "first"}
+        For texts: how tokens become one vector.
+    prompt : str, optional
+        For diffusion models: what the UNet is told; nothing by default.
+    timestep : int
+        For diffusion models: the step of the noise.
+    random_state : int
+        For diffusion models: the seed of the noise.
+    modality : {"image", "text"}, optional
+        Which tower of a model that has two; by default that of images.
+    revision : str, optional
+        Branch, tag or commit on the hub.
+    allow_pickle : bool
+        Whether weights that are saved as pickle only are loaded (restricted to tensors).
+
+    Returns
+    -------
+    FeatureModel
+        To be given to :func:`relspace.extract`.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such model, it is of no known family, or its weights are pickled.
+    MissingDependencyError
+        If transformers or diffusers is not installed.
+    """
+    check_choice(dtype, "dtype", DTYPES)
+    if modality is not None:
+        check_choice(modality, "modality", ("image", "text"))
+    folder = find_folder(name, revision=revision, allow_pickle=allow_pickle)
+    place: dict[str, Any] = {"device": choose_device(device), "dtype": getattr(torch, dtype)}
+    safe = None if allow_pickle else True
+    title = str(name).rstrip("/")
+    title = Path(title).name if Path(name).is_dir() else title
+    if (folder / "model_index.json").is_file():
+        return DiffusionModel(
+            title,
+            folder,
+            preprocessing=preprocessing,
+            image_size=image_size,
+            timestep=timestep,
+            prompt=prompt,
+            random_state=random_state,
+            use_safetensors=safe,
+            **place,
+        )
+    config = _read_json(folder / "config.json")
+    kind = str(config.get("model_type", ""))
+    family = _FAMILY_OF.get(kind)
+    if family is not None and modality != "text":
+        if preprocessing is None:
+            preprocessing = read_preprocessing(folder)
+        if image_size is not None:
+            preprocessing = preprocessing.at_size(image_size)
+        module = _load(folder, family.architecture, safe, **family.load_arguments)
+        return VisionModel(title, module, family, preprocessing, **place)
+    has_tokenizer = any(folder.glob("tokenizer*")) or any(folder.glob("vocab.*"))
+    if (
+        not has_tokenizer
+        or modality == "image"
+        or (family is not None and kind not in _TEXT_TOWERS)
+    ):
+        raise InvalidInputError(
+            f"{folder} is a model of type {kind!r}; known are "
+            f"{', '.join(sorted(_FAMILY_OF))}, Stable Diffusion, and text models with their "
+            "tokenizer. Read another network by the names of its layers: relspace.ModuleModel."
+        )
+    tokenizer = _transformers().AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    module = _load(folder, _TEXT_TOWERS.get(kind, "AutoModel"), safe)
+    return TextModel(title, module, tokenizer, pooling=pooling, **place)
+
+
+def find_folder(name: str | Path, *, revision: str | None, allow_pickle: bool) -> Path:
+    """Return the folder of a model: itself, in the hub's cache, or downloaded to it."""
+    place = Path(name).expanduser()
+    if place.is_dir():
+        if not any((place / index).is_file() for index in ("config.json", "model_index.json")):
+            raise InvalidInputError(
+                f"the folder {place} holds no config.json and no model_index.json, so it is no "
+                "model that transformers or diffusers saved."
+            )
+        _check_weights(place, allow_pickle)
+        return place
+    text = str(name)
+    looks_like_a_path = text.startswith((".", "/", "~")) or text.count("/") > 1 or "\\" in text
+    if looks_like_a_path:
+        raise InvalidInputError(f"there is no folder {text}.")
+    hub: Any = _import("huggingface_hub")
+    patterns = _SAFE_FILES + (list(_PICKLED) if allow_pickle else [])
+    options: dict[str, Any] = {"revision": revision, "allow_patterns": patterns}
+    errors: Any = _import("huggingface_hub.errors")
+    try:
+        cached = Path(hub.snapshot_download(text, local_files_only=True, **options))
+        if _has_weights(cached):
+            return cached
+    except errors.LocalEntryNotFoundError:
+        pass
+    except errors.HFValidationError as error:
+        raise InvalidInputError(
+            f"there is no folder {text}, and it is no name on the hub, which are of the form "
+            "owner/model."
+        ) from error
+    if not hub_is_reachable():
+        raise InvalidInputError(
+            f"there is no folder {text}, it is not in the hub's cache, and the hub can't be "
+            "reached: give the folder of a model, or fetch it where there is a network (hf "
+            f"download {text})."
+        )
+    try:
+        folder = Path(hub.snapshot_download(text, **options))
+    except errors.HfHubHTTPError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidInputError(f"{text} can't be fetched from the hub ({reason}).") from error
+    _check_weights(folder, allow_pickle)
+    return folder
+
+
+def hub_is_reachable() -> bool:
+    """Whether the hub answers within a few seconds, and may be asked."""
+    if any(os.environ.get(name, "0").lower() not in ("", "0", "false", "no") for name in _OFFLINE):
+        return False
+    endpoint = _import("huggingface_hub.constants").ENDPOINT
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(endpoint, method="HEAD")
+            urllib.request.urlopen(request, timeout=_SECONDS_TO_REACH_THE_HUB).close()
+            answers.append(True)
+        except urllib.error.HTTPError:
+            # A refusal is an answer too.
+            answers.append(True)
+        except (OSError, ValueError):
+            answers.append(False)
+
+    # In a thread, because looking up the address has no time limit of its own.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_SECONDS_TO_REACH_THE_HUB)
+    return bool(answers and answers[0])
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.rglob("*.safetensors"))
+
+
+def _check_weights(folder: Path, allow_pickle: bool) -> None:
+    if _has_weights(folder):
+        return
+    pickled = [path.name for pattern in _PICKLED for path in folder.rglob(pattern)]
+    if not pickled:
+        raise InvalidInputError(f"{folder} holds no weights (*.safetensors).")
+    if not allow_pickle:
+        raise InvalidInputError(
+            f"{folder} holds its weights as pickle only ({name_some(pickled)}), which can run code "
+            "when it is loaded: convert them to safetensors, or allow it (allow_pickle=True, "
+            "--allow-pickle)."
+        )
+
+
+def _load(folder: Path, architecture: str, safe: bool | None, **arguments: Any) -> Any:
+    loader = getattr(_transformers(), architecture)
+    try:
+        with _quiet():
+            module, report = loader.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=safe,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **arguments,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise FileFormatError(f"{folder} can't be loaded as {architecture} ({reason}).") from error
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise FileFormatError(
+            f"the weights in {folder} lack {len(missing)} of those of {architecture}: "
+            f"{name_some(missing)}; they would be random."
+        )
+    return module
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep bars and reports of transformers off the screen; what matters of them is an error."""
+    logging: Any = _import("transformers.utils.logging")
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"{path} can't be read as JSON ({error}).") from error
+    if not isinstance(config, dict):
+        raise FileFormatError(f"{path} holds no configuration.")
+    return config
+
+
+def _transformers() -> Any:
+    return _import("transformers")
+
+
+def _import(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"pretrained models need {module.partition('.')[0]}: pip install 'relspace[models]'."
+        ) from error

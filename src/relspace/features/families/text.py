@@ -1,0 +1,131 @@
+"""Text encoders and decoder language models: one vector for each text and layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from relspace._validation import check_choice
+from relspace.errors import InvalidInputError
+from relspace.features.families.vision import find_blocks, mixed_precision
+from relspace.features.feature_model import FeatureModel
+from relspace.features.hooks import record_named
+from relspace.features.store import Box
+
+#: How the tokens of a text become one vector.
+POOLINGS = ("mean", "last", "first")
+
+
+class TextModel(FeatureModel):
+    """A text network of transformers, whose tokens are pooled to one vector for each text.
+
+    Layers are called as ``hidden_states`` counts them: ``layer_0`` goes into the first block and
+    ``layer_i`` comes out of block i, before any final norm.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    module : nn.Module
+        The network.
+    tokenizer : tokenizer of transformers
+        What cuts texts into tokens.
+    pooling : {"mean", "last", "first"}
+        The mean over the text's tokens (padding left out), its last token, or its first (the class
+        token of encoders that have one).
+    """
+
+    modality = "text"
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        tokenizer: Any,
+        *,
+        pooling: str = "mean",
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.name = name
+        self.module = module.eval().to(device)
+        self.device, self.dtype = device, dtype
+        self.pooling = check_choice(pooling, "pooling", POOLINGS)
+        self._tokenizer = tokenizer
+        config: Any = module.config
+        self._n_blocks = int(getattr(config, "num_hidden_layers", None) or config.num_layers)
+        self._blocks = find_blocks(module, self._n_blocks)
+        self.layers = tuple(f"layer_{i}" for i in range(self._n_blocks + 1))
+        limit = getattr(config, "max_position_embeddings", None)
+        longest = int(tokenizer.model_max_length)
+        self._max_length = longest if limit is None else min(longest, int(limit))
+
+    def prepare(self, item: str) -> tuple[NDArray[np.int64], None]:
+        """Cut a text into tokens, at most as many as the network takes."""
+        if not isinstance(item, str) or not item.strip():
+            raise InvalidInputError(f"a text is {item!r}; texts must not be empty.")
+        tokens = self._tokenizer(item, truncation=True, max_length=self._max_length)["input_ids"]
+        if not tokens:
+            raise InvalidInputError(f"the tokenizer of {self.name} makes no token of {item!r:.60}.")
+        return np.asarray(tokens, dtype=np.int64), None
+
+    @torch.no_grad()
+    def forward(
+        self,
+        inputs: Sequence[NDArray[np.int64]],
+        names: Sequence[str],
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return one vector for each text by layer, shape (b, d)."""
+        lengths = torch.tensor([len(one) for one in inputs])
+        tokens = torch.zeros(len(inputs), int(lengths.max()), dtype=torch.long)
+        # Padding goes to the right, behind what a causal network looks at.
+        mask = torch.arange(tokens.shape[1])[None] < lengths[:, None]
+        for row, one in zip(tokens, inputs, strict=True):
+            row[: len(one)] = torch.from_numpy(one)
+        mask = mask.to(self.device)
+        where = {name: self._hook(name) for name in names}
+        with record_named(self.module, where) as recorded:
+            with mixed_precision(self.device, self.dtype):
+                self.module(input_ids=tokens.to(self.device), attention_mask=mask.long())
+            pooled = {name: self._pool(recorded(name), mask) for name in names}
+        return {name: one.to(dtype or one.dtype) for name, one in pooled.items()}
+
+    def regions(
+        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+    ) -> dict[str, Box]:
+        """Return nothing: a text has no grid."""
+        return {}
+
+    def blank(self) -> NDArray[np.int64]:
+        """Return a text of one letter."""
+        return self.prepare("a")[0]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the class, the pooling and the longest text."""
+        return {
+            "family": "text",
+            "architecture": type(self.module).__name__,
+            "pooling": self.pooling,
+            "max_tokens": self._max_length,
+        }
+
+    def _hook(self, name: str) -> tuple[str, str]:
+        number = int(name.removeprefix("layer_"))
+        return (
+            (f"{self._blocks}.{number - 1}", "output") if number else (f"{self._blocks}.0", "input")
+        )
+
+    def _pool(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self.pooling == "first":
+            return tokens[:, 0]
+        if self.pooling == "last":
+            return tokens[torch.arange(len(tokens)), mask.sum(dim=1) - 1]
+        weights = mask[..., None].to(torch.float32)
+        return (tokens.float() * weights).sum(dim=1) / weights.sum(dim=1)

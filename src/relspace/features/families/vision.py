@@ -1,0 +1,294 @@
+"""Vision networks of transformers: one way to run all families, each described by a record."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from relspace.errors import InvalidInputError, UnknownNameError
+from relspace.features.feature_model import (
+    POOLED,
+    FeatureModel,
+    needed_size,
+    split_tokens,
+)
+from relspace.features.hooks import record_named
+from relspace.features.preprocessing import Preprocessing, View
+from relspace.features.store import Box
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: The model's last hidden state, after its final norm or neck where it has one.
+OUTPUT = "output"
+_LAYER = re.compile(r"(layer_\d+)(?:\.(\w+))?")
+_BLOCK_LISTS = ("layers", "layer", "blocks", "h", "stages")
+
+# Where transformers keep what attention and the MLP give, by the names that versions use.
+TRANSFORMER_PARTS: Mapping[str, tuple[str, ...]] = {
+    "query": ("self_attn.q_proj", "attention.q_proj", "attention.attention.query"),
+    "key": ("self_attn.k_proj", "attention.k_proj", "attention.attention.key"),
+    "value": ("self_attn.v_proj", "attention.v_proj", "attention.attention.value"),
+    "attention": ("self_attn", "attention"),
+    "mlp": ("mlp",),
+}
+
+
+def _no_prefix(config: Any) -> int:
+    return 0
+
+
+def _no_shift(stride: float) -> float:
+    return 0.0
+
+
+def _no_arguments(config: Any, inputs: torch.Tensor) -> dict[str, Any]:
+    return {}
+
+
+def class_token(config: Any) -> int:
+    """Count the class token alone."""
+    return 1
+
+
+@dataclass(frozen=True)
+class VisionFamily:
+    """How the networks of one family are loaded and read.
+
+    Attributes
+    ----------
+    title : str
+        What people call it.
+    model_types : tuple of str
+        ``model_type`` in its ``config.json``, of full models and of vision towers.
+    architecture : str
+        The class of transformers that holds the vision network alone.
+    layout : {"btd", "bhwc", "bchw"}
+        Axes of what a block gives.
+    n_prefix : callable
+        Counts class and register tokens from the configuration.
+    n_blocks : callable
+        Counts the blocks (or stages) from the configuration.
+    parts : mapping of str to tuple of str
+        What a block shows beside the residual stream, and where it may lie inside of the block.
+    is_patched : bool
+        Whether tokens are patches of ``patch_size``; otherwise strides are powers of two.
+    shift : callable
+        How far, in input pixels, the centre of a token's receptive field lies from its cell's.
+    size : {"any", "flag", "fixed"}
+        Whether inputs of other sizes work, work with ``interpolate_pos_encoding``, or don't.
+    arguments : callable
+        What the forward pass takes beside the images.
+    load_arguments : mapping
+        What the constructor takes.
+    output_layout : str or None
+        Axes of the last hidden state where they differ.
+    """
+
+    title: str
+    model_types: tuple[str, ...]
+    architecture: str
+    layout: str = "btd"
+    n_prefix: Callable[[Any], int] = _no_prefix
+    n_blocks: Callable[[Any], int] = lambda config: int(config.num_hidden_layers)
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: TRANSFORMER_PARTS)
+    is_patched: bool = True
+    shift: Callable[[float], float] = _no_shift
+    size: str = "flag"
+    arguments: Callable[[Any, torch.Tensor], dict[str, Any]] = _no_arguments
+    load_arguments: Mapping[str, Any] = field(default_factory=dict)
+    output_layout: str | None = None
+
+
+class VisionModel(FeatureModel):
+    """A vision network of transformers, run as its family says.
+
+    Layers are called as ``hidden_states`` counts them: ``layer_0`` goes into the first block and
+    ``layer_i`` comes out of block i. ``layer_3.key`` is the key of the block that gives
+    ``layer_3``; ``output`` is the model's own last hidden state.
+    """
+
+    modality = "image"
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        family: VisionFamily,
+        preprocessing: Preprocessing,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.name = name
+        self.module = module.eval().to(device)
+        self.family = family
+        self.preprocessing = preprocessing
+        self.device, self.dtype = device, dtype
+        self.config: Any = module.config
+        n_blocks = family.n_blocks(self.config)
+        self._blocks = find_blocks(module, n_blocks)
+        self.layers = tuple(f"layer_{i}" for i in range(n_blocks + 1))
+        self._size, own = needed_size(preprocessing, name), self._own_size()
+        if family.size == "fixed" and own is not None and self._size != own:
+            raise InvalidInputError(
+                f"{family.title} takes images of {own[0]} x {own[1]} pixels and the preprocessing "
+                f"gives {self._size[0]} x {self._size[1]}; leave image_size out."
+            )
+
+    def prepare(self, item: Image) -> tuple[NDArray[np.float32], View]:
+        """Make the network's input of an image."""
+        return self.preprocessing(item)
+
+    def match_name(self, name: str) -> Sequence[str]:
+        """Return the layers that a name stands for; ``*.key`` stands for the keys of all."""
+        if name == OUTPUT:
+            return [name]
+        if name.startswith("*."):
+            names = [f"{layer}.{name[2:]}" for layer in self.layers[1:]]
+        else:
+            names = [name]
+        for one in names:
+            found = _LAYER.fullmatch(one)
+            if found is None or found[1] not in self.layers:
+                return super().match_name(name)
+            if found[2] is not None:
+                self._path(found[1], found[2])
+        return names
+
+    def name_hint(self) -> str:
+        """Say what else may be asked for."""
+        parts = ", ".join(self.family.parts)
+        inside = f" and inside of each, as in '{self.layers[-1]}.key': {parts}" if parts else ""
+        return f"; also {OUTPUT!r}{inside}"
+
+    def regions(
+        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+    ) -> dict[str, Box]:
+        """Return what the grids cover; see :class:`VisionFamily`."""
+        return {
+            name: self._region(one.shape[1], one.shape[2], input_shape[1])
+            for name, one in features.items()
+            if one.ndim == 4
+        }
+
+    def blank(self) -> NDArray[np.float32]:
+        """Return an input of zeros."""
+        return np.zeros((3, *self._size), dtype=np.float32)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the family, the class and the preprocessing."""
+        return {
+            "family": self.family.title,
+            "architecture": type(self.module).__name__,
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+
+    @torch.no_grad()
+    def forward(
+        self,
+        inputs: Sequence[NDArray[np.float32]],
+        names: Sequence[str],
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Return features of a batch by layer, class tokens and the pooled output beside them."""
+        images = torch.from_numpy(np.stack(inputs)).to(self.device)
+        height, width = images.shape[2:]
+        arguments = self.family.arguments(self.config, images)
+        if self.family.size == "flag" and self._own_size() not in (None, (height, width)):
+            arguments["interpolate_pos_encoding"] = True
+        where = {name: self._hook(name) for name in names if name != OUTPUT}
+        found: dict[str, torch.Tensor] = {}
+        with record_named(self.module, where, dtype=dtype) as recorded:
+            with mixed_precision(self.device, self.dtype):
+                output = self.module(images, **arguments)
+            for name in names:
+                if name == OUTPUT:
+                    last, layout = output.last_hidden_state, self.family.output_layout
+                else:
+                    last, layout = recorded(name), None
+                found |= self._maps(name, last, layout or self.family.layout, height, width)
+        pooled = getattr(output, "pooler_output", None)
+        if pooled is not None:
+            found[POOLED] = pooled.flatten(1)
+        return {name: one.to(dtype or one.dtype) for name, one in found.items()}
+
+    def _maps(
+        self, name: str, tensor: torch.Tensor, layout: str, height: int, width: int
+    ) -> dict[str, torch.Tensor]:
+        if layout == "bhwc":
+            return {name: tensor}
+        if layout == "bchw":
+            return {name: tensor.permute(0, 2, 3, 1)}
+        patch = _side(self.config.patch_size)
+        n_prefix = self.family.n_prefix(self.config)
+        maps: dict[str, torch.Tensor] = split_tokens(
+            name, tensor, n_prefix, (height // patch, width // patch)
+        )
+        return maps
+
+    def _region(self, rows: int, columns: int, height: int) -> Box:
+        if self.family.is_patched:
+            stride = float(_side(self.config.patch_size))
+        else:
+            stride = 2.0 ** round(math.log2(height / rows))
+        shift = self.family.shift(stride)
+        return shift, shift, shift + rows * stride, shift + columns * stride
+
+    def _hook(self, name: str) -> tuple[str, str]:
+        layer, _, part = name.partition(".")
+        if part:
+            return self._path(layer, part), "output"
+        number = int(layer.removeprefix("layer_"))
+        if number == 0:
+            return f"{self._blocks}.0", "input"
+        return f"{self._blocks}.{number - 1}", "output"
+
+    def _path(self, layer: str, part: str) -> str:
+        number = int(layer.removeprefix("layer_"))
+        if part not in self.family.parts or number == 0:
+            allowed = ", ".join(self.family.parts) or "nothing more"
+            raise UnknownNameError(
+                f"{self.family.title} shows no {part!r} in {layer}; its blocks (from layer_1 on) "
+                f"show {allowed}."
+            )
+        block = self.module.get_submodule(f"{self._blocks}.{number - 1}")
+        known = dict(block.named_modules())
+        for candidate in self.family.parts[part]:
+            if candidate in known:
+                return f"{self._blocks}.{number - 1}.{candidate}"
+        raise UnknownNameError(f"{self.name} keeps no {part!r} of its own in {layer}.")
+
+    def _own_size(self) -> tuple[int, int] | None:
+        size = getattr(self.config, "image_size", None)
+        return None if size is None else (_side(size, 0), _side(size, -1))
+
+
+def find_blocks(module: nn.Module, n_blocks: int) -> str:
+    """Return where a network keeps its blocks: the first list of so many layers."""
+    for name, one in module.named_modules():
+        is_list = isinstance(one, nn.ModuleList) and len(one) == n_blocks
+        if is_list and name.rpartition(".")[2] in _BLOCK_LISTS:
+            return str(name)
+    raise InvalidInputError(
+        f"{type(module).__name__} has no list of {n_blocks} blocks; extract it as a module, with "
+        "layers by name."
+    )
+
+
+def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Return the context that computes in a type where it is safe to."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def _side(size: Any, axis: int = 0) -> int:
+    return int(size if isinstance(size, int) else size[axis])

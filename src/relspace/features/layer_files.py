@@ -1,0 +1,115 @@
+"""Reads all layers of a model from one file: every matrix that the file holds is a layer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from relspace.errors import FileFormatError, InvalidInputError, RelspaceError
+from relspace.features.file_formats import FORMATS, IDS, ONLY
+from relspace.features.readers import check_file, ids_of_entries
+
+#: Formats that keep no order of entries; their layers are ordered by name, numbers by value.
+_WITHOUT_ORDER = (".safetensors", ".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class LayerFile:
+    """The layers of one model in a file.
+
+    Attributes
+    ----------
+    layers : dict of str to array or tensor of shape (n_items, d)
+        From input to output: in the file's order, or by name where a format keeps none.
+    ids : tuple of str, or None
+        The items' ids, from the entry ``"ids"``.
+    source : pathlib.Path
+        The file.
+    """
+
+    layers: dict[str, NDArray[Any] | Tensor]
+    ids: tuple[str, ...] | None
+    source: Path
+
+
+def read_layers(path: str | Path) -> LayerFile:
+    """Read every matrix of a file as a layer; nothing is ever unpickled.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A ``.npz``, ``.safetensors``, ``.h5``, ``.hdf5``, ``.pt`` or ``.pth`` file. An entry
+        ``"ids"`` names the items.
+
+    Returns
+    -------
+    LayerFile
+        The layers and the items' ids.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file is missing or of a kind that holds one matrix only.
+    FileFormatError
+        If it is corrupt, or holds no matrix of numbers.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = f"{folder.name}/vit.npz"
+    >>> np.savez(path, layer_9=np.eye(3, 2), layer_10=np.eye(3, 4), ids=["cat", "dog", "owl"])
+    >>> list(read_layers(path).layers), read_layers(path).ids
+    (['layer_9', 'layer_10'], ('cat', 'dog', 'owl'))
+    >>> folder.cleanup()
+    """
+    path = Path(path)
+    file_format = FORMATS.get(path.suffix.lower())
+    several = [suffix for suffix, one in FORMATS.items() if not one.is_table and suffix != ".npy"]
+    if file_format is None or path.suffix.lower() not in several:
+        raise InvalidInputError(
+            f"{path} has the suffix {path.suffix!r}; files of several layers end in "
+            f"{', '.join(several)}"
+        )
+    check_file(path)
+    try:
+        with file_format.open(path, None) as entries:
+            matrices = {
+                name: entry
+                for name, entry in entries.items()
+                if name != IDS
+                and entry.obstacle is None
+                and len(entry.shape) == 2
+                and 0 not in entry.shape
+            }
+            if not matrices or ONLY in matrices:
+                raise FileFormatError(
+                    f"{path} holds no named matrices (n_items, n_features) of numbers, so no layers"
+                )
+            layers = {name: entry.load() for name, entry in matrices.items()}
+            ids = ids_of_entries(path, entries, next(iter(matrices.values())).shape[0])
+    except (RelspaceError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FileFormatError(
+            f"{path} can't be read as {path.suffix}; it may be cut off, corrupt or another "
+            f"format ({reason})"
+        ) from error
+    names = list(layers)
+    if path.suffix.lower() in _WITHOUT_ORDER:
+        names.sort(key=_by_number)
+    return LayerFile(
+        {name: cast("NDArray[Any] | Tensor", layers[name]) for name in names}, ids, path
+    )
+
+
+def _by_number(name: str) -> list[tuple[int, int | str]]:
+    """A sort key by which layer_9 comes before layer_10."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]

@@ -1,0 +1,298 @@
+"""What a model's input is made of an image, and which part of the image that input shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relspace._validation import check_choice
+from relspace.errors import FileFormatError, InvalidInputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FITS = ("stretch", "shortest", "longest", "none")
+
+# Processors in which a size that is one number means the shorter edge rather than a square.
+_ONE_NUMBER_IS_SHORTEST = ("CLIP", "ConvNext", "Bit", "LeViT")
+# Below this size ConvNeXt's processor resizes to more than it keeps, as in training.
+_CONVNEXT_CROPS_BELOW = 384
+
+
+@dataclass(frozen=True)
+class View:
+    """How original and input pixels of one image relate: original = (input + offset) / scale.
+
+    Attributes
+    ----------
+    image_size : (int, int)
+        Height and width of the original.
+    scale : (float, float)
+        Input pixels for each original pixel, down and across.
+    offset : (int, int)
+        Resized pixels above and to the left of the input: positive where it was cropped there,
+        negative where it was padded.
+    """
+
+    image_size: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[int, int]
+
+    def to_original(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bring boxes (..., 4) of top, left, bottom, right from input to original pixels."""
+        offset = np.array([*self.offset, *self.offset], dtype=np.float64)
+        scale = np.array([*self.scale, *self.scale], dtype=np.float64)
+        return (boxes + offset) / scale
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, crop, scale, normalise, pad: the steps of the models' own image processors.
+
+    Attributes
+    ----------
+    fit : {"stretch", "shortest", "longest", "none"}
+        Whether an image is stretched to ``size``, or keeps its shape and has its shorter or its
+        longer edge brought to ``size[0]``, or is not resized.
+    size : (int, int)
+        Height and width.
+    crop : (int, int) or None
+        Height and width of the centre that is kept; zeros fill what an image lacks.
+    pad : (int, int) or None
+        Height and width that zeros below and to the right extend the normalised image to.
+    resample : int
+        Pillow's number of the filter: 2 bilinear, 3 bicubic.
+    factor : float
+        What bytes are multiplied by.
+    mean, std : tuple of float, or None
+        What is subtracted from, and divides, each channel; None where the model takes it as it is.
+
+    Examples
+    --------
+    >>> preprocessing = Preprocessing(fit="shortest", size=(256, 256), crop=(224, 224))
+    >>> from PIL import Image
+    >>> pixels, view = preprocessing(Image.new("RGB", (640, 480)))
+    >>> pixels.shape, view.offset
+    ((3, 224, 224), (16, 58))
+    """
+
+    fit: str = "stretch"
+    size: tuple[int, int] = (224, 224)
+    crop: tuple[int, int] | None = None
+    pad: tuple[int, int] | None = None
+    resample: int = 3
+    factor: float = 1 / 255
+    mean: tuple[float, ...] | None = IMAGENET_MEAN
+    std: tuple[float, ...] | None = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        check_choice(self.fit, "fit", FITS)
+
+    def __call__(self, image: Image) -> tuple[NDArray[np.float32], View]:
+        """Make a model's input of an RGB image.
+
+        Returns
+        -------
+        pixels : float32 array of shape (3, height, width)
+            The input.
+        view : View
+            Where the input lies in the image.
+        """
+        width, height = image.size
+        new_height, new_width = self._resized(height, width)
+        if (new_height, new_width) != (height, width):
+            image = image.resize((new_width, new_height), self.resample)
+        pixels = np.asarray(image)
+        top = left = 0
+        if self.crop is not None:
+            top, left = (
+                (own - kept) // 2 for own, kept in zip(pixels.shape, self.crop, strict=False)
+            )
+            pixels = _window(pixels, top, left, self.crop)
+        values = pixels.astype(np.float32) * np.float32(self.factor)
+        if self.mean is not None and self.std is not None:
+            values -= np.array(self.mean, dtype=np.float32)
+            values /= np.array(self.std, dtype=np.float32)
+        if self.pad is not None:
+            values = _window(values, 0, 0, self.pad)
+        scale = new_height / height, new_width / width
+        return np.ascontiguousarray(values.transpose(2, 0, 1)), View(
+            (height, width), scale, (top, left)
+        )
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Height and width of every input; None where they depend on the image."""
+        if self.pad is not None:
+            return self.pad
+        if self.crop is not None:
+            return self.crop
+        return self.size if self.fit == "stretch" else None
+
+    def at_size(self, size: int | tuple[int, int]) -> Preprocessing:
+        """Return the same steps for another size of the input.
+
+        Parameters
+        ----------
+        size : int or (int, int)
+            Height and width of the input; one number is a square.
+        """
+        height, width = (size, size) if isinstance(size, int) else size
+        if min(height, width) < 1:
+            raise InvalidInputError(f"image_size is {size}; it must be at least 1.")
+        if self.fit == "longest":
+            longest = (max(height, width),) * 2
+            return replace(self, size=longest, pad=(height, width), crop=None)
+        if self.fit == "shortest" and self.crop is not None:
+            # The margin that the crop takes off stays the same fraction.
+            shortest = round(min(height, width) * self.size[0] / min(self.crop))
+            return replace(self, size=(shortest, shortest), crop=(height, width))
+        return replace(self, fit="stretch", size=(height, width), crop=None, pad=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes by name, as JSON has them."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """Read the steps off a processor's configuration (``preprocessor_config.json``).
+
+        Parameters
+        ----------
+        config : mapping
+            As Hugging Face's image processors save it; older forms included.
+
+        Raises
+        ------
+        FileFormatError
+            If it holds a step that is not known.
+        """
+        kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+        fit, size = "none", (0, 0)
+        if config.get("do_resize", True):
+            fit, size = _size_of(config.get("size"), kind)
+        crop = _crop_of(config) if config.get("do_center_crop") else None
+        if "ConvNext" in kind and fit == "shortest":
+            fraction = config.get("crop_pct") or 224 / 256
+            if size[0] < _CONVNEXT_CROPS_BELOW:
+                crop, size = size, (int(size[0] / fraction),) * 2
+            else:
+                fit = "stretch"
+        pad = None
+        if config.get("do_pad") and config.get("pad_size"):
+            pad = _pair(config["pad_size"], "pad_size")
+        normalize = config.get("do_normalize", True)
+        mean = config.get("image_mean", IMAGENET_MEAN) if normalize else None
+        std = config.get("image_std", IMAGENET_STD) if normalize else None
+        return cls(
+            fit=fit,
+            size=size,
+            crop=crop,
+            pad=pad,
+            resample=int(config.get("resample", 2)),
+            factor=float(config.get("rescale_factor", 1 / 255))
+            if config.get("do_rescale", True)
+            else 1.0,
+            mean=None if mean is None else tuple(mean),
+            std=None if std is None else tuple(std),
+        )
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.fit == "none":
+            return height, width
+        if self.fit == "stretch":
+            return self.size
+        target = self.size[0]
+        if self.fit == "longest":
+            scale = target / max(height, width)
+            return int(height * scale + 0.5), int(width * scale + 0.5)
+        # The longer edge is cut down to a whole number, as the processors do.
+        if height <= width:
+            return target, int(target * width / height)
+        return int(target * height / width), target
+
+
+def read_preprocessing(folder: Path) -> Preprocessing:
+    """Read the steps that are saved beside a model.
+
+    Parameters
+    ----------
+    folder : Path
+        The model's folder.
+
+    Raises
+    ------
+    InvalidInputError
+        If nothing is saved there.
+    """
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise FileFormatError(f"{path} is no JSON ({error}).") from error
+        config = config.get("image_processor", config)
+        if "size" in config or "image_mean" in config:
+            return Preprocessing.of_config(config)
+    raise InvalidInputError(
+        f"{folder} has no preprocessor_config.json that says how images are resized and "
+        "normalised: copy it from the model's repository, or give preprocessing=."
+    )
+
+
+def _size_of(size: Any, kind: str) -> tuple[str, tuple[int, int]]:
+    if isinstance(size, int):
+        shortest = any(name in kind for name in _ONE_NUMBER_IS_SHORTEST)
+        return ("shortest" if shortest else "stretch"), (size, size)
+    if isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2:
+        return "stretch", (int(size[1]), int(size[0]))
+    if isinstance(size, Mapping):
+        if "height" in size and "width" in size:
+            return "stretch", (int(size["height"]), int(size["width"]))
+        if set(size) == {"shortest_edge"}:
+            return "shortest", (int(size["shortest_edge"]),) * 2
+        if set(size) == {"longest_edge"}:
+            return "longest", (int(size["longest_edge"]),) * 2
+    raise FileFormatError(
+        f"the image processor's size is {size!r}; known are height and width, shortest_edge and "
+        "longest_edge: give preprocessing=."
+    )
+
+
+def _crop_of(config: Mapping[str, Any]) -> tuple[int, int]:
+    crop = config.get("crop_size")
+    if crop is None:
+        raise FileFormatError("the image processor crops (do_center_crop) and has no crop_size.")
+    return _pair(crop, "crop_size")
+
+
+def _pair(size: Any, name: str) -> tuple[int, int]:
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, Mapping) and "height" in size and "width" in size:
+        return int(size["height"]), int(size["width"])
+    raise FileFormatError(f"the image processor's {name} is {size!r}; it must be height and width.")
+
+
+def _window(pixels: NDArray[Any], top: int, left: int, size: tuple[int, int]) -> NDArray[Any]:
+    """Cut a window out of an image; zeros fill what lies outside of it."""
+    height, width = size
+    own = pixels[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    if own.shape[:2] == size:
+        return own
+    window = np.zeros((height, width, pixels.shape[2]), dtype=pixels.dtype)
+    above, before = max(-top, 0), max(-left, 0)
+    window[above : above + own.shape[0], before : before + own.shape[1]] = own
+    return window

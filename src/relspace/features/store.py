@@ -1,0 +1,191 @@
+"""Feature sets on disk: opens what :mod:`relspace.features.store_writer` wrote, lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+import torch
+
+from relspace.errors import (
+    FileFormatError,
+    InvalidInputError,
+    MissingDependencyError,
+)
+from relspace.features.feature_set import FeatureSet
+from relspace.features.layer_features import Items, LayerFeatures
+from relspace.features.places import TokenGrid
+
+if TYPE_CHECKING:
+    import zarr
+
+KEY = "relspace"
+KIND = "feature set"
+FORMAT_VERSION = 1
+
+#: Top, left, bottom and right.
+Box = tuple[float, float, float, float]
+
+#: What the array ``status`` says of each item.
+MISSING, PRESENT, SKIPPED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """How one layer lies in a store.
+
+    Attributes
+    ----------
+    name : str
+        The layer.
+    shape : tuple of int
+        Of one item: (rows, columns, d) for tokens on a grid, (d,) for a vector.
+    region : int or None
+        Which of the store's boxes the grid covers; None without a grid.
+    beside : bool
+        Whether it is held beside the layers (class token, pooled output).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    region: int | None = None
+    beside: bool = False
+
+    @property
+    def key(self) -> str:
+        """Where the array lies in the store."""
+        if not self.name.strip("."):
+            raise InvalidInputError(f"a layer can't be called {self.name!r}.")
+        return ("vectors/" if self.beside else "layers/") + quote(self.name, safe=" ")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes by name."""
+        return asdict(self) | {"shape": list(self.shape)}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> StoredLayer:
+        """Return the layer that gave this record."""
+        return cls(**{**record, "shape": tuple(record["shape"])})
+
+
+class StoreSource:
+    """A layer's features in a store, read chunk by chunk."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self._array = array
+        self.shape = tuple(int(length) for length in array.shape)
+        self.dtype = torch.from_numpy(np.empty(0, dtype=array.dtype)).dtype
+
+    def read_items(self, items: Items) -> torch.Tensor:
+        """Return the features of some items."""
+        if isinstance(items, slice):
+            return torch.from_numpy(np.asarray(self._array[items]))
+        # Every chunk is read once, whatever the order asked for.
+        wanted, order = torch.unique(items, return_inverse=True)
+        selected = np.asarray(self._array.oindex[wanted.numpy()])
+        return torch.from_numpy(selected)[order]
+
+
+def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
+    """Open a feature store; features stay on disk until they are asked for.
+
+    Parameters
+    ----------
+    path : str or Path
+        A store that :func:`relspace.extract` wrote.
+    partial : bool
+        Whether a store whose extraction was interrupted is opened with the items it has;
+        by default it is refused.
+
+    Returns
+    -------
+    FeatureSet
+        Its layers, without the items that were skipped.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing of that name.
+    FileFormatError
+        If it is no feature store, a newer one, or an unfinished one.
+    MissingDependencyError
+        If zarr is not installed.
+    """
+    source = Path(path)
+    root, header = read_header(source)
+    status = torch.from_numpy(np.asarray(root["status"][...]))
+    n_missing = int((status == MISSING).sum())
+    if n_missing and not partial:
+        raise FileFormatError(
+            f"{source} is unfinished: {n_missing} of {len(status)} items are missing. Extract "
+            "again with the same arguments to go on, or open it with partial=True."
+        )
+    kept = (status == PRESENT).nonzero()[:, 0]
+    if not len(kept):
+        raise FileFormatError(f"{source} holds no items: extract again with the same arguments.")
+    ids = tuple(str(item) for item in np.asarray(root["ids"][...]))
+    sizes = torch.from_numpy(np.asarray(root["image_sizes"][...]))
+    boxes = torch.from_numpy(np.asarray(root["boxes"][...]))
+    layers: dict[str, LayerFeatures] = {}
+    vectors: dict[str, LayerFeatures] = {}
+    select = len(kept) < len(status)
+    kept_ids = tuple(ids[i] for i in kept.tolist()) if select else ids
+    for layer in map(StoredLayer.of, header["layers"]):
+        grid = None
+        data = StoreSource(root[layer.key])
+        if layer.region is not None:
+            rows, columns, _ = layer.shape
+            # Items that are missing have no box; they are left out right below.
+            own = torch.where((status == PRESENT)[:, None], boxes[layer.region], _UNIT_BOX)
+            seen = sizes.clamp(min=1)
+            grid = TokenGrid(rows, columns, own, seen)
+        one = LayerFeatures(layer.name, data, grid, None if grid is not None else ids)
+        target = vectors if layer.beside else layers
+        target[layer.name] = one.select(kept) if select else one
+    metadata = {**header["extraction"], "versions": header["versions"], "path": str(source)}
+    return FeatureSet(layers, vectors=vectors, ids=kept_ids, metadata=metadata)
+
+
+_UNIT_BOX = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+
+
+def is_store(path: Path) -> bool:
+    """Whether a path looks like a feature store, without opening it."""
+    return (path / "zarr.json").is_file() and KEY in (path / "zarr.json").read_text()
+
+
+def read_header(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Open a store's group and return it with its header, checked."""
+    zarr = import_zarr()
+    if not path.exists():
+        raise FileNotFoundError(f"there is no feature store {path}.")
+    try:
+        root = zarr.open_group(path, mode="r")
+        header = dict(root.attrs).get(KEY)
+    except Exception as error:
+        # A damaged folder makes zarr raise nearly anything.
+        reason = " ".join(str(error).split())[:200]
+        raise FileFormatError(f"{path} can't be read as a Zarr group ({reason}).") from error
+    if not isinstance(header, dict) or header.get("kind") != KIND:
+        raise FileFormatError(f"{path} is no feature store: its attributes have no {KEY!r}.")
+    if header["format_version"] > FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} has format version {header['format_version']}, and this version of relspace "
+            f"reads up to {FORMAT_VERSION}: update relspace."
+        )
+    return root, header
+
+
+def import_zarr() -> Any:
+    """Return the module zarr, or say which extra brings it."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise MissingDependencyError(
+            "feature stores need zarr: pip install 'relspace[models]'."
+        ) from error
+    return zarr

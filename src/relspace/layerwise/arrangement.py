@@ -1,0 +1,74 @@
+"""Arrangements of layers and models by their dissimilarity: classical scaling and hierarchy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Table = NDArray[np.float64]
+
+
+def dissimilarity(values: Table, direction: str, identical: float) -> Table:
+    """Turn a symmetric table of values into dissimilarities with a diagonal of 0.
+
+    Distances stay as they are; a similarity s becomes sqrt(2 (1 - s)), the distance of two unit
+    vectors whose cosine is s.
+    """
+    if direction == "distance":
+        distances = values.copy()
+    else:
+        distances = np.sqrt(2 * np.clip(identical - values, 0.0, None))
+    np.fill_diagonal(distances, 0.0)
+    return distances
+
+
+def classical_scaling(distances: Table, n_dimensions: int = 2) -> tuple[Table, float]:
+    """Place points in a plane so that their distances are as given (Torgerson 1952).
+
+    Parameters
+    ----------
+    distances : array of shape (n, n)
+        Dissimilarities.
+    n_dimensions : int
+        Of the plane.
+
+    Returns
+    -------
+    points : array of shape (n, n_dimensions)
+        Principal axes first; each axis's largest coordinate is positive.
+    explained : float
+        Share of the positive variance that these axes hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> line = np.array([[0.0, 1.0, 3.0], [1.0, 0.0, 2.0], [3.0, 2.0, 0.0]])
+    >>> points, explained = classical_scaling(line, 1)
+    >>> np.abs(points - points[0]).ravel().round(6).tolist(), round(explained, 6)
+    ([0.0, 1.0, 3.0], 1.0)
+    """
+    squared = distances**2
+    rows = squared.mean(axis=1, keepdims=True)
+    products = -(squared - rows - rows.T + squared.mean()) / 2
+    values, vectors = np.linalg.eigh(products)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = np.clip(values[:n_dimensions], 0.0, None)
+    axes = vectors[:, :n_dimensions]
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    total = float(values[values > 0].sum())
+    return axes * signs * np.sqrt(kept), float(kept.sum()) / total if total else 1.0
+
+
+def hierarchy(distances: Table) -> Table:
+    """Join the most alike first, by the mean dissimilarity between clusters (average linkage).
+
+    Returns
+    -------
+    array of shape (n - 1, 4)
+        Merges, as SciPy's linkages.
+    """
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
+    merges: Table = linkage(squareform(distances, checks=False), method="average")
+    return merges

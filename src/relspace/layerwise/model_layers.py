@@ -1,0 +1,173 @@
+"""A model's layers from whatever holds them, over items that are paired across models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from relspace._blocks import memory_budget_bytes
+from relspace._validation import ItemId, as_features, as_ids, name_some, pair_items
+from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
+from relspace.features import FeatureSet
+from relspace.measures import Measure
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ModelLayers:
+    """The layers of one model, read when they are asked for.
+
+    Attributes
+    ----------
+    name : str
+        The model.
+    layers : mapping of str to array-like of shape (n_items, d)
+        From input to output.
+    n_items : int
+        Rows of every layer.
+    ids : tuple or None
+        The items' ids, where they have some.
+    images : tuple or None
+        For each item the image it is a token of, where items are tokens of images.
+    """
+
+    name: str
+    layers: Mapping[str, Any]
+    n_items: int
+    ids: tuple[ItemId, ...] | None
+    images: tuple[ItemId, ...] | None
+
+    @classmethod
+    def of(cls, given: object, name: str, ids: object | None = None) -> ModelLayers:
+        """Take the layers of a feature set, or of a mapping of names to features.
+
+        Raises
+        ------
+        InvalidTypeError
+            If it is neither.
+        ItemMismatchError
+            If layers have different numbers of rows.
+        """
+        if isinstance(given, FeatureSet):
+            layers: dict[str, Any] = {layer: given[layer] for layer in given.layers}
+        elif isinstance(given, Mapping) and given and all(isinstance(key, str) for key in given):
+            layers = dict(given)
+        else:
+            kind = f"of type {type(given).__name__}"
+            if isinstance(given, Mapping) and not given:
+                kind = "empty"
+            raise InvalidTypeError(
+                f"{name} is {kind}; it must be a feature set or a mapping of layer names to "
+                'features, such as {"layer_1": X, "layer_2": Y}.'
+            )
+        sizes = {layer: _n_rows(one, f"{name}, {layer}") for layer, one in layers.items()}
+        if len(set(sizes.values())) > 1:
+            raise ItemMismatchError(
+                f"the layers of {name} have different numbers of rows, {sizes}: all must be of "
+                'the same items; tokens on different grids are brought together by pool("mean").'
+            )
+        n_items = next(iter(sizes.values()))
+        images: tuple[ItemId, ...] | None = None
+        own: object | None = ids
+        if isinstance(given, FeatureSet) and n_items != len(given):
+            tokens = n_items // len(given)
+            names: Sequence[ItemId] = range(len(given)) if given.ids is None else given.ids
+            images = tuple(image for image in names for _ in range(tokens))
+            if own is None and given.ids is not None:
+                # Tokens of one image are told apart by their number.
+                own = [f"{image}#{token}" for image in given.ids for token in range(tokens)]
+        elif own is None:
+            own = getattr(given, "ids", None) or _ids_of_layers(layers)
+        checked = None if own is None else as_ids(own, name, n_items)
+        return cls(name, layers, n_items, checked, images)
+
+    def factors(
+        self,
+        measure: Measure,
+        rows: torch.Tensor | None,
+        memory_budget: int,
+        progress: Progress | None,
+    ) -> list[Any]:
+        """Prepare every layer, its rows in the order given, for comparisons by a measure."""
+        factors = []
+        for number, (layer, given) in enumerate(self.layers.items(), start=1):
+            if progress is not None:
+                progress(f"Preparing {self.name}, layer {number} of {len(self.layers)} ({layer})")
+            features = as_features(given, f"{self.name}, {layer}").tensor
+            if rows is not None:
+                features = features[rows]
+            factors.append(
+                measure.prepare(features, f"{self.name}, {layer}", memory_budget=memory_budget)
+            )
+        return factors
+
+
+def _n_rows(layer: object, name: str) -> int:
+    shape = getattr(layer, "shape", None)
+    return len(as_features(layer, name).tensor) if shape is None else int(shape[0])
+
+
+def _ids_of_layers(layers: Mapping[str, Any]) -> object | None:
+    found = {name: getattr(layer, "ids", None) for name, layer in layers.items()}
+    first = next(iter(found.values()))
+    if first is None:
+        return None
+    others = [name for name, ids in found.items() if ids is None or tuple(ids) != tuple(first)]
+    if others:
+        raise ItemMismatchError(
+            f"the layers {name_some(others)} have other ids than the first layer; all layers of a "
+            "model must be of the same items in one order."
+        )
+    return tuple(first)
+
+
+@dataclass(frozen=True)
+class PreparedModels:
+    """Factors of every layer of every model, over the same items in one order.
+
+    Attributes
+    ----------
+    factors : list of list
+        By model, by layer.
+    n_items : int
+        How many items there are.
+    groups : object or None
+        A label for each item: the groups given, or the images that tokens are of.
+    matched_by : str
+        ``"ids"`` or ``"position"``.
+    """
+
+    factors: list[list[Any]]
+    n_items: int
+    groups: object | None
+    matched_by: str
+
+
+def prepare_models(
+    models: Sequence[ModelLayers],
+    measure: Measure,
+    *,
+    groups: object | None,
+    memory_budget: int | None,
+    progress: Progress | None,
+) -> PreparedModels:
+    """Pair the models' items and prepare all their layers, each once."""
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        raise InvalidInputError(f"models have the names {name_some(names)}; they must differ.")
+    sizes = {model.name: model.n_items for model in models}
+    ids = {model.name: model.ids for model in models}
+    if any(own is None for own in ids.values()):
+        # Some bring ids of their own, others none: position is all there is.
+        ids = dict.fromkeys(ids)
+    shared, order = pair_items(sizes, ids)
+    budget = memory_budget_bytes(memory_budget) // (2 * sum(len(model.layers) for model in models))
+    factors = [model.factors(measure, order[model.name], budget, progress) for model in models]
+    own_groups = models[0].images if groups is None else groups
+    return PreparedModels(
+        factors, models[0].n_items, own_groups, "position" if shared is None else "ids"
+    )

@@ -1,0 +1,115 @@
+"""Canonical correlation analysis (CCA): mean CCA, SVCCA and projection-weighted CCA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from relspace._validation import check_choice, check_number
+from relspace.errors import InvalidInputError
+from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
+
+
+@dataclass(frozen=True)
+class PrincipalAxes:
+    """Centred features as ``basis @ loadings``, in the principal axes that are kept.
+
+    Attributes
+    ----------
+    basis : tensor of shape (n, r)
+        Orthonormal columns.
+    loadings : tensor of shape (r, d)
+        What features are made of them.
+    """
+
+    basis: torch.Tensor
+    loadings: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CCA(Measure):
+    r"""Mean of the canonical correlations of two sets of features.
+
+    With orthonormal bases U and V of the centred features, the canonical correlations
+    :math:`\rho_i` are the singular values of :math:`U^\top V`, and
+
+    .. math:: \sum_i w_i \rho_i \Big/ \sum_i w_i, \qquad i = 1 \ldots \min(r_X, r_Y)
+
+    where all :math:`w_i` are 1, or (PWCCA) how much of the first set's features the i-th canonical
+    variate h_i accounts for, :math:`w_i = \sum_j |\langle h_i, x_j \rangle|`.
+
+    Where the dimensions of both sets together reach the number of items, some correlations are 1
+    whatever the features; that is refused.
+
+    Attributes
+    ----------
+    variance : float
+        Principal axes are kept until they explain this share of the variance (SVCCA: 0.99).
+    weights : "equal" or "projection"
+        Of the canonical correlations.
+    """
+
+    variance: float = 1.0
+    weights: Literal["equal", "projection"] = "equal"
+
+    def __post_init__(self) -> None:
+        if not 0.0 < check_number(self.variance, "variance") <= 1.0:
+            raise InvalidInputError(
+                f"variance is {self.variance}; it must be above 0 and at most 1."
+            )
+        check_choice(self.weights, "weights", ("equal", "projection"))
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return (0.0, 1.0)
+
+    @property
+    def symmetric(self) -> bool:
+        return self.weights == "equal"
+
+    @property
+    def invariances(self) -> tuple[str, ...]:
+        if self.weights == "projection":
+            return ("scale", "shift")
+        if self.variance < 1.0:
+            return ("rotation", "scale", "shift")
+        return ("rotation", "scale", "shift", "channel scale", "linear map")
+
+    @property
+    def chance(self) -> str:
+        return WIDE_FEATURES_LOOK_ALIKE
+
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PrincipalAxes:
+        basis, sizes, axes = torch.linalg.svd(centered(X), full_matrices=False)
+        rank = int((sizes > max(X.shape) * torch.finfo(X.dtype).eps * sizes[0]).sum())
+        if self.variance < 1.0:
+            explained = sizes.square().cumsum(0) / sizes.square().sum()
+            rank = min(rank, int((explained < self.variance).sum()) + 1)
+        return PrincipalAxes(basis[:, :rank], sizes[:rank, None] * axes[:rank])
+
+    def from_factors(
+        self, x: PrincipalAxes, y: PrincipalAxes, permutation: torch.Tensor | None = None
+    ) -> float:
+        """Compare two sets by their principal axes."""
+        n, ranks = len(x.basis), (x.basis.shape[1], y.basis.shape[1])
+        if sum(ranks) > n - 1:
+            raise InvalidInputError(
+                f"the sets have {ranks[0]} and {ranks[1]} dimensions and {n} items: from "
+                f"{n} dimensions together, some canonical correlations are 1 whatever the "
+                "features; give more items, keep less variance, or use another measure."
+            )
+        left = x.basis if permutation is None else x.basis[permutation]
+        if self.weights == "equal":
+            return float(torch.linalg.svdvals(left.T @ y.basis).clamp_max(1.0).mean())
+        turn, correlations, _ = torch.linalg.svd(left.T @ y.basis, full_matrices=False)
+        weights = (turn.T @ x.loadings).abs().sum(dim=1)
+        return float((weights * correlations.clamp_max(1.0)).sum() / weights.sum())
+
+
+MEASURES: tuple[Measure, ...] = (
+    CCA(name="cca", title="Mean CCA", source="Kornblith et al. 2019, section 3"),
+    CCA(name="svcca", title="SVCCA", source="Raghu et al. 2017", variance=0.99),
+    CCA(name="pwcca", title="PWCCA", source="Morcos et al. 2018", weights="projection"),
+)

@@ -1,0 +1,286 @@
+"""Common spaces -> what their reports hold: explorer or scatter, values with chance, matches."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from relspace import __version__
+from relspace._validation import check_count, check_random_state
+from relspace.aligned_space import AlignedSpace
+from relspace.common_space import CommonSpace
+from relspace.comparison import compare
+from relspace.embedding import Coloring, NormalizedCut
+from relspace.errors import BandwidthError, InvalidTypeError
+from relspace.features import choose_places, read_places
+from relspace.kernels.relative import Match
+from relspace.report.html import KeyNumber, Table
+from relspace.report.layers import ModelPatches, report_models
+from relspace.report.summary import (
+    ReportData,
+    Scatter,
+    Value,
+    value_table,
+)
+from relspace.reporting.thumbnails import grid_boxes, read_thumbnails, thumbnails_of
+from relspace.spatial_space import SpatialSpace
+
+#: How many images of a space a page explores, unless told otherwise.
+N_IMAGES = 16
+_MEASURES = ("affinity", "cka", "rsa", "mutual_neighbors")
+_MEASURED_ROWS = 1000
+_DRAWN_ITEMS = 600
+_LISTED_MATCHES = 300
+_FEWEST_GROUPS = 4
+
+
+def space_report(
+    space: CommonSpace,
+    *,
+    images: object = None,
+    title: str | None = None,
+    n_images: int = N_IMAGES,
+    n_permutations: int = 199,
+    random_state: int = 0,
+) -> ReportData:
+    """Gather what the report of a common space holds; see :func:`relspace.write_report`.
+
+    Returns
+    -------
+    ReportData
+        For :func:`relspace.report.render_report`.
+    """
+    if not isinstance(space, AlignedSpace | SpatialSpace):
+        raise InvalidTypeError(
+            f"space is of type {type(space).__name__}; it must be a space from relspace.align."
+        )
+    seed = check_random_state(random_state)
+    check_count(n_images, "n_images")
+    summary = space.summary()
+    names = " and ".join(space.names) if len(space.names) < 4 else f"{len(space.names)} sets"
+    parts: dict[str, Any]
+    if isinstance(space, SpatialSpace):
+        parts = _panels(space, images, n_images, seed)
+        rows, groups, unit = *_rows_at_places(space, seed), "images"
+    else:
+        parts = _points(space, images, seed)
+        rows, groups, unit = _rows_of_items(space, seed), None, "items"
+    values = _values(rows, groups, n_permutations, seed)
+    return ReportData(
+        title=title or f"{names} in one space",
+        lead=_lead(space, summary, unit),
+        key_numbers=_key_numbers(summary),
+        tables=[_pairs_table(summary), *values, _sets_table(summary), *parts.pop("tables", [])],
+        matched_by=f"{unit.capitalize()} of different sets were matched by {space.matched_by}.",
+        parameters={
+            **space.parameters,
+            "landmarks": summary["n_landmarks"],
+            "permutations": n_permutations,
+            "report random_state": seed,
+        },
+        versions={
+            "relspace": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        **parts,
+    )
+
+
+def _panels(space: SpatialSpace, images: object, n_images: int, seed: int) -> dict[str, Any]:
+    n_shown = min(n_images, space.n_images)
+    shown = thumbnails_of(images, space.ids, space.grid(space.names[0]), n_shown)
+    layers = space.parameters.get("layers", {})
+    models, quantization = report_models(
+        {
+            name: ModelPatches(
+                {layers.get(name, "features"): _of_images(space, name, n_shown)},
+                (space.grid(name).rows, space.grid(name).columns),
+                boxes=grid_boxes(space.grid(name), n_shown),
+            )
+            for name in space.names
+        },
+        random_state=seed,
+    )
+    return {"images": shown, "models": models, "quantization": quantization}
+
+
+def _of_images(space: SpatialSpace, name: str, n_images: int) -> torch.Tensor:
+    n_tokens = n_images * space.grid(name).tokens_per_image
+    return torch.nn.functional.normalize(_rows(space, name)[:n_tokens], dim=1)
+
+
+def _rows(space: CommonSpace, name: str) -> torch.Tensor:
+    """Rows of a set, of mean 0 whether the space is standardised or not."""
+    rows = space.aligned_set(name).relative.detach().cpu()
+    return rows - rows.mean(dim=1, keepdim=True)
+
+
+def _rows_at_places(space: SpatialSpace, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """What every set has at the same places, as many in each image, and the places' images."""
+    grids = {name: space.grid(name) for name in space.names}
+    per_image = max(1, _MEASURED_ROWS // space.n_images)
+    places = choose_places(grids, per_image * space.n_images, random_state=seed)
+    rows = {name: read_places(_rows(space, name), grids[name], places) for name in space.names}
+    return rows, places.images
+
+
+def _rows_of_items(space: AlignedSpace, seed: int) -> dict[str, torch.Tensor]:
+    items = _sample(space.n_items, _MEASURED_ROWS, seed)
+    return {name: _rows(space, name)[items] for name in space.names}
+
+
+def _sample(n: int, size: int, seed: int) -> torch.Tensor:
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return order[:size].sort().values
+
+
+def _values(
+    rows: Mapping[str, torch.Tensor], groups: torch.Tensor | None, n_permutations: int, seed: int
+) -> list[Table]:
+    """How alike the sets' relative features are, pair by pair, by several measures."""
+    if groups is not None and len(torch.unique(groups)) < _FEWEST_GROUPS:
+        groups, n_permutations = None, 0
+    tables = []
+    for a, b in itertools.combinations(rows, 2):
+        values = []
+        for measure in _MEASURES:
+            found = compare(
+                rows[a],
+                rows[b],
+                measure=measure,
+                n_permutations=n_permutations,
+                groups=groups,
+                random_state=seed,
+            )
+            values.append(Value(found.measure.title, found.value, found.chance, found.p_value))
+        n = len(rows[a])
+        tables.append(
+            value_table(f"How alike {a} and {b} are: relative features of {n} rows", values)
+        )
+    return tables
+
+
+def _points(space: AlignedSpace, images: object, seed: int) -> dict[str, Any]:
+    items = _sample(space.n_items, _DRAWN_ITEMS, seed)
+    titles = [str(i + 1 if space.ids is None else space.ids[i]) for i in items.tolist()]
+    rows = {name: _rows(space, name)[items] for name in space.names}
+    points = _plane(rows)
+    shown = f"{len(items)} of {space.n_items}" if len(items) < space.n_items else "all"
+    scatter = Scatter(
+        f"Items of all sets in the common space ({shown}), first two principal components",
+        titles,
+        points,
+        _item_colors(rows, seed),
+        shows_images=images is not None,
+    )
+    parts: dict[str, Any] = {"scatters": [scatter], "tables": _match_tables(space, seed)}
+    if images is not None:
+        parts["images"] = read_thumbnails(images, space.ids, space.n_items, items.tolist(), side=96)
+    return parts
+
+
+def _plane(rows: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """The first two principal components of all sets together."""
+    together = torch.cat(list(rows.values())).double()
+    center = together.mean(dim=0)
+    axes = torch.linalg.svd(together - center, full_matrices=False).Vh[:2]
+    largest = axes.abs().argmax(dim=1, keepdim=True)
+    axes = axes * axes.gather(1, largest).sign()
+    return {name: ((one.double() - center) @ axes.T).numpy() for name, one in rows.items()}
+
+
+def _item_colors(rows: Mapping[str, torch.Tensor], seed: int) -> dict[str, np.ndarray]:
+    """Joint colours; grey where the items' relations have no graph of the density needed."""
+    n_components = min(16, sum(map(len, rows.values())) - 2)
+    try:
+        cut = NormalizedCut(n_components, random_state=seed).fit(rows)
+    except BandwidthError:
+        return {name: np.full((len(one), 3), 128, np.uint8) for name, one in rows.items()}
+    found = Coloring().fit(cut).colors_
+    return {name: (255 * one).round().to(torch.uint8).numpy() for name, one in found.items()}
+
+
+def _match_tables(space: AlignedSpace, seed: int) -> list[Table]:
+    items = _sample(space.n_items, _LISTED_MATCHES, seed)
+    called = [str(i + 1) for i in range(space.n_items)]
+    if space.ids is not None:
+        called = [str(item) for item in space.ids]
+    tables = []
+    for a, b in itertools.permutations(space.names, 2):
+        match: Match = space.match(a, b, items=items)
+        nearest = torch.as_tensor(match.indices)[:, 0].tolist()
+        distances = torch.as_tensor(match.distances)[:, 0].tolist()
+        tables.append(
+            Table(
+                f"Nearest item in {b} of each item of {a}",
+                ["item", f"nearest in {b}", "the same", "distance"],
+                [
+                    [called[item], called[other], "yes" if item == other else "no", float(distance)]
+                    for item, other, distance in zip(
+                        items.tolist(), nearest, distances, strict=True
+                    )
+                ],
+            )
+        )
+    return tables
+
+
+def _lead(space: CommonSpace, summary: Mapping[str, Any], unit: str) -> str:
+    return (
+        f"{summary['n_items']:,} {unit} as {len(space.names)} sets of features see them, each "
+        f"described by its affinities to the same {summary['n_landmarks']:,} landmarks."
+    )
+
+
+def _key_numbers(summary: Mapping[str, Any]) -> list[KeyNumber]:
+    """The first pair's match and distance."""
+    if not summary["pairs"]:
+        return []
+    pair = summary["pairs"][0]
+    return [
+        KeyNumber(
+            f"{pair['match_accuracy']:.3f}",
+            f"of {pair['from']} find themselves in {pair['to']}",
+            f"chance {pair['match_chance']:.2g}",
+        ),
+        KeyNumber(
+            f"{pair['distance']:.3f}",
+            "mean distance of what corresponds",
+            f"chance {pair['distance_chance']:.3f}",
+        ),
+    ]
+
+
+def _pairs_table(summary: Mapping[str, Any]) -> Table:
+    return Table(
+        "Matching across sets",
+        ["", "top-1 match", "chance", "mean distance", "chance"],
+        [
+            [
+                f"{pair['from']} \u2192 {pair['to']}",
+                float(pair["match_accuracy"]),
+                float(pair["match_chance"]),
+                float(pair["distance"]),
+                float(pair["distance_chance"]),
+            ]
+            for pair in summary["pairs"]
+        ],
+        emphasis=1,
+    )
+
+
+def _sets_table(summary: Mapping[str, Any]) -> Table:
+    grid = all("rows" in one for one in summary["sets"].values())
+    columns = ["", "rows", "features", "sigma", "density", *(["grid"] if grid else [])]
+    rows: list[list[str | float]] = []
+    for name, one in summary["sets"].items():
+        own: list[str | float] = [name, one["n_items"], one["n_features"]]
+        own += [float(one["sigma"]), float(one["density"])]
+        rows.append([*own, *([f"{one['rows']} \u00d7 {one['columns']}"] if grid else [])])
+    return Table("The sets", columns, rows)

@@ -1,0 +1,92 @@
+"""The report of whatever has one: a common space, or the feature sets of several models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from relspace.common_space import CommonSpace
+from relspace.errors import InvalidTypeError
+from relspace.features import FeatureSet
+from relspace.report.page import render_report
+from relspace.report.writing import write_whole
+from relspace.reporting.feature_sets import feature_sets_report
+from relspace.reporting.spaces import space_report
+
+
+def write_report(
+    of: Mapping[str, Any],
+    out: str | Path = "report.html",
+    *,
+    images: object = None,
+    title: str | None = None,
+    n_images: int = 16,
+    n_permutations: int = 199,
+    random_state: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Write an interactive report: one HTML file that needs no network.
+
+    Of a space with tokens on grids it shows panels to explore, of a space of items without a grid
+    points of a plane and matches. Of feature sets it shows all layers of all models: aligned over
+    the same landmarks, coloured jointly, and compared layer by layer.
+
+    Parameters
+    ----------
+    of : AlignedSpace, SpatialSpace, or mapping of str to FeatureSet
+        A space from :func:`relspace.align`, or feature sets of several models over the same
+        images.
+    out : str or Path
+        The file; one that exists is replaced.
+    images : path, glob pattern, array, or a sequence of paths, arrays or PIL images, optional
+        The items' images, as for :func:`relspace.extract`; found by id where there are ids.
+    title : str, optional
+        What the page is called.
+    n_images : int
+        How many images are explored, the first ones.
+    n_permutations : int
+        How many permutations p-values rest on.
+    random_state : int
+        Seed.
+    progress : callable, optional
+        Gets a line at the start of every step, where there are several.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ItemMismatchError
+        If images don't fit the items.
+    MissingDependencyError
+        If jinja2, or Pillow where there are images, isn't installed.
+
+    Examples
+    --------
+    >>> import tempfile, torch, relspace
+    >>> X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    >>> space = relspace.align({"a": X, "b": X.flip(1)})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     relspace.write_report(space, folder + "/report.html", n_permutations=99).name
+    'report.html'
+    """
+    settings: dict[str, Any] = {
+        "images": images,
+        "title": title,
+        "n_images": n_images,
+        "n_permutations": n_permutations,
+        "random_state": random_state,
+    }
+    if isinstance(of, CommonSpace):
+        data = space_report(of, **settings)
+    elif isinstance(of, Mapping) and all(isinstance(one, FeatureSet) for one in of.values()):
+        data = feature_sets_report(of, progress=progress, **settings)
+    else:
+        raise InvalidTypeError(
+            f"found {type(of).__name__}; a report is of a space from relspace.align, or of a "
+            "mapping of names to feature sets."
+        )
+    return write_whole(Path(out), render_report(data))

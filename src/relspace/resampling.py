@@ -1,0 +1,321 @@
+"""Permutation, bootstrap and split halves, over any statistic of paired items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace._validation import check_count, check_fraction, check_random_state, name_some
+from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
+from relspace.measures import ShiftFamily
+
+#: Units that resampling needs at least; fewer can't tell anything from chance.
+MIN_UNITS = 4
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is resampled as a whole: single items, or groups of them.
+
+    Attributes
+    ----------
+    rows : tuple of LongTensor
+        The items of each unit, in order.
+    """
+
+    rows: tuple[torch.Tensor, ...]
+
+    @classmethod
+    def of(cls, n_items: int, groups: object | None = None) -> Units:
+        """Make units of single items, or of the items that share a group's label.
+
+        Parameters
+        ----------
+        n_items : int
+            How many items there are.
+        groups : sequence, optional
+            A label for each item, for example its image.
+
+        Raises
+        ------
+        ItemMismatchError
+            If there is not one label for each item.
+        InvalidInputError
+            If there are fewer than 4 units.
+        """
+        if groups is None:
+            labels: list[object] = list(range(n_items))
+        else:
+            given = groups.tolist() if isinstance(groups, torch.Tensor | np.ndarray) else groups
+            if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+                raise InvalidTypeError(
+                    f"groups is of type {type(groups).__name__}; it must be a list with one label "
+                    "for each item."
+                )
+            labels = list(given)
+        if len(labels) != n_items:
+            raise ItemMismatchError(f"there are {n_items} items and {len(labels)} group labels.")
+        rows: dict[object, list[int]] = {}
+        for row, label in enumerate(labels):
+            rows.setdefault(label, []).append(row)
+        if len(rows) < MIN_UNITS:
+            raise InvalidInputError(
+                f"there are {len(rows)} groups, {name_some(list(rows))}; resampling needs at "
+                f"least {MIN_UNITS}."
+            )
+        return cls(tuple(torch.tensor(one) for one in rows.values()))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def equal(self) -> torch.Tensor:
+        """The items as a (n_units, items_per_unit) table, for units that can trade places."""
+        sizes = sorted({len(one) for one in self.rows})
+        if len(sizes) > 1:
+            raise InvalidInputError(
+                f"groups have from {sizes[0]} to {sizes[-1]} items; permutations exchange groups "
+                "as a whole, so all must have as many: take the same number of items of each."
+            )
+        return torch.stack(self.rows)
+
+
+def shift_families(
+    n_items: int, n_permutations: int, *, groups: object | None = None, random_state: int = 0
+) -> list[ShiftFamily]:
+    """Draw random permutations of items, or of groups, as turns of rings.
+
+    Units sit on a ring in one random order. All turns of the ring but the identity are a group of
+    permutations without it; where more are asked for, the first set is relabelled at random and
+    turned again (a coset). Every permutation is uniformly distributed, and a test that counts them
+    beside the identity is exact (Hemerik and Goeman 2018, theorem 2). Measures on pairs of items
+    get all turns of a ring at the price of one.
+
+    Parameters
+    ----------
+    n_items : int
+        How many items there are.
+    n_permutations : int
+        How many permutations are drawn.
+    groups : sequence, optional
+        A label for each item; items of a group stay together and in order.
+    random_state : int
+        Seed.
+
+    Returns
+    -------
+    list of ShiftFamily
+        Permutations by ring; their ``shifts`` together are ``n_permutations``.
+    """
+    count = check_count(n_permutations, "n_permutations")
+    generator = torch.Generator().manual_seed(check_random_state(random_state))
+    table = Units.of(n_items, groups).equal()
+    n_units, size = table.shape
+    order = torch.randperm(n_units, generator=generator)
+    n_rings = 1 + max(0, math.ceil((count - (n_units - 1)) / n_units))
+    turns = [torch.arange(1, n_units)]
+    turns += [torch.arange(n_units)] * (n_rings - 1)
+    chosen = torch.randperm(sum(map(len, turns)), generator=generator)[:count].sort().values
+    families, first = [], 0
+    for ring, available in enumerate(turns):
+        relabelled = order
+        if ring:
+            relabelled = torch.randperm(n_units, generator=generator)
+        here = chosen[(chosen >= first) & (chosen < first + len(available))] - first
+        first += len(available)
+        families.append(
+            ShiftFamily(table[order].flatten(), table[relabelled].flatten(), available[here] * size)
+        )
+    return [one for one in families if len(one.shifts)]
+
+
+def permutation_null(
+    statistic: Callable[[torch.Tensor], Any],
+    n_items: int,
+    n_permutations: int,
+    *,
+    groups: object | None = None,
+    random_state: int = 0,
+) -> NDArray[np.float64]:
+    """Draw a statistic's null distribution by permuting which items are paired.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes a LongTensor of shape (n_items,), the item of the first set that is paired with each
+        item of the second; returns a number, or several.
+    n_items : int
+        How many items there are.
+    n_permutations : int
+        How many permutations are drawn.
+    groups : sequence, optional
+        A label for each item; groups are exchanged as a whole.
+    random_state : int
+        Seed.
+
+    Returns
+    -------
+    array of shape (n_permutations, ...)
+        The statistic under each permutation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.arange(20.0)
+    >>> null = permutation_null(lambda p: float((x[p] * x).mean()), 20, 99)
+    >>> p_value(float((x * x).mean()), null)
+    0.01
+    """
+    families = shift_families(n_items, n_permutations, groups=groups, random_state=random_state)
+    values = [statistic(one) for family in families for one in family.permutations()]
+    return np.asarray([np.asarray(value, dtype=np.float64) for value in values])
+
+
+def p_value(observed: float, null: NDArray[np.float64], *, larger: bool = True) -> float:
+    """Share of the null distribution, with the observed value, at least as extreme as observed.
+
+    .. math:: p = \\frac{1 + \\#\\{\\text{null} \\ge \\text{observed}\\}}{1 + n}
+
+    Parameters
+    ----------
+    observed : float
+        The value.
+    null : array of shape (n,)
+        Values under permutation.
+    larger : bool
+        Whether larger values speak against the null hypothesis, or smaller ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p_value(0.5, np.array([0.1, 0.7, 0.2]))
+    0.5
+    """
+    null = np.asarray(null, dtype=np.float64)
+    # A permutation that changes nothing may differ by rounding; it counts as equal.
+    rounding = 1e-6 * float(np.ptp(np.append(null, observed)))
+    beyond = null >= observed - rounding if larger else null <= observed + rounding
+    return (1 + int(beyond.sum())) / (1 + len(null))
+
+
+def bootstrap(
+    statistic: Callable[[torch.Tensor], Any],
+    n_items: int,
+    n_bootstraps: int,
+    *,
+    groups: object | None = None,
+    random_state: int = 0,
+) -> NDArray[np.float64]:
+    """Draw a statistic on random halves of the items, or of the groups.
+
+    Halves are drawn without replacement (the delete-half jackknife, Shao and Wu 1989): to first
+    order their spread is the standard error of the statistic on all items, as that of the
+    bootstrap is, but no item ever stands twice, where it would be its own nearest neighbour at
+    distance 0.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes a LongTensor of rows; returns a number, or several.
+    n_items : int
+        How many items there are.
+    n_bootstraps : int
+        How many halves are drawn.
+    groups : sequence, optional
+        A label for each item; groups are drawn as a whole.
+    random_state : int
+        Seed.
+
+    Returns
+    -------
+    array of shape (n_bootstraps, ...)
+        The statistic on each half.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.randn(400, generator=torch.Generator().manual_seed(0))
+    >>> draws = bootstrap(lambda rows: float(x[rows].mean()), 400, 500)
+    >>> float(round(draws.std() / (float(x.std()) / 20), 1))
+    1.0
+    """
+    count = check_count(n_bootstraps, "n_bootstraps")
+    generator = torch.Generator().manual_seed(check_random_state(random_state))
+    units = Units.of(n_items, groups)
+    values = []
+    for _ in range(count):
+        half = torch.randperm(len(units), generator=generator)[: len(units) // 2]
+        rows = torch.cat([units.rows[unit] for unit in half.tolist()])
+        values.append(np.asarray(statistic(rows.sort().values), dtype=np.float64))
+    return np.asarray(values)
+
+
+def interval_around(
+    observed: float, draws: NDArray[np.float64], *, level: float = 0.95
+) -> tuple[float, float]:
+    """Confidence interval of a value from its draws by :func:`bootstrap`.
+
+    What draws have in common beside the value, because they are of half as many items, is taken
+    off: the interval is the value plus the quantiles of their deviations from their own mean.
+
+    Parameters
+    ----------
+    observed : float
+        The value on all items.
+    draws : array of shape (n_bootstraps,)
+        The values on halves.
+    level : float
+        How often such intervals hold the value of the population.
+    """
+    tail = (1 - check_fraction(level, "level")) / 2
+    low, high = np.quantile(draws - draws.mean(), [tail, 1 - tail])
+    return observed + float(low), observed + float(high)
+
+
+def split_halves(
+    statistic: Callable[[torch.Tensor, torch.Tensor], Any],
+    n_features: int,
+    n_splits: int = 10,
+    *,
+    random_state: int = 0,
+) -> NDArray[np.float64]:
+    """Compare a set with itself: one random half of its features with the other half.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes the columns of each half as LongTensors; returns a number.
+    n_features : int
+        How many features there are.
+    n_splits : int
+        How many times they are split.
+    random_state : int
+        Seed.
+
+    Returns
+    -------
+    array of shape (n_splits,)
+        The statistic on each split.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are fewer than 2 features.
+    """
+    if n_features < 2:
+        raise InvalidInputError(
+            f"there is {n_features} feature; a ceiling needs at least 2 to split in halves."
+        )
+    count = check_count(n_splits, "n_splits")
+    generator = torch.Generator().manual_seed(check_random_state(random_state))
+    values = []
+    for _ in range(count):
+        order = torch.randperm(n_features, generator=generator)
+        half = n_features // 2
+        values.append(float(statistic(order[:half], order[half:])))
+    return np.asarray(values)

@@ -1,0 +1,67 @@
+"""Files of several layers: their order, their ids, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from relspace.errors import FileFormatError, InvalidInputError
+from relspace.features import read_layers
+
+LAYERS = {f"block.{i}": np.full((4, 3), float(i), dtype=np.float32) for i in (2, 9, 10, 1)}
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", **LAYERS, ids=["a", "b", "c", "d"], epoch=np.array(3))
+    tensors = {name: torch.from_numpy(one) for name, one in LAYERS.items()}
+    torch.save(tensors, "a.pt")
+    save_file(tensors, "a.safetensors")
+    with h5py.File("a.h5", "w") as file:
+        for name, one in LAYERS.items():
+            file[name] = one
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.pt"])
+def test_layers_in_the_order_of_the_file(name: str) -> None:
+    read = read_layers(name)
+    assert list(read.layers) == ["block.2", "block.9", "block.10", "block.1"]
+    assert float(read.layers["block.10"][0, 0]) == 10
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.h5"])
+def test_layers_by_number_where_the_format_keeps_no_order(name: str) -> None:
+    read = read_layers(name)
+    assert list(read.layers) == ["block.1", "block.2", "block.9", "block.10"]
+    assert float(read.layers["block.10"][0, 0]) == 10
+
+
+def test_ids_come_along() -> None:
+    assert read_layers("a.npz").ids == ("a", "b", "c", "d")
+    assert read_layers("a.pt").ids is None
+    np.savez("bad.npz", layer=LAYERS["block.1"], ids=["a", "b"])
+    with pytest.raises(InvalidInputError, match="2 ids for 4 rows"):
+        read_layers("bad.npz")
+
+
+def test_what_holds_no_layers_is_refused() -> None:
+    np.save("one.npy", LAYERS["block.1"])
+    with pytest.raises(InvalidInputError, match=r"files of several layers end in .*\.npz"):
+        read_layers("one.npy")
+    torch.save(torch.zeros(3, 2), "one.pt")
+    with pytest.raises(FileFormatError, match="no named matrices"):
+        read_layers("one.pt")
+    np.savez("none.npz", epoch=np.array(3), names=np.array(["a"]))
+    with pytest.raises(FileFormatError, match="no named matrices"):
+        read_layers("none.npz")
+    Path("cut.npz").write_bytes(Path("a.npz").read_bytes()[:200])
+    with pytest.raises(FileFormatError, match="cut off"):
+        read_layers("cut.npz")
+    with pytest.raises(InvalidInputError, match=r"there is no file gone\.npz"):
+        read_layers("gone.npz")

@@ -1,0 +1,185 @@
+"""Finding models: folders first, no waiting for a network, nothing unpickled unless asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import relspace
+from relspace.errors import FileFormatError, InvalidInputError
+from relspace.features import Preprocessing
+from relspace.features.families import loading
+
+Saved = Callable[[str], Path]
+
+
+@pytest.fixture
+def model(saved: Saved, tmp_path: Path) -> Path:
+    """A copy of a model's folder that may be damaged."""
+    return shutil.copytree(saved("dinov2"), tmp_path / "model")
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_name_without_network_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    start = time.monotonic()
+    with pytest.raises(
+        InvalidInputError, match=r"hub can't be reached: give the folder.*hf download"
+    ):
+        relspace.load_model("facebook/dinov2-base")
+    assert time.monotonic() - start < 20
+
+
+def test_the_hub_is_asked_for_a_few_seconds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in loading._OFFLINE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(loading, "_SECONDS_TO_REACH_THE_HUB", 0.1)
+    monkeypatch.setattr(loading.urllib.request, "urlopen", lambda *_, **__: time.sleep(30))
+    start = time.monotonic()
+    assert loading.hub_is_reachable() is False
+    assert time.monotonic() - start < 10
+
+
+def test_answers_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in loading._OFFLINE:
+        monkeypatch.delenv(name, raising=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise loading.urllib.error.HTTPError("hub", 404, "not found", None, None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loading.urllib.request, "urlopen", refuse)
+    assert loading.hub_is_reachable() is True
+
+    def unknown(*_: object, **__: object) -> None:
+        raise OSError("name or service not known")
+
+    monkeypatch.setattr(loading.urllib.request, "urlopen", unknown)
+    assert loading.hub_is_reachable() is False
+
+
+@pytest.mark.parametrize("name", ["./missing", "/missing/model", "a/b/c", "~/missing"])
+def test_a_mistyped_path_is_no_name(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="there is no folder"):
+        relspace.load_model(name)
+
+
+def test_a_name_that_can_be_none_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="no name on the hub"):
+        relspace.load_model("not a model!")
+
+
+def test_a_model_in_the_cache_needs_no_network(
+    saved: Saved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **options: str(saved("vit"))
+    )
+    monkeypatch.setattr(loading, "hub_is_reachable", lambda: pytest.fail("asked the network"))
+    assert relspace.load_model("owner/model", device="cpu").name == "owner/model"
+
+
+def test_pickled_weights_need_permission(model: Path) -> None:
+    module = relspace.load_model(model, device="cpu").module
+    torch.save(module.state_dict(), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    with pytest.raises(InvalidInputError, match=r"as pickle only \('pytorch_model\.bin'\)"):
+        relspace.load_model(model)
+    again = relspace.load_model(model, device="cpu", allow_pickle=True)
+    assert (
+        again.fingerprint()
+        == relspace.load_model(model, device="cpu", allow_pickle=True).fingerprint()
+    )
+    (model / "pytorch_model.bin").unlink()
+    with pytest.raises(InvalidInputError, match="holds no weights"):
+        relspace.load_model(model)
+
+
+def test_code_beside_a_model_is_never_run(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "evil.py").write_text(f"open({str(model / 'ran')!r}, 'w')\nclass Model: pass\n")
+    config |= {"model_type": "evil", "auto_map": {"AutoModel": "evil.Model"}}
+    (model / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidInputError, match="is a model of type 'evil'; known are"):
+        relspace.load_model(model)
+    (model / "tokenizer_config.json").write_text("{}")
+    with pytest.raises((FileFormatError, InvalidInputError, ValueError)):
+        relspace.load_model(model)
+    assert not (model / "ran").exists()
+
+
+def test_damaged_models_say_what_is_wrong(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(FileFormatError, match="can't be loaded as Dinov2Model"):
+        relspace.load_model(model)
+    (model / "config.json").write_text("{")
+    with pytest.raises(FileFormatError, match=r"config\.json can't be read as JSON"):
+        relspace.load_model(model)
+    (model / "config.json").unlink()
+    with pytest.raises(InvalidInputError, match=r"holds no config\.json"):
+        relspace.load_model(model)
+
+
+def test_weights_that_are_not_there_are_not_made_up(model: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(model / "model.safetensors")
+    del tensors[next(name for name in tensors if "key" in name and name.endswith("weight"))]
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(FileFormatError, match="they would be random"):
+        relspace.load_model(model)
+
+
+def test_preprocessing_must_be_known(model: Path) -> None:
+    path = model / "preprocessor_config.json"
+    config = json.loads(path.read_text())
+    path.unlink()
+    with pytest.raises(InvalidInputError, match="has no preprocessor_config"):
+        relspace.load_model(model)
+    given = relspace.load_model(model, device="cpu", preprocessing=Preprocessing(size=(32, 32)))
+    assert given.settings()["preprocessing"]["size"] == [32, 32]
+    # Newer processors are saved inside of one file with others.
+    (model / "processor_config.json").write_text(json.dumps({"image_processor": config}))
+    assert relspace.load_model(model, device="cpu").settings()["preprocessing"]["crop"] == [35, 35]
+    for broken, message in [
+        ({"size": {"width": 3}}, "size is"),
+        ({"crop_size": None}, "has no crop_size"),
+        ({"crop_size": "big"}, "must be height and width"),
+    ]:
+        path.write_text(json.dumps(config | broken))
+        with pytest.raises(FileFormatError, match=message):
+            relspace.load_model(model)
+    path.write_text("{")
+    with pytest.raises(FileFormatError, match="is no JSON"):
+        relspace.load_model(model)
+
+
+def test_bad_arguments(saved: Saved) -> None:
+    with pytest.raises(InvalidInputError, match="dtype is 'int8'"):
+        relspace.load_model(saved("vit"), dtype="int8")
+    with pytest.raises(InvalidInputError, match="one of image, text"):
+        relspace.load_model(saved("vit"), modality="sound")
+    with pytest.raises(InvalidInputError, match="is a model of type 'bert'"):
+        relspace.load_model(saved("bert"), modality="image")
+    with pytest.raises(InvalidInputError, match="one of mean, last, first"):
+        relspace.load_model(saved("bert"), pooling="max")
+
+
+def test_two_trainings_of_one_model_have_different_fingerprints(saved: Saved) -> None:
+    first = relspace.load_model(saved("vit"), device="cpu")
+    second = relspace.load_model(saved("vit"), device="cpu")
+    assert first.fingerprint() == second.fingerprint()
+    with torch.no_grad():
+        for parameter in second.module.parameters():
+            parameter.mul_(1.001)
+    assert first.fingerprint() != second.fingerprint()

@@ -1,0 +1,138 @@
+"""Reports of common spaces: panels or points, matches, values beside chance, parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.reporting.conftest import IDS, pictures
+
+import relspace
+from relspace.errors import InvalidTypeError, ItemMismatchError
+from relspace.features import FeatureSet, TokenGrid
+from relspace.report import ReportData, Table
+from relspace.reporting import space_report
+from relspace.reporting.thumbnails import grid_boxes, read_thumbnails
+
+N_ITEMS = 60
+
+
+@pytest.fixture(scope="module")
+def space() -> relspace.AlignedSpace:
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(N_ITEMS, 8, generator=generator)
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+    ids = [f"item {i}" for i in range(N_ITEMS)]
+    return relspace.align({"here": X, "there": 3 * X @ rotation}, ids=ids, landmarks=30)
+
+
+@pytest.fixture(scope="module")
+def of_items(space: relspace.AlignedSpace) -> ReportData:
+    return space_report(space, n_permutations=19)
+
+
+def table(data: ReportData, start: str) -> Table:
+    (found,) = (one for one in data.tables if one.caption.startswith(start))
+    return found
+
+
+def test_equal_geometry_coincides(of_items: ReportData) -> None:
+    (scatter,) = of_items.scatters
+    np.testing.assert_allclose(scatter.points["here"], scatter.points["there"], atol=1e-3)
+    assert scatter.items[:2] == ["item 0", "item 1"]
+
+
+def test_every_item_finds_itself(of_items: ReportData) -> None:
+    rows = table(of_items, "Nearest item in there").rows
+    assert len(rows) == N_ITEMS
+    assert all(row[0] == row[1] and row[2] == "yes" for row in rows)
+
+
+def test_values_stand_beside_chance_and_p(of_items: ReportData) -> None:
+    found = table(of_items, "How alike here and there")
+    assert found.columns == ["", "value", "chance", "p"]
+    for title, value, chance, p in found.rows:
+        assert value == pytest.approx(1, abs=1e-3), title
+        assert abs(float(chance)) < 0.6
+        assert p == pytest.approx(1 / 20)
+
+
+def test_unrelated_sets_are_not_made_to_look_alike() -> None:
+    generator = torch.Generator().manual_seed(1)
+    A, B = (torch.randn(80, 10, generator=generator) for _ in range(2))
+    data = space_report(relspace.align({"a": A, "b": B}), n_permutations=39)
+    for title, value, chance, p in table(data, "How alike").rows:
+        assert float(value) == pytest.approx(float(chance), abs=0.1), title
+        assert float(p) > 0.025, title
+
+
+def test_it_says_how_items_were_matched_and_with_what(of_items: ReportData) -> None:
+    assert of_items.matched_by == "Items of different sets were matched by ids."
+    assert of_items.parameters["density"] == 0.05
+    assert of_items.parameters["landmarks"] == 30
+    assert of_items.versions["relspace"] == relspace.__version__
+
+
+def test_items_show_their_images(space: relspace.AlignedSpace) -> None:
+    images = np.zeros((N_ITEMS, 20, 30, 3), dtype=np.uint8)
+    images[:, 0, 0, 0] = np.arange(N_ITEMS)
+    no_ids = relspace.align({name: torch.as_tensor(space[name]) for name in space})
+    data = space_report(no_ids, images=images, n_permutations=0)
+    assert data.scatters[0].shows_images
+    assert [int(one.pixels[0, 0, 0]) for one in data.images] == list(range(N_ITEMS))
+
+
+def test_tokens_become_panels_of_their_images(models: dict[str, FeatureSet], photos: Path) -> None:
+    space = relspace.align(models, layer={"fine": "layer 1"}, landmarks=150)
+    data = space_report(space, images=photos, n_images=4, n_permutations=9)
+    assert [layer.name for one in data.models for layer in one.layers] == ["layer 1", "layer 1"]
+    assert data.models[0].layers[0].vectors.shape[:3] == (4, 12, 12)
+    np.testing.assert_array_equal(data.images[2].pixels, pictures()[2])
+    assert [one.title for one in data.images] == IDS[:4]
+    assert data.scatters == ()
+    assert table(data, "The sets").rows[0][-1] == "12 \u00d7 12"
+    assert len(table(data, "How alike").rows) == 4
+
+
+def test_quantised_vectors_approximate_the_spaces_correlations(
+    models: dict[str, FeatureSet],
+) -> None:
+    space = relspace.align(models, landmarks=150)
+    data = space_report(space, n_permutations=0)
+    assert data.quantization is not None
+    scales = data.quantization.scales
+    rows = [
+        one.layers[0].vectors.reshape(-1, len(scales)).astype(float) * scales for one in data.models
+    ]
+    exact = torch.as_tensor(space["fine"]) @ torch.as_tensor(space["coarse"]).T
+    error = rows[0] @ rows[1].T - exact.numpy()
+    assert np.sqrt(np.square(error).mean()) < 0.02
+
+
+def test_without_images_there_are_grey_ones_of_their_shape() -> None:
+    maps = torch.randn(3, 4, 8, 5, generator=torch.Generator().manual_seed(0))
+    one = FeatureSet.from_arrays({"l": maps}, layout="bhwc", image_sizes=[(100, 200)] * 3)
+    data = space_report(relspace.align({"a": one, "b": one}, landmarks=60), n_permutations=0)
+    assert data.images[0].pixels.shape == (32, 64, 3)
+
+
+def test_boxes_become_fractions_of_the_images() -> None:
+    boxes = torch.tensor([[0.0, 25.0, 100.0, 175.0]])
+    found = grid_boxes(TokenGrid(2, 3, boxes, torch.tensor([[100, 200]])), 1)
+    np.testing.assert_allclose(found, [[0, 0.125, 1, 0.875]])
+    assert grid_boxes(TokenGrid.whole(2, 2, image_sizes=[(10, 20)]), 1) is None
+
+
+def test_images_are_found_with_or_without_their_ending(photos: Path) -> None:
+    found = read_thumbnails(photos, ["picture-3", "picture-0.png"], 2, [0, 1], side=16)
+    assert found[0].pixels.shape == (16, 16, 3)
+    with pytest.raises(ItemMismatchError, match="no images for the items 'picture-9'"):
+        read_thumbnails(photos, ["picture-9"], 1, [0])
+
+
+def test_other_things_have_no_report(tmp_path: Path) -> None:
+    with pytest.raises(InvalidTypeError, match="a report is of a space"):
+        relspace.write_report({"a": np.zeros((3, 3))}, tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []

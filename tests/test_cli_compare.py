@@ -1,0 +1,219 @@
+"""The commands that compare: tables, JSON, pages and figures, and one line for every error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import relspace as rs
+from relspace.cli import commands
+
+N_ITEMS = 40
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in a folder with layers of two related models and an unrelated one."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    items = rng.normal(size=(N_ITEMS, 4))
+    ids = [f"photo {i}" for i in range(N_ITEMS)]
+    vit = {f"layer_{i}": items @ rng.normal(size=(4, 12)) for i in range(1, 4)}
+    cnn = {f"block_{i}": np.tanh(items @ rng.normal(size=(4, 20))) for i in range(1, 3)}
+    noise = {"layer_1": rng.normal(size=(N_ITEMS, 7))}
+    for name, layers in {"vit": vit, "cnn": cnn, "noise": noise}.items():
+        np.savez(f"{name}.npz", **layers)
+        np.save(f"{name}.npy", layers[next(iter(layers))])
+    order = rng.permutation(N_ITEMS)
+    np.savez("vit_ids.npz", **vit, ids=ids)
+    shuffled = {name: one[order] for name, one in cnn.items()}
+    np.savez("cnn_ids.npz", **shuffled, ids=[ids[i] for i in order])
+    Path("groups.txt").write_text("\n".join(str(i // 4) for i in range(N_ITEMS)) + "\n")
+
+    def invoke(*arguments: object, code: int = 0) -> Result:
+        result = CliRunner().invoke(commands, [str(a) for a in arguments], prog_name="relspace")
+        assert result.exit_code == code, result.output
+        if code:
+            assert result.stdout == ""
+            assert "Traceback" not in result.stderr
+        return result
+
+    return invoke
+
+
+class TestCompare:
+    def test_table_shows_every_value_beside_chance(self, run: Run) -> None:
+        lines = run("compare", "vit.npy", "cnn.npy", "--permutations", 19).stdout.splitlines()
+        assert lines[0].split() == ["measure", "value", "chance", "sd", "p"]
+        assert [line.split()[0] for line in lines[1:4]] == ["affinity", "cka", "rsa"]
+        assert all(line.split()[-1] == "0.0500" for line in lines[1:4])
+        assert lines[-1] == "40 items matched by position; 19 permutations"
+
+    def test_json_is_what_the_library_says(self, run: Run) -> None:
+        arguments = ("compare", "vit.npy", "cnn.npy", "--measure", "cka", "--permutations", 9)
+        found = json.loads(run(*arguments, "--random-state", 3, "--json").stdout)
+        expected = rs.compare(
+            np.load("vit.npy"), np.load("cnn.npy"), measure="cka", n_permutations=9, random_state=3
+        )
+        assert found["comparisons"] == [{"from": "vit", "to": "cnn", **expected.to_dict()}]
+        assert found["files"]["vit"] == {"path": "vit.npy", "key": None}
+
+    def test_every_pair_of_several_sets(self, run: Run) -> None:
+        result = run("compare", "vit.npy", "cnn.npy", "noise.npy", "--measure", "cka")
+        pairs = [line.split("  ")[0] for line in result.stdout.splitlines()[1:4]]
+        assert pairs == ["vit - cnn", "vit - noise", "cnn - noise"]
+
+    def test_groups_interval_and_ceiling(self, run: Run) -> None:
+        result = run(
+            *("compare", "vit.npy", "cnn.npy", "--measure", "cka", "--groups", "groups.txt"),
+            *("--bootstraps", 9, "--ceiling"),
+        )
+        header = result.stdout.splitlines()[0].split()
+        assert header == ["measure", "value", "chance", "sd", "p", "from", "to", "ceiling"]
+        assert "in 10 groups" in result.stdout
+
+    def test_a_measure_that_is_undefined_does_not_hide_the_others(self, run: Run) -> None:
+        result = run("compare", "vit.npz::layer_1", "cnn.npy", "--measure", "cka,cca")
+        assert "cka" in result.stdout
+        result = run("compare", "wide=vit.npy", "noise.npy", "--measure", "all", "--json")
+        found = {one["measure"]: one for one in json.loads(result.stdout)["comparisons"]}
+        assert set(found) == {measure.name for measure in rs.measures.list()}
+        wide = np.random.default_rng(0).normal(size=(N_ITEMS, 50))
+        np.save("wide.npy", wide)
+        lines = run("compare", "wide.npy", "vit.npy", "--measure", "cka,cca").stdout.splitlines()
+        assert lines[2].split() == ["cca", "undefined"]
+        assert any(line.startswith("cca: the sets have") for line in lines)
+        alone = run("compare", "wide.npy", "vit.npy", "--measure", "cca", code=2)
+        assert "canonical correlations are 1" in alone.stderr
+
+    def test_ids(self, run: Run) -> None:
+        found = json.loads(
+            run("compare", "vit_ids.npz::layer_1", "cnn_ids.npz::block_1", "--json").stdout
+        )
+        assert found["comparisons"][0]["matched_by"] == "ids"
+        straight = rs.compare(np.load("vit.npy"), np.load("cnn.npy"))
+        assert found["comparisons"][0]["value"] == pytest.approx(straight.value, abs=1e-9)
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("--measure", "cika"), "there is no measure 'cika'"),
+            (("--measure", ","), "--measure names no measure"),
+            (("--groups", "gone.txt"), "there is no file gone.txt"),
+        ],
+    )
+    def test_errors(self, run: Run, arguments: tuple[str, ...], said: str) -> None:
+        result = run("compare", "vit.npy", "cnn.npy", *arguments, code=2)
+        assert said in result.stderr.splitlines()[-1]
+
+
+class TestLayers:
+    def test_table_of_best_matches_both_ways(self, run: Run) -> None:
+        lines = run("layers", "vit.npz", "cnn.npz").stdout.splitlines()
+        assert lines[0].startswith("layer of vit  most alike in cnn")
+        assert [line.split()[0] for line in lines[1:4]] == ["layer_1", "layer_2", "layer_3"]
+        assert lines[5].startswith("layer of cnn  most alike in vit")
+        assert lines[-1] == "affinity, 40 items matched by position; 99 permutations"
+
+    def test_json_is_what_the_library_says(self, run: Run) -> None:
+        arguments = ("layers", "vit.npz", "cnn.npz", "--measure", "cka", "--permutations", 9)
+        found = json.loads(run(*arguments, "--json").stdout)
+        sets = [dict(np.load(name)) for name in ("vit.npz", "cnn.npz")]
+        expected = rs.compare_layers(*sets, measure="cka", n_permutations=9, names=["vit", "cnn"])
+        assert found == {**expected.to_dict(), "output": None}
+
+    @pytest.mark.parametrize(
+        "models", [("vit.npz", "cnn.npz"), ("vit.npz", "cnn.npz", "noise.npz")]
+    )
+    @pytest.mark.parametrize(
+        ("name", "start"),
+        [
+            ("l.html", b"<!doctype html>"),
+            ("l.png", b"\x89PNG"),
+            ("l.svg", b"<?xml"),
+            ("l.pdf", b"%PDF"),
+        ],
+    )
+    def test_page_and_figures(
+        self, run: Run, models: tuple[str, ...], name: str, start: bytes
+    ) -> None:
+        result = run("layers", *models, "--permutations", 0, "-o", name)
+        assert result.stdout.endswith(f"Written to {name}\n")
+        content = Path(name).read_bytes()
+        assert content.lower().startswith(start.lower())
+        run("layers", *models, "--permutations", 0, "-o", name)
+        assert Path(name).read_bytes() == content or name.endswith((".svg", ".pdf"))
+
+    def test_three_models_make_a_table_of_models(self, run: Run) -> None:
+        result = run("layers", "vit.npz", "cnn.npz", "noise.npz")
+        lines = result.stdout.splitlines()
+        assert lines[0].split() == ["mean", "best", "match", "vit", "cnn", "noise"]
+        assert "p of the most alike layers" in result.stdout
+        assert "Preparing noise, layer 1 of 1 (layer_1)" in result.stderr
+
+    def test_ids_and_positions(self, run: Run) -> None:
+        assert "matched by ids" in run("layers", "vit_ids.npz", "cnn_ids.npz").stdout
+        result = run("layers", "vit_ids.npz", "cnn_ids.npz", "--by-position")
+        assert "matched by position" in result.stdout
+        result = run("layers", "vit_ids.npz", "cnn.npz", code=2)
+        assert "there are no ids in cnn" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("vit.npz",), "name two sets or more"),
+            (("vit.npz::layer_1", "cnn.npz"), "no ::KEY"),
+            (("vit.npz", "cnn.npy"), "files of several layers end in"),
+            (("vit.npz", "cnn.npz", "-o", "l.txt"), "ends in '.txt'"),
+            (("vit.npz", "cnn.npz", "-o", "gone/l.html"), "there is no folder gone"),
+        ],
+    )
+    def test_errors(self, run: Run, arguments: tuple[str, ...], said: str) -> None:
+        assert said in run("layers", *arguments, code=2).stderr
+
+
+class TestStores:
+    @pytest.fixture
+    def stores(self, run: Run) -> list[str]:
+        """Feature stores of two models that see the same six photographs on grids of their own."""
+        rng = np.random.default_rng(0)
+        Path("photos").mkdir()
+        for i in range(6):
+            pixels = rng.integers(0, 255, size=(24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"photos/{i}.png")
+        names = []
+        for name, patch in (("fine", 4), ("coarse", 6)):
+            torch.manual_seed(patch)
+            network = torch.nn.Sequential(
+                torch.nn.Conv2d(3, 8, patch, patch), torch.nn.Conv2d(8, 10, 1)
+            )
+            model = rs.ModuleModel(
+                network, ["0", "1"], layout="bchw", preprocessing=rs.Preprocessing(size=(24, 24))
+            )
+            rs.extract(model, "photos", out=f"{name}.zarr")
+            names.append(f"{name}.zarr")
+        return names
+
+    def test_layers_of_stores(self, run: Run, stores: list[str]) -> None:
+        found = json.loads(run("layers", *stores, "--permutations", 5, "--json").stdout)
+        assert (found["n_items"], found["matched_by"]) == (6, "ids")
+        sets = [rs.open_features(store).pool("mean") for store in stores]
+        expected = rs.compare_layers(*sets, n_permutations=5)
+        assert found["values"] == expected.values.tolist()
+        assert "different numbers of rows" not in run("layers", *stores, "--by-position").stderr
+        tokens = run("layers", *stores, "--pool", "none", code=2)
+        assert "fine lacks" in tokens.stderr or "coarse lacks" in tokens.stderr
+
+    def test_compare_layers_of_stores(self, run: Run, stores: list[str]) -> None:
+        sets = [f"{store}::1" for store in stores]
+        found = json.loads(run("compare", *sets, "--measure", "cka", "--json").stdout)
+        one = found["comparisons"][0]
+        assert (one["n_items"], one["matched_by"], one["n_features"]) == (6, "ids", [10, 10])
