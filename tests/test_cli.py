@@ -66,7 +66,7 @@ class TestAlign:
         assert result.stdout.splitlines()[0].split() == [
             *("set", "rows", "x", "features", "sigma", "density")
         ]
-        assert re.search(r"^vit +60 x 16 +[\d.]+ +0.05$", result.stdout, re.M)
+        assert re.search(r"^vit +60 x 16 +[\d.]+ +0.2$", result.stdout, re.M)
         assert re.search(r"^vit -> cnn +[\d.]+ +0.0167 +[\d.]+ +[\d.]+$", result.stdout, re.M)
         assert "60 items matched by position, 60 of them landmarks" in result.stdout
         assert result.stdout.endswith("Space saved to s.safetensors\n")
@@ -141,14 +141,23 @@ class TestAlign:
     def test_options_reach_the_alignment(self, run):
         result = run(
             *("align", "vit.npy", "cnn.npy", "-o", "s.safetensors", "--json", "--landmarks", 30),
-            *("--density", 0.2, "--normalize", "none", "--no-standardize", "--random-state", 3),
+            *(
+                "--density",
+                0.2,
+                "--normalize",
+                "none",
+                "--standardize",
+                "none",
+                "--random-state",
+                3,
+            ),
         )
         summary = json.loads(result.stdout)
         assert summary["n_landmarks"] == 30
         assert summary["parameters"] == {
             "density": 0.2,
             "normalize": "none",
-            "standardize": False,
+            "standardize": "none",
             "random_state": 3,
         }
         assert summary["sets"]["vit"]["density"] == pytest.approx(0.2, rel=1e-4)

@@ -48,8 +48,10 @@ class AlignedSet:
             "landmarks": aligner.landmarks_,
             "profile_mean": aligner.profile_.mean,
             "profile_deviation": aligner.profile_.deviation,
+            "profile_whitening": aligner.profile_.whitening,
             "center": aligner.normalization_.center,
             "scale": aligner.normalization_.scale,
+            "axes": aligner.normalization_.axes,
         }
         return {key: tensor for key, tensor in stored.items() if tensor is not None}
 
@@ -74,10 +76,14 @@ class AlignedSet:
         )
         unit = record["normalize"].endswith("unit")
         aligner.restore(
-            Normalization(tensors.get("center"), tensors.get("scale"), unit),
+            Normalization(tensors.get("center"), tensors.get("scale"), tensors.get("axes"), unit),
             tensors["landmarks"],
             Bandwidth(**record["bandwidth"]),
-            ColumnProfile(tensors["profile_mean"], tensors["profile_deviation"]),
+            ColumnProfile(
+                tensors["profile_mean"],
+                tensors["profile_deviation"],
+                tensors.get("profile_whitening"),
+            ),
         )
         dtype = getattr(torch, record["dtype"])
         return cls(aligner, tensors["relative"], record["is_array"], dtype)

@@ -24,10 +24,11 @@ from relspace.errors import InvalidInputError, NonFiniteError
 from relspace.execution.dask import map_rows, write_rows_on_cluster
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.affinity import rbf_affinity
-from relspace.kernels.bandwidth import DEFAULT_DENSITY, Bandwidth, solve_bandwidth
+from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
 from relspace.kernels.distances import Cloud, Frame, full_precision
 from relspace.kernels.normalization import NORMALIZATIONS, Normalization, fit_normalization
 from relspace.kernels.relative import (
+    STANDARDIZATIONS,
     ColumnProfile,
     affinity_rows,
     column_profile,
@@ -36,6 +37,16 @@ from relspace.kernels.relative import (
 from relspace.row_sources import DaskRows, RowSource, is_dask_array, tensor_of
 from relspace.row_writers import ZarrWriter
 from relspace.streaming import Output, begin_output, collect_rows, write_rows
+
+#: Mean affinity between landmarks: denser than an affinity matrix that is compared as a whole, for
+#: decorrelated columns lose nothing to their overlap.
+LANDMARK_DENSITY = 0.2
+
+#: What is done to tokens before their affinities are taken.
+DEFAULT_NORMALIZATION = "half-whiten+unit"
+
+#: What is done to landmark columns.
+DEFAULT_STANDARDIZATION = "whiten"
 
 # Rows that are worked on from the features to the result while they are in a CPU's cache.
 _ROWS_IN_CACHE = 512
@@ -49,26 +60,30 @@ class Aligner:
 
     .. math::
         a_j = \exp\left(-\frac{\lVert \tilde x - \tilde l_j \rVert^2}{2 \sigma^2}\right), \qquad
-        z_j = \frac{a_j - \mu_j}{s_j},
+        z = W (a - \mu),
 
     where the tilde stands for the normalisation, sigma is solved so that the landmarks' mean
-    affinity is ``density``, and mu_j, s_j are the mean and standard deviation of column j over the
-    other landmarks. Rows z are then centred and brought to unit norm, so that the squared
-    Euclidean distance of two rows, of whatever models, is 2 (1 - r) with their correlation r.
+    affinity is ``density``, mu_j is the mean of column j over the other landmarks, and the
+    symmetric W standardises and decorrelates the columns (ZCA whitening with a ridge). Rows z are
+    then centred and brought to unit norm, so that the squared Euclidean distance of two rows, of
+    whatever models, is 2 (1 - r) with their correlation r.
 
     Relative representations over anchors are due to Moschella et al. (2023, ICLR); the kernel, its
-    scaling and the standardised columns are this library's.
+    scaling and the decorrelated columns are this library's.
 
     Parameters
     ----------
     density : float
         Mean affinity between distinct landmarks.
     normalize : str
-        What is done to tokens first: "center+unit" (subtract the landmarks' mean, bring to unit
-        norm), "center", "unit", "zscore", "zscore+unit" or "none".
-    standardize : bool
-        Whether the shared profile is removed and rows have unit norm, as above; otherwise
-        :meth:`transform` gives the affinities as they are.
+        What is done to tokens first, fitted on the landmarks: "half-whiten" (divide each principal
+        axis by the square root of its standard deviation), "quarter-whiten", "zscore", "center" or
+        "none"; each also with "+unit" (bring to unit norm then), and "unit".
+    standardize : str
+        What is done to landmark columns: "whiten" (as above), "columns" (each divided by its own
+        standard deviation instead: where columns are left out of comparisons, as those of
+        landmarks in the same image are, they may not be mixed), or "none" (:meth:`transform` gives
+        the affinities as they are).
 
     Attributes
     ----------
@@ -79,7 +94,7 @@ class Aligner:
     normalization_ : Normalization
         What is done to tokens first.
     profile_ : ColumnProfile
-        Mean and standard deviation of the landmarks' columns.
+        Mean and deviation of the landmarks' columns, and what decorrelates them.
 
     Examples
     --------
@@ -95,9 +110,9 @@ class Aligner:
     def __init__(
         self,
         *,
-        density: float = DEFAULT_DENSITY,
-        normalize: str = "center+unit",
-        standardize: bool = True,
+        density: float = LANDMARK_DENSITY,
+        normalize: str = DEFAULT_NORMALIZATION,
+        standardize: str = DEFAULT_STANDARDIZATION,
     ) -> None:
         self.density = density
         self.normalize = normalize
@@ -105,7 +120,8 @@ class Aligner:
 
     def __repr__(self) -> str:
         settings = (
-            f"density={self.density}, normalize={self.normalize!r}, standardize={self.standardize}"
+            f"density={self.density}, normalize={self.normalize!r}, "
+            f"standardize={self.standardize!r}"
         )
         return f"Aligner({settings})"
 
@@ -131,13 +147,15 @@ class Aligner:
         """
         check_fraction(self.density, "density")
         check_choice(self.normalize, "normalize", NORMALIZATIONS)
+        check_choice(self.standardize, "standardize", STANDARDIZATIONS)
         x = as_features(landmarks, "landmarks").tensor.detach()
         normalization = fit_normalization(x, self.normalize)
         points = normalization.apply(x)
         bandwidth = solve_bandwidth(points, density=self.density)
         affinity = rbf_affinity(points, sigma=bandwidth)
         assert isinstance(affinity, torch.Tensor)
-        self.restore(normalization, points, bandwidth, column_profile(affinity))
+        profile = column_profile(affinity, whiten=self.standardize == "whiten")
+        self.restore(normalization, points, bandwidth, profile)
         return self
 
     def restore(
@@ -163,7 +181,8 @@ class Aligner:
     @property
     def n_features_in_(self) -> int:
         """The width of the features it was fitted on."""
-        return int(self.landmarks_.shape[1])
+        axes = self.normalization_.axes
+        return int(self.landmarks_.shape[1] if axes is None else axes.shape[0])
 
     @overload
     def transform(
@@ -237,17 +256,17 @@ class Aligner:
             collected = self.collect(source, own, dtype=dtype, memory_budget=memory_budget)
             return to_numpy(collected) if hasattr(X, "__array__") else collected
         given = self._check(X)
-        rows = self.relative_rows(given.tensor, own, standardize=self.standardize)
+        rows = self.relative_rows(given.tensor, own)
         return given.restore(rows.to(given.tensor.device))
 
     def affinity(self, X: object) -> Array:
         """Affinities of tokens to the landmarks, as they are; see :meth:`transform`."""
         given = self._check(X)
-        rows = self.relative_rows(given.tensor, standardize=False)
+        rows = self.relative_rows(given.tensor, standardized=False)
         return given.restore(rows.to(given.tensor.device))
 
     def relative_rows(
-        self, X: torch.Tensor, own: torch.Tensor | None = None, *, standardize: bool
+        self, X: torch.Tensor, own: torch.Tensor | None = None, *, standardized: bool = True
     ) -> torch.Tensor:
         """Relative features of tokens of the right width, a few rows at a time into one result."""
         n, m = X.shape[0], self.n_landmarks
@@ -267,19 +286,17 @@ class Aligner:
             if not bool(points.half_norms.sum().isfinite()):
                 refuse_non_finite(X, "X")
             affinity_rows(points, self._cloud, scale, out[rows])
-            if standardize:
+            if standardized and self.standardize != "none":
                 mine = None if own is None else own[rows]
-                standardize_rows(out[rows], self.profile_, mine, deviation=True)
+                standardize_rows(out[rows], self.profile_, mine, how=self.standardize)
 
         with full_precision():
             side_by_side(lambda: fill, chunk_slices(n, step), out.device)
         return out
 
-    def standardize_in_place(
-        self, rows: torch.Tensor, own: torch.Tensor | None, *, deviation: bool = True
-    ) -> torch.Tensor:
-        """Overwrite affinities by rows of mean 0 and norm 1 without the shared profile."""
-        return standardize_rows(rows, self.profile_, own, deviation=deviation)
+    def standardize_in_place(self, rows: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
+        """Overwrite affinities by rows of mean 0 and norm 1, see :func:`standardize_rows`."""
+        return standardize_rows(rows, self.profile_, own, how=self.standardize)
 
     def _check(self, X: object) -> Features:
         self._check_fitted()
@@ -349,15 +366,17 @@ class Aligner:
     def _hash(self, own: torch.Tensor | None) -> str:
         digest = hashlib.sha256()
         state = (
-            *(self.landmarks_, self.normalization_.center, self.normalization_.scale),
-            *(self.profile_.mean, self.profile_.deviation, own),
+            self.landmarks_,
+            *(self.normalization_.center, self.normalization_.scale, self.normalization_.axes),
+            *(self.profile_.mean, self.profile_.deviation, self.profile_.whitening),
+            own,
         )
         for tensor in state:
             digest.update(b"none" if tensor is None else to_numpy(tensor).tobytes())
         return digest.hexdigest()
 
     def _rows_of(self, rows: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
-        return self.relative_rows(rows, own, standardize=self.standardize)
+        return self.relative_rows(rows, own)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "landmarks_"):
@@ -374,7 +393,7 @@ class _Block:
         own = None if self._own is None else self._own[first : first + len(rows)]
         aligner = self._aligner
         try:
-            return aligner.relative_rows(rows, own, standardize=aligner.standardize)
+            return aligner.relative_rows(rows, own)
         except NonFiniteError:
             refuse_non_finite(rows, "X", first_row=first)
             raise

@@ -21,12 +21,16 @@ from relspace._validation import (
 )
 from relspace.aligned_set import AlignedSet
 from relspace.aligned_space import ITEM_SPACE, AlignedSpace
-from relspace.aligner import Aligner
+from relspace.aligner import (
+    DEFAULT_NORMALIZATION,
+    DEFAULT_STANDARDIZATION,
+    LANDMARK_DENSITY,
+    Aligner,
+)
 from relspace.common_space import FORMAT_VERSION, restored_sets
 from relspace.errors import BandwidthError, FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet, Places, TokenGrid
 from relspace.features.row_files import is_read_in_blocks, open_rows
-from relspace.kernels.bandwidth import DEFAULT_DENSITY
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
 from relspace.row_sources import RowSource, rows_at
@@ -46,7 +50,7 @@ def align(
     landmarks: int | object = ...,
     density: float = ...,
     normalize: str = ...,
-    standardize: bool = ...,
+    standardize: str | None = ...,
     random_state: int = 0,
 ) -> AlignedSpace | SpatialSpace: ...
 @overload
@@ -58,7 +62,7 @@ def align(
     landmarks: int | object = ...,
     density: float = ...,
     normalize: str = ...,
-    standardize: bool = ...,
+    standardize: str | None = ...,
     random_state: int = 0,
 ) -> AlignedSpace: ...
 def align(
@@ -67,9 +71,9 @@ def align(
     ids: Mapping[str, object] | Sequence[ItemId] | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = DEFAULT_LANDMARKS,
-    density: float = DEFAULT_DENSITY,
-    normalize: str = "center+unit",
-    standardize: bool = True,
+    density: float = LANDMARK_DENSITY,
+    normalize: str = DEFAULT_NORMALIZATION,
+    standardize: str | None = None,
     random_state: int = 0,
 ) -> AlignedSpace | SpatialSpace:
     """Bring feature sets of the same items into one common space.
@@ -98,9 +102,9 @@ def align(
         Mean affinity between distinct landmarks, for which each set's bandwidth is solved.
     normalize : str
         What is done to tokens before, see :class:`relspace.Aligner`.
-    standardize : bool
-        Whether rows are brought to where plain distances compare them, see
-        :class:`relspace.Aligner`; otherwise relative features are the affinities themselves.
+    standardize : str, optional
+        What is done to landmark columns, see :class:`relspace.Aligner`: "whiten", the default for
+        items, "columns", the default for tokens on grids, or "none".
     random_state : int
         Seed of the choice of landmarks.
 
@@ -149,7 +153,7 @@ def align(
             landmarks=landmarks,
             density=density,
             normalize=normalize,
-            standardize=standardize,
+            standardize=standardize or "columns",
             random_state=seed,
         )
     sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
@@ -167,6 +171,7 @@ def align(
         raise InvalidInputError(
             f"there are {len(chosen)} landmarks; a bandwidth is solved on at least 3."
         )
+    standardize = standardize or DEFAULT_STANDARDIZATION
     own = torch.full((n,), NO_LANDMARK)
     own[chosen] = torch.arange(len(chosen))
 
@@ -215,7 +220,7 @@ def _relative_rows(
     if isinstance(features, Features):
         tensor = features.tensor.detach()
         tensor = tensor if order is None else tensor[order]
-        return aligner.relative_rows(tensor, own, standardize=aligner.standardize)
+        return aligner.relative_rows(tensor, own)
     if order is None:
         return aligner.collect(features, own)
     # Rows on a disk are read in the order in which they lie there.

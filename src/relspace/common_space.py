@@ -201,9 +201,9 @@ class CommonSpace(Mapping[str, Array], ABC):
     def _standardized(self, name: str, own: torch.Tensor | None) -> torch.Tensor:
         """Rows whose products are correlations."""
         chosen = self.aligned_set(name)
-        if chosen.aligner.standardize:
+        if chosen.aligner.standardize != "none":
             return chosen.relative
-        return chosen.aligner.standardize_in_place(chosen.relative.clone(), own, deviation=False)
+        return chosen.aligner.standardize_in_place(chosen.relative.clone(), own)
 
     def _set_summaries(self) -> dict[str, dict[str, Any]]:
         return {

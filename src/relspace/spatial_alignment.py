@@ -44,7 +44,7 @@ def align_tokens(
     landmarks: object,
     density: float,
     normalize: str,
-    standardize: bool,
+    standardize: str,
     random_state: int,
 ) -> SpatialSpace:
     """Bring tokens of feature sets over the same images into one common space.
@@ -65,6 +65,11 @@ def align_tokens(
     SpatialSpace
         The space; each set keeps all its tokens.
     """
+    if standardize == "whiten":
+        raise InvalidInputError(
+            'standardize is "whiten", which mixes the columns of landmarks; tokens on grids are '
+            'compared without the landmarks in their own images: use "columns" or "none".'
+        )
     seed = check_random_state(random_state)
     shared, order = pair_items({name: len(fs) for name, fs in sets.items()}, ids)
     layers = {}
@@ -93,7 +98,7 @@ def align_tokens(
             aligner.fit(layer.read_places(places).to(tokens))
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
-        relative = aligner.relative_rows(tokens, standardize=standardize)
+        relative = aligner.relative_rows(tokens)
         aligned[name] = AlignedSet(aligner, relative, False, relative.dtype)
     return SpatialSpace(
         aligned,

@@ -18,6 +18,8 @@ from sklearn.preprocessing import KernelCenterer
 
 import relspace
 from relspace import measures
+from relspace.errors import InvalidInputError
+from relspace.measures import Measure
 
 Matrix = NDArray[np.float64]
 
@@ -43,6 +45,11 @@ def unbiased_hsic(K: Matrix, L: Matrix) -> float:
     return float(np.mean(terms))
 
 
+def plain_affinity(**parameters: Any) -> Measure:
+    """Affinities of items as they are, weighed as Lin's concordance does."""
+    return measures.get("affinity", **{"normalize": "none", "spread": 1.0, **parameters})
+
+
 class TestAffinity:
     def test_is_one_minus_distance_over_its_mean_under_permutation(self) -> None:
         X, Y = two_sets(6)
@@ -51,22 +58,26 @@ class TestAffinity:
             np.sum((A[np.ix_(p, p)] - B) ** 2) for p in map(list, itertools.permutations(range(6)))
         ]
         expected = 1 - np.sum((A - B) ** 2) / np.mean(distances)
-        assert measures.get("affinity", density=0.2)(X, Y) == pytest.approx(expected, abs=1e-6)
+        assert plain_affinity(density=0.2)(X, Y) == pytest.approx(expected, abs=1e-6)
 
-    @pytest.mark.parametrize("scaling", ["concordance", "correlation"])
-    def test_is_a_concordance_or_correlation_of_entries(self, scaling: str) -> None:
+    @pytest.mark.parametrize("spread", [0.0, 1.0, 4.0])
+    def test_is_a_correlation_times_how_alike_entries_spread(self, spread: float) -> None:
         X, Y = two_sets()
         a, b = (off_diagonal(relspace.rbf_affinity(Z)) for Z in (X, Y))
-        expected = np.corrcoef(a, b)[0, 1]
-        if scaling == "concordance":
-            expected *= 2 * a.std() * b.std() / (a.var() + b.var())
-        assert measures.get("affinity", scaling=scaling)(X, Y) == pytest.approx(expected, abs=1e-6)
+        alike = 2 * a.std() * b.std() / (a.var() + b.var())
+        expected = np.corrcoef(a, b)[0, 1] * alike**spread
+        measure = plain_affinity(density=0.05, spread=spread)
+        assert measure(X, Y) == pytest.approx(expected, abs=1e-6)
+
+    def test_a_negative_spread_is_refused(self) -> None:
+        with pytest.raises(InvalidInputError, match=r"spread is -1\.0"):
+            measures.get("affinity", spread=-1.0)
 
     def test_rows_are_centred_without_the_diagonal(self) -> None:
         X, Y = two_sets(7)
         A, B = (relspace.rbf_affinity(Z, density=0.2) for Z in (X, Y))
         hsic = [unbiased_hsic(*pair) for pair in ((A, B), (A, A), (B, B))]
-        measure = measures.get("affinity", density=0.2, profile="rows")
+        measure = plain_affinity(density=0.2, profile="rows")
         assert measure(X, Y) == pytest.approx(2 * hsic[0] / (hsic[1] + hsic[2]), abs=1e-6)
 
     @pytest.mark.parametrize("normalize", ["center+unit", "zscore", "zscore+unit", "unit"])
@@ -82,7 +93,7 @@ class TestAffinity:
                 Z = Z / np.linalg.norm(Z, axis=1, keepdims=True)
             done.append(Z)
         value = measures.get("affinity", normalize=normalize)(X, Y)
-        assert value == pytest.approx(measures.get("affinity")(*done), abs=1e-9)
+        assert value == pytest.approx(measures.get("affinity", normalize="none")(*done), abs=1e-9)
 
 
 class TestCKA:

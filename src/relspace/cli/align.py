@@ -39,18 +39,20 @@ from relspace.errors import InvalidInputError
 @click.option(
     "--density",
     type=float,
-    default=0.05,
+    default=0.2,
     show_default=True,
     help="Mean affinity that sigma is solved for, between 0 and 1.",
 )
 @click.option(
     "--normalize",
-    default="center+unit",
+    default="half-whiten+unit",
     show_default=True,
     help="How items are normalised before the kernel.",
 )
 @click.option(
-    "--no-standardize", is_flag=True, help="Leave the columns of the landmarks as they are."
+    "--standardize",
+    type=click.Choice(["whiten", "columns", "none"]),
+    help="What is done to landmark columns: whiten for items, columns for tokens on grids.",
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 @click.option(
@@ -70,7 +72,7 @@ def align(
     landmarks: int,
     density: float,
     normalize: str,
-    no_standardize: bool,
+    standardize: str | None,
     random_state: int,
     scheduler: str | None,
     as_json: bool,
@@ -117,7 +119,7 @@ def align(
                 landmarks=landmarks,
                 density=density,
                 normalize=normalize,
-                standardize=not no_standardize,
+                standardize=standardize,
                 random_state=random_state,
             )
         progress("Comparing sets")

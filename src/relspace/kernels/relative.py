@@ -14,35 +14,65 @@ from relspace.kernels.distances import Cloud, fill_half_squared, full_precision
 #: In place of a landmark's number: the item is no landmark.
 NO_LANDMARK = -1
 
+# Of the mean variance of standardised columns, what is added to all before they are brought to 1:
+# what varies less is mostly the landmarks' sampling noise.
+_RIDGE = 0.1
+
+#: What is done to landmark columns so that rows can be compared.
+STANDARDIZATIONS = ("whiten", "columns", "none")
+
 _ROWS_IN_CACHE = 512
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """Mean and standard deviation of each landmark's affinities to the other landmarks.
+    """What the landmarks' affinities to each other say of the columns.
 
-    The mean is the profile that all rows share; a column that doesn't vary has an infinite
-    deviation, so that it counts for nothing.
+    Attributes
+    ----------
+    mean : tensor of shape (m,)
+        Of each landmark's affinities to the others: the profile that all rows share.
+    deviation : tensor of shape (m,)
+        Their standard deviation; infinite where they don't vary, so that the column counts for
+        nothing.
+    whitening : tensor of shape (m, m) or None
+        Symmetric; decorrelates standardised columns.
     """
 
     mean: torch.Tensor
     deviation: torch.Tensor
+    whitening: torch.Tensor | None
 
 
-def column_profile(affinity: torch.Tensor) -> ColumnProfile:
-    """Measure the columns of the landmarks' own affinity matrix, each landmark with itself apart.
+def column_profile(affinity: torch.Tensor, *, whiten: bool) -> ColumnProfile:
+    r"""Measure the columns of the landmarks' own affinity matrix.
+
+    With Z the columns standardised by their mean and deviation over the other landmarks, and
+    C = Z^T Z / m, the whitening is
+
+    .. math:: W = \left(C + \lambda I\right)^{-1/2}, \qquad
+              \lambda = 0.1 \, \operatorname{tr}(C) / m.
 
     Parameters
     ----------
     affinity : tensor of shape (m, m)
         Affinities of landmarks with a diagonal of 1.
+    whiten : bool
+        Whether the whitening is wanted too.
     """
-    others = affinity.shape[0] - 1
-    mean = (affinity.sum(dim=0) - 1) / others
+    m = len(affinity)
+    mean = (affinity.sum(dim=0) - 1) / (m - 1)
     squares = (affinity - mean).square().sum(dim=0) - (1 - mean).square()
-    deviation = (squares.clamp_min(0.0) / others).sqrt()
+    deviation = (squares.clamp_min(0.0) / (m - 1)).sqrt()
     smallest = torch.finfo(affinity.dtype).eps
-    return ColumnProfile(mean, torch.where(deviation > smallest, deviation, torch.inf))
+    deviation = torch.where(deviation > smallest, deviation, torch.inf)
+    if not whiten:
+        return ColumnProfile(mean, deviation, None)
+    standard = ((affinity - mean) / deviation).to(torch.float64)
+    variances, axes = torch.linalg.eigh(standard.T @ standard / m)
+    ridge = (_RIDGE * variances.mean()).clamp_min(torch.finfo(torch.float64).tiny)
+    whitening = (axes * (variances.clamp_min(0.0) + ridge).rsqrt()) @ axes.T
+    return ColumnProfile(mean, deviation, whitening.to(affinity.dtype))
 
 
 def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tensor) -> None:
@@ -62,13 +92,15 @@ def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tens
 
 
 def standardize_rows(
-    affinity: torch.Tensor, profile: ColumnProfile, own: torch.Tensor | None, *, deviation: bool
+    affinity: torch.Tensor, profile: ColumnProfile, own: torch.Tensor | None, *, how: str
 ) -> torch.Tensor:
     """Turn affinities, in place, into rows whose distances can be compared.
 
-    The shared profile is subtracted and every landmark gets the same weight; an item's affinity
-    with itself, which is 1 whatever the features, becomes 0; then rows have mean 0 and norm 1, so
-    that the squared distance of two rows is 2 (1 - r) with their correlation r.
+    The shared profile is subtracted, and columns are standardised and decorrelated, so that many
+    landmarks which are alike count no more than one that stands alone; an item's affinity with
+    itself, which is 1 whatever the features, is left out before it could be mixed with others, and
+    its column after; then rows have mean 0 and norm 1, so that the squared distance of two rows is
+    2 (1 - r) with their correlation r.
 
     Parameters
     ----------
@@ -78,8 +110,8 @@ def standardize_rows(
         The landmarks' profile.
     own : LongTensor of shape (n,) or None
         Each item's own column, :data:`NO_LANDMARK` for items that are no landmarks.
-    deviation : bool
-        Whether columns are divided by their standard deviation.
+    how : str
+        "whiten", "columns" (standardised only) or "none" (the profile is subtracted only).
 
     Returns
     -------
@@ -87,7 +119,7 @@ def standardize_rows(
         ``affinity``, overwritten.
     """
     n, m = affinity.shape
-    per_column = profile.deviation.reciprocal() if deviation else None
+    per_column = None if how == "none" else profile.deviation.reciprocal()
     for start in range(0, n, _ROWS_IN_CACHE):
         rows = affinity[start : start + _ROWS_IN_CACHE]
         rows.sub_(profile.mean)
@@ -101,6 +133,12 @@ def standardize_rows(
             place = (item, mine[item])
             rows[place] = 0.0
             used[item] -= 1
+        if how == "whiten":
+            assert profile.whitening is not None
+            with full_precision():
+                rows.copy_(rows @ profile.whitening)
+            if place is not None:
+                rows[place] = 0.0
         rows.sub_(rows.sum(dim=1, keepdim=True) / used)
         if place is not None:
             rows[place] = 0.0

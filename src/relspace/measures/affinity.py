@@ -8,8 +8,9 @@ from typing import Literal
 
 import torch
 
-from relspace._validation import check_choice, check_fraction
-from relspace.kernels.bandwidth import DEFAULT_DENSITY, solve_bandwidth
+from relspace._validation import check_choice, check_fraction, check_number
+from relspace.errors import InvalidInputError
+from relspace.kernels.bandwidth import solve_bandwidth
 from relspace.kernels.distances import Cloud, Frame, fill_half_squared, place_sets
 from relspace.kernels.normalization import NORMALIZATIONS, fit_normalization
 from relspace.measures._base import Measure
@@ -22,22 +23,25 @@ _INVARIANCES = {
     "center+unit": ("rotation", "scale", "shift"),
     "zscore": ("scale", "shift", "channel scale"),
     "zscore+unit": ("scale", "shift", "channel scale"),
+    "quarter-whiten": ("rotation", "scale", "shift"),
+    "quarter-whiten+unit": ("rotation", "scale", "shift"),
+    "half-whiten": ("rotation", "scale", "shift"),
+    "half-whiten+unit": ("rotation", "scale", "shift"),
 }
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Affinity(PairMeasure):
-    r"""Concordance of the affinities of two sets, each auto-scaled to the same density.
+    r"""Correlation of the affinities of two sets at one density, times how alike they spread.
 
     .. math::
-        s = \frac{2 \sum_{i \neq j} (A_{ij} - \bar A)(B_{ij} - \bar B)}
-                 {\sum_{i \neq j} (A_{ij} - \bar A)^2 + \sum_{i \neq j} (B_{ij} - \bar B)^2}
-          = 1 - \frac{\lVert A - B \rVert_F^2}{\mathrm{E}_\pi \lVert A_\pi - B \rVert_F^2}
+        s = r \left(\frac{2 \sigma_A \sigma_B}{\sigma_A^2 + \sigma_B^2}\right)^p
 
-    Both matrices have the same mean, the density, so this is 1 minus the squared Frobenius
-    distance of the affinities over what it is on average when items are permuted: Lin's
-    concordance correlation (1989) of the affinities of distinct items. Unrelated features give 0
-    on average for any number of items and features.
+    Here r is the correlation of A_ij with B_ij over distinct items and sigma their standard
+    deviations, which say how clustered a set is, for both matrices have the same mean, the
+    density. With p = 1 it is Lin's concordance correlation (1989), which is 1 minus the squared
+    Frobenius distance of the affinities over what that is on average when items are permuted.
+    Unrelated features give 0 on average for any p and any number of items and features.
 
     Attributes
     ----------
@@ -48,20 +52,22 @@ class Affinity(PairMeasure):
     profile : "mean" or "rows"
         What is taken off the affinities: their mean, or each item's mean too (U-centred), so that
         items which are close to everything count no more than others.
-    scaling : "concordance" or "correlation"
-        Whether products are divided by the arithmetic or the geometric mean of the variances.
+    spread : float
+        How much it counts that the affinities of one set spread wider than those of the other: p
+        in the formula; 0 gives the correlation, 1 Lin's concordance.
     """
 
-    density: float = DEFAULT_DENSITY
-    normalize: str = "none"
+    density: float = 0.1
+    normalize: str = "quarter-whiten+unit"
     profile: Literal["mean", "rows"] = "mean"
-    scaling: Literal["concordance", "correlation"] = "concordance"
+    spread: float = 4.0
 
     def __post_init__(self) -> None:
         check_fraction(self.density, "density")
         check_choice(self.normalize, "normalize", NORMALIZATIONS)
         check_choice(self.profile, "profile", ("mean", "rows"))
-        check_choice(self.scaling, "scaling", ("concordance", "correlation"))
+        if check_number(self.spread, "spread") < 0:
+            raise InvalidInputError(f"spread is {self.spread}; it must be at least 0.")
 
     @property
     def invariances(self) -> tuple[str, ...]:
@@ -80,9 +86,8 @@ class Affinity(PairMeasure):
         return affinity_entries(X, float(solve_bandwidth(X, density=self.density)))
 
     def _size(self, x: PairMatrix, y: PairMatrix) -> float:
-        if self.scaling == "concordance":
-            return (x.squared_norm + y.squared_norm) / 2
-        return super()._size(x, y)
+        geometric, arithmetic = super()._size(x, y), (x.squared_norm + y.squared_norm) / 2
+        return geometric * math.pow(arithmetic / geometric, self.spread)
 
 
 def affinity_entries(X: torch.Tensor, sigma: float) -> PairEntries:

@@ -26,7 +26,7 @@ ANCHORED = {
     "fixed bandwidth": fixed_bandwidth(3.0),
     "median bandwidth": median_bandwidth,
     "aligned": aligned(0.05),
-    "aligned, not standardised": aligned(0.05, standardize=False),
+    "aligned, not standardised": aligned(0.05, standardize="none"),
     "aligned, z-scored": aligned(0.05, "zscore+unit"),
 }
 

@@ -130,12 +130,14 @@ def canonical_correlation(sides: Sides, ridge: float = 1e-2) -> tuple[Tensor, Te
     return X, Y
 
 
-def aligned(density: float, normalize: str = "center+unit", standardize: bool = True) -> OneSided:
+def aligned(
+    density: float, normalize: str = "center+unit", standardize: str = "columns"
+) -> OneSided:
     """Relative features of :class:`relspace.Aligner`, compared by correlation."""
 
     def bring(landmarks: Tensor, tokens: Tensor) -> Tensor:
         aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
         rows = torch.as_tensor(aligner.fit(landmarks).transform(tokens))
-        return rows if standardize else unit(rows)
+        return unit(rows) if standardize == "none" else rows
 
     return bring

@@ -255,7 +255,7 @@ def run_study(
             }
             for name, (network, record) in loaded.items()
         },
-        "alignment": {"density": DENSITY, "normalize": "center+unit", "standardize": True},
+        "alignment": {"density": DENSITY, "normalize": "center+unit", "standardize": "columns"},
         "pair": dict(zip(NETWORKS, pair, strict=True)),
         "retrieval": {
             key: {"title": one.title, "kind": one.kind, **found[key].to_dict()}

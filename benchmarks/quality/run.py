@@ -1,0 +1,12 @@
+"""How good are the measures and ways of matching? ``make quality``, or ``run.py --task layers``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from quality.command import main
+
+    main()
