@@ -34,7 +34,13 @@ from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
 from relspace.row_sources import RowSource, rows_at
-from relspace.spatial_alignment import align_tokens, chosen_layers
+from relspace.spatial_alignment import (
+    TOKEN_DENSITY,
+    TOKEN_NORMALIZATION,
+    TOKEN_STANDARDIZATION,
+    align_tokens,
+    chosen_layers,
+)
 from relspace.spatial_space import SPATIAL_SPACE, SpatialSpace
 
 #: Sets of up to this many items are described by all of them, larger ones by as many at random.
@@ -48,8 +54,8 @@ def align(
     ids: Mapping[str, object] | Sequence[ItemId] | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = ...,
-    density: float = ...,
-    normalize: str = ...,
+    density: float | None = ...,
+    normalize: str | None = ...,
     standardize: str | None = ...,
     random_state: int = 0,
 ) -> AlignedSpace | SpatialSpace: ...
@@ -60,8 +66,8 @@ def align(
     ids: Mapping[str, object] | Sequence[ItemId] | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = ...,
-    density: float = ...,
-    normalize: str = ...,
+    density: float | None = ...,
+    normalize: str | None = ...,
     standardize: str | None = ...,
     random_state: int = 0,
 ) -> AlignedSpace: ...
@@ -71,8 +77,8 @@ def align(
     ids: Mapping[str, object] | Sequence[ItemId] | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = DEFAULT_LANDMARKS,
-    density: float = LANDMARK_DENSITY,
-    normalize: str = DEFAULT_NORMALIZATION,
+    density: float | None = None,
+    normalize: str | None = None,
     standardize: str | None = None,
     random_state: int = 0,
 ) -> AlignedSpace | SpatialSpace:
@@ -98,10 +104,13 @@ def align(
     landmarks : int, sequence of int, or Places
         How many items are landmarks (all, where there are no more; else a seeded random choice),
         or which, as rows of the first set. For tokens on grids: how many places, or which.
-    density : float
-        Mean affinity between distinct landmarks, for which each set's bandwidth is solved.
-    normalize : str
-        What is done to tokens before, see :class:`relspace.Aligner`.
+    density : float, optional
+        Mean affinity between distinct landmarks, for which each set's bandwidth is solved. By
+        default 0.2 for items and 0.05 for tokens on grids.
+    normalize : str, optional
+        What is done to tokens before, see :class:`relspace.Aligner`. By default "half-whiten+unit"
+        for items, which sets one item apart from all others, and "center+unit" for tokens on
+        grids, which keeps what most tokens differ by.
     standardize : str, optional
         What is done to landmark columns, see :class:`relspace.Aligner`: "whiten", the default for
         items, "columns", the default for tokens on grids, or "none".
@@ -151,9 +160,9 @@ def align(
             by_layer,
             ids=_ids_of_sets(sets, ids, {name: len(fs) for name, fs in by_layer.items()}),
             landmarks=landmarks,
-            density=density,
-            normalize=normalize,
-            standardize=standardize or "columns",
+            density=TOKEN_DENSITY if density is None else density,
+            normalize=normalize or TOKEN_NORMALIZATION,
+            standardize=standardize or TOKEN_STANDARDIZATION,
             random_state=seed,
         )
     sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
@@ -171,6 +180,8 @@ def align(
         raise InvalidInputError(
             f"there are {len(chosen)} landmarks; a bandwidth is solved on at least 3."
         )
+    density = LANDMARK_DENSITY if density is None else density
+    normalize = normalize or DEFAULT_NORMALIZATION
     standardize = standardize or DEFAULT_STANDARDIZATION
     own = torch.full((n,), NO_LANDMARK)
     own[chosen] = torch.arange(len(chosen))

@@ -11,6 +11,11 @@ from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet, Places, choose_places
 from relspace.spatial_space import SpatialSpace
 
+#: Defaults for tokens on grids: what most tokens differ by is kept, and columns are not mixed.
+TOKEN_DENSITY = 0.05
+TOKEN_NORMALIZATION = "center+unit"
+TOKEN_STANDARDIZATION = "columns"
+
 
 def chosen_layers(
     sets: Mapping[str, FeatureSet], layer: str | Mapping[str, str] | None

@@ -44,7 +44,8 @@ def patches(grid: tuple[int, int], seed: int) -> ModelPatches:
             return strength * (2 * one[:, None] - 1) * direction + noise
 
         features[layer] = make(side)
-        aligned = Aligner(density=0.2).fit(make(landmark_side)).transform(features[layer])
+        aligner = Aligner(density=0.2, normalize="center+unit", standardize="columns")
+        aligned = aligner.fit(make(landmark_side)).transform(features[layer])
         relative[layer] = torch.as_tensor(aligned)
     return ModelPatches(relative, grid, features, description="sides")
 

@@ -39,15 +39,11 @@ from relspace.errors import InvalidInputError
 @click.option(
     "--density",
     type=float,
-    default=0.2,
-    show_default=True,
-    help="Mean affinity that sigma is solved for, between 0 and 1.",
+    help="Mean affinity that sigma is solved for: 0.2 for items, 0.05 for tokens on grids.",
 )
 @click.option(
     "--normalize",
-    default="half-whiten+unit",
-    show_default=True,
-    help="How items are normalised before the kernel.",
+    help="Before the kernel: half-whiten+unit for items, center+unit for tokens on grids.",
 )
 @click.option(
     "--standardize",
@@ -70,8 +66,8 @@ def align(
     columns_from: Sequence[str],
     by_position: bool,
     landmarks: int,
-    density: float,
-    normalize: str,
+    density: float | None,
+    normalize: str | None,
     standardize: str | None,
     random_state: int,
     scheduler: str | None,

@@ -182,7 +182,7 @@ def _patches(
         one = fs[layer]
         assert one.grid is not None
         tokens = as_features(one.tokens(slice(0, n_images)), f"{name}, {layer}").tensor
-        aligner = Aligner(density=density, normalize=normalize)
+        aligner = Aligner(density=density, normalize=normalize, standardize="columns")
         try:
             aligner.fit(one.read_places(marks).to(tokens))
         except BandwidthError as error:
