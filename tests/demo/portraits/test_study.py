@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 
 from relspace.demo.portraits import study as module
 from relspace.demo.portraits.drawing import PARTS, Portraits
