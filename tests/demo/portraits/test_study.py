@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 
 from relspace.demo.portraits import study as module
 from relspace.demo.portraits.drawing import PARTS, Portraits
@@ -79,27 +78,29 @@ def test_the_layer_tables_hold_every_pair(study: PortraitStudy) -> None:
         assert line == pytest.approx([np.mean(list(one.values())) for one in parts])
 
 
+@pytest.mark.slow
 def test_rows_and_colors_do_not_depend_on_the_truth(
     few: None, study: PortraitStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With every mask blank, alignment and colours stay what they were."""
+    """With the masks of other portraits, alignment and colours stay what they were."""
     from relspace.demo.portraits import held_out as module_of_truth
 
     real = module_of_truth.draw_portraits
 
-    def blank(n: int, seed: int) -> Portraits:
+    def of_another(n: int, seed: int) -> Portraits:
         drawn = real(n, seed)
-        order = torch.arange(drawn.parts.numel(), dtype=torch.int64) % len(PARTS)
-        return Portraits(drawn.images, order.to(torch.uint8).reshape(drawn.parts.shape))
+        return Portraits(drawn.images, drawn.parts.roll(1, dims=0))
 
-    monkeypatch.setattr(module_of_truth, "draw_portraits", blank)
+    monkeypatch.setattr(module_of_truth, "draw_portraits", of_another)
     blind = run_study(random_state=3)
     for when, joint in study.panels.items():
         for name, colors in joint.colors.items():
             np.testing.assert_array_equal(blind.panels[when].colors[name], colors)
-    assert blind.summary["retrieval"]["aligned"]["mean"] < 0.3
+    seeing = study.summary["retrieval"]["aligned"]["mean"]
+    assert blind.summary["retrieval"]["aligned"]["mean"] < 0.7 * seeing
 
 
+@pytest.mark.slow
 def test_the_study_repeats_itself_and_survives_json(few: None, study: PortraitStudy) -> None:
     assert json.loads(json.dumps(study.summary, allow_nan=False)) == study.summary
     assert run_study(random_state=3).summary == study.summary
@@ -124,6 +125,7 @@ def test_the_table_shows_every_method_and_what_is_asked(study: PortraitStudy) ->
     assert table.count("asked for") == len(study.summary["bars"])
 
 
+@pytest.mark.slow
 def test_the_page_holds_both_networks_patches(study: PortraitStudy) -> None:
     figures = dict.fromkeys(("panel", "numbers"), (b"light", b"dark"))
     data = report_data(study, figures)

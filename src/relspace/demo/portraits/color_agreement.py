@@ -52,6 +52,16 @@ class ColorAgreement:
         }
 
 
+def mean_agreement(several: Sequence[ColorAgreement]) -> ColorAgreement:
+    """Average agreements number by number."""
+    n = len(several)
+    return ColorAgreement(
+        consistency=sum(one.consistency for one in several) / n,
+        per_part={name: sum(one.per_part[name] for one in several) / n for name in PARTS},
+        retrieval=mean_of([one.retrieval for one in several]),
+    )
+
+
 def mean_colors(lab: Tensor, parts: Tensor) -> Tensor:
     """Mean colour of each part, (7, 3)."""
     return torch.stack([lab[parts == part].mean(0) for part in range(len(PARTS))])

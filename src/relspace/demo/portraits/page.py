@@ -25,7 +25,7 @@ from relspace.report import (
 from relspace.report.layers import ModelPatches, report_models
 
 #: How many of the queried portraits can be explored, the first ones.
-N_EXPLORED = 8
+N_EXPLORED = 6
 
 
 def report_data(study: PortraitStudy, figures: Mapping[str, tuple[bytes, bytes]]) -> ReportData:
