@@ -9,6 +9,7 @@ from typing import Any, overload
 import torch
 
 from relspace._archive import read_archive
+from relspace._blocks import memory_budget_bytes, row_slices
 from relspace._validation import (
     Features,
     ItemId,
@@ -18,6 +19,7 @@ from relspace._validation import (
     check_random_state,
     name_some,
     pair_items,
+    refuse_non_finite,
 )
 from relspace.aligned_set import AlignedSet
 from relspace.aligned_space import ITEM_SPACE, AlignedSpace
@@ -28,7 +30,13 @@ from relspace.aligner import (
     Aligner,
 )
 from relspace.common_space import FORMAT_VERSION, restored_sets
-from relspace.errors import BandwidthError, FileFormatError, InvalidInputError, InvalidTypeError
+from relspace.errors import (
+    BandwidthError,
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    NonFiniteError,
+)
 from relspace.features import FeatureSet, Places, TokenGrid
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import choose_landmarks
@@ -147,8 +155,7 @@ def align(
     seed = check_random_state(random_state)
     _check_names(sets)
     by_layer = chosen_layers({k: fs for k, fs in sets.items() if isinstance(fs, FeatureSet)}, layer)
-    if ids is None:
-        ids = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
+    brought = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
     on_grids = [name for name, fs in by_layer.items() if fs.grid is not None]
     if on_grids:
         if len(on_grids) < len(sets):
@@ -158,7 +165,11 @@ def align(
             )
         return align_tokens(
             by_layer,
-            ids=_ids_of_sets(sets, ids, {name: len(fs) for name, fs in by_layer.items()}),
+            ids=_ids_of_sets(
+                sets,
+                brought if ids is None else ids,
+                {name: len(fs) for name, fs in by_layer.items()},
+            ),
             landmarks=landmarks,
             density=TOKEN_DENSITY if density is None else density,
             normalize=normalize or TOKEN_NORMALIZATION,
@@ -168,9 +179,8 @@ def align(
     sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
     given = {name: _opened(one, name) for name, one in sets.items()}
     sizes = {name: _matrix(one).shape[0] for name, one in given.items()}
-    if ids is None:
-        ids = {k: one.ids for k, one in given.items() if isinstance(one, RowSource) and one.ids}
-    shared, order = pair_items(sizes, _ids_of_sets(sets, ids, sizes))
+    brought |= {k: one.ids for k, one in given.items() if isinstance(one, RowSource) and one.ids}
+    shared, order = pair_items(sizes, _ids_of_sets(sets, brought if ids is None else ids, sizes))
     n = next(iter(sizes.values()))
     if isinstance(landmarks, int) and not isinstance(landmarks, bool):
         chosen = choose_landmarks(n, landmarks, random_state=seed)
@@ -192,9 +202,12 @@ def align(
         aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
         try:
             aligner.fit(_some_rows(one, chosen if rows is None else rows[chosen]))
+            relative = _relative_rows(aligner, one, rows, own)
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
-        relative = _relative_rows(aligner, one, rows, own)
+        except NonFiniteError:
+            _refuse_non_finite_rows(_matrix(one), name)
+            raise
         is_array = one.is_array if isinstance(one, Features) else hasattr(sets[name], "__array__")
         dtype = one.dtype if one.dtype.is_floating_point else relative.dtype
         aligned[name] = AlignedSet(aligner, relative, is_array, dtype)
@@ -213,6 +226,14 @@ def _opened(features: object, name: str) -> Features | RowSource:
 
 def _matrix(features: Features | RowSource) -> torch.Tensor | RowSource:
     return features.tensor if isinstance(features, Features) else features
+
+
+def _refuse_non_finite_rows(features: torch.Tensor | RowSource, name: str) -> None:
+    """Name the set and its rows where an error could only name those of a part."""
+    if isinstance(features, RowSource):
+        row_bytes = features.shape[1] * features.dtype.itemsize
+        for rows in row_slices(features.shape[0], row_bytes, memory_budget_bytes()):
+            refuse_non_finite(features.read(rows.start, rows.stop), name, first_row=rows.start)
 
 
 def _some_rows(features: Features | RowSource, rows: torch.Tensor) -> torch.Tensor:

@@ -70,7 +70,7 @@ def test_unrelated_sets_are_not_made_to_look_alike() -> None:
 
 def test_it_says_how_items_were_matched_and_with_what(of_items: ReportData) -> None:
     assert of_items.matched_by == "Items of different sets were matched by ids."
-    assert of_items.parameters["density"] == 0.05
+    assert of_items.parameters["density"] == 0.2
     assert of_items.parameters["landmarks"] == 30
     assert of_items.versions["relspace"] == relspace.__version__
 

@@ -39,10 +39,12 @@ from relspace.errors import InvalidInputError
 @click.option(
     "--density",
     type=float,
+    default=None,
     help="Mean affinity that sigma is solved for: 0.2 for items, 0.05 for tokens on grids.",
 )
 @click.option(
     "--normalize",
+    default=None,
     help="Before the kernel: half-whiten+unit for items, center+unit for tokens on grids.",
 )
 @click.option(
