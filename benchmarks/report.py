@@ -29,6 +29,7 @@ SEGMENT_COUNTS = (2, 4, 6, 8, 12, 16)
 # name -> (images, models, layers, rows, columns)
 CASES = {
     "12 layers of ViT/14 grids at 224 pixels": (16, 2, 12, 16, 16),
+    "12 layers, as many tokens as a page takes": (16, 2, 12, 26, 26),
     "12 layers, 50,688 tokens, all layers in view": (16, 2, 12, 11, 12),
     "1 layer, 51,200 tokens": (16, 2, 1, 40, 40),
 }
@@ -112,7 +113,7 @@ def measure_case(case: tuple[int, int, int, int, int], moves: int) -> dict[str, 
         open_page(driver, path)
         driver.set_script_timeout(120)
         driver.execute_script(
-            "document.querySelector('input[name=view][value=all]').click();"
+            "document.querySelector('input[name=view][value=all]')?.click();"
             "const zoom = document.querySelector('[data-part=zoom]');"
             "zoom.value = 100; zoom.dispatchEvent(new Event('input'));"
         )

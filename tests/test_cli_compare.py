@@ -102,6 +102,11 @@ class TestCompare:
         straight = rs.compare(np.load("vit.npy"), np.load("cnn.npy"))
         assert found["comparisons"][0]["value"] == pytest.approx(straight.value, abs=1e-9)
 
+    def test_measures_are_listed(self, run: Run) -> None:
+        lines = run("compare", "--list-measures").stdout.splitlines()
+        assert lines[0].startswith("name ")
+        assert [line.split()[0] for line in lines[1:]] == [one.name for one in rs.measures.list()]
+
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,6 +26,9 @@ from relspace.kernels.relative import (
     correlation_of_pairs,
     nearest_rows,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: What a file of such a space says it holds.
 ITEM_SPACE = "aligned space"
@@ -184,6 +187,30 @@ class AlignedSpace(CommonSpace):
             k=k,
             n_items=n,
         )
+
+    def plot(self, *, n_items: int = 600) -> Figure:
+        """Draw items as points of a plane, in colours that mean the same in all sets.
+
+        Parameters
+        ----------
+        n_items : int
+            How many items, a seeded sample where there are more.
+
+        Returns
+        -------
+        Figure
+            A matplotlib figure; ``figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib isn't installed.
+        """
+        from relspace.embedding.plots import draw_items
+
+        generator = torch.Generator().manual_seed(0)
+        items = torch.randperm(self.n_items, generator=generator)[: check_count(n_items, "n_items")]
+        return draw_items({name: self._standardized(name, self._own)[items] for name in self.names})
 
     def summary(self) -> dict[str, Any]:
         """The numbers of the space, ready for JSON.

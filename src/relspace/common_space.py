@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 
 from relspace._blocks import refuse_too_large
+from relspace._html import html_table
 from relspace._validation import Array, ItemId, name_some
 from relspace.aligned_set import AlignedSet
 from relspace.aligner import Aligner
@@ -66,6 +67,21 @@ class CommonSpace(Mapping[str, Array], ABC):
 
     def __len__(self) -> int:
         return len(self._sets)
+
+    def _repr_html_(self) -> str:
+        """A table of the sets, which notebooks show."""
+        sets = self._set_summaries()
+        grid = any("rows" in one for one in sets.values())
+        rows = [
+            [
+                name,
+                *(one[key] for key in ("n_items", "n_features", "sigma", "density")),
+                *([f"{one['rows']} x {one['columns']}"] if grid else []),
+            ]
+            for name, one in sets.items()
+        ]
+        columns = ["", "rows", "features", "sigma", "density", *(["grid"] if grid else [])]
+        return html_table(type(self).__name__, columns, rows, note=repr(self))
 
     def aligned_set(self, name: str) -> AlignedSet:
         """One set with its fitted aligner.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace import measures
+from relspace._html import html_table
 from relspace._validation import (
     ItemId,
     as_features,
@@ -23,7 +24,7 @@ from relspace._validation import (
     pair_items,
 )
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.measures import Measure
+from relspace.measures import Measure, ShiftFamily
 from relspace.resampling import (
     Units,
     bootstrap,
@@ -119,6 +120,15 @@ class Comparison:
         }
 
     def __repr__(self) -> str:
+        rows = self._lines()
+        width = max(len(title) for title, _ in rows)
+        return "\n".join(f"{title.ljust(width)}  {value}" for title, value in rows)
+
+    def _repr_html_(self) -> str:
+        """The value and what it is to be read beside as a table, which notebooks show."""
+        return html_table("Comparison", ["", ""], self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
         spread = "" if self.chance_std is None else f" (sd {self.chance_std:.4f})"
         # Adding 0 to a rounded number turns -0 into 0.
         rows = [
@@ -134,8 +144,7 @@ class Comparison:
             rows.append(("ceiling", f"{self.ceiling:.4f}"))
         units = "" if self.n_units == self.n_items else f" in {self.n_units} groups"
         rows.append(("items", f"{self.n_items}{units}, matched by {self.matched_by}"))
-        width = max(len(title) for title, _ in rows)
-        return "\n".join(f"{title.ljust(width)}  {value}" for title, value in rows)
+        return rows
 
     def plot(self) -> Figure:
         """Draw the value beside its null distribution, interval and ceiling.
@@ -174,6 +183,7 @@ def compare(
     groups: object | None = None,
     ceiling: bool = False,
     random_state: int = 0,
+    progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Measure how similar two sets of features of the same items are, and compare with chance.
 
@@ -199,6 +209,8 @@ def compare(
         Whether to compute what split halves of the features reach.
     random_state : int
         Seed of everything random.
+    progress : callable, optional
+        Called with a line of text as permutations go on.
 
     Returns
     -------
@@ -237,11 +249,16 @@ def compare(
     chance, chance_std = record.expected_by_chance(x_factor, y_factor), None
     null = np.empty(0)
     if n_permutations or chance is None:
-        families = shift_families(
-            len(x), n_permutations or PERMUTATIONS_FOR_CHANCE, groups=groups, random_state=seed
+        drawn = null_tables(
+            record,
+            [x_factor],
+            [y_factor],
+            shift_families(
+                len(x), n_permutations or PERMUTATIONS_FOR_CHANCE, groups=groups, random_state=seed
+            ),
+            progress=progress,
         )
-        tables = [record.null_table([x_factor], [y_factor], family) for family in families]
-        null = torch.cat(tables).flatten().numpy()
+        null = drawn.ravel()
         chance, chance_std = float(null.mean()), float(null.std(ddof=1)) if len(null) > 1 else None
     larger = record.direction == "similarity"
     interval = None
@@ -272,6 +289,36 @@ def compare(
         random_state=seed,
         versions=library_versions(),
     )
+
+
+def null_tables(
+    measure: Measure,
+    x: Sequence[Any],
+    y: Sequence[Any],
+    families: Sequence[ShiftFamily],
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> NDArray[np.float64]:
+    """Compare every set of one list with every set of another under all permutations.
+
+    Returns
+    -------
+    array of shape (n_permutations, len(x), len(y))
+        Values.
+    """
+    total = sum(len(family.shifts) for family in families)
+    done, tables = 0, []
+    step = max(1, total // 20)
+    for family in families:
+
+        def tell(of_family: int, before: int = done) -> None:
+            count = before + of_family
+            if progress is not None and (count % step == 0 or count == total):
+                progress(f"Permutation {count} of {total}")
+
+        tables.append(measure.null_table(x, y, family, on_progress=tell))
+        done += len(family.shifts)
+    return torch.cat(tables).numpy()
 
 
 def as_measure(measure: object) -> Measure:
@@ -335,8 +382,7 @@ def _share_of_halves(
     chance = measure.expected_by_chance(first, second)
     if chance is None:
         families = shift_families(len(X), PERMUTATIONS_FOR_HALVES, random_state=seed)
-        tables = [measure.null_table([first], [second], family) for family in families]
-        chance = float(torch.cat(tables).mean())
+        chance = float(null_tables(measure, [first], [second], families).mean())
     value = measure.from_factors(first, second)
     return (value - chance) / (measure.identical - chance)
 

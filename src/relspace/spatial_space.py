@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +21,9 @@ from relspace.kernels.grouped import (
     grouped_correlation_of_pairs,
 )
 from relspace.kernels.relative import Match
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: What a file of such a space says it holds.
 SPATIAL_SPACE = "spatial space"
@@ -191,6 +194,36 @@ class SpatialSpace(CommonSpace):
             n_items=len(hits),
         )
 
+    def plot(self, *, n_images: int = 6) -> Figure:
+        """Draw images across and sets down, every token in a colour that means the same in all.
+
+        Parameters
+        ----------
+        n_images : int
+            How many images, the first ones.
+
+        Returns
+        -------
+        Figure
+            A matplotlib figure; ``figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib isn't installed.
+        """
+        from relspace.embedding.plots import draw_panels, joint_colors
+
+        n = min(check_count(n_images, "n_images"), self.n_images)
+        colors = joint_colors(
+            {
+                name: self._standardized(name, None)[: n * grid.tokens_per_image]
+                for name, grid in self._grids.items()
+            }
+        )
+        shapes = {name: (n, grid.rows, grid.columns, 3) for name, grid in self._grids.items()}
+        return draw_panels({name: one.reshape(shapes[name]) for name, one in colors.items()})
+
     def summary(self) -> dict[str, Any]:
         """The numbers of the space, ready for JSON.
 
@@ -209,8 +242,6 @@ class SpatialSpace(CommonSpace):
         order = torch.randperm(self.n_images, generator=torch.Generator().manual_seed(0))
         images = order[:n_sampled].sort().values
         sets = self._set_summaries()
-        for name, grid in self._grids.items():
-            sets[name] |= {"rows": grid.rows, "columns": grid.columns}
         pairs = []
         for a, b in itertools.permutations(self.names, 2):
             match = self.match(a, b, images=images)
@@ -267,6 +298,12 @@ class SpatialSpace(CommonSpace):
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         A = self._grouped(a)
         return grouped_correlation_blocks(A, self._grouped(b).like(A))
+
+    def _set_summaries(self) -> dict[str, dict[str, Any]]:
+        sets = super()._set_summaries()
+        for name, grid in self._grids.items():
+            sets[name] |= {"rows": grid.rows, "columns": grid.columns}
+        return sets
 
     def _grouped(self, name: str) -> GroupedRows:
         images = token_places(self.grid(name)).images

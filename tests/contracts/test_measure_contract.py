@@ -234,6 +234,18 @@ def test_arrays_and_half_precision_are_taken(measure: Measure) -> None:
 
 
 @EVERY
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_values(measure: Measure) -> None:
+    X, Y = related(300)
+    turned = family(300, 3, 1)
+    on_cpu, on_gpu = ([measure.prepare(Z.to(device)) for Z in (X, Y)] for device in ("cpu", "cuda"))
+    value = measure.from_factors(*on_cpu)
+    assert measure.from_factors(*on_gpu) == pytest.approx(value, abs=1e-6)
+    nulls = [measure.null_table(factors[:1], factors[1:], turned) for factors in (on_cpu, on_gpu)]
+    np.testing.assert_allclose(nulls[1], nulls[0], atol=1e-6)
+
+
+@EVERY
 class TestErrors:
     def test_items_that_do_not_match(self, measure: Measure) -> None:
         with pytest.raises(ItemMismatchError, match="X has 30 items and Y has 31"):

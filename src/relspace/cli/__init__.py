@@ -4,13 +4,14 @@ torch takes a second or more to import, so whatever needs it is imported inside 
 version and wrong usage are answered at once.
 """
 
-from relspace.cli import align, compare, demo, extract, layers, report, transform
+from relspace.cli import align, compare, compare_models, demo, extract, layers, report, transform
 from relspace.cli.group import commands
 
 __all__ = [
     "align",
     "commands",
     "compare",
+    "compare_models",
     "demo",
     "extract",
     "layers",

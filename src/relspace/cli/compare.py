@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from relspace.features import FeatureTable
 
 
+def _list_measures(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from relspace import measures
+
+    rows = [
+        (one.name, one.title, one.direction, one.chance, ", ".join(one.invariances))
+        for one in measures.list()
+    ]
+    header = ("name", "measure", "direction", "unrelated features", "does not change under")
+    click.echo("\n".join(text_table(header, rows, of_text=True)))
+    context.exit()
+
+
 @commands.command(short_help="Compare features in files: values beside chance.")
 @click.argument("sources", nargs=-1, required=True, callback=parse_sources, metavar="A B [C]...")
 @click.option(
@@ -28,7 +42,15 @@ if TYPE_CHECKING:
     default="affinity,cka,rsa",
     show_default=True,
     metavar="NAME[,NAME]...",
-    help="Measures by name, or 'all'; see docs/measures.md.",
+    help="Measures by name, or 'all'.",
+)
+@click.option(
+    "--list-measures",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_measures,
+    help="Show the measures there are, and exit.",
 )
 @click.option(
     "--permutations",
@@ -118,6 +140,7 @@ def compare(
                         groups=groups,
                         ceiling=ceiling,
                         random_state=random_state,
+                        progress=progress,
                     )
                 except InvalidInputError as error:
                     # One measure that is undefined on these features must not hide the others.

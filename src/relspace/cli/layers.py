@@ -31,7 +31,10 @@ _KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf",
     help="Page (.html) or figure (.png, .pdf, .svg) to write; one that exists is replaced.",
 )
 @click.option(
-    "--measure", default="affinity", show_default=True, help="Measure; see docs/measures.md."
+    "--measure",
+    default="affinity",
+    show_default=True,
+    help="Measure; relspace compare --list-measures shows them.",
 )
 @click.option(
     "--permutations",

@@ -238,6 +238,7 @@ def _extract_one(
         batches = list(chain.from_iterable(_batches(part, batch_size) for part in missing))
         loaded = stack.enter_context(closing(load_ahead(prepare, batches, n_threads=n_threads)))
         computed: Iterator[_Batch] = map(compute, loaded)
+        meter = _Meter(model.name, sum(map(len, batches)), progress)
         if writer is None:
             # What a store holds is known once a batch has been seen.
             first = next(computed)
@@ -253,7 +254,6 @@ def _extract_one(
             )
             stack.enter_context(writer)
             computed = chain([first], computed)
-        meter = _Meter(model.name, sum(map(len, batches)), progress)
         _fill(writer, computed, found_ids, batch_size, meter)
         skipped = writer.skipped
     if skipped:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from relspace._html import html_table
 from relspace._validation import ItemId, as_features, as_ids, check_choice, check_count, name_some
 from relspace.errors import (
     InvalidInputError,
@@ -233,6 +234,24 @@ class FeatureSet:
         if len(shown) > 4:
             shown[2:-1] = [f"{len(shown) - 3} more"]
         return f"FeatureSet({f'{model}: ' if model else ''}{len(self)} items; {', '.join(shown)})"
+
+    def _repr_html_(self) -> str:
+        """A table of the layers, which notebooks show."""
+        rows = [
+            [
+                layer.name,
+                *layer.shape,
+                None if layer.grid is None else f"{layer.grid.rows} x {layer.grid.columns}",
+                str(layer.dtype).removeprefix("torch."),
+            ]
+            for layer in self._layers.values()
+        ]
+        model = self.metadata.get("model")
+        note = f"{len(self)} items, {'without ids' if self.ids is None else 'with ids'}"
+        if self._vectors:
+            note += f"; vectors: {', '.join(self._vectors)}"
+        columns = ["layer", "rows", "features", "grid", "type"]
+        return html_table(f"FeatureSet{f' of {model}' if model else ''}", columns, rows, note=note)
 
     def tokens(self, *, layer: str | None = None, images: Images | None = None) -> torch.Tensor:
         """Return tokens, image by image and row by row.

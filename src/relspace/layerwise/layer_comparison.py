@@ -8,11 +8,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
-from relspace.comparison import PERMUTATIONS_FOR_CHANCE, as_measure, library_versions
+from relspace.comparison import (
+    PERMUTATIONS_FOR_CHANCE,
+    as_measure,
+    library_versions,
+    null_tables,
+)
 from relspace.errors import InvalidInputError
 from relspace.layerwise.depth import depth_correlation, monotone_path, relative_depth
 from relspace.layerwise.model_layers import ModelLayers, Progress, prepare_models
@@ -183,6 +188,21 @@ class LayerComparison:
             f"chance {round(best.chance, 3) + 0.0:.3f}{p})"
         )
 
+    def _repr_html_(self) -> str:
+        """The table, shaded by likeness, which notebooks show."""
+        like = self.likeness
+        shades = (like - like.min()) / max(float(np.ptp(like)), np.finfo(np.float64).tiny)
+        return html_table(
+            f"{self.measure.title}: {self.models[0]} by {self.models[1]}",
+            ["", *self.layers[1]],
+            [
+                [name, *map(float, row)]
+                for name, row in zip(self.layers[0], self.values, strict=True)
+            ],
+            note=repr(self),
+            shades=shades.tolist(),
+        )
+
     def plot(self, *, theme: Theme | None = None) -> Figure:
         """Draw the table with its best matches and path, and values against relative depth.
 
@@ -295,7 +315,7 @@ def compare_layers(
     if progress is not None:
         progress(f"Comparing {len(x)} x {len(y)} layers")
     values = record.table(x, y).numpy()
-    null = null_tables(
+    null = drawn_tables(
         record, x, y, prepared.n_items, count, prepared.groups, seed, progress=progress
     )
     chance, chance_std = chance_tables(record, x, y, null)
@@ -355,7 +375,7 @@ def ids_of_model(
     return ids.get(name)
 
 
-def null_tables(
+def drawn_tables(
     measure: Measure,
     x: Sequence[Any],
     y: Sequence[Any],
@@ -372,16 +392,7 @@ def null_tables(
             return np.empty((0, len(x), len(y)))
         n_permutations = PERMUTATIONS_FOR_CHANCE
     families = shift_families(n_items, n_permutations, groups=groups, random_state=seed)
-    done, tables = 0, []
-    for family in families:
-
-        def tell(of_family: int, before: int = done) -> None:
-            if progress is not None:
-                progress(f"Permutation {before + of_family} of {n_permutations}")
-
-        tables.append(measure.null_table(x, y, family, on_progress=tell))
-        done += len(family.shifts)
-    return torch.cat(tables).numpy()
+    return null_tables(measure, x, y, families, progress=progress)
 
 
 def chance_tables(

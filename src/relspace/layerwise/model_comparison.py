@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
 from relspace.comparison import as_measure, library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.layerwise.arrangement import classical_scaling, dissimilarity, hierarchy
-from relspace.layerwise.layer_comparison import chance_tables, ids_of_model, null_tables
+from relspace.layerwise.layer_comparison import chance_tables, drawn_tables, ids_of_model
 from relspace.layerwise.model_layers import ModelLayers, prepare_models
 from relspace.measures import Measure
 from relspace.resampling import Units, p_value
@@ -124,6 +125,15 @@ class ModelComparison:
         for name, row in zip(self.models, self.summary, strict=True):
             lines.append(f"{name.ljust(width)}  " + "  ".join(f"{value:6.3f}" for value in row))
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The mean best matches, which notebooks show."""
+        return html_table(
+            f"{self.measure.title}: mean best match",
+            ["", *self.models],
+            [[name, *map(float, row)] for name, row in zip(self.models, self.summary, strict=True)],
+            note=f"{self.n_items} items matched by {self.matched_by}",
+        )
 
     def plot(self, *, theme: Theme | None = None) -> Figure:
         """Draw the models' table and hierarchy, and all their layers in one plane.
@@ -240,7 +250,7 @@ def compare_models(
         progress(f"Comparing {len(every)} layers of {len(read)} models")
     values = record.table(every, every).numpy()
     values = (values + values.T) / 2
-    null = null_tables(
+    null = drawn_tables(
         record, every, every, prepared.n_items, count, prepared.groups, seed, progress=progress
     )
     places = slices_of({model.name: len(model.layers) for model in read})

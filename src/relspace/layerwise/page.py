@@ -67,7 +67,7 @@ def _layer_tables(compared: Compared) -> list[LayerTable]:
                 *compared.models,
                 *compared.layers,
                 compared.values,
-                chance=float(compared.chance.mean()),
+                chance=_shown(float(compared.chance.mean())),
                 p_values=compared.p_values,
                 is_distance=is_distance,
             )
@@ -81,7 +81,7 @@ def _layer_tables(compared: Compared) -> list[LayerTable]:
             compared.layers[first],
             compared.layers[second],
             compared.block(first, second),
-            chance=compared.mean_chance,
+            chance=_shown(compared.mean_chance),
             is_distance=is_distance,
         )
         for number, first in enumerate(names)
@@ -95,7 +95,7 @@ def _of_two(compared: Any) -> tuple[list[Table], str]:
     p = "" if best.p_value is None else f" (p = {best.p_value:.3g}, corrected for all pairs)"
     lead = (
         f"Most alike are {best.layer} of {first} and {best.match} of {second}: "
-        f"{best.value:.3f}{p}, where unrelated features give {round(best.chance, 3) + 0.0:.3f}."
+        f"{best.value:.3f}{p}, where unrelated features give {_shown(best.chance):.3f}."
     )
     matches = compared.best_matches
     tables = [
@@ -107,15 +107,21 @@ def _of_two(compared: Any) -> tuple[list[Table], str]:
 
 def _values(matches: tuple[BestMatch, ...]) -> list[Value]:
     return [
-        Value(f"{one.layer} - {one.match}", one.value, one.chance, one.p_value) for one in matches
+        Value(f"{one.layer} - {one.match}", one.value, _shown(one.chance), one.p_value)
+        for one in matches
     ]
+
+
+def _shown(value: float) -> float:
+    """A chance level without digits that say nothing; adding 0 turns -0 into 0."""
+    return round(value, 4) + 0.0
 
 
 def _of_several(compared: Any) -> tuple[list[Table], str]:
     names = compared.models
     lead = (
         f"All layers of {len(names)} models over the same items. Unrelated features give "
-        f"{round(compared.mean_chance, 3) + 0.0:.3f}."
+        f"{_shown(compared.mean_chance):.3f}."
     )
     tables = [
         Table(

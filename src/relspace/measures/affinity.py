@@ -90,11 +90,10 @@ def affinity_entries(X: torch.Tensor, sigma: float) -> PairEntries:
     frame = Frame.of(X)
     scale = (frame.unit / sigma) ** 2
 
-    def fill(x: Cloud, y: Cloud) -> torch.Tensor:
-        out = x.points.new_empty((len(x.points), len(y.points)))
+    def fill(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
         fill_half_squared(out, x, y)
         # Beyond the largest float an exponent of 0 would become 0 * inf.
-        return out.mul_(min(scale, math.sqrt(torch.finfo(out.dtype).max))).exp_()
+        out.mul_(min(scale, math.sqrt(torch.finfo(out.dtype).max))).exp_()
 
     return PairEntries(place_sets(X, None, frame, scale=scale)[0], fill)
 

@@ -43,6 +43,7 @@ class Neighborhoods:
         """Give every item the number of the item that it is paired with."""
         if permutation is None:
             return self
+        permutation = permutation.to(self.indices.device)
         place = torch.empty_like(permutation)
         place[permutation] = torch.arange(len(permutation), device=permutation.device)
         return Neighborhoods(place[self.indices[permutation]], self.points[permutation])

@@ -14,8 +14,9 @@ from typing import Literal
 
 import torch
 
+from relspace._parallel import side_by_side
 from relspace.errors import InvalidInputError
-from relspace.kernels.distances import Cloud, full_precision, tile_side, tile_slices
+from relspace.kernels.distances import Cloud, Scratch, full_precision, tile_side, tile_slices
 from relspace.measures._base import Measure, ShiftFamily
 
 Centering = Literal["none", "mean", "unbiased", "double"]
@@ -34,16 +35,20 @@ class PairEntries:
     points : Cloud
         One point per item.
     fill : callable
-        Takes two clouds and returns the (n, m) matrix of their pairs' entries.
+        Takes a matrix and two clouds and writes the entries of their pairs into it.
     """
 
     points: Cloud
-    fill: Callable[[Cloud, Cloud], torch.Tensor]
+    fill: Callable[[torch.Tensor, Cloud, Cloud], object]
 
-    def tile(self, rows: Index, columns: Index) -> torch.Tensor:
+    def tile(self, rows: Index, columns: Index, out: torch.Tensor | None = None) -> torch.Tensor:
         """The entries of some rows and columns."""
+        x, y = self.points.rows(rows), self.points.rows(columns)
+        if out is None:
+            out = x.points.new_empty((len(x.points), len(y.points)))
         with full_precision():
-            return self.fill(self.points.rows(rows), self.points.rows(columns))
+            self.fill(out, x, y)
+        return out
 
 
 @dataclass(frozen=True)
@@ -77,18 +82,24 @@ class PairMatrix:
     def __len__(self) -> int:
         return len(self.offset)
 
-    def tile(self, rows: Index, columns: Index, *, on_diagonal: bool) -> torch.Tensor:
-        """Some rows and columns of the centred matrix."""
+    def copy_tile(
+        self, out: torch.Tensor, rows: Index, columns: Index, *, on_diagonal: bool
+    ) -> None:
+        """Write some rows and columns of the centred matrix into ``out``."""
         if self.kept is not None:
-            if isinstance(rows, slice):
-                return self.kept[rows, columns]
-            return self.kept[rows[:, None], columns]
+            chosen = rows if isinstance(rows, slice) else rows[:, None]
+            out.copy_(self.kept[chosen, columns])
+            return
         assert self.entries is not None
-        tile = self.entries.tile(rows, columns)
+        if out.dtype == self.offset.dtype:
+            tile = self.entries.tile(rows, columns, out)
+        else:
+            tile = self.entries.tile(rows, columns)
         tile.sub_(self.offset[rows][:, None]).sub_(self.offset[columns])
         if on_diagonal and not self.has_diagonal:
             tile.fill_diagonal_(0.0)
-        return tile
+        if tile is not out:
+            out.copy_(tile)
 
 
 def pair_matrix(
@@ -120,23 +131,18 @@ def pair_matrix(
         kept = points.new_empty((n, n))
     # Sums of values around 0 lose nothing to rounding; the exact mean follows from them.
     provisional = 0.0 if centering == "none" else _typical_entry(entries)
+    places = list(tile_slices(n, None, side=tile_side(device)))
+    sums = side_by_side(
+        lambda: _TileSums(entries, provisional, kept, has_diagonal=has_diagonal), places, device
+    )
     row_sums = torch.zeros(n, dtype=torch.float64, device=device)
     squares = trace = 0.0
-    for rows, columns in tile_slices(n, None, side=tile_side(device)):
-        tile = entries.tile(rows, columns).sub_(provisional)
-        if rows == columns:
-            if has_diagonal:
-                trace += float(tile.diagonal().sum(dtype=torch.float64))
-            else:
-                tile.fill_diagonal_(0.0)
-        else:
-            row_sums[columns] += tile.sum(dim=0)
-        row_sums[rows] += tile.sum(dim=1)
-        squares += (1 if rows == columns else 2) * float((tile * tile).sum())
-        if kept is not None:
-            kept[rows, columns] = tile
-            if rows != columns:
-                kept[columns, rows] = tile.T
+    for (rows, columns), of_tile in zip(places, sums, strict=True):
+        row_sums[rows] += of_tile.rows
+        if rows != columns:
+            row_sums[columns] += of_tile.columns
+        squares += (1 if rows == columns else 2) * of_tile.squares
+        trace += of_tile.trace
     offset, squared_norm = _center(row_sums, squares, centering)
     scale = squares + n * n * provisional**2
     if not squared_norm > (16 * torch.finfo(dtype).eps) ** 2 * scale:
@@ -161,6 +167,49 @@ def pair_matrix(
         total=total - trace,
         trace=trace,
     )
+
+
+@dataclass(frozen=True)
+class _SumsOfTile:
+    rows: torch.Tensor
+    columns: torch.Tensor
+    squares: float
+    trace: float
+
+
+class _TileSums:
+    """Makes tiles less a constant, sums them, and keeps them where there is a matrix for that."""
+
+    def __init__(
+        self,
+        entries: PairEntries,
+        provisional: float,
+        kept: torch.Tensor | None,
+        *,
+        has_diagonal: bool,
+    ) -> None:
+        self.entries, self.provisional, self.kept = entries, provisional, kept
+        self.has_diagonal = has_diagonal
+        self.scratch = Scratch(entries.points.points)
+
+    def __call__(self, place: tuple[slice, slice]) -> _SumsOfTile:
+        rows, columns = place
+        out = self.scratch.of(rows.stop - rows.start, columns.stop - columns.start)
+        tile = self.entries.tile(rows, columns, out).sub_(self.provisional)
+        trace = 0.0
+        if rows == columns:
+            if self.has_diagonal:
+                trace = float(tile.diagonal().sum(dtype=torch.float64))
+            else:
+                tile.fill_diagonal_(0.0)
+        if self.kept is not None:
+            self.kept[rows, columns] = tile
+            if rows != columns:
+                self.kept[columns, rows] = tile.T
+        flat = tile.flatten()
+        return _SumsOfTile(
+            tile.sum(dim=1).double(), tile.sum(dim=0).double(), float(flat @ flat), trace
+        )
 
 
 def kept_pair_matrix(matrix: torch.Tensor, name: str) -> PairMatrix:
@@ -214,18 +263,31 @@ def inner_products(
     """
     n, device = len(A[0]), A[0].offset.device
     dtype = torch.promote_types(A[0].offset.dtype, B[0].offset.dtype)
-    result = torch.zeros((len(A), len(B)), dtype=torch.float64, device=device)
-    for rows, columns in tile_slices(n, None, side=tile_side(device)):
-        on_diagonal = rows == columns
-        theirs = [b.tile(rows, columns, on_diagonal=on_diagonal).to(dtype) for b in B]
-        taken: tuple[Index, Index] = (rows, columns)
-        if permutation is not None:
-            taken = (permutation[rows], permutation[columns])
-        for i, a in enumerate(A):
-            tile = a.tile(*taken, on_diagonal=on_diagonal).to(dtype)
-            for j, other in enumerate(theirs):
-                result[i, j] += (1 if on_diagonal else 2) * (tile * other).sum()
-    return result
+
+    def make() -> Callable[[tuple[slice, slice]], torch.Tensor]:
+        of_left, of_right = (Scratch(A[0].offset.to(dtype)) for _ in range(2))
+
+        def work(place: tuple[slice, slice]) -> torch.Tensor:
+            rows, columns = place
+            on_diagonal = rows == columns
+            shape = (rows.stop - rows.start, columns.stop - columns.start)
+            theirs = of_right.of(len(B), *shape)
+            for out, b in zip(theirs, B, strict=True):
+                b.copy_tile(out, rows, columns, on_diagonal=on_diagonal)
+            taken: tuple[Index, Index] = place
+            if permutation is not None:
+                taken = (permutation[rows], permutation[columns])
+            ours = of_left.of(*shape)
+            products = []
+            for a in A:
+                a.copy_tile(ours, *taken, on_diagonal=on_diagonal)
+                products.append(theirs.flatten(1) @ ours.flatten())
+            return torch.stack(products).double() * (1 if on_diagonal else 2)
+
+        return work
+
+    places = list(tile_slices(n, None, side=tile_side(device)))
+    return torch.stack(side_by_side(make, places, device)).sum(dim=0)
 
 
 def shifted_inner_products(

@@ -88,19 +88,19 @@ class RSA(PairMeasure):
         return super()._factor(X, name, memory_budget)
 
 
-def euclidean_distances(x: Cloud, y: Cloud) -> torch.Tensor:
-    """Euclidean distances between the points of two clouds."""
-    return _squared_distances(x, y).sqrt_()
+def euclidean_distances(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
+    """Write the Euclidean distances between the points of two clouds into ``out``."""
+    _squared_distances(out, x, y)
+    out.sqrt_()
 
 
-def _squared_distances(x: Cloud, y: Cloud) -> torch.Tensor:
-    out = x.points.new_empty((len(x.points), len(y.points)))
+def _squared_distances(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
     fill_half_squared(out, x, y)
-    return out.mul_(-2.0)
+    out.mul_(-2.0)
 
 
-def _cosine_distances(x: Cloud, y: Cloud) -> torch.Tensor:
-    return (x.points @ y.points.T).neg_().add_(1.0)
+def _cosine_distances(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
+    torch.mm(x.points, y.points.T, out=out).neg_().add_(1.0)
 
 
 def _entries(X: torch.Tensor, distance: str, name: str) -> PairEntries:

@@ -246,103 +246,113 @@ def draw_model_comparison(
         A table, a tree, a plane, and for each model the values of its layers in the others on one
         scale.
     """
-    from scipy.cluster.hierarchy import dendrogram
-
     count = len(models)
     colors = even_hues(count, theme.lightness)
+    columns = min(4, count)
+    rows = -(-count // columns)
     with themed(theme):
-        columns = min(4, count)
-        rows = -(-count // columns)
         figure = new_figure(9.6, 3.6 + 1.75 * rows)
         top, below = cast(
             "tuple[SubFigure, SubFigure]",
             figure.subfigures(2, 1, height_ratios=(3.6, 1.75 * rows)),
         )
-        table, tree, plane = top.subplots(
-            1,
-            3,
-            gridspec_kw={
-                "width_ratios": (1.1, 0.8, 1.4),
-                "left": 0.1,
-                "right": 0.985,
-                "top": 0.9,
-                "bottom": 0.2,
-                "wspace": 0.45,
-            },
-        )
-        off = summary[~np.eye(count, dtype=bool)]
-        shown = np.where(np.eye(count, dtype=bool), np.nan, summary)
-        color_map = SEQUENTIAL_MAP + "_r" if is_distance else SEQUENTIAL_MAP
-        table.imshow(shown, cmap=color_map)
-        for (row, column), value in np.ndenumerate(shown):
-            if row == column:
-                continue
-            light = (value - off.min()) / ((off.max() - off.min()) or 1.0)
-            dark_ink = (1 - light if is_distance else light) > 0.55
-            table.text(
-                column,
-                row,
-                f"{value:.2f}",
-                ha="center",
-                va="center",
-                fontsize=7.5,
-                color="#111111" if dark_ink else "#ffffff",
-            )
-        table.set_xticks(range(count), models, rotation=40, ha="right", rotation_mode="anchor")
-        table.set_yticks(range(count), models)
-        table.tick_params(length=0)
-        table.spines[:].set_visible(False)
-        table.set_title("Mean best match")
-        dendrogram(
-            merges,
-            labels=list(models),
-            ax=tree,
-            orientation="left",
-            link_color_func=lambda _: theme.ink,
-        )
-        tree.tick_params(axis="y", length=0, labelsize=8)
-        tree.set_xlabel("dissimilarity")
-        tree.set_title("Hierarchy")
-        for number, name in enumerate(models):
-            places, color = points[name], colors[number]
-            plane.plot(*places.T, color=color, lw=1.0, alpha=0.7)
-            sizes = np.linspace(10, 46, len(places))
-            plane.scatter(
-                *places.T,
-                s=sizes,
-                color=[color],
-                marker=_MARKERS[number % len(_MARKERS)],
-                edgecolors=theme.ink,
-                linewidths=0.4,
-                label=name,
-                zorder=2,
-            )
-        plane.set_aspect("equal", adjustable="datalim")
-        plane.set(xticks=[], yticks=[])
-        plane.set_xlabel(
-            f"larger marks: deeper layers; plane holds {explained:.0%} of the variance"
-        )
+        ratios = (1.1, 0.8, 1.4)
+        sides = {"left": 0.1, "right": 0.985, "top": 0.9, "bottom": 0.2, "wspace": 0.45}
+        table, tree, plane = top.subplots(1, 3, gridspec_kw={"width_ratios": ratios, **sides})
+        _draw_model_table(table, models, summary, is_distance=is_distance)
+        _draw_tree(tree, models, merges, theme)
+        _draw_plane(plane, points, colors, theme)
         plane.set_title(f"All layers, {title}")
-        plane.legend(frameon=False, fontsize=7, loc="best")
-        every = np.concatenate(
-            [values for name, one in best.items() for other, values in one.items() if other != name]
-        )
-        every = np.append(every, chance)
-        margin = 0.06 * float(np.ptp(every)) or 0.1
+        plane.set_xlabel(f"{explained:.0%} of variance; larger marks are deeper", fontsize=7.5)
+        sides = {"left": 0.1, "right": 0.985, "top": 0.86, "bottom": 0.26 / rows}
         panels = below.subplots(
-            rows,
-            columns,
-            squeeze=False,
-            sharex=True,
-            sharey=True,
-            gridspec_kw={"left": 0.1, "right": 0.985, "top": 0.86, "bottom": 0.26 / rows},
+            rows, columns, squeeze=False, sharex=True, sharey=True, gridspec_kw=sides
         ).ravel()
         for panel in panels[count:]:
             panel.set_visible(False)
-        for panel, (name, of_one) in zip(panels, best.items(), strict=False):
-            for number, (other, values) in enumerate(of_one.items()):
-                if other == name:
-                    continue
+        _draw_depths(list(panels[:count]), best, chance, colors, theme)
+        for panel in panels[max(0, count - columns) : count]:
+            panel.set_xlabel("relative depth; dotted: chance", fontsize=7.5)
+            panel.tick_params(labelbottom=True)
+        panels[0].set_ylabel(title, fontsize=7.5)
+        return figure
+
+
+def _draw_model_table(
+    axes: Axes, models: Sequence[str], summary: Table, *, is_distance: bool
+) -> None:
+    """Draw the values of pairs of models; those of a model with itself say nothing."""
+    own = np.eye(len(models), dtype=bool)
+    low, high = float(summary[~own].min()), float(summary[~own].max())
+    color_map = SEQUENTIAL_MAP + "_r" if is_distance else SEQUENTIAL_MAP
+    axes.imshow(np.where(own, np.nan, summary), cmap=color_map)
+    for (row, column), value in np.ndenumerate(summary):
+        if row == column:
+            continue
+        light = (value - low) / ((high - low) or 1.0)
+        dark_ink = (1 - light if is_distance else light) > 0.55
+        ink = "#111111" if dark_ink else "#ffffff"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
+    axes.set_xticks(range(len(models)), models, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(models)), models)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title("Mean best match")
+
+
+def _draw_tree(axes: Axes, models: Sequence[str], merges: Table, theme: Theme) -> None:
+    from scipy.cluster.hierarchy import dendrogram
+
+    dendrogram(
+        merges,
+        labels=list(models),
+        ax=axes,
+        orientation="left",
+        link_color_func=lambda _: theme.ink,
+    )
+    axes.tick_params(axis="y", length=0, labelsize=8)
+    axes.set_xlabel("dissimilarity")
+    axes.set_title("Hierarchy")
+
+
+def _draw_plane(
+    axes: Axes, points: Mapping[str, Table], colors: NDArray[np.float64], theme: Theme
+) -> None:
+    """Draw each model's layers as a line of marks that grow from input to output."""
+    for number, (name, places) in enumerate(points.items()):
+        axes.plot(*places.T, color=colors[number], lw=1.0, alpha=0.7)
+        axes.scatter(
+            places[:, 0],
+            places[:, 1],
+            s=np.linspace(10, 46, len(places)),
+            color=[colors[number]],
+            marker=_MARKERS[number % len(_MARKERS)],
+            edgecolors=theme.ink,
+            linewidths=0.4,
+            label=name,
+            zorder=2,
+        )
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xticks=[], yticks=[])
+    axes.legend(frameon=False, fontsize=7, loc="best")
+
+
+def _draw_depths(
+    panels: Sequence[Axes],
+    best: Mapping[str, Mapping[str, Table]],
+    chance: float,
+    colors: NDArray[np.float64],
+    theme: Theme,
+) -> None:
+    """Draw, for each model, its layers' values in the others; all on one scale."""
+    across = [
+        values for name, one in best.items() for other, values in one.items() if other != name
+    ]
+    every = np.append(np.concatenate(across), chance)
+    margin = 0.06 * float(np.ptp(every)) or 0.1
+    for panel, (name, of_one) in zip(panels, best.items(), strict=True):
+        for number, (other, values) in enumerate(of_one.items()):
+            if other != name:
                 panel.plot(
                     _depths(len(values)),
                     values,
@@ -351,12 +361,7 @@ def draw_model_comparison(
                     ms=3.5,
                     marker=_MARKERS[number % len(_MARKERS)],
                 )
-            panel.axhline(chance, color=theme.muted, ls=":", lw=1.2)
-            panel.set_title(f"Layers of {name} in the others", fontsize=8)
-            panel.set_ylim(every.min() - margin, every.max() + margin)
-            panel.grid(axis="y", color=theme.faint, lw=0.6)
-        for panel in panels[max(0, count - columns) : count]:
-            panel.set_xlabel("relative depth")
-            panel.tick_params(labelbottom=True)
-        panels[0].set_ylabel(title, fontsize=7.5)
-        return figure
+        panel.axhline(chance, color=theme.muted, ls=":", lw=1.2)
+        panel.set_title(f"Layers of {name} in the others", fontsize=8)
+        panel.set_ylim(every.min() - margin, every.max() + margin)
+        panel.grid(axis="y", color=theme.faint, lw=0.6)

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.errors import MissingDependencyError
+from relspace._figures import DARK, LIGHT, Theme, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "SEQUENTIAL_MAP",
+    "Series",
+    "Theme",
+    "draw_image_rows",
+    "draw_layer_map",
+    "draw_rates",
+    "draw_scatter",
+    "even_hues",
+    "figure_bytes",
+    "new_figure",
+    "png_of",
+    "themed",
+]
+
 #: Dark to light in both colour and grey, and the same for colour-blind readers.
 SEQUENTIAL_MAP = "cividis"
-
-_DOTS_PER_INCH = 150
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a figure's ground and ink."""
-
-    ground: str
-    ink: str
-    faint: str
-    muted: str
-    accent: str
-    lightness: float
-
-
-LIGHT = Theme("#ffffff", "#1c2430", "#d9dee5", "#9aa5b4", "#0b5cad", 0.60)
-DARK = Theme("#14181f", "#e6eaf0", "#333c49", "#778395", "#6db3f2", 0.76)
 
 
 @dataclass(frozen=True)
@@ -47,50 +45,6 @@ class Series:
     title: str
     color: Literal["accent", "muted", "faint", "ground"]
     hatch: str = ""
-
-
-@contextmanager
-def themed(theme: Theme) -> Iterator[None]:
-    """Draw what is inside with a theme, and leave matplotlib's settings as they were.
-
-    Raises
-    ------
-    MissingDependencyError
-        If matplotlib isn't installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingDependencyError(
-            'figures need matplotlib, which is not installed: pip install "relspace[report]".'
-        ) from error
-    settings: dict[str, Any] = {
-        "font.family": "DejaVu Sans",
-        "font.size": 8.5,
-        "axes.titlesize": 9.5,
-        "axes.titlelocation": "left",
-        "axes.titleweight": "bold",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": theme.muted,
-        "axes.facecolor": theme.ground,
-        "figure.facecolor": theme.ground,
-        "savefig.facecolor": theme.ground,
-        "text.color": theme.ink,
-        "axes.labelcolor": theme.ink,
-        "axes.titlecolor": theme.ink,
-        "xtick.color": theme.ink,
-        "ytick.color": theme.ink,
-    }
-    with matplotlib.rc_context(settings):  # type: ignore[arg-type]
-        yield
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Make an empty figure, in inches, that no global list holds on to."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=_DOTS_PER_INCH)
 
 
 def png_of(figure: Figure) -> bytes:

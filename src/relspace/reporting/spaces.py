@@ -16,6 +16,7 @@ from relspace.aligned_space import AlignedSpace
 from relspace.common_space import CommonSpace
 from relspace.comparison import compare
 from relspace.embedding import Coloring, NormalizedCut
+from relspace.embedding.plots import principal_plane
 from relspace.errors import BandwidthError, InvalidTypeError
 from relspace.features import choose_places, read_places
 from relspace.kernels.relative import Match
@@ -170,7 +171,7 @@ def _points(space: AlignedSpace, images: object, seed: int) -> dict[str, Any]:
     items = _sample(space.n_items, _DRAWN_ITEMS, seed)
     titles = [str(i + 1 if space.ids is None else space.ids[i]) for i in items.tolist()]
     rows = {name: _rows(space, name)[items] for name in space.names}
-    points = _plane(rows)
+    points = principal_plane(rows)
     shown = f"{len(items)} of {space.n_items}" if len(items) < space.n_items else "all"
     scatter = Scatter(
         f"Items of all sets in the common space ({shown}), first two principal components",
@@ -183,16 +184,6 @@ def _points(space: AlignedSpace, images: object, seed: int) -> dict[str, Any]:
     if images is not None:
         parts["images"] = read_thumbnails(images, space.ids, space.n_items, items.tolist(), side=96)
     return parts
-
-
-def _plane(rows: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """The first two principal components of all sets together."""
-    together = torch.cat(list(rows.values())).double()
-    center = together.mean(dim=0)
-    axes = torch.linalg.svd(together - center, full_matrices=False).Vh[:2]
-    largest = axes.abs().argmax(dim=1, keepdim=True)
-    axes = axes * axes.gather(1, largest).sign()
-    return {name: ((one.double() - center) @ axes.T).numpy() for name, one in rows.items()}
 
 
 def _item_colors(rows: Mapping[str, torch.Tensor], seed: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,68 @@
+"""Small HTML tables by which notebooks show spaces, feature sets and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+_TITLE = "text-align: left; font-weight: normal; padding: 0 0.5em"
+_SHADE = "rgba(11, 92, 173, {:.2f})"
+_STRONGEST = 0.45
+
+
+def html_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    note: str = "",
+    shades: Sequence[Sequence[float]] | None = None,
+) -> str:
+    """Lay a table out as HTML that takes its colours from the page it stands in.
+
+    Parameters
+    ----------
+    title, note : str
+        What stands above and below it.
+    columns : sequence of str
+        Titles of the columns, the first one that of the rows' own titles.
+    rows : sequence of sequences
+        Cells; floats are shown to four digits, None as nothing.
+    shades : sequence of sequences of float in [0, 1], optional
+        How strongly each cell but the first of a row is shaded.
+
+    Returns
+    -------
+    str
+        The HTML; all text is escaped.
+
+    Examples
+    --------
+    >>> ">0.3333</td>" in html_table("T", ["", "x"], [["a", 1 / 3]])
+    True
+    """
+    aligned = ("left", *["right"] * (len(columns) - 1))
+    head = "".join(
+        f"<th style='text-align: {side}; padding: 0 0.5em'>{escape(one)}</th>"
+        for side, one in zip(aligned, columns, strict=True)
+    )
+    body = []
+    for number, (first, *others) in enumerate(rows):
+        cells = [f"<th style='{_TITLE}'>{_text(first)}</th>"]
+        for column, cell in enumerate(others):
+            style = "text-align: right; padding: 0 0.5em"
+            if shades is not None:
+                style += f"; background: {_SHADE.format(_STRONGEST * shades[number][column])}"
+            cells.append(f"<td style='{style}'>{_text(cell)}</td>")
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    below = f"<div style='opacity: 0.75'>{escape(note)}</div>" if note else ""
+    return (
+        f"<div><div style='font-weight: 600'>{escape(title)}</div>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>{below}</div>"
+    )
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return ""
+    return escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell))

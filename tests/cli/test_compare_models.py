@@ -1,0 +1,86 @@
+"""The command that does all of it: models and images in, one page out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import relspace
+from relspace.cli import commands
+
+Saved = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve smooth random images."""
+    folder = tmp_path_factory.mktemp("scenes")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        coarse = Image.fromarray(rng.integers(0, 255, size=(6, 6, 3), dtype=np.uint8))
+        coarse.resize((60, 44 + i), 3).save(folder / f"scene_{i:02d}.png")
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    given = ["compare-models", *map(str, arguments), "--permutations", "9"]
+    return CliRunner().invoke(commands, [*given, "--device", "cpu"])
+
+
+def test_two_models_become_a_page(saved: Saved, scenes: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    arguments = (saved("dinov2"), saved("resnet"), scenes, "-o", page, "--layers", "0,-1")
+    done = run(*arguments)
+    assert done.exit_code == 0, done.stderr
+    store = tmp_path / "page-features" / "dinov2.zarr"
+    assert f"dinov2: 12 items, 2 layers, {store}" in done.stdout
+    assert f"Report: {page}" in done.stdout
+    text = page.read_text()
+    assert all(name in text for name in ("dinov2", "resnet", "layer_3", "scene_00.png"))
+    # A second run reads what is there.
+    assert "of 12," not in run(*arguments).stderr
+
+
+def test_several_models_names_and_stores(saved: Saved, scenes: Path, tmp_path: Path) -> None:
+    store = tmp_path / "given.zarr"
+    relspace.extract(saved("clip"), scenes, store, layers="last", device="cpu")
+    done = run(
+        *(f"first={saved('vit')}", store, scenes, "--models", f"third={saved('siglip')}"),
+        *("-o", tmp_path / "page.html", "--features", tmp_path / "kept", "--layers", "last"),
+    )
+    assert done.exit_code == 0, done.stderr
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+        *("first", "given", "third", "Report"),
+    ]
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [
+        *("first.zarr", "third.zarr"),
+    ]
+
+
+def test_text_models(saved: Saved, tmp_path: Path) -> None:
+    from tests.generators.tiny_models import WORDS
+
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(f"the {a} {b}" for a in WORDS[2:6] for b in WORDS[6:10]))
+    done = run(saved("bert"), saved("gpt2"), texts, "-o", tmp_path / "page.html")
+    assert done.exit_code == 0, done.stderr
+    assert "bert: 16 items, 4 layers" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model", "photos"], "name two models or more"),
+        (["a", "b", "photos", "-o", "page.pdf"], "a report is saved as .html"),
+        (["a", "x/a", "photos"], "2 models are called 'a'"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr

@@ -1,0 +1,38 @@
+"""The page on measures holds the table that its command prints, and examples that run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relspace import measures
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs/measures.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", PAGE, flags=re.DOTALL)
+
+
+def test_the_table_is_what_the_records_say() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs/measures_table.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout in PAGE
+    assert all(f"| `{measure.name}` |" in PAGE for measure in measures.list())
+
+
+@pytest.mark.parametrize(("code", "output"), EXAMPLES)
+def test_examples_print_what_is_shown(
+    code: str, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/measures.md", "exec"), names)
+    assert capsys.readouterr().out == output
