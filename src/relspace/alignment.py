@@ -9,6 +9,7 @@ from typing import Any, overload
 import torch
 
 from relspace._archive import read_archive
+from relspace._blocks import chunk_slices
 from relspace._validation import (
     Features,
     ItemId,
@@ -18,6 +19,7 @@ from relspace._validation import (
     check_random_state,
     name_some,
     pair_items,
+    refuse_non_finite,
 )
 from relspace.aligned_set import AlignedSet
 from relspace.aligned_space import ITEM_SPACE, AlignedSpace
@@ -35,6 +37,8 @@ from relspace.spatial_space import SPATIAL_SPACE, SpatialSpace
 
 #: Sets of up to this many items are described by all of them, larger ones by as many at random.
 DEFAULT_LANDMARKS = 1024
+
+_ROWS_AT_A_TIME = 8192
 
 
 @overload
@@ -178,7 +182,10 @@ def align(
             aligner.fit(_some_rows(one, chosen if rows is None else rows[chosen]))
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
-        relative = _relative_rows(aligner, one, rows, own)
+        except NonFiniteError:
+            _refuse_non_finite_rows(one, name)
+            raise
+        relative = _relative_rows(aligner, one, rows, own, name)
         is_array = one.is_array if isinstance(one, Features) else hasattr(sets[name], "__array__")
         dtype = one.dtype if one.dtype.is_floating_point else relative.dtype
         aligned[name] = AlignedSet(aligner, relative, is_array, dtype)
@@ -210,18 +217,31 @@ def _relative_rows(
     features: Features | RowSource,
     order: torch.Tensor | None,
     own: torch.Tensor,
+    name: str,
 ) -> torch.Tensor:
     """Relative features in the order of the first set."""
     if isinstance(features, Features):
         tensor = features.tensor.detach()
         tensor = tensor if order is None else tensor[order]
         return aligner.relative_rows(tensor, own, standardize=aligner.standardize)
-    if order is None:
-        return aligner.collect(features, own)
     # Rows on a disk are read in the order in which they lie there.
-    mine = torch.empty_like(own)
-    mine[order] = own
-    return aligner.collect(features, mine)[order]
+    mine = own if order is None else torch.empty_like(own)
+    if order is not None:
+        mine[order] = own
+    try:
+        relative = aligner.collect(features, mine)
+    except NonFiniteError:
+        _refuse_non_finite_rows(features, name)
+        raise
+    return relative if order is None else relative[order]
+
+
+def _refuse_non_finite_rows(features: Features | RowSource, name: str) -> None:
+    """Name the set and the rows that hold NaN, which were read as parts of something else."""
+    if isinstance(features, RowSource):
+        for rows in chunk_slices(features.shape[0], _ROWS_AT_A_TIME):
+            block = features.read(rows.start, rows.stop)
+            refuse_non_finite(block, name, first_row=rows.start)
 
 
 def _check_names(sets: Mapping[str, object]) -> None:
