@@ -25,7 +25,13 @@ from relspace.aligned_set import AlignedSet
 from relspace.aligned_space import ITEM_SPACE, AlignedSpace
 from relspace.aligner import Aligner
 from relspace.common_space import FORMAT_VERSION, restored_sets
-from relspace.errors import BandwidthError, FileFormatError, InvalidInputError, InvalidTypeError
+from relspace.errors import (
+    BandwidthError,
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    NonFiniteError,
+)
 from relspace.features import FeatureSet, Places, TokenGrid
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.bandwidth import DEFAULT_DENSITY
