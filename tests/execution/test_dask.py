@@ -106,7 +106,8 @@ def test_align_takes_dask_arrays(space: rs.AlignedSpace) -> None:
     np.testing.assert_allclose(again["a"], space["a"], atol=1e-6)
 
 
-def test_no_scheduler_is_an_error_that_says_so() -> None:
+def test_no_scheduler_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relspace.execution.dask._SECONDS_TO_CONNECT", 0.5)
     with pytest.raises(InvalidInputError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"):
         connect("tcp://127.0.0.1:1")
 
