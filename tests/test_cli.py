@@ -165,7 +165,7 @@ class TestAlign:
     def test_defaults_are_the_library_s(self):
         parameters = inspect.signature(relspace.align).parameters
         options = {option.name: option.default for option in commands.commands["align"].params}
-        for name in ("landmarks", "density", "normalize", "random_state"):
+        for name in ("landmarks", "density", "normalize", "standardize", "random_state"):
             assert options[name] == parameters[name].default
 
     @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ from relspace.measures import Measure
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "quality"
 #: Measures whose order is that of another one, so that they would only double its rank.
 TWINS = ("procrustes_angle",)
-#: Measures that would take longer than all the others together; Kendall's tau orders as Spearman's.
-SLOW = ("rsa_kendall",)
+#: Measures that take longer than all the others together; only where they are asked for.
+SLOW = ("rsa_kendall", "linear_predictivity")
 
 TASKS = ("layers", "matching", "groups", "transforms", "grid", "all")
 
@@ -49,9 +49,9 @@ class Progress:
             sys.stderr.write("\r\033[K")
 
 
-def chosen_measures() -> dict[str, Measure]:
+def chosen_measures(slow: bool) -> dict[str, Measure]:
     """The measures that are compared, by name."""
-    left_out = {*TWINS, *SLOW}
+    left_out = {*TWINS, *(() if slow else SLOW)}
     return {one.name: one for one in measures.list() if one.name not in left_out}
 
 
@@ -60,18 +60,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", choices=TASKS, default="all", help="which one (default: all)")
     parser.add_argument("--quick", action="store_true", help="two or three seeds; nothing written")
+    parser.add_argument("--slow", action="store_true", help=f"also {' and '.join(SLOW)}")
     arguments = parser.parse_args()
     # Sums over several threads depend on how many there are; one gives the same anywhere.
     torch.set_num_threads(1)
-    passed = run(arguments.task, quick=arguments.quick)
+    passed = run(arguments.task, quick=arguments.quick, slow=arguments.slow)
     raise SystemExit(0 if passed else 1)
 
 
-def run(task: str, *, quick: bool) -> bool:
+def run(task: str, *, quick: bool, slow: bool = False) -> bool:
     """Run one task or all; whether the bars that could be looked at are reached."""
     progress = Progress()
     n_seeds = 2 if quick else 5
-    named = chosen_measures()
+    named = chosen_measures(slow)
     runs: dict[str, Callable[[], Scores]] = {
         "layers": lambda: identify_layers(named, n_seeds, progress),
         "matching": lambda: match_networks(MATCHERS, n_seeds, progress),

@@ -50,6 +50,7 @@ from relspace.errors import InvalidInputError
 @click.option(
     "--standardize",
     type=click.Choice(["whiten", "columns", "none"]),
+    default=None,
     help="What is done to landmark columns: whiten for items, columns for tokens on grids.",
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")

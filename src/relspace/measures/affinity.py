@@ -107,6 +107,6 @@ MEASURES: tuple[Measure, ...] = (
     Affinity(
         name="affinity",
         title="Affinity",
-        source="Concordance (Lin 1989) of affinities auto-scaled to one density; this library",
+        source="This library; with spread = 1 the concordance of Lin 1989",
     ),
 )
