@@ -28,10 +28,10 @@ PHOTO = (480, 640)
 def main() -> int:
     """Measure, print and write; the exit status says whether the bars were met."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=64, help="photographs for the time")
+    parser.add_argument("--images", type=int, default=128, help="photographs for the time")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--small-images", type=int, nargs=2, default=[1000, 10_000])
+    parser.add_argument("--small-images", type=int, nargs="+", default=[2500, 5000, 10_000])
     parser.add_argument("--only", choices=["time", "memory"], help="one of the two questions")
     parser.add_argument("--quick", action="store_true", help="few images, nothing written")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results/extraction.json")
@@ -144,7 +144,7 @@ def measure_memory(place: Path, numbers: list[int]) -> dict[str, Any]:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks[n] = int(done.stdout.split()[-1]) / 2**20
         print(f"{n} images of 32 x 32, 5 layers: peak of the process {peaks[n]:.0f} MiB")
-    growth = peaks[numbers[1]] - peaks[numbers[0]]
+    growth = peaks[numbers[-1]] - peaks[numbers[0]]
     return {"peaks_mib": {str(n): peak for n, peak in peaks.items()}, "growth_mib": growth}
 
 

@@ -23,7 +23,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if not folder.exists():
             if name == "diffusion":
                 save_diffusion_model(folder)
-            elif name in ("bert", "gpt2", "llama"):
+            elif name in ("bert", "gpt2", "llama", "t5"):
                 save_text_model(name, folder)
             else:
                 save_vision_model(name, folder)

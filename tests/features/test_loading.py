@@ -164,6 +164,27 @@ def test_preprocessing_must_be_known(model: Path) -> None:
         relspace.load_model(model)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [
+        ("ViTForImageClassification", "vit"),
+        ("ResNetForImageClassification", "resnet"),
+        ("ConvNextForImageClassification", "convnext"),
+        ("CLIPVisionModelWithProjection", "clip"),
+        ("BertForMaskedLM", "bert"),
+    ],
+)
+def test_checkpoints_with_heads_are_read_without(
+    saved: Saved, tmp_path: Path, architecture: str, kind: str
+) -> None:
+    import transformers
+
+    folder = shutil.copytree(saved(kind), tmp_path / "model")
+    plain = relspace.load_model(folder, device="cpu").module
+    getattr(transformers, architecture)(plain.config).save_pretrained(folder)
+    assert relspace.load_model(folder, device="cpu").layers[0] == "layer_0"
+
+
 def test_bad_arguments(saved: Saved) -> None:
     with pytest.raises(InvalidInputError, match="dtype is 'int8'"):
         relspace.load_model(saved("vit"), dtype="int8")

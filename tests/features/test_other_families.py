@@ -85,7 +85,7 @@ class TestDiffusion:
 
 
 class TestText:
-    @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
+    @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "t5"])
     @pytest.mark.parametrize("pooling", ["mean", "last", "first"])
     def test_vectors_are_pooled_hidden_states(self, saved: Saved, kind: str, pooling: str) -> None:
         model = relspace.load_model(saved(kind), device="cpu", pooling=pooling)
@@ -98,7 +98,7 @@ class TestText:
                 states = model.module(
                     torch.from_numpy(tokens)[None], output_hidden_states=True
                 ).hidden_states
-            # Decoders give their last state after the final norm.
+            # All but BERT give their last state after the final norm.
             kept = states if kind == "bert" else states[:-1]
             for name, state in zip(model.layers, kept, strict=False):
                 expected = {"mean": state[0].mean(0), "last": state[0, -1], "first": state[0, 0]}

@@ -47,7 +47,7 @@ def test_layers_are_the_hidden_states_of_a_direct_pass(
             torch.from_numpy(np.stack(inputs)), output_hidden_states=True, **arguments
         )
     states = direct.hidden_states
-    if family == "sam2":
+    if family.startswith("sam2"):
         # Sam 2 gives the ends of its four stages, of 1, 2, 2 and 1 blocks.
         states = [features["layer_0"], *states] if len(states) == 6 else states
     assert len(model.layers) == len(states)
@@ -57,7 +57,7 @@ def test_layers_are_the_hidden_states_of_a_direct_pass(
             torch.testing.assert_close(features[name].flatten(1, 2), state[:, prefix:])
             if prefix:
                 torch.testing.assert_close(features[f"{name}.class"], state[:, 0])
-        elif family in ("sam", "sam2"):
+        elif family.startswith("sam"):
             torch.testing.assert_close(features[name], state)
         else:
             torch.testing.assert_close(features[name], state.permute(0, 2, 3, 1))
@@ -199,6 +199,20 @@ def test_the_key_is_what_the_projection_gives(saved: Saved, photos: Path) -> Non
     torch.testing.assert_close(features["layer_2.key"].flatten(1, 2), expected.detach())
 
 
+@pytest.mark.parametrize("layer", ["layer_1", "layer_3"], ids=["in windows", "over all"])
+def test_windows_of_sam_are_put_back(saved: Saved, photos: Path, layer: str) -> None:
+    model = load(saved, "sam")
+    before = f"layer_{int(layer[-1]) - 1}"
+    parts = [f"{layer}.{part}" for part in ("query", "key", "value")]
+    features = model.forward(inputs_of(model, photos)[:2], [before, *parts])
+    block = model.module.vision_encoder.layers[int(layer[-1]) - 1]
+    with torch.no_grad():
+        # The projection works token by token, whatever the window.
+        expected = block.attn.qkv(block.layer_norm1(features[before])).chunk(3, dim=-1)
+    for part, one in zip(parts, expected, strict=True):
+        torch.testing.assert_close(features[part], one)
+
+
 def test_names_of_layers(saved: Saved) -> None:
     model = load(saved, "dinov2")
     assert model.names_of("all") == ("layer_0", "layer_1", "layer_2", "layer_3")
@@ -212,8 +226,8 @@ def test_names_of_layers(saved: Saved) -> None:
         model.names_of(["layer_1.keys"])
     with pytest.raises(UnknownNameError, match="shows no 'key' in layer_0"):
         model.names_of(["layer_0.key"])
-    with pytest.raises(UnknownNameError, match="SAM shows no 'key'"):
-        load(saved, "sam").names_of(["*.key"])
+    with pytest.raises(UnknownNameError, match="SAM 2 shows no 'key'"):
+        load(saved, "sam2").names_of(["*.key"])
     with pytest.raises(InvalidInputError, match="layers is empty"):
         model.names_of([])
 

@@ -93,8 +93,7 @@ def _sam() -> Any:
     )
 
 
-def _sam2() -> Any:
-    t = _transformers()
+def _sam2_sizes() -> dict[str, Any]:
     backbone = {
         "model_type": "sam2_hiera_det_model",
         "hidden_size": 16,
@@ -112,7 +111,37 @@ def _sam2() -> Any:
         "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
         "fpn_hidden_size": 16,
     }
-    return t.Sam2VisionModel(t.Sam2VisionConfig(**vision))
+    prompt = {"hidden_size": 16, "image_size": 128, "patch_size": 16}
+    decoder = {"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    decoder |= {"iou_head_hidden_dim": 16}
+    return {
+        "vision_config": vision,
+        "prompt_encoder_config": prompt,
+        "mask_decoder_config": decoder,
+    }
+
+
+def _sam2() -> Any:
+    t = _transformers()
+    return t.Sam2Model(t.Sam2Config(**_sam2_sizes()))
+
+
+def _sam2_video() -> Any:
+    # What published checkpoints of SAM 2 are.
+    t = _transformers()
+    memory = {
+        "memory_attention_hidden_size": 16,
+        "memory_attention_num_layers": 1,
+        "memory_attention_num_attention_heads": 1,
+        "memory_attention_feed_forward_hidden_size": 16,
+        "memory_encoder_hidden_size": 16,
+        "memory_encoder_output_channels": 8,
+        "mask_downsampler_embed_dim": 16,
+        "memory_fuser_embed_dim": 16,
+        "memory_fuser_intermediate_dim": 16,
+        "memory_fuser_num_layers": 1,
+    }
+    return t.Sam2VideoModel(t.Sam2VideoConfig(**_sam2_sizes(), **memory))
 
 
 def _resnet() -> Any:
@@ -187,6 +216,11 @@ VISION: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
          "pad_size": _square(64), "mask_size": {"longest_edge": 16}, "mask_pad_size": _square(16),
          "resample": 2, "do_convert_rgb": True, **IMAGENET},
     ),
+    "sam2_video": (
+        _sam2_video,
+        {"image_processor_type": "Sam2ImageProcessorFast", "size": _square(128), "resample": 2,
+         **IMAGENET},
+    ),
     "sam2": (
         _sam2,
         {"image_processor_type": "Sam2ImageProcessorFast", "size": _square(128), "resample": 2,
@@ -253,6 +287,17 @@ def save_text_model(kind: str, folder: Path) -> Path:
         "bert": lambda: t.BertModel(t.BertConfig(**sizes)),
         "gpt2": lambda: t.GPT2LMHeadModel(
             t.GPT2Config(vocab_size=32, n_positions=16, n_embd=32, n_layer=3, n_head=4)
+        ),
+        "t5": lambda: t.T5ForConditionalGeneration(
+            t.T5Config(
+                vocab_size=32,
+                d_model=32,
+                d_kv=8,
+                d_ff=64,
+                num_layers=3,
+                num_heads=4,
+                decoder_start_token_id=0,
+            )
         ),
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**sizes, num_key_value_heads=2)),
     }[kind]()

@@ -34,7 +34,12 @@ FAMILIES: tuple[VisionFamily, ...] = (
     *(SAM, SAM2, RESNET, CONVNEXT, CONVNEXT_V2),
 )
 _FAMILY_OF = {kind: family for family in FAMILIES for kind in family.model_types}
-_TEXT_TOWERS = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}
+# Towers and encoders that are loaded alone.
+_TEXT_TOWERS = {
+    "clip": "CLIPTextModel",
+    "clip_text_model": "CLIPTextModel",
+    "t5": "T5EncoderModel",
+}
 
 DTYPES = ("float32", "float16", "bfloat16")
 _SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -130,7 +135,8 @@ def load_model(
             preprocessing = read_preprocessing(folder)
         if image_size is not None:
             preprocessing = preprocessing.at_size(image_size)
-        module = _load(folder, family.architecture, safe, **family.load_arguments)
+        architecture, part = family.within.get(kind, (family.architecture, ""))
+        module = _load(folder, architecture, safe, part, **family.load_arguments)
         return VisionModel(title, module, family, preprocessing, **place)
     has_tokenizer = any(folder.glob("tokenizer*")) or any(folder.glob("vocab.*"))
     if (
@@ -238,7 +244,9 @@ def _check_weights(folder: Path, allow_pickle: bool) -> None:
         )
 
 
-def _load(folder: Path, architecture: str, safe: bool | None, **arguments: Any) -> Any:
+def _load(
+    folder: Path, architecture: str, safe: bool | None, part: str = "", **arguments: Any
+) -> Any:
     loader = getattr(_transformers(), architecture)
     try:
         with _quiet():
@@ -254,13 +262,18 @@ def _load(folder: Path, architecture: str, safe: bool | None, **arguments: Any) 
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise FileFormatError(f"{folder} can't be loaded as {architecture} ({reason}).") from error
-    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    # Poolers that a checkpoint lacks are not used; neither is what lies outside of the part.
+    missing = sorted(
+        name
+        for name in report["missing_keys"]
+        if "pooler" not in name and name.startswith(f"{part}." if part else "")
+    )
     if missing:
         raise FileFormatError(
             f"the weights in {folder} lack {len(missing)} of those of {architecture}: "
             f"{name_some(missing)}; they would be random."
         )
-    return module
+    return module.get_submodule(part)
 
 
 @contextmanager

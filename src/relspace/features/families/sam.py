@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from relspace.features.families.vision import VisionFamily
 
-# Queries, keys and values of SAM are computed within windows, so they are no maps.
+_JOINED = ("query", "key", "value")
+
+
+def _joined_parts(tensor: torch.Tensor, part: str, rows: int, columns: int) -> torch.Tensor:
+    """Take one of query, key and value, and put windows of attention back into their map."""
+    if part not in _JOINED:
+        return tensor
+    one = tensor.chunk(len(_JOINED), dim=-1)[_JOINED.index(part)]
+    side = one.shape[1]
+    if (side, one.shape[2]) == (rows, columns):
+        return one
+    # Windows lie side by side, the last ones padded.
+    down, right = -(-rows // side), -(-columns // side)
+    windows = one.reshape(-1, down, right, side, side, one.shape[-1])
+    whole = windows.transpose(2, 3).reshape(len(windows), down * side, right * side, -1)
+    return whole[:, :rows, :columns]
+
+
 SAM = VisionFamily(
     title="SAM",
     model_types=("sam", "sam_vision_model"),
     architecture="SamVisionModel",
     layout="bhwc",
-    parts={"mlp": ("mlp",)},
+    parts={**dict.fromkeys(_JOINED, ("attn.qkv",)), "mlp": ("mlp",)},
+    joined_parts=_joined_parts,
     size="fixed",
     output_layout="bchw",
 )
@@ -38,4 +58,8 @@ SAM2 = VisionFamily(
     is_patched=False,
     shift=_shift,
     size="any",
+    within={
+        "sam2": ("Sam2Model", "vision_encoder"),
+        "sam2_video": ("Sam2VideoModel", "vision_encoder"),
+    },
 )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: The model's last hidden state, after its final norm or neck where it has one.
 OUTPUT = "output"
 _LAYER = re.compile(r"(layer_\d+)(?:\.(\w+))?")
-_BLOCK_LISTS = ("layers", "layer", "blocks", "h", "stages")
+_BLOCK_LISTS = ("layers", "layer", "blocks", "block", "h", "stages")
 
 # Where transformers keep what attention and the MLP give, by the names that versions use.
 TRANSFORMER_PARTS: Mapping[str, tuple[str, ...]] = {
@@ -91,6 +91,12 @@ class VisionFamily:
         What the constructor takes.
     output_layout : str or None
         Axes of the last hidden state where they differ.
+    joined_parts : callable or None
+        Takes what ``parts`` lead to, the part, and the grid's rows and columns, and returns the
+        part's map, where a block keeps several parts in one tensor.
+    within : mapping of str to (str, str)
+        For types whose vision network can't be loaded alone: the class of the whole model, and
+        where in it the vision network is.
     """
 
     title: str
@@ -106,6 +112,8 @@ class VisionFamily:
     arguments: Callable[[Any, torch.Tensor], dict[str, Any]] = _no_arguments
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
     output_layout: str | None = None
+    joined_parts: Callable[[torch.Tensor, str, int, int], torch.Tensor] | None = None
+    within: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class VisionModel(FeatureModel):
@@ -215,12 +223,19 @@ class VisionModel(FeatureModel):
                 if name == OUTPUT:
                     last, layout = output.last_hidden_state, self.family.output_layout
                 else:
-                    last, layout = recorded(name), None
+                    last, layout = self._part(name, recorded(name), height, width), None
                 found |= self._maps(name, last, layout or self.family.layout, height, width)
         pooled = getattr(output, "pooler_output", None)
         if pooled is not None:
             found[POOLED] = pooled.flatten(1)
         return {name: one.to(dtype or one.dtype) for name, one in found.items()}
+
+    def _part(self, name: str, tensor: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        part = name.partition(".")[2]
+        if self.family.joined_parts is None or not part:
+            return tensor
+        patch = _side(self.config.patch_size)
+        return self.family.joined_parts(tensor, part, height // patch, width // patch)
 
     def _maps(
         self, name: str, tensor: torch.Tensor, layout: str, height: int, width: int
