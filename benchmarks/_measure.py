@@ -96,7 +96,7 @@ def serve(call: Call, versions: Mapping[str, str], describe: Callable[[Any], Any
             result = call()
             _answer(time.perf_counter() - start)
         else:
-            before = _reset_peak_memory()
+            before = reset_peak_memory()
             result = call()
             peak = _memory("VmHWM") - before
             _answer({"peak_bytes": peak, "result_bytes": result.nbytes, **describe(result)})
@@ -140,9 +140,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
+def peak_of_process() -> int:
+    """The most that the process has held since its mark was set, in bytes."""
+    return _memory("VmHWM")
+
+
 def peak_bytes(call: Call) -> int:
     """Run the call once and return its peak memory over what was held before, in bytes."""
-    before = _reset_peak_memory()
+    before = reset_peak_memory()
     result = call()
     peak = _memory("VmHWM") - before
     del result
@@ -153,7 +158,7 @@ def _answer(content: Any) -> None:
     print(json.dumps(content), flush=True)
 
 
-def _reset_peak_memory() -> int:
+def reset_peak_memory() -> int:
     """Set the process's high-water mark to what it holds now, and return that in bytes.
 
     `ru_maxrss` would not do: imports may have needed more than what is held now, and a child

@@ -297,10 +297,10 @@ class TestDemo:
             progress("Extracting features")
             return {"after": 0.9}
 
-        module = ModuleType("relspace.demo.study")
+        module = ModuleType("relspace.demo.run")
         module.run_demo = run_demo
         module.summary_table = lambda summary: f"after {summary['after']}"
-        monkeypatch.setitem(sys.modules, "relspace.demo.study", module)
+        monkeypatch.setitem(sys.modules, "relspace.demo.run", module)
         return calls
 
     def test_prints_the_table_and_where_the_report_is(self, run, study):

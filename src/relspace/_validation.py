@@ -117,8 +117,8 @@ def _as_tensor(features: object, name: str) -> tuple[torch.Tensor, bool]:
     return torch.from_numpy(array), True
 
 
-def refuse_non_finite(tensor: torch.Tensor, name: str) -> None:
-    """Refuse NaN and infinity, with their count and first places."""
+def refuse_non_finite(tensor: torch.Tensor, name: str, *, first_row: int = 0) -> None:
+    """Refuse NaN and infinity, with their count and first places; rows count from ``first_row``."""
     # A sum over finite numbers can only overflow, never become NaN without cause, so a finite
     # sum clears the whole matrix in one pass that allocates nothing.
     if math.isfinite(float(tensor.detach().sum())):
@@ -127,7 +127,8 @@ def refuse_non_finite(tensor: torch.Tensor, name: str) -> None:
     count = int(bad.sum())
     if count == 0:
         return
-    places = ", ".join(str(tuple(place)) for place in bad.nonzero()[:_NAMED_AT_MOST].tolist())
+    first = bad.nonzero()[:_NAMED_AT_MOST].tolist()
+    places = ", ".join(str((first_row + row, column)) for row, column in first)
     rows = int(bad.any(dim=1).sum())
     raise NonFiniteError(
         f"{name} holds {count} NaN or infinite values in {rows} of {tensor.shape[0]} rows, "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Self
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, cast, overload
 
 import torch
 
@@ -15,8 +18,11 @@ from relspace._validation import (
     check_choice,
     check_fraction,
     refuse_non_finite,
+    to_numpy,
 )
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, NonFiniteError
+from relspace.execution.dask import map_rows, write_rows_on_cluster
+from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
 from relspace.kernels.distances import Cloud, Frame, full_precision
@@ -28,6 +34,9 @@ from relspace.kernels.relative import (
     column_profile,
     standardize_rows,
 )
+from relspace.row_sources import DaskRows, RowSource, is_dask_array, tensor_of
+from relspace.row_writers import ZarrWriter
+from relspace.streaming import Output, begin_output, collect_rows, write_rows
 
 #: Mean affinity between landmarks: denser than an affinity matrix that is compared as a whole, for
 #: decorrelated columns lose nothing to their overlap.
@@ -175,48 +184,96 @@ class Aligner:
         axes = self.normalization_.axes
         return int(self.landmarks_.shape[1] if axes is None else axes.shape[0])
 
-    def transform(self, X: object, *, own: torch.Tensor | None = None) -> Array:
+    @overload
+    def transform(
+        self, X: object, *, own: torch.Tensor | None = ..., memory_budget: int | None = ...
+    ) -> Array: ...
+    @overload
+    def transform(
+        self,
+        X: object,
+        *,
+        own: torch.Tensor | None = ...,
+        out: str | Path | Output,
+        client: Any = ...,
+        progress: Callable[[int, int], None] | None = ...,
+    ) -> RowSource: ...
+    def transform(
+        self,
+        X: object,
+        *,
+        own: torch.Tensor | None = None,
+        out: str | Path | Output | None = None,
+        memory_budget: int | None = None,
+        client: Any = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Array | RowSource:
         """Describe tokens by their relative features.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
-            Tokens of the model that it was fitted on.
+        X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
+            Tokens of the model that it was fitted on. What lies on a disk is read in blocks.
         own : LongTensor of shape (n,), optional
             For tokens that are landmarks themselves, their column (-1 for others). An item's
             affinity with itself says nothing of its features and is left out.
+        out : str, Path or Output, optional
+            Where to write the result as it is made, instead of holding it: a Zarr store
+            (``"aligned.zarr"``, or a URL that fsspec knows) or an ``.npy`` file;
+            :class:`relspace.streaming.Output` says more. If a run is cut off, the same call goes
+            on where it stopped; the result is the same to the bit.
+        memory_budget : int, optional
+            Bytes that working memory may take where rows are read in blocks; by default a quarter
+            of what is free. With ``out`` it is a part of :class:`relspace.streaming.Output`.
+        client : distributed.Client, optional
+            A Dask cluster that makes the chunks of ``out``, a Zarr store that its workers reach
+            under the same path, as they must ``X``.
+        progress : callable, optional
+            ``progress(n_done, n_rows)`` after every chunk of ``out``.
 
         Returns
         -------
-        tensor or array of shape (n, m)
-            Relative features, of the kind, float type and device of ``X``.
+        tensor or array of shape (n, m), or RowSource
+            Relative features, of the kind, float type and device of ``X``; of a Dask array a lazy
+            one. With ``out`` the finished output, as a source of rows.
 
         Raises
         ------
         InvalidInputError
             If the features have another width than those it was fitted on.
         MemoryBudgetError
-            If the result would not fit into the free memory.
+            If the result would not fit into the free memory and no ``out`` is given.
         """
+        self._check_fitted()
+        if out is not None:
+            return self._write(open_rows(X), own, out, client, progress)
+        if is_dask_array(X):
+            self._check_width(cast("Any", X).shape)
+            return cast("Array", map_rows(X, self._rows_of, self.n_landmarks, own))
+        if is_read_in_blocks(X):
+            source = open_rows(X)
+            dtype = source.dtype if source.dtype.is_floating_point else torch.float32
+            collected = self.collect(source, own, dtype=dtype, memory_budget=memory_budget)
+            return to_numpy(collected) if hasattr(X, "__array__") else collected
         given = self._check(X)
-        rows = self.relative_rows(given.tensor, own, standardize=self.standardize != "none")
+        rows = self.relative_rows(given.tensor, own)
         return given.restore(rows.to(given.tensor.device))
 
     def affinity(self, X: object) -> Array:
         """Affinities of tokens to the landmarks, as they are; see :meth:`transform`."""
         given = self._check(X)
-        rows = self.relative_rows(given.tensor, standardize=False)
+        rows = self.relative_rows(given.tensor, standardized=False)
         return given.restore(rows.to(given.tensor.device))
 
     def relative_rows(
-        self, X: torch.Tensor, own: torch.Tensor | None = None, *, standardize: bool
+        self, X: torch.Tensor, own: torch.Tensor | None = None, *, standardized: bool = True
     ) -> torch.Tensor:
         """Relative features of tokens of the right width, a few rows at a time into one result."""
         n, m = X.shape[0], self.n_landmarks
         refuse_too_large(
             n * m * self.landmarks_.element_size(),
             f"the relative features of {n} tokens over {m} landmarks",
-            "transform fewer tokens at a time, or use fewer landmarks.",
+            "write them as they are made: transform(..., out='aligned.zarr').",
             device=self.landmarks_.device,
         )
         out = empty_matrix(n, m, like=self.landmarks_)
@@ -229,7 +286,7 @@ class Aligner:
             if not bool(points.half_norms.sum().isfinite()):
                 refuse_non_finite(X, "X")
             affinity_rows(points, self._cloud, scale, out[rows])
-            if standardize:
+            if standardized and self.standardize != "none":
                 mine = None if own is None else own[rows]
                 standardize_rows(out[rows], self.profile_, mine, how=self.standardize)
 
@@ -242,12 +299,101 @@ class Aligner:
         return standardize_rows(rows, self.profile_, own, how=self.standardize)
 
     def _check(self, X: object) -> Features:
-        if not hasattr(self, "landmarks_"):
-            raise InvalidInputError("this Aligner is not fitted; call fit(landmarks) first.")
+        self._check_fitted()
         given = as_features(X, "X", check_finite=False)
-        if given.tensor.shape[1] != self.n_features_in_:
+        self._check_width(given.tensor.shape)
+        return given
+
+    def _check_width(self, shape: tuple[int, ...]) -> None:
+        if shape[-1] != self.n_features_in_:
             raise InvalidInputError(
-                f"X has {given.tensor.shape[1]} features; these landmarks have "
+                f"X has {shape[-1]} features; these landmarks have "
                 f"{self.n_features_in_}: use the model and layer that they came from."
             )
-        return given
+
+    def collect(
+        self,
+        source: RowSource,
+        own: torch.Tensor | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        memory_budget: int | None = None,
+    ) -> torch.Tensor:
+        """Relative features of all rows of a source in one tensor; on Dask, where it is there."""
+        self._check_width(source.shape)
+        dtype = self.landmarks_.dtype if dtype is None else dtype
+        if isinstance(source, DaskRows):
+            lazy = map_rows(source.array, self._rows_of, self.n_landmarks, own)
+            return tensor_of(lazy.compute()).to(dtype)
+        compute = _Block(self, own)
+        return collect_rows(source, compute, self.n_landmarks, dtype, memory_budget=memory_budget)
+
+    def _write(
+        self,
+        source: RowSource,
+        own: torch.Tensor | None,
+        out: str | Path | Output,
+        client: Any,
+        progress: Callable[[int, int], None] | None,
+    ) -> RowSource:
+        self._check_width(source.shape)
+        output = out if isinstance(out, Output) else Output(out)
+        job = {
+            "operation": "transform",
+            "aligner": {**self.settings(), "sha256": self._hash(own)},
+        }
+        writer = begin_output(output, source, self.n_landmarks, job)
+        compute = _Block(self, own)
+        if client is None:
+            return write_rows(source, compute, writer, progress)
+        if not isinstance(writer, ZarrWriter):
+            raise InvalidInputError(
+                f"out is {str(output.path)!r}; a cluster writes Zarr stores, ending in .zarr."
+            )
+        return write_rows_on_cluster(source, compute, str(output.path), client, progress)
+
+    def settings(self) -> dict[str, Any]:
+        """What it was asked for and what it solved, as plain values."""
+        return {
+            "density": self.density,
+            "normalize": self.normalize,
+            "standardize": self.standardize,
+            "sigma": self.bandwidth_.sigma,
+            "n_landmarks": self.n_landmarks,
+            "n_features": self.n_features_in_,
+        }
+
+    def _hash(self, own: torch.Tensor | None) -> str:
+        digest = hashlib.sha256()
+        state = (
+            self.landmarks_,
+            *(self.normalization_.center, self.normalization_.scale, self.normalization_.axes),
+            *(self.profile_.mean, self.profile_.deviation, self.profile_.whitening),
+            own,
+        )
+        for tensor in state:
+            digest.update(b"none" if tensor is None else to_numpy(tensor).tobytes())
+        return digest.hexdigest()
+
+    def _rows_of(self, rows: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
+        return self.relative_rows(rows, own)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "landmarks_"):
+            raise InvalidInputError("this Aligner is not fitted; call fit(landmarks) first.")
+
+
+class _Block:
+    """Relative features of some rows out of many; what the workers of a cluster are sent."""
+
+    def __init__(self, aligner: Aligner, own: torch.Tensor | None) -> None:
+        self._aligner, self._own = aligner, own
+
+    def __call__(self, rows: torch.Tensor, first: int) -> torch.Tensor:
+        own = None if self._own is None else self._own[first : first + len(rows)]
+        aligner = self._aligner
+        try:
+            return aligner.relative_rows(rows, own)
+        except NonFiniteError:
+            refuse_non_finite(rows, "X", first_row=first)
+            raise

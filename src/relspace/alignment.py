@@ -9,7 +9,9 @@ from typing import Any, overload
 import torch
 
 from relspace._archive import read_archive
+from relspace._blocks import memory_budget_bytes, row_slices
 from relspace._validation import (
+    Features,
     ItemId,
     as_features,
     as_ids,
@@ -17,6 +19,7 @@ from relspace._validation import (
     check_random_state,
     name_some,
     pair_items,
+    refuse_non_finite,
 )
 from relspace.aligned_set import AlignedSet
 from relspace.aligned_space import ITEM_SPACE, AlignedSpace
@@ -27,10 +30,18 @@ from relspace.aligner import (
     Aligner,
 )
 from relspace.common_space import FORMAT_VERSION, restored_sets
-from relspace.errors import BandwidthError, FileFormatError, InvalidInputError, InvalidTypeError
+from relspace.errors import (
+    BandwidthError,
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    NonFiniteError,
+)
 from relspace.features import FeatureSet, Places, TokenGrid
+from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
+from relspace.row_sources import RowSource, rows_at
 from relspace.spatial_alignment import (
     TOKEN_DENSITY,
     TOKEN_NORMALIZATION,
@@ -87,10 +98,11 @@ def align(
 
     Parameters
     ----------
-    sets : mapping of str to array-like of shape (n, d), or to FeatureSet
-        Feature sets by name; widths may differ, items may not. Of a :class:`FeatureSet` one layer
-        counts; where its tokens lie on grids, each set keeps its own tokens, and landmarks are
-        places in the images.
+    sets : mapping of str to array-like of shape (n, d), to FeatureSet, or to a source of rows
+        Feature sets by name; widths may differ, items may not. Paths, memory maps, Dask arrays and
+        lists of shards are read in blocks (:func:`relspace.features.open_rows`). Of a
+        :class:`FeatureSet` one layer counts; where its tokens lie on grids, each set keeps its own
+        tokens, and landmarks are places in the images.
     ids : mapping of str to sequence, or one sequence, optional
         The items' ids, strings or whole numbers: one list per set, by which sets are matched and
         reordered to the first, or one list for all. By default sets are matched by position and
@@ -143,8 +155,7 @@ def align(
     seed = check_random_state(random_state)
     _check_names(sets)
     by_layer = chosen_layers({k: fs for k, fs in sets.items() if isinstance(fs, FeatureSet)}, layer)
-    if ids is None:
-        ids = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
+    brought = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
     on_grids = [name for name, fs in by_layer.items() if fs.grid is not None]
     if on_grids:
         if len(on_grids) < len(sets):
@@ -154,17 +165,22 @@ def align(
             )
         return align_tokens(
             by_layer,
-            ids=_ids_of_sets(sets, ids, {name: len(fs) for name, fs in by_layer.items()}),
+            ids=_ids_of_sets(
+                sets,
+                brought if ids is None else ids,
+                {name: len(fs) for name, fs in by_layer.items()},
+            ),
             landmarks=landmarks,
             density=TOKEN_DENSITY if density is None else density,
             normalize=normalize or TOKEN_NORMALIZATION,
             standardize=standardize or TOKEN_STANDARDIZATION,
             random_state=seed,
         )
-    sets = {**sets, **{name: fs.tokens() for name, fs in by_layer.items()}}
-    given = {name: as_features(one, name) for name, one in sets.items()}
-    sizes = {name: one.tensor.shape[0] for name, one in given.items()}
-    shared, order = pair_items(sizes, _ids_of_sets(sets, ids, sizes))
+    sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
+    given = {name: _opened(one, name) for name, one in sets.items()}
+    sizes = {name: _matrix(one).shape[0] for name, one in given.items()}
+    brought |= {k: one.ids for k, one in given.items() if isinstance(one, RowSource) and one.ids}
+    shared, order = pair_items(sizes, _ids_of_sets(sets, brought if ids is None else ids, sizes))
     n = next(iter(sizes.values()))
     if isinstance(landmarks, int) and not isinstance(landmarks, bool):
         chosen = choose_landmarks(n, landmarks, random_state=seed)
@@ -183,14 +199,18 @@ def align(
     aligned = {}
     for name, one in given.items():
         rows = order[name]
-        tensor = one.tensor.detach() if rows is None else one.tensor.detach()[rows]
         aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
         try:
-            aligner.fit(tensor[chosen])
+            aligner.fit(_some_rows(one, chosen if rows is None else rows[chosen]))
+            relative = _relative_rows(aligner, one, rows, own)
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
-        relative = aligner.relative_rows(tensor, own, standardize=standardize != "none")
-        aligned[name] = AlignedSet(aligner, relative, one.is_array, one.dtype)
+        except NonFiniteError:
+            _refuse_non_finite_rows(_matrix(one), name)
+            raise
+        is_array = one.is_array if isinstance(one, Features) else hasattr(sets[name], "__array__")
+        dtype = one.dtype if one.dtype.is_floating_point else relative.dtype
+        aligned[name] = AlignedSet(aligner, relative, is_array, dtype)
     parameters: dict[str, Any] = {
         "density": density,
         "normalize": normalize,
@@ -198,6 +218,47 @@ def align(
         "random_state": seed,
     }
     return AlignedSpace(aligned, ids=shared, landmarks=chosen, parameters=parameters)
+
+
+def _opened(features: object, name: str) -> Features | RowSource:
+    return open_rows(features) if is_read_in_blocks(features) else as_features(features, name)
+
+
+def _matrix(features: Features | RowSource) -> torch.Tensor | RowSource:
+    return features.tensor if isinstance(features, Features) else features
+
+
+def _refuse_non_finite_rows(features: torch.Tensor | RowSource, name: str) -> None:
+    """Name the set and its rows where an error could only name those of a part."""
+    if isinstance(features, RowSource):
+        row_bytes = features.shape[1] * features.dtype.itemsize
+        for rows in row_slices(features.shape[0], row_bytes, memory_budget_bytes()):
+            refuse_non_finite(features.read(rows.start, rows.stop), name, first_row=rows.start)
+
+
+def _some_rows(features: Features | RowSource, rows: torch.Tensor) -> torch.Tensor:
+    if isinstance(features, Features):
+        return features.tensor.detach()[rows]
+    return rows_at(features, rows)
+
+
+def _relative_rows(
+    aligner: Aligner,
+    features: Features | RowSource,
+    order: torch.Tensor | None,
+    own: torch.Tensor,
+) -> torch.Tensor:
+    """Relative features in the order of the first set."""
+    if isinstance(features, Features):
+        tensor = features.tensor.detach()
+        tensor = tensor if order is None else tensor[order]
+        return aligner.relative_rows(tensor, own)
+    if order is None:
+        return aligner.collect(features, own)
+    # Rows on a disk are read in the order in which they lie there.
+    mine = torch.empty_like(own)
+    mine[order] = own
+    return aligner.collect(features, mine)[order]
 
 
 def _check_names(sets: Mapping[str, object]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, overload
 
 import torch
 
@@ -14,6 +15,8 @@ from relspace._validation import Array, ItemId, name_some
 from relspace.aligned_set import AlignedSet
 from relspace.aligner import Aligner
 from relspace.errors import UnknownNameError
+from relspace.row_sources import RowSource
+from relspace.streaming import Output
 
 #: Version of the files that spaces are saved in.
 FORMAT_VERSION = 1
@@ -98,22 +101,50 @@ class CommonSpace(Mapping[str, Array], ABC):
         """The fitted aligner of one set."""
         return self.aligned_set(name).aligner
 
-    def transform(self, name: str, X: object) -> Array:
+    @overload
+    def transform(self, name: str, X: object, *, memory_budget: int | None = ...) -> Array: ...
+    @overload
+    def transform(
+        self,
+        name: str,
+        X: object,
+        *,
+        out: str | Path | Output,
+        client: Any = ...,
+        progress: Callable[[int, int], None] | None = ...,
+    ) -> RowSource: ...
+    def transform(
+        self,
+        name: str,
+        X: object,
+        *,
+        out: str | Path | Output | None = None,
+        memory_budget: int | None = None,
+        client: Any = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Array | RowSource:
         """Bring new items of a known set into the space.
 
         Parameters
         ----------
         name : str
             The set whose model they come from.
-        X : array-like of shape (n, d)
+        X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
             Their features; none of them is taken for a landmark.
+        out, memory_budget, client, progress
+            For features larger than memory: where the result goes as it is made, and how; see
+            :meth:`relspace.Aligner.transform`.
 
         Returns
         -------
-        tensor or array of shape (n, m)
-            Their relative features, of the kind, float type and device of ``X``.
+        tensor or array of shape (n, m), or RowSource
+            Their relative features, of the kind, float type and device of ``X``; of a Dask array
+            a lazy one; with ``out`` the finished output.
         """
-        return self.aligner(name).transform(X)
+        aligner = self.aligner(name)
+        if out is None:
+            return aligner.transform(X, memory_budget=memory_budget)
+        return aligner.transform(X, out=out, client=client, progress=progress)
 
     def pairwise(self, a: str, b: str) -> Array:
         """Distances of all rows of one set from all rows of another, computed in blocks.

@@ -103,7 +103,7 @@ def align_tokens(
             aligner.fit(layer.read_places(places).to(tokens))
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
-        relative = aligner.relative_rows(tokens, standardize=standardize != "none")
+        relative = aligner.relative_rows(tokens)
         aligned[name] = AlignedSet(aligner, relative, False, relative.dtype)
     return SpatialSpace(
         aligned,

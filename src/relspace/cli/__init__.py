@@ -4,7 +4,16 @@ torch takes a second or more to import, so whatever needs it is imported inside 
 version and wrong usage are answered at once.
 """
 
-from relspace.cli import align, compare, compare_models, demo, extract, layers, report
+from relspace.cli import (
+    align,
+    compare,
+    compare_models,
+    demo,
+    extract,
+    layers,
+    report,
+    transform,
+)
 from relspace.cli.group import commands
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "layers",
     "main",
     "report",
+    "transform",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ from relspace.errors import InvalidInputError
     help="What is done to landmark columns: whiten for items, columns for tokens on grids.",
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Run on the Dask cluster whose scheduler is there (tcp://host:8786); its workers must "
+    "reach the files under the same paths.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def align(
     sources: Sequence[Source],
@@ -66,6 +73,7 @@ def align(
     normalize: str | None,
     standardize: str | None,
     random_state: int,
+    scheduler: str | None,
     as_json: bool,
 ) -> None:
     """Align the features of two or more models, layers or brains on the same items.
@@ -90,16 +98,29 @@ def align(
         tables, ids = read_sets(named, ids_from, columns_from, by_position, progress)
         import relspace
 
+        sets: dict[str, object] = {name: table.features for name, table in tables.items()}
+        cluster: AbstractContextManager[object] = nullcontext()
+        if scheduler is not None:
+            from relspace.execution.dask import connect, rows_as_array
+            from relspace.features import open_rows
+
+            progress(f"Connecting to {scheduler}")
+            cluster = connect(scheduler)
+            sets = {
+                name: rows_as_array(open_rows(table.source, key=table.key))
+                for name, table in tables.items()
+            }
         progress(f"Aligning {len(tables)} sets")
-        space = relspace.align(
-            {name: table.features for name, table in tables.items()},
-            ids=ids,
-            landmarks=landmarks,
-            density=density,
-            normalize=normalize,
-            standardize=standardize,
-            random_state=random_state,
-        )
+        with cluster:
+            space = relspace.align(
+                sets,
+                ids=ids,
+                landmarks=landmarks,
+                density=density,
+                normalize=normalize,
+                standardize=standardize,
+                random_state=random_state,
+            )
         progress("Comparing sets")
         summary = space.summary()
         progress(f"Saving {output}")

@@ -9,7 +9,7 @@ import click
 from relspace.cli.group import Progress, commands
 
 
-@commands.command(short_help="Align two networks on real images, offline.")
+@commands.command(short_help="Align two networks on portraits, and two on digits, offline.")
 @click.option(
     "-o",
     "--output",
@@ -17,18 +17,19 @@ from relspace.cli.group import Progress, commands
     default=Path("relspace-demo"),
     show_default=True,
     metavar="FOLDER",
-    help="Folder for the figure, the numbers and the report; files of these names are replaced.",
+    help="Folder for the figures, the numbers and the report; files of these names are replaced.",
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 def demo(output: Path, random_state: int) -> None:
-    """Align two networks trained on handwritten digits, offline, in half a minute.
+    """Align networks that see the same images in different ways, offline, in under a minute.
 
-    A small CNN and a small vision transformer see the same digits. The table says how often an
-    item of one network finds itself in the other: before alignment, after it, and by chance.
+    Portraits: a network that learned boundaries and one that learned parts; how often does a patch
+    of one find the same part in the other, before alignment, after it, and by chance? Digits: a
+    CNN and a vision transformer; how often does an item of one find itself in the other?
     """
     with Progress() as progress:
         progress("Loading torch")
-        from relspace.demo.study import run_demo, summary_table
+        from relspace.demo.run import run_demo, summary_table
 
         summary = run_demo(output, random_state=random_state, progress=progress)
     click.echo(summary_table(summary))

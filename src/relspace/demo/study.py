@@ -1,14 +1,12 @@
-"""The digits case study: from the two networks that ship to numbers, a figure and a page."""
+"""The digits case study: from the two networks that ship to numbers and places."""
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +27,6 @@ from relspace.demo.matching import (
     pad_to_common_width,
 )
 from relspace.demo.networks import NETWORKS
-from relspace.report.writing import write_whole
 
 N_LANDMARKS = 297
 N_DRAWS = 20
@@ -199,55 +196,13 @@ def run_study(*, random_state: int = 0, progress: Callable[[str], None] | None =
     )
 
 
-def run_demo(
-    output: Path,
-    *,
-    random_state: int = 0,
-    progress: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Run the case study and write ``summary.json``, ``demo.png`` and ``report.html``.
-
-    Parameters
-    ----------
-    output : Path
-        The folder; it is made if needed.
-    random_state : int
-        Seed of the choice of landmarks.
-    progress : callable, optional
-        Gets a line at the start of every step.
-
-    Returns
-    -------
-    dict
-        What ``summary.json`` holds; :func:`summary_table` prints it.
-
-    Raises
-    ------
-    MissingDependencyError
-        If scikit-learn, matplotlib or jinja2 isn't installed.
-    """
-    from relspace.demo.figure import draw_study
-    from relspace.demo.page import study_page
-    from relspace.report.html import render_page
-    from relspace.report.plots import DARK, LIGHT
-
-    study = run_study(random_state=random_state, progress=progress)
-    (progress or _say_nothing)("Drawing the figure and the page")
-    light, dark = draw_study(study, LIGHT), draw_study(study, DARK)
-    page = render_page(study_page(study.summary, light, dark))
-    write_whole(output / "summary.json", json.dumps(study.summary, indent=2) + "\n")
-    write_whole(output / "demo.png", light)
-    write_whole(output / "report.html", page)
-    return study.summary
-
-
 def summary_table(summary: Mapping[str, Any]) -> str:
     """Lay the study's main numbers out for a terminal.
 
     Parameters
     ----------
     summary : mapping
-        From :func:`run_demo`.
+        The numbers of :func:`run_study`.
 
     Returns
     -------

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from relspace._archive import read_archive, write_archive
+from relspace._blocks import refuse_too_large
 from relspace._validation import (
     Array,
     Features,
@@ -123,6 +124,8 @@ class NormalizedCut:
             If a block of the graph can't have the density.
         InvalidInputError
             If the sets have different columns, or too few tokens for the components.
+        MemoryBudgetError
+            If the graph would not fit into the free memory.
         """
         k = check_count(self.n_components, "n_components")
         limit = check_count(self.n_landmarks, "n_landmarks", at_least=3)
@@ -137,6 +140,13 @@ class NormalizedCut:
                 f"n_components is {k} and the graph has {n_nodes} nodes; ask for at most "
                 f"{n_nodes - 2}."
             )
+        kind = next(iter(given.values())).tensor
+        refuse_too_large(
+            3 * n_nodes**2 * kind.element_size(),
+            f"the graph of {n_nodes} nodes",
+            "lower n_landmarks.",
+            device=kind.device,
+        )
         self.names_ = tuple(given)
         self.graph_ = joint_graph(
             {name: given[name].tensor[rows] for name, rows in nodes.items()},

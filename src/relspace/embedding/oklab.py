@@ -15,6 +15,16 @@ _LMS_TO_RGB = (
     (-1.2684380046, 2.6097574011, -0.3413193965),
     (-0.0041960863, -0.7034186147, 1.7076147010),
 )
+_RGB_TO_LMS = (
+    (0.4122214708, 0.5363325363, 0.0514459929),
+    (0.2119034982, 0.6806995451, 0.1073969566),
+    (0.0883024619, 0.2817188376, 0.6299787005),
+)
+_LMS_TO_LAB = (
+    (0.2104542553, 0.7936177850, -0.0040720468),
+    (1.9779984951, -2.4285922050, 0.4505937099),
+    (0.0259040371, 0.7827717662, -0.8086757660),
+)
 _HALVINGS = 16
 
 
@@ -67,3 +77,22 @@ def oklab_to_srgb(lab: torch.Tensor) -> torch.Tensor:
     return torch.where(
         linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-9).pow(1 / 2.4) - 0.055
     ).clamp(0.0, 1.0)
+
+
+def srgb_to_oklab(srgb: torch.Tensor) -> torch.Tensor:
+    """Turn sRGB into OKLab, in which the distance of two colours says how different they look.
+
+    Parameters
+    ----------
+    srgb : tensor of shape (..., 3)
+        Red, green and blue in [0, 1].
+
+    Returns
+    -------
+    tensor of shape (..., 3)
+        Lightness from 0 to 1, and the two chromatic coordinates.
+    """
+    linear = torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055).pow(2.4))
+    to_lms = torch.tensor(_RGB_TO_LMS, dtype=srgb.dtype, device=srgb.device)
+    to_lab = torch.tensor(_LMS_TO_LAB, dtype=srgb.dtype, device=srgb.device)
+    return (linear @ to_lms.T).clamp_min(0.0).pow(1 / 3) @ to_lab.T

@@ -18,6 +18,7 @@ from relspace.features.places import (
 )
 from relspace.features.preprocessing import Preprocessing
 from relspace.features.readers import FeatureTable, is_table_file, read_features
+from relspace.features.row_files import open_rows
 from relspace.features.store import open_features
 from relspace.features.store_writer import StoreLockedError
 
@@ -41,6 +42,7 @@ __all__ = [
     "load_model",
     "open_features",
     "open_images",
+    "open_rows",
     "read_features",
     "read_layers",
     "read_places",

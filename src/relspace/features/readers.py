@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from relspace.features.file_formats import (
     IDS,
     ONLY,
     Entries,
+    Entry,
     FileFormat,
     shorten,
 )
@@ -113,19 +115,10 @@ def read_features(
         )
     if ids is not None and id_column is not None:
         raise InvalidInputError("ids and id_column both say where the ids are: give one of them")
-    try:
-        with file_format.open(path, id_column) as entries:
-            name, features = _load_matrix(path, entries, key, ids)
-            found = _load_ids(path, entries, ids, file_format, features.shape[0])
-    except (RelspaceError, MemoryError):
-        raise
-    except Exception as error:
-        # Bytes that are not what the suffix claims make parsers raise nearly anything.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileFormatError(
-            f"{path} can't be read as {path.suffix}; it may be cut off, corrupt or another "
-            f"format ({reason})"
-        ) from error
+    with _readable(path), file_format.open(path, id_column) as entries:
+        name, entry = _find_matrix(path, entries, key, ids)
+        features = cast("NDArray[Any] | Tensor", entry.load())
+        found = _load_ids(path, entries, ids, file_format, features.shape[0])
     return FeatureTable(features, found, path, None if name == ONLY else name)
 
 
@@ -141,6 +134,24 @@ def _read_store(
     chosen = found.select(layers=layer)
     names = None if found.ids is None else tuple(str(item) for item in found.ids)
     return FeatureTable(chosen, names, path, layer)
+
+
+def locate_features(
+    path: str | Path, *, key: str | None = None, ids: str | Path | None = None
+) -> tuple[str, tuple[str, ...] | None]:
+    """Find the features in a file, and the ids of their items, without loading them.
+
+    Returns
+    -------
+    key : str
+        The entry that holds them; empty for a file with one matrix only.
+    ids : tuple of str, or None
+        One id for each row, as :func:`read_features` finds them.
+    """
+    path = Path(path)
+    with _readable(path), _format_of(path).open(path, None) as entries:
+        name, entry = _find_matrix(path, entries, key, ids)
+        return name, _load_ids(path, entries, ids, _format_of(path), entry.shape[0])
 
 
 def is_table_file(path: Path) -> bool:
@@ -177,9 +188,25 @@ def _listed(entries: Entries) -> str:
     return shorten([f"{name or 'one array'} {entry.shape}" for name, entry in entries.items()])
 
 
-def _load_matrix(
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say of what a parser raises that the file is damaged."""
+    try:
+        yield
+    except (RelspaceError, MemoryError):
+        raise
+    except Exception as error:
+        # Bytes that are not what the suffix claims make parsers raise nearly anything.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FileFormatError(
+            f"{path} can't be read as {path.suffix}; it may be cut off, corrupt or another "
+            f"format ({reason})"
+        ) from error
+
+
+def _find_matrix(
     path: Path, entries: Entries, key: str | None, ids: str | Path | None
-) -> tuple[str, NDArray[Any] | Tensor]:
+) -> tuple[str, Entry]:
     if key is not None and ONLY in entries:
         raise InvalidInputError(f"{path} holds one matrix without a key: leave out key={key!r}")
     if key is None:
@@ -197,7 +224,7 @@ def _load_matrix(
         )
     if 0 in entry.shape:
         raise FileFormatError(f"{where} is empty: it has the shape {entry.shape}")
-    return key, cast("NDArray[Any] | Tensor", entry.load())
+    return key, entry
 
 
 def _only_matrix(path: Path, entries: Entries, ids: str | Path | None) -> str:

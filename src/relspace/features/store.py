@@ -155,7 +155,8 @@ _UNIT_BOX = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64)
 
 def is_store(path: Path) -> bool:
     """Whether a path looks like a feature store, without opening it."""
-    return (path / "zarr.json").is_file() and KEY in (path / "zarr.json").read_text()
+    attributes = path / "zarr.json"
+    return attributes.is_file() and f'"{KIND}"' in attributes.read_text()
 
 
 def read_header(path: Path) -> tuple[Any, dict[str, Any]]:

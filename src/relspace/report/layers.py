@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from relspace.embedding import Coloring, NormalizedCut, kway
 from relspace.errors import BandwidthError, InvalidInputError, RelspaceWarning
-from relspace.kernels.normalization import fit_normalization
+from relspace.report.common_width import to_common_width
 from relspace.report.quantize import quantize_rows
 from relspace.report.summary import Quantization, ReportLayer, ReportModel
 
@@ -23,7 +23,6 @@ _COMPONENTS = 48
 _FEWEST_COMPONENTS = 24
 _EMBEDDING_COMPONENTS = 16
 _NODES = 2048
-_COMMON_WIDTH = 32
 
 #: Densities of the graph that colours come from: the first that every layer can have.
 _DENSITIES = (0.05, 0.1, 0.2, 0.4)
@@ -265,17 +264,8 @@ def _before_alignment(
         if one.features is None:
             return None
         for layer, features in one.features.items():
-            rows[name, layer] = fit_normalization(features, "center+unit").apply(features)
-    width = min(_COMMON_WIDTH, *(one.shape[1] for one in rows.values()))
-    narrow = {key: _cut_to_width(one, width) for key, one in rows.items()}
-    return _colors(_cut(narrow, random_state))
-
-
-def _cut_to_width(rows: torch.Tensor, width: int) -> torch.Tensor:
-    axes = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors.flip(1)[:, :width]
-    sign = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
-    narrow: torch.Tensor = rows @ (axes * sign).to(rows)
-    return narrow
+            rows[name, layer] = features
+    return _colors(_cut(to_common_width(rows), random_state))
 
 
 def _joined(key: LayerKey) -> str:

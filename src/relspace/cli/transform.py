@@ -1,0 +1,119 @@
+"""``relspace transform``: features of any size -> relative features on disk, in a saved space."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from relspace.cli.group import Progress, commands
+from relspace.cli.sources import Source, parse_sources
+
+if TYPE_CHECKING:
+    from relspace.row_sources import RowSource
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def parse_bytes(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | None:
+    """Read a number of bytes, such as 1.5GiB, 800M or 1000000."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", value, re.IGNORECASE)
+    if found is None or float(found[1]) <= 0:
+        raise click.BadParameter(f"{value!r} is no number of bytes, such as 1.5GiB or 800M")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+@commands.command(short_help="Bring features of any size into a saved space, on disk.")
+@click.argument("space", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("name")
+@click.argument("sources", nargs=-1, required=True, callback=parse_sources, metavar="FILE...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="A Zarr store (.zarr; a folder or a URL that fsspec knows) or an .npy file.",
+)
+@click.option("--force", is_flag=True, help="Replace the output of another job.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32", "float64"]),
+    help="Type of the output; by default that of the input.",
+)
+@click.option(
+    "--memory-budget",
+    callback=parse_bytes,
+    metavar="BYTES",
+    help="What working memory may take, such as 2GiB; by default a quarter of what is free.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Run on the Dask cluster whose scheduler is there (tcp://host:8786); its workers must "
+    "reach FILE and OUT under the same paths.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def transform(
+    space: Path,
+    name: str,
+    sources: list[Source],
+    output: str,
+    force: bool,
+    dtype: str | None,
+    memory_budget: int | None,
+    scheduler: str | None,
+    as_json: bool,
+) -> None:
+    """Describe features of set NAME of a saved SPACE by its landmarks, chunk by chunk.
+
+    FILE is anything that holds rows of this model's features, as FILE[::KEY]: .npy, .safetensors,
+    .h5 and .zarr are read in parts, so that they may be larger than memory; several files are
+    taken one after the other. A run that was cut off goes on where it stopped when the same
+    command is given again.
+
+    \b
+    relspace transform space.safetensors dino tokens.npy -o aligned.zarr --memory-budget 2GiB
+    relspace transform space.safetensors dino shard-*.npy -o s3://bucket/aligned.zarr
+    """
+    with Progress() as progress:
+        progress("Loading torch")
+        import relspace
+        from relspace.features import open_rows
+        from relspace.row_sources import ShardedRows
+        from relspace.streaming import Output
+
+        progress(f"Reading {space}")
+        aligner = relspace.load_space(space).aligner(name)
+        shards: list[RowSource] = [open_rows(_place(one), key=one.key) for one in sources]
+        rows = shards[0] if len(shards) == 1 else ShardedRows(shards)
+        client = None
+        if scheduler is not None:
+            from relspace.execution.dask import connect
+
+            progress(f"Connecting to {scheduler}")
+            client = connect(scheduler)
+        try:
+            result = aligner.transform(
+                rows,
+                out=Output(output, dtype=dtype, memory_budget=memory_budget, overwrite=force),
+                client=client,
+                progress=lambda done, n: progress(f"{done} of {n} rows"),
+            )
+        finally:
+            if client is not None:
+                client.close()
+    done = {"output": output, "n_items": result.shape[0], "n_landmarks": result.shape[1]}
+    text = f"{result.shape[0]} rows over {result.shape[1]} landmarks saved to {output}"
+    click.echo(json.dumps(done, indent=2) if as_json else text)
+
+
+def _place(source: Source) -> str:
+    """The path as it was given: a URL's two slashes are one in a Path."""
+    return re.sub(r"^([a-z][a-z0-9+.-]*):/(?=[^/])", r"\1://", str(source.path))

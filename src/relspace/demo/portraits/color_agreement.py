@@ -1,0 +1,124 @@
+"""Do parts have the same colour in both models, and does a colour mean a part?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relspace.demo.portraits.drawing import PARTS
+from relspace.demo.portraits.retrieval import (
+    Patches,
+    Retrieval,
+    for_euclidean,
+    mean_of,
+    nearest_by_correlation,
+    retrieval_of,
+)
+from relspace.embedding.oklab import srgb_to_oklab
+
+
+@dataclass(frozen=True)
+class ColorAgreement:
+    """How colours of two models agree.
+
+    Attributes
+    ----------
+    consistency : float
+        Distance between the two models' mean colours of a part, averaged over parts, divided by
+        that between mean colours of different parts: 0 for the same colours, about 1 for colours
+        that have nothing to do with parts.
+    per_part : dict of str to float
+        The same for each part: its distance between the models over the mean distance of
+        different parts.
+    retrieval : Retrieval
+        Part retrieval across models by colour alone. Colours can agree without meaning anything;
+        this says what they mean.
+    """
+
+    consistency: float
+    per_part: dict[str, float]
+    retrieval: Retrieval
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, ready for JSON."""
+        return {
+            "consistency": self.consistency,
+            "per_part": dict(self.per_part),
+            "retrieval": self.retrieval.to_dict(),
+        }
+
+
+def mean_agreement(several: Sequence[ColorAgreement]) -> ColorAgreement:
+    """Average agreements number by number."""
+    n = len(several)
+    return ColorAgreement(
+        consistency=sum(one.consistency for one in several) / n,
+        per_part={name: sum(one.per_part[name] for one in several) / n for name in PARTS},
+        retrieval=mean_of([one.retrieval for one in several]),
+    )
+
+
+def mean_colors(lab: Tensor, parts: Tensor) -> Tensor:
+    """Mean colour of each part, (7, 3)."""
+    return torch.stack([lab[parts == part].mean(0) for part in range(len(PARTS))])
+
+
+def color_agreement(
+    colors: Sequence[Tensor], patches: Sequence[Patches], queries: Sequence[Tensor]
+) -> ColorAgreement:
+    """Compare the colours of two models with the truth.
+
+    Parameters
+    ----------
+    colors : two tensors of shape (n, 3) and (m, 3)
+        sRGB colours of each model's patches.
+    patches : two Patches
+        Their parts and images.
+    queries : two LongTensors
+        The patches that retrieval is asked for.
+    """
+    lab = [srgb_to_oklab(one) for one in colors]
+    first, second = (mean_colors(one, its.parts) for one, its in zip(lab, patches, strict=True))
+    apart = torch.cdist(first, second)
+    same = apart.diagonal()
+    different = apart[~torch.eye(len(PARTS), dtype=torch.bool)].mean()
+    return ColorAgreement(
+        consistency=float(same.mean() / different),
+        per_part={name: float(same[part] / different) for part, name in enumerate(PARTS)},
+        retrieval=retrieval_both_ways(lab, patches, queries, euclidean=True),
+    )
+
+
+def retrieval_both_ways(
+    rows: Sequence[Tensor],
+    patches: Sequence[Patches],
+    queries: Sequence[Tensor],
+    *,
+    euclidean: bool = False,
+) -> Retrieval:
+    """Part retrieval from the first model to the second and back, averaged.
+
+    Parameters
+    ----------
+    rows : two tensors
+        Each model's patches in one space.
+    patches : two Patches
+        Their parts and images.
+    queries : two LongTensors
+        The patches asked for.
+    euclidean : bool
+        Whether the nearest are those of least distance rather than of largest inner product.
+    """
+    found = []
+    for here, there in ((0, 1), (1, 0)):
+        asked, others = rows[here][queries[here]], rows[there]
+        if euclidean:
+            asked, others = for_euclidean(asked, others)
+        images, parts = patches[here].images[queries[here]], patches[here].parts[queries[here]]
+        nearest = nearest_by_correlation(asked, others, images, patches[there].images)
+        found.append(retrieval_of(parts, patches[there].parts[nearest]))
+    return mean_of(found)

@@ -1,0 +1,131 @@
+"""Part retrieval: are a patch's nearest patches of the other model, in other images, its part?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from relspace.demo.portraits.drawing import PARTS
+
+NEAREST = 5
+_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Patches of one network over the portraits that are asked for.
+
+    Attributes
+    ----------
+    images : LongTensor of shape (n,)
+        The portrait of each patch.
+    parts : LongTensor of shape (n,)
+        The part that covers most of each patch.
+    centers : tensor of shape (n, 2)
+        Where its centre lies, y and x in pixels.
+    """
+
+    images: Tensor
+    parts: Tensor
+    centers: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How often the nearest patches across models show the same part.
+
+    Attributes
+    ----------
+    per_part : dict of str to float
+        Share of the 5 nearest that show the part asked for, by that part.
+    mean : float
+        Mean over the parts, each with the same weight.
+    """
+
+    per_part: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.per_part.values()) / len(self.per_part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, ready for JSON."""
+        return {"mean": self.mean, "per_part": dict(self.per_part)}
+
+
+def choose_queries(patches: Patches, per_part: int, random_state: int) -> Tensor:
+    """Choose up to so many patches of every part at random."""
+    generator = torch.Generator().manual_seed(random_state)
+    order = torch.randperm(len(patches), generator=generator)
+    kept = [order[patches.parts[order] == part][:per_part] for part in range(len(PARTS))]
+    return torch.cat(kept).sort().values
+
+
+def nearest_by_correlation(
+    rows: Tensor, others: Tensor, images: Tensor, other_images: Tensor, k: int = NEAREST
+) -> Tensor:
+    """Find the nearest rows of other images by inner product.
+
+    Parameters
+    ----------
+    rows, others : tensor of shape (n, d) and (m, d)
+        Rows; of unit norm where the inner product shall be a correlation.
+    images, other_images : LongTensor of shape (n,) and (m,)
+        The image of each; pairs within one image don't count.
+    k : int
+        How many.
+
+    Returns
+    -------
+    LongTensor of shape (n, k)
+        Rows of ``others``, nearest first.
+    """
+    found = torch.empty(len(rows), k, dtype=torch.long)
+    for start in range(0, len(rows), _ROWS):
+        part = slice(start, start + _ROWS)
+        similarity = rows[part] @ others.T
+        similarity[images[part, None] == other_images] = -torch.inf
+        found[part] = similarity.topk(k, dim=1).indices
+    return found
+
+
+def for_euclidean(rows: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Add a column by which the largest inner product has the least Euclidean distance."""
+    return (
+        functional.pad(rows, (0, 1), value=1.0),
+        torch.cat([others, -others.square().sum(1, keepdim=True) / 2], dim=1),
+    )
+
+
+def retrieval_of(asked: Tensor, found: Tensor) -> Retrieval:
+    """Count how many of the patches found show the part asked for.
+
+    Parameters
+    ----------
+    asked : LongTensor of shape (n,)
+        Part of each query.
+    found : LongTensor of shape (n, k)
+        Parts of the patches found.
+    """
+    right = (found == asked[:, None]).double().mean(1)
+    return Retrieval({name: float(right[asked == part].mean()) for part, name in enumerate(PARTS)})
+
+
+def mean_of(several: list[Retrieval]) -> Retrieval:
+    """Average retrievals part by part, both directions between two models for example."""
+    return Retrieval(
+        {part: sum(one.per_part[part] for one in several) / len(several) for part in PARTS}
+    )
+
+
+def chance(patches: Patches) -> Retrieval:
+    """What patches drawn at random would reach: each part's share of all."""
+    share = torch.bincount(patches.parts, minlength=len(PARTS)).double() / len(patches)
+    return Retrieval({name: float(share[part]) for part, name in enumerate(PARTS)})

@@ -1,0 +1,430 @@
+"""The portraits study: every layer of two networks, before and after alignment, and the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from relspace._validation import check_random_state
+from relspace.demo.portraits.color_agreement import (
+    ColorAgreement,
+    color_agreement,
+    mean_agreement,
+    retrieval_both_ways,
+)
+from relspace.demo.portraits.drawing import PARTS
+from relspace.demo.portraits.held_out import HeldOut, hold_out, load_network
+from relspace.demo.portraits.methods import (
+    Method,
+    OneSided,
+    Sides,
+    aligned,
+    canonical_correlation,
+    fixed_bandwidth,
+    median_bandwidth,
+    padded,
+    principal_components,
+    relative_representations,
+    separately,
+    with_random_signs,
+)
+from relspace.demo.portraits.networks import NETWORKS, initial_network
+from relspace.demo.portraits.retrieval import (
+    Patches,
+    Retrieval,
+    chance,
+    choose_queries,
+    mean_of,
+)
+from relspace.features import Places, choose_places
+from relspace.report.panels import JointColors, color_jointly
+
+N_LANDMARK_IMAGES = 40
+N_QUERIED_IMAGES = 24
+N_LANDMARKS = 1024
+#: Fewer do for the table of all pairs of layers.
+N_LANDMARKS_OF_LAYERS = 192
+DENSITY = 0.02
+QUERIES_PER_PART = 100
+QUERIES_PER_PART_OF_LAYERS = 25
+N_GRAPH_NODES = 2048
+UNTRAINED_SEED = 100
+#: Draws of the signs of principal components, over which their retrieval is averaged.
+N_SIGNS = 4
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to bring two networks side by side, and what kind of way it is.
+
+    Attributes
+    ----------
+    title : str
+        What tables call it.
+    kind : str
+        "before", "peer" (sees no pairs: landmarks only say which place is which), "paired" (is
+        fitted on pairs), "ours".
+    method : Method
+        The way.
+    """
+
+    title: str
+    kind: str
+    method: Method
+
+
+def contenders(narrow: int, wide: int) -> dict[str, Contender]:
+    """The ways that are compared, for networks of these widths."""
+    return {
+        "padded": Contender("before: padded, cosine", "before", separately(padded(wide))),
+        "principal_components": Contender(
+            "before: principal components, cosine",
+            "before",
+            separately(principal_components(narrow)),
+        ),
+        "relative": Contender(
+            "relative representations",
+            "peer",
+            separately(relative_representations(center=False)),
+        ),
+        "relative_centered": Contender(
+            "relative representations, centred",
+            "peer",
+            separately(relative_representations(center=True)),
+        ),
+        "fixed_bandwidth": Contender("bandwidth 1", "peer", separately(fixed_bandwidth(1.0))),
+        "median_bandwidth": Contender("median bandwidth", "peer", separately(median_bandwidth)),
+        "cca": Contender("CCA, fitted on pairs", "paired", canonical_correlation),
+        "aligned": Contender("aligned", "ours", separately(aligned(DENSITY))),
+        "aligned_default": Contender("aligned, density 0.05", "ours", separately(aligned(0.05))),
+        "aligned_zscore": Contender(
+            "aligned, channels z-scored", "ours", separately(aligned(DENSITY, "zscore+unit"))
+        ),
+    }
+
+
+@dataclass(frozen=True)
+class PortraitStudy:
+    """What the study found: all its numbers, and what its pictures are drawn from.
+
+    Attributes
+    ----------
+    summary : dict
+        Numbers, ready for JSON.
+    held_out : HeldOut
+        The portraits and every layer's tokens.
+    places : Places
+        The landmarks.
+    panels : dict of str to JointColors
+        ``before`` and ``after``: colours of the shown layers' patches, by "network, layer".
+    """
+
+    summary: dict[str, Any]
+    held_out: HeldOut
+    places: Places
+    panels: dict[str, JointColors]
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """The patches of both networks, and those that are asked for."""
+
+    patches: tuple[Patches, Patches]
+    queries: tuple[Tensor, Tensor]
+
+    @staticmethod
+    def of(held_out: HeldOut, per_part: int, seed: int) -> _Truth:
+        first, second = (held_out.patches(name) for name in held_out.features)
+        return _Truth(
+            (first, second),
+            (choose_queries(first, per_part, seed), choose_queries(second, per_part, seed)),
+        )
+
+    def retrieve(self, rows: tuple[Tensor, Tensor], *, euclidean: bool = False) -> Retrieval:
+        return retrieval_both_ways(rows, self.patches, self.queries, euclidean=euclidean)
+
+    def retrieve_before(self, given: Sides) -> Retrieval:
+        """By principal components of one width, over draws of the signs of their axes."""
+        narrow = min(given.X.shape[1], given.Y.shape[1])
+        components = separately(principal_components(narrow))
+        return mean_of(
+            [self.retrieve(with_random_signs(components, draw)(given)) for draw in range(N_SIGNS)]
+        )
+
+    def positions(self) -> tuple[Tensor, Tensor]:
+        """Where patches lie, moved by less than a pixel so that no two are at one place."""
+        generator = torch.Generator().manual_seed(0)
+        first, second = (
+            one.centers + 0.1 * torch.randn(one.centers.shape, generator=generator)
+            for one in self.patches
+        )
+        return first, second
+
+
+def shared_places(held_out: HeldOut, n: int, seed: int) -> Places:
+    """Landmarks: places of the portraits apart that both networks see."""
+    grids = {name: held_out.grid(name, held_out.landmark_images) for name in held_out.features}
+    return choose_places(grids, n, random_state=seed)
+
+
+def sides(held_out: HeldOut, places: Places, layers: tuple[str, str]) -> Sides:
+    """What a method works on, for a pair of layers."""
+    (a, first), (b, second) = zip(held_out.features, layers, strict=True)
+    return Sides(
+        held_out.tokens(a, first),
+        held_out.tokens(b, second),
+        held_out.features[a].read_places(places, layer=first),
+        held_out.features[b].read_places(places, layer=second),
+    )
+
+
+def shown_layers(held_out: HeldOut) -> list[tuple[str, str]]:
+    """Of each network the last two layers."""
+    return [(name, layer) for name, one in held_out.features.items() for layer in one.layers[-2:]]
+
+
+def run_study(
+    *, random_state: int = 0, progress: Callable[[str], None] | None = None
+) -> PortraitStudy:
+    """Run the study; what alignment is given are tokens and places, never parts.
+
+    Parameters
+    ----------
+    random_state : int
+        Seed of the portraits, the landmarks and the patches that are asked for.
+    progress : callable, optional
+        Gets a line at the start of every step.
+
+    Returns
+    -------
+    PortraitStudy
+        Numbers and what the pictures need.
+    """
+    seed = check_random_state(random_state)
+    say = progress or (lambda _: None)
+    say("Drawing portraits that the two networks have never seen")
+    loaded = {name: load_network(name) for name in NETWORKS}
+    held_out = hold_out(
+        {name: network for name, (network, _) in loaded.items()},
+        N_LANDMARK_IMAGES,
+        N_QUERIED_IMAGES,
+        seed,
+    )
+    truth = _Truth.of(held_out, QUERIES_PER_PART, seed)
+    places = shared_places(held_out, N_LANDMARKS, seed)
+    last = tuple(features.layers[-1] for features in held_out.features.values())
+    pair = (last[0], last[1])
+
+    say("Retrieving parts across the two networks, before, after, and by other methods")
+    given = sides(held_out, places, pair)
+    ways = contenders(*sorted((given.X.shape[1], given.Y.shape[1])))
+    rows = {key: way.method(given) for key, way in ways.items()}
+    found = {key: truth.retrieve(both) for key, both in rows.items()}
+    found["principal_components"] = truth.retrieve_before(given)
+    positions = truth.positions()
+    controls = {
+        "chance": mean_of([chance(one) for one in truth.patches]),
+        "position": truth.retrieve(positions, euclidean=True),
+        "untrained": _untrained(held_out, truth, places, pair),
+    }
+    say("Comparing every layer with every other")
+    layers = _layer_tables(held_out, seed)
+    say("Colouring both networks' patches jointly, before and after")
+    panels, colors, pictured = _pictures(held_out, truth, places, positions, seed)
+    summary: dict[str, Any] = {
+        "data": {
+            "n_landmark_images": N_LANDMARK_IMAGES,
+            "n_queried_images": N_QUERIED_IMAGES,
+            "n_landmarks": N_LANDMARKS,
+            "parts": list(PARTS),
+            "n_patches": {
+                name: len(one) for name, one in zip(NETWORKS, truth.patches, strict=True)
+            },
+            "n_queried": {
+                name: len(one) for name, one in zip(NETWORKS, truth.queries, strict=True)
+            },
+        },
+        "networks": {
+            name: {
+                **record,
+                "stride": network.stride,
+                "layers": {
+                    layer: held_out.features[name][layer].shape[1]
+                    for layer in held_out.features[name].layers
+                },
+            }
+            for name, (network, record) in loaded.items()
+        },
+        "alignment": {"density": DENSITY, "normalize": "center+unit", "standardize": "columns"},
+        "pair": dict(zip(NETWORKS, pair, strict=True)),
+        "retrieval": {
+            key: {"title": one.title, "kind": one.kind, **found[key].to_dict()}
+            for key, one in ways.items()
+        },
+        "controls": {key: one.to_dict() for key, one in controls.items()},
+        "within": {
+            name: _within(truth, which, rows["aligned"][which]).to_dict()
+            for which, name in enumerate(NETWORKS)
+        },
+        "layers": layers,
+        "colors": {"shown": pictured, **colors},
+    }
+    summary["bars"] = ratios(summary)
+    return PortraitStudy(summary, held_out, places, panels)
+
+
+def ratios(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """What the study is judged by: each ratio and the least that is asked of it."""
+    retrieval, colors = summary["retrieval"], summary["colors"]
+    after = retrieval["aligned"]["mean"]
+
+    def best(kind: str) -> float:
+        return max(float(one["mean"]) for one in retrieval.values() if one["kind"] == kind)
+
+    by_color = colors["after"]["retrieval"]["mean"]
+    return {
+        "retrieval_over_before": {"value": after / best("before"), "at_least": 3.0},
+        "retrieval_over_best_peer": {"value": after / best("peer"), "at_least": 1.4},
+        "retrieval_over_position": {
+            "value": after / summary["controls"]["position"]["mean"],
+            "at_least": 1.8,
+        },
+        "consistency_before_over_after": {
+            "value": colors["before"]["consistency"] / colors["after"]["consistency"],
+            "at_least": 2.0,
+        },
+        "color_retrieval_over_before": {
+            "value": by_color / colors["before"]["retrieval"]["mean"],
+            "at_least": 2.0,
+        },
+        "color_retrieval_over_position": {
+            "value": by_color / colors["position"]["retrieval"]["mean"],
+            "at_least": 1.25,
+        },
+    }
+
+
+def _untrained(
+    held_out: HeldOut, truth: _Truth, places: Places, pair: tuple[str, str]
+) -> Retrieval:
+    """The same alignment of the same networks with the weights that they began with."""
+    untrained = held_out.seen_by({name: initial_network(name, UNTRAINED_SEED) for name in NETWORKS})
+    return truth.retrieve(separately(aligned(DENSITY))(sides(untrained, places, pair)))
+
+
+def _within(truth: _Truth, which: int, rows: Tensor) -> Retrieval:
+    """Retrieval in other images of the same network: what there is to be found."""
+    patches, queries = truth.patches[which], truth.queries[which]
+    return retrieval_both_ways((rows, rows), (patches, patches), (queries, queries))
+
+
+def _layer_tables(held_out: HeldOut, seed: int) -> dict[str, Any]:
+    """Retrieval for every pair of layers, mean and per part, before and after."""
+    truth = _Truth.of(held_out, QUERIES_PER_PART_OF_LAYERS, seed)
+    places = shared_places(held_out, N_LANDMARKS_OF_LAYERS, seed)
+    (a, of_a), (b, of_b) = held_out.features.items()
+    narrow = min(one[one.layers[-1]].shape[1] for one in (of_a, of_b))
+
+    def rows_of(name: str, bring: OneSided) -> dict[str, Tensor]:
+        features = held_out.features[name]
+        return {
+            layer: bring(features.read_places(places, layer=layer), held_out.tokens(name, layer))
+            for layer in features.layers
+        }
+
+    after = [rows_of(name, aligned(DENSITY)) for name in (a, b)]
+    before = [rows_of(name, principal_components(narrow)) for name in (a, b)]
+    signed = [_with_signs(before[1], draw) for draw in range(N_SIGNS)]
+    tables: dict[str, Any] = {"before": [], "after": [], "per_part": []}
+    for first in of_a.layers:
+        lines: dict[str, list[Any]] = {key: [] for key in tables}
+        for second in of_b.layers:
+            found = truth.retrieve((after[0][first], after[1][second]))
+            unaligned = [truth.retrieve((before[0][first], one[second])) for one in signed]
+            lines["before"].append(mean_of(unaligned).mean)
+            lines["after"].append(found.mean)
+            lines["per_part"].append(found.per_part)
+        for key, line in lines.items():
+            tables[key].append(line)
+    return {
+        "rows": {"network": a, "layers": list(of_a.layers)},
+        "columns": {"network": b, "layers": list(of_b.layers)},
+        "n_landmarks": N_LANDMARKS_OF_LAYERS,
+        **tables,
+    }
+
+
+def _pictures(
+    held_out: HeldOut, truth: _Truth, places: Places, positions: tuple[Tensor, Tensor], seed: int
+) -> tuple[dict[str, JointColors], dict[str, Any], list[str]]:
+    """Colour the shown layers jointly, and judge the colours of the two last ones."""
+    shown = shown_layers(held_out)
+    names = {f"{network}, {layer}": (network, layer) for network, layer in shown}
+    shapes = {}
+    before, after = {}, {}
+    width = min(held_out.features[network][layer].shape[1] for network, layer in shown)
+    unaligned, align_side = principal_components(width), aligned(DENSITY)
+    for name, (network, layer) in names.items():
+        grid = held_out.grid(network, held_out.queried_images)
+        shapes[name] = (grid.rows, grid.columns)
+        tokens = held_out.tokens(network, layer)
+        at_landmarks = held_out.features[network].read_places(places, layer=layer)
+        before[name] = unaligned(at_landmarks, tokens)
+        after[name] = align_side(at_landmarks, tokens)
+    lasts = [
+        next(name for name, (network, _) in reversed(names.items()) if network == wanted)
+        for wanted in held_out.features
+    ]
+    at = dict(zip(lasts, positions, strict=True))
+    sets = {"before": before, "after": after, "position": at}
+    panels = {
+        when: color_jointly(
+            its,
+            {name: shapes[name] for name in its},
+            n_components=8,
+            n_landmarks=N_GRAPH_NODES,
+            random_state=seed,
+        )
+        for when, its in sets.items()
+    }
+
+    def agreement_of(joint: JointColors) -> ColorAgreement:
+        rgb = [torch.from_numpy(np.ascontiguousarray(joint.colors[name])) for name in lasts]
+        return color_agreement([one.flatten(0, 2) for one in rgb], truth.patches, truth.queries)
+
+    agreement = {when: agreement_of(joint) for when, joint in panels.items()}
+    # The picture shows one choice of the axes' signs; the number is the mean over draws of them.
+    agreement["before"] = mean_agreement(
+        [
+            agreement_of(
+                color_jointly(
+                    _with_signs({name: before[name] for name in lasts}, draw),
+                    {name: shapes[name] for name in lasts},
+                    n_components=8,
+                    n_landmarks=N_GRAPH_NODES,
+                    random_state=seed,
+                )
+            )
+            for draw in range(N_SIGNS)
+        ]
+    )
+    numbers = {
+        when: {**found.to_dict(), "rank_correlation": panels[when].rank_correlation}
+        for when, found in agreement.items()
+    }
+    del panels["position"]
+    return panels, numbers, list(names)
+
+
+def _with_signs(sets: dict[str, Tensor], random_state: int) -> dict[str, Tensor]:
+    """The same components with the signs of all axes drawn anew."""
+    generator = torch.Generator().manual_seed(random_state)
+    return {
+        name: rows * (torch.randint(0, 2, (1, rows.shape[1]), generator=generator) * 2 - 1)
+        for name, rows in sets.items()
+    }

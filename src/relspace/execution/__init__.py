@@ -1,0 +1,1 @@
+"""Runs block functions elsewhere: on Dask, lazily or on a cluster of workers."""

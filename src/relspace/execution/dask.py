@@ -1,0 +1,204 @@
+"""Block functions on Dask: lazily over arrays, or chunk by chunk on a cluster into a Zarr store.
+
+What is fitted goes into the graph once, as a task of its own that every block depends on: workers
+fetch it from each other, and it is made again where the worker that held it is lost.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace._validation import to_numpy
+from relspace.errors import InvalidInputError, MissingDependencyError
+from relspace.row_sources import RowSource, tensor_of, torch_dtype
+from relspace.row_writers import ZarrWriter
+
+Compute = Callable[[torch.Tensor, int], torch.Tensor]
+
+_SECONDS_TO_CONNECT = 10
+_one_block = threading.Lock()
+
+
+def map_rows(
+    array: Any, compute: Callable[..., torch.Tensor], n_columns: int, own: torch.Tensor | None
+) -> Any:
+    """Apply a function to the rows of a Dask array, lazily.
+
+    Parameters
+    ----------
+    array : dask.array.Array of shape (n, d)
+        Rows; blocks that hold parts of rows are joined first.
+    compute : callable
+        ``compute(rows, own)`` of a block of rows gives the result's rows.
+    n_columns : int
+        The width of the result.
+    own : LongTensor of shape (n,) or None
+        A second argument that goes with the rows.
+
+    Returns
+    -------
+    dask.array.Array of shape (n, n_columns)
+        In the float type of the input, cut into rows as that was.
+    """
+    dask, da = _import_dask()
+    if len(array.chunks[1]) > 1:
+        array = array.rechunk({1: -1})
+    dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float32)
+    arguments = [array]
+    if own is not None:
+        arguments.append(da.from_array(to_numpy(own)[:, None], chunks=(array.chunks[0], 1)))
+    return da.map_blocks(
+        _compute_block,
+        *arguments,
+        state=dask.delayed(compute, traverse=False),
+        out_dtype=str(dtype),
+        dtype=dtype,
+        chunks=(array.chunks[0], (n_columns,)),
+        meta=np.empty((0, 0), dtype=dtype),
+    )
+
+
+def rows_as_array(source: RowSource, chunk_rows: int = 8192) -> Any:
+    """A lazy Dask array of the rows of a source, which workers read by themselves.
+
+    Parameters
+    ----------
+    source : RowSource
+        Files that the workers can open under the same path.
+    chunk_rows : int
+        Rows of a block.
+    """
+    dask, da = _import_dask()
+    n, width = source.shape
+    kind = np.float32 if source.dtype == torch.bfloat16 else to_numpy(source.read(0, 1)).dtype
+    starts = da.arange(0, n, 1, chunks=chunk_rows)
+    return da.map_blocks(
+        _read_block,
+        starts,
+        state=dask.delayed(source, traverse=False),
+        out_dtype=str(np.dtype(kind)),
+        dtype=kind,
+        chunks=(starts.chunks[0], (width,)),
+        new_axis=1,
+        meta=np.empty((0, 0), dtype=kind),
+    )
+
+
+def write_rows_on_cluster(
+    source: RowSource,
+    compute: Compute,
+    path: str,
+    client: Any,
+    progress: Callable[[int, int], None] | None = None,
+) -> RowSource:
+    """Write what a function makes of rows into a Zarr store, each chunk as a task of a cluster.
+
+    Chunks that are there are left; those of a worker that is lost are made again by another.
+
+    Parameters
+    ----------
+    source : RowSource
+        Files that the workers can open under the same path.
+    compute : callable
+        ``compute(rows, first)`` of some rows and the number of the first gives the result's.
+    path : str
+        A store that was begun (:func:`relspace.row_writers.open_writer`), which the workers can
+        reach under the same path or URL.
+    client : distributed.Client
+        The cluster.
+    progress : callable, optional
+        ``progress(n_done, n_rows)`` after every chunk.
+    """
+    from distributed import as_completed
+
+    writer = ZarrWriter(path)
+    chunks = writer.missing()
+    state = client.submit(_Job, source, compute, path, pure=False)
+    tasks = [client.submit(_write_chunk, state, c.start, c.stop, pure=False) for c in chunks]
+    n = source.shape[0]
+    done = n - sum(c.stop - c.start for c in chunks)
+    try:
+        for task in as_completed(tasks):  # type: ignore[no-untyped-call]
+            done += task.result()
+            if progress is not None:
+                progress(done, n)
+    finally:
+        client.cancel(tasks)
+    return writer.finish()
+
+
+def connect(address: str) -> Any:
+    """A client of the cluster whose scheduler is at an address, such as tcp://host:8786.
+
+    Raises
+    ------
+    InvalidInputError
+        If no scheduler answers there.
+    MissingDependencyError
+        If dask is not installed.
+    """
+    _import_dask()
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=_SECONDS_TO_CONNECT)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InvalidInputError(f"no Dask scheduler answers at {address} ({reason}).") from error
+
+
+class _Job:
+    """What every chunk needs, held once by each worker."""
+
+    def __init__(self, source: RowSource, compute: Compute, path: str) -> None:
+        self.source, self.compute, self.path = source, compute, path
+
+
+def _write_chunk(job: _Job, start: int, stop: int) -> int:
+    writer, rows = ZarrWriter(job.path), slice(start, stop)
+    # A worker that is lost takes the news of its chunks with it, not the chunks.
+    if not writer.has(rows):
+        writer.write(rows, _in_turn(lambda: job.compute(job.source.read(start, stop), start)))
+    return stop - start
+
+
+def _compute_block(
+    block: NDArray[Any],
+    own: NDArray[Any] | None = None,
+    *,
+    state: Callable[..., torch.Tensor],
+    out_dtype: str,
+) -> NDArray[Any]:
+    column = None if own is None else torch.from_numpy(np.ascontiguousarray(own[:, 0]))
+    rows = _in_turn(lambda: state(tensor_of(block), column))
+    return to_numpy(rows.to(torch_dtype(np.dtype(out_dtype))))
+
+
+def _read_block(numbers: NDArray[Any], *, state: RowSource, out_dtype: str) -> NDArray[Any]:
+    rows = state.read(int(numbers[0]), int(numbers[-1]) + 1)
+    return to_numpy(rows.to(torch_dtype(np.dtype(out_dtype))))
+
+
+def _in_turn(call: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """One block at a time where torch uses all cores for it; else Dask's threads do, together."""
+    if torch.get_num_threads() == 1:
+        return call()
+    with _one_block:
+        return call()
+
+
+def _import_dask() -> tuple[Any, Any]:
+    try:
+        import dask
+        import dask.array
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Dask arrays and clusters need dask: pip install 'relspace[dask]'."
+        ) from error
+    return dask, dask.array

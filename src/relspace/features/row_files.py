@@ -1,0 +1,97 @@
+"""Opens what holds rows of features, files and URLs too, without reading it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from relspace.features.readers import locate_features, read_features
+from relspace.features.store import is_store, open_features
+from relspace.row_sources import (
+    ArrayRows,
+    Hdf5Rows,
+    NpyRows,
+    RowSource,
+    SafetensorsRows,
+    ShardedRows,
+    ZarrRows,
+    as_rows,
+)
+
+# Libraries whose arrays are read block by block.
+_LIBRARIES_OF_BLOCKS = ("h5py", "zarr", "dask")
+
+
+def open_rows(
+    source: object, *, key: str | None = None, ids: str | Path | None = None
+) -> RowSource:
+    """Open features as a source of rows that are read in blocks.
+
+    Parameters
+    ----------
+    source : path, list of paths, RowSource, array, memory map, Dask, h5py or Zarr array
+        A file of features (see :func:`relspace.features.read_features`), a Zarr array or group (a
+        folder ending in ``.zarr``, or a URL that fsspec knows), a list of any of them (shards, in
+        that order), or something in memory. ``.npy``, ``.h5``, ``.safetensors`` and Zarr are read
+        in parts; other files are read whole.
+    key : str, optional
+        The entry that holds the features, where a file or group can hold several.
+    ids : str or Path, optional
+        Where a file's ids are, see :func:`relspace.features.read_features`.
+
+    Returns
+    -------
+    RowSource
+        With ``shape``, ``dtype``, ``ids`` and ``read(start, stop)``.
+
+    Raises
+    ------
+    InvalidInputError
+        If a file is missing, or ``key`` or ``ids`` name nothing.
+    FileFormatError
+        If a file is corrupt or holds no matrix of numbers.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, relspace
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(folder + "/a.npy", np.eye(4, 3))
+    ...     rows = relspace.features.open_rows([folder + "/a.npy", folder + "/a.npy"])
+    ...     rows.shape, rows.read(3, 5)[:, 0].tolist()
+    ((8, 3), [0.0, 1.0])
+    """
+    if isinstance(source, str | Path):
+        return _open_path(source, key, ids)
+    if isinstance(source, list | tuple) and any(isinstance(one, str | Path) for one in source):
+        return ShardedRows([open_rows(one, key=key, ids=ids) for one in source])
+    return as_rows(source)
+
+
+def is_read_in_blocks(source: object) -> bool:
+    """Whether features lie somewhere else than in memory, or in several pieces."""
+    if isinstance(source, str | Path | np.memmap | RowSource):
+        return True
+    if isinstance(source, torch.Tensor | np.ndarray):
+        return False
+    if isinstance(source, list | tuple):
+        return any(isinstance(one, str | Path) or hasattr(one, "shape") for one in source)
+    return type(source).__module__.partition(".")[0] in _LIBRARIES_OF_BLOCKS
+
+
+def _open_path(source: str | Path, key: str | None, ids: str | Path | None) -> RowSource:
+    if "://" in str(source) or Path(source).suffix == ".zarr":
+        if "://" not in str(source) and is_store(Path(source)):
+            features = open_features(source)
+            return features[features.layers[-1] if key is None else key]
+        return ZarrRows(source, key)
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if suffix not in (".npy", ".h5", ".hdf5", ".safetensors"):
+        table = read_features(path, key=key, ids=ids)
+        return ArrayRows(table.features, table.ids)
+    entry, found = locate_features(path, key=key, ids=ids)
+    if suffix == ".npy":
+        return NpyRows(path, found)
+    return (SafetensorsRows if suffix == ".safetensors" else Hdf5Rows)(path, entry, found)

@@ -1,0 +1,365 @@
+"""Rows of features wherever they lie: in memory, in files, in shards, or made when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace._validation import ItemId, as_features
+from relspace.errors import (
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    MissingDependencyError,
+)
+
+_ROWS_OF_FINGERPRINT = 8
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """A matrix of features of which some rows can be read: what every function of rows takes."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n_items, n_features)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of what is read."""
+
+    @property
+    def ids(self) -> tuple[ItemId, ...] | None:
+        """One id for each row, or None."""
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return the rows from start to stop, shape (stop - start, n_features)."""
+
+
+class ArrayRows:
+    """Rows of an array or tensor, or of anything that is sliced like one (a memory map, HDF5)."""
+
+    def __init__(self, array: Any, ids: tuple[ItemId, ...] | None = None) -> None:
+        _check_matrix(tuple(array.shape))
+        self._array = array
+        self.shape = (int(array.shape[0]), int(array.shape[1]))
+        self.dtype = torch_dtype(array.dtype)
+        self.ids = ids
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return some rows; those of a memory map are copied, so that its pages can go."""
+        rows = self._array[start:stop]
+        if isinstance(rows, torch.Tensor):
+            return rows.detach()
+        return tensor_of(np.array(rows) if isinstance(rows, np.memmap) else np.asarray(rows))
+
+
+class NpyRows:
+    """Rows of an ``.npy`` file, read rather than mapped, so that memory stays what is asked for."""
+
+    def __init__(self, path: str | Path, ids: tuple[ItemId, ...] | None = None) -> None:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        _check_matrix(mapped.shape)
+        if mapped.flags.f_contiguous and not mapped.flags.c_contiguous:
+            raise FileFormatError(
+                f"{path} is stored column by column, so that its rows can't be read in parts; "
+                "save it again: np.save(path, np.ascontiguousarray(array))."
+            )
+        self.path = Path(path)
+        self.shape = (int(mapped.shape[0]), int(mapped.shape[1]))
+        self.dtype = torch_dtype(mapped.dtype)
+        self.ids = ids
+        self._stored, self._offset = mapped.dtype, int(mapped.offset)
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return some rows."""
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        width = self.shape[1]
+        offset = self._offset + start * width * self._stored.itemsize
+        count = max(0, stop - start) * width
+        rows = np.fromfile(self.path, dtype=self._stored, count=count, offset=offset)
+        return tensor_of(rows.reshape(-1, width))
+
+
+class Hdf5Rows:
+    """Rows of a dataset in an HDF5 file."""
+
+    def __init__(self, path: str | Path, key: str, ids: tuple[ItemId, ...] | None = None) -> None:
+        import h5py
+
+        self.path, self.key = Path(path), key
+        self._file = h5py.File(path, "r")
+        self._rows = ArrayRows(self._file[key], ids)
+        self.shape, self.dtype, self.ids = self._rows.shape, self._rows.dtype, ids
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hdf5Rows, (self.path, self.key, self.ids)
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return some rows."""
+        return self._rows.read(start, stop)
+
+
+class SafetensorsRows:
+    """Rows of a tensor in a safetensors file."""
+
+    def __init__(self, path: str | Path, key: str, ids: tuple[ItemId, ...] | None = None) -> None:
+        self.path, self.key, self.ids = Path(path), key, ids
+        with self._open() as file:
+            part = file.get_slice(key)
+            shape = tuple(part.get_shape())
+            _check_matrix(shape)
+            self.shape = (int(shape[0]), int(shape[1]))
+            self.dtype = part[:0].dtype
+
+    def _open(self) -> Any:
+        from safetensors import safe_open
+
+        # Opened for every block, so that pages of the file that were read can go.
+        return safe_open(self.path, framework="pt")
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return some rows."""
+        with self._open() as file:
+            return cast("torch.Tensor", file.get_slice(self.key)[start:stop]).clone()
+
+
+class GeneratedRows:
+    """Rows that a function makes when they are asked for.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        (n_items, n_features).
+    make : callable
+        ``make(start, stop)`` gives the rows as a tensor or array, always the same ones.
+    dtype : torch.dtype
+        Their type.
+    ids : tuple, optional
+        Their ids.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        make: Callable[[int, int], Any],
+        *,
+        dtype: torch.dtype = torch.float32,
+        ids: tuple[ItemId, ...] | None = None,
+    ) -> None:
+        _check_matrix(shape)
+        self.shape, self.dtype, self.ids = shape, dtype, ids
+        self._make = make
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Make some rows."""
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        rows = torch.as_tensor(self._make(start, stop))
+        if tuple(rows.shape) != (stop - start, self.shape[1]):
+            raise InvalidInputError(
+                f"rows {start} to {stop} were made with shape {tuple(rows.shape)}; they must have "
+                f"shape ({stop - start}, {self.shape[1]})."
+            )
+        return rows
+
+
+class ShardedRows:
+    """Rows of several sources, one after the other."""
+
+    def __init__(self, shards: Sequence[RowSource]) -> None:
+        if not shards:
+            raise InvalidInputError("the list of shards is empty.")
+        widths = sorted({shard.shape[1] for shard in shards})
+        if len(widths) > 1:
+            raise InvalidInputError(
+                f"the shards have different numbers of features: {', '.join(map(str, widths))}."
+            )
+        self._shards = tuple(shards)
+        self._ends = list(accumulate(shard.shape[0] for shard in shards))
+        self.shape = (self._ends[-1], widths[0])
+        dtype = shards[0].dtype
+        for shard in shards:
+            dtype = torch.promote_types(dtype, shard.dtype)
+        self.dtype = dtype
+        self.ids = None
+        if all(shard.ids is not None for shard in shards):
+            self.ids = tuple(item for shard in shards for item in shard.ids or ())
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return some rows, of as many shards as they lie in."""
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        parts = []
+        at = bisect_right(self._ends, start)
+        while start < stop:
+            offset = self._ends[at] - self._shards[at].shape[0]
+            end = min(stop, self._ends[at])
+            parts.append(self._shards[at].read(start - offset, end - offset).to(self.dtype))
+            start, at = end, at + 1
+        return torch.cat(parts) if parts else torch.empty(0, self.shape[1], dtype=self.dtype)
+
+
+class DaskRows:
+    """Rows of a Dask array, computed when they are asked for."""
+
+    def __init__(self, array: Any, ids: tuple[ItemId, ...] | None = None) -> None:
+        _check_matrix(array.shape)
+        self.array = array
+        self.shape = (int(array.shape[0]), int(array.shape[1]))
+        self.dtype = torch_dtype(array.dtype)
+        self.ids = ids
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Compute some rows."""
+        return tensor_of(np.asarray(self.array[start:stop].compute()))
+
+
+class ZarrRows:
+    """Rows of a Zarr array, read chunk by chunk.
+
+    Parameters
+    ----------
+    path : str or Path
+        A Zarr array, or a group that holds one; a folder, or a URL that fsspec knows
+        (``s3://``, ``gs://``, ``file://``).
+    key : str, optional
+        The array in the group. Needed only where it holds several matrices.
+    """
+
+    def __init__(self, path: str | Path, key: str | None = None) -> None:
+        zarr = import_zarr()
+        self.path = str(path)
+        try:
+            node = zarr.open(self.path, mode="r")
+        except Exception as error:
+            # A damaged folder makes zarr raise nearly anything.
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise FileFormatError(f"{path} can't be read as Zarr ({reason}).") from error
+        self.attributes: dict[str, Any] = dict(node.attrs)
+        self.ids: tuple[ItemId, ...] | None = None
+        self._array = node
+        if isinstance(node, zarr.Group):
+            matrices = {name: one for name, one in sorted(node.arrays()) if one.ndim == 2}
+            if key is None and len(matrices) != 1:
+                raise InvalidInputError(
+                    f"{path} holds {len(matrices)} matrices"
+                    + (f", {', '.join(matrices)}: say which by its key." if matrices else ".")
+                )
+            if key is not None and key not in node:
+                raise InvalidInputError(
+                    f"{path} has no array {key!r}; it holds {', '.join(sorted(node.array_keys()))}."
+                )
+            self._array = next(iter(matrices.values())) if key is None else node[key]
+            if "ids" in node:
+                self.ids = tuple(np.asarray(node["ids"][...]).tolist())
+        _check_matrix(self._array.shape)
+        self.shape = (int(self._array.shape[0]), int(self._array.shape[1]))
+        self.dtype = torch_dtype(self._array.dtype)
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return some rows."""
+        return tensor_of(np.asarray(self._array[start:stop]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._array[...], dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"ZarrRows({self.path}: {self.shape[0]} x {self.shape[1]}, {self._array.dtype})"
+
+
+def as_rows(features: object, name: str = "X") -> RowSource:
+    """Turn what holds features into a source of rows, without copying it.
+
+    Parameters
+    ----------
+    features : RowSource, tensor, array, memory map, Dask array, h5py or Zarr array, or list
+        Features of shape (n_items, n_features). A list of any of these is a list of shards.
+    name : str
+        What an error calls it.
+
+    Raises
+    ------
+    InvalidTypeError
+        If it is none of these.
+    InvalidInputError
+        If it is not a matrix.
+    """
+    if isinstance(features, RowSource):
+        _check_matrix(tuple(features.shape))
+        return features
+    if is_dask_array(features):
+        return DaskRows(features)
+    if isinstance(features, list | tuple) and any(hasattr(one, "shape") for one in features):
+        return ShardedRows([as_rows(one, name) for one in features])
+    if hasattr(features, "shape") and hasattr(features, "dtype") and hasattr(features, "__len__"):
+        return ArrayRows(features)
+    return ArrayRows(as_features(features, name).tensor)
+
+
+def is_dask_array(features: object) -> bool:
+    """Whether something is a Dask array, without importing Dask."""
+    return type(features).__module__.startswith("dask.array") and hasattr(features, "dask")
+
+
+def rows_at(source: RowSource, indices: torch.Tensor) -> torch.Tensor:
+    """Read single rows, in the order asked for; neighbours are read together."""
+    wanted, order = torch.unique(indices.cpu(), return_inverse=True)
+    breaks = (wanted.diff() > 1).nonzero().flatten() + 1
+    runs = wanted.tensor_split(breaks)
+    rows = torch.cat([source.read(int(run[0]), int(run[-1]) + 1) for run in runs])
+    return rows[order.to(rows.device)]
+
+
+def fingerprint(source: RowSource) -> str:
+    """A hash of the shape, the type, and a few rows of the beginning, the middle and the end."""
+    digest = hashlib.sha256(repr((tuple(source.shape), str(source.dtype))).encode())
+    n = source.shape[0]
+    for start in (0, max(0, n // 2 - _ROWS_OF_FINGERPRINT), max(0, n - _ROWS_OF_FINGERPRINT)):
+        rows = source.read(start, min(n, start + _ROWS_OF_FINGERPRINT)).cpu().contiguous()
+        digest.update(rows.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def torch_dtype(dtype: Any) -> torch.dtype:
+    """The type of tensors read from an array of this type."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    return tensor_of(np.empty((0, 1), dtype=dtype)).dtype
+
+
+def tensor_of(array: NDArray[Any]) -> torch.Tensor:
+    """A tensor of an array's values, in a type that torch has."""
+    if array.dtype.kind not in "fiu":
+        raise InvalidTypeError(
+            f"the features hold values of type {array.dtype}; they must be real numbers."
+        )
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32)
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(native if native.flags.writeable else native.copy())
+
+
+def import_zarr() -> Any:
+    """Return the module zarr, or say which extra brings it."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Zarr stores need zarr: pip install 'relspace[files]'."
+        ) from error
+    return zarr
+
+
+def _check_matrix(shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or 0 in shape:
+        raise InvalidInputError(
+            f"the features have shape {tuple(shape)}; they must be a matrix (n_items, n_features) "
+            "that is not empty."
+        )

@@ -1,0 +1,158 @@
+"""Rows through a function, chunk by chunk, within a fixed memory budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relspace._blocks import empty_matrix, memory_budget_bytes, refuse_too_large, row_slices
+from relspace._validation import check_choice, check_count
+from relspace.row_sources import RowSource, fingerprint
+from relspace.row_writers import STORED_TYPES, RowsWriter, open_writer
+
+# A chunk of the output, uncompressed: large enough for a file system, small enough to lose.
+_CHUNK_BYTES = 2**25
+_COPIES_OF_INPUT = 2
+_COPIES_OF_OUTPUT = 4
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a streamed result goes, and how.
+
+    Attributes
+    ----------
+    path : str or Path
+        Ending in ``.zarr`` (a folder, or a URL that fsspec knows) or ``.npy``.
+    dtype : str or None
+        "float16", "float32" or "float64"; that of the input by default.
+    memory_budget : int or None
+        Bytes that working memory may take; by default a quarter of what is free.
+    chunk_rows : int or None
+        Rows of a chunk; by default as many as make 32 MiB, or fewer if the budget is small.
+    overwrite : bool
+        Whether the output of another job is replaced rather than refused.
+    """
+
+    path: str | Path
+    dtype: str | None = None
+    memory_budget: int | None = None
+    chunk_rows: int | None = None
+    overwrite: bool = False
+
+
+def begin_output(
+    output: Output, source: RowSource, n_columns: int, job: Mapping[str, Any]
+) -> RowsWriter:
+    """Open the output of a job, new or begun before, for rows made from those of a source.
+
+    Parameters
+    ----------
+    output : Output
+        Where it goes.
+    source : RowSource
+        What it is made from; it becomes a part of the job by its :func:`fingerprint`.
+    n_columns : int
+        Its width.
+    job : mapping
+        What else the result depends on.
+    """
+    n = source.shape[0]
+    dtype = output.dtype
+    if dtype is None:
+        own = str(source.dtype).removeprefix("torch.")
+        dtype = own if own in STORED_TYPES else "float32"
+    check_choice(dtype, "dtype", STORED_TYPES)
+    whole = {
+        **job,
+        "source": {
+            "shape": list(source.shape),
+            "dtype": str(source.dtype).removeprefix("torch."),
+            "sha256_of_some_rows": fingerprint(source),
+        },
+        "shape": [n, n_columns],
+        "dtype": dtype,
+    }
+    if output.chunk_rows is not None:
+        chunk_rows = check_count(output.chunk_rows, "chunk_rows")
+    else:
+        fitting = memory_budget_bytes(output.memory_budget) // bytes_per_row(source, n_columns)
+        chunk_rows = max(1, min(n, fitting, _CHUNK_BYTES // (4 * n_columns)))
+    return open_writer(
+        output.path,
+        (n, n_columns),
+        dtype=dtype,
+        chunk_rows=chunk_rows,
+        job=whole,
+        ids=source.ids,
+        overwrite=output.overwrite,
+    )
+
+
+def write_rows(
+    source: RowSource,
+    compute: Callable[[torch.Tensor, int], torch.Tensor],
+    writer: RowsWriter,
+    progress: Callable[[int, int], None] | None = None,
+) -> RowSource:
+    """Write what a function makes of rows, chunk by chunk; chunks that are there are left.
+
+    Parameters
+    ----------
+    source : RowSource
+        Where rows come from.
+    compute : callable
+        ``compute(rows, first)`` of some rows and the number of the first gives the result's.
+    writer : RowsWriter
+        Where the result goes, see :func:`begin_output`.
+    progress : callable, optional
+        ``progress(n_done, n_rows)`` after every chunk.
+    """
+    for rows in writer.missing():
+        writer.write(rows, compute(source.read(rows.start, rows.stop), rows.start))
+        if progress is not None:
+            progress(rows.stop, source.shape[0])
+    return writer.finish()
+
+
+def collect_rows(
+    source: RowSource,
+    compute: Callable[[torch.Tensor, int], torch.Tensor],
+    n_columns: int,
+    dtype: torch.dtype,
+    *,
+    memory_budget: int | None = None,
+) -> torch.Tensor:
+    """Gather what a function makes of rows, read block by block, into one tensor.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If it would not fit into the free memory.
+    """
+    n = source.shape[0]
+    refuse_too_large(
+        n * n_columns * dtype.itemsize,
+        f"the result of {n} rows and {n_columns} columns",
+        "write it as it is made: out='aligned.zarr'.",
+    )
+    budget = memory_budget_bytes(memory_budget)
+    result = empty_matrix(n, n_columns, like=torch.empty(0, dtype=dtype))
+    for rows in row_slices(n, bytes_per_row(source, n_columns), min(budget, 4 * _CHUNK_BYTES)):
+        result[rows] = compute(source.read(rows.start, rows.stop), rows.start)
+    return result
+
+
+def bytes_per_row(source: RowSource, n_columns: int) -> int:
+    """What a row takes on its way: as read, in the float type of the computation, and the result's.
+
+    The result exists as computed, in the type of the output, and compressed.
+    """
+    width = source.shape[1]
+    return _COPIES_OF_INPUT * width * max(4, source.dtype.itemsize) + (
+        _COPIES_OF_OUTPUT * n_columns * 4
+    )

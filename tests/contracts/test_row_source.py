@@ -1,0 +1,181 @@
+"""The contract of a source of rows, which every kind of source passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import zarr
+from safetensors.torch import save_file
+
+from relspace import Aligner
+from relspace.features import FeatureSet, open_rows
+from relspace.row_sources import GeneratedRows, RowSource, ShardedRows, fingerprint, rows_at
+from relspace.streaming import Output
+
+N, D = 103, 6
+VALUES = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+IDS = tuple(f"item {i}" for i in range(N))
+
+
+def _npy(folder: Path) -> object:
+    np.save(folder / "a.npy", VALUES)
+    return folder / "a.npy"
+
+
+def _memory_map(folder: Path) -> object:
+    return np.load(_npy(folder), mmap_mode="r")
+
+
+def _hdf5(folder: Path) -> object:
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["features"] = VALUES
+        file["ids"] = list(IDS)
+    return folder / "a.h5"
+
+
+def _hdf5_dataset(folder: Path) -> object:
+    return h5py.File(_hdf5(folder))["features"]
+
+
+def _zarr_array(folder: Path) -> object:
+    zarr.save(str(folder / "a.zarr"), VALUES)
+    return folder / "a.zarr"
+
+
+def _zarr_group(folder: Path) -> object:
+    group = zarr.create_group(str(folder / "g.zarr"))
+    group.create_array("features", data=VALUES, chunks=(10, D))
+    ids = group.create_array("ids", shape=(N,), dtype=str)
+    ids[...] = np.array(IDS, dtype=object)
+    return str(folder / "g.zarr")
+
+
+def _safetensors(folder: Path) -> object:
+    save_file({"features": torch.from_numpy(VALUES)}, folder / "a.safetensors")
+    return folder / "a.safetensors"
+
+
+def _shards(folder: Path) -> object:
+    np.save(folder / "1.npy", VALUES[:40])
+    np.save(folder / "3.npy", VALUES[41:])
+    return [folder / "1.npy", VALUES[40:41], torch.from_numpy(VALUES[41:90]), VALUES[90:]]
+
+
+def _dask(folder: Path) -> object:
+    return pytest.importorskip("dask.array").from_array(VALUES, chunks=(17, 3))
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "array": lambda folder: VALUES,
+    "tensor": lambda folder: torch.from_numpy(VALUES),
+    "npy file": _npy,
+    "npz file": lambda folder: np.savez(folder / "a.npz", x=VALUES) or folder / "a.npz",
+    "memory map": _memory_map,
+    "HDF5 file": _hdf5,
+    "HDF5 dataset": _hdf5_dataset,
+    "Zarr array": _zarr_array,
+    "open Zarr array": lambda folder: zarr.open(str(_zarr_array(folder))),
+    "Zarr group": _zarr_group,
+    "Zarr at a URL": lambda folder: f"file://{_zarr_group(folder)}",
+    "safetensors file": _safetensors,
+    "shards": _shards,
+    "Dask array": _dask,
+    "generated": lambda folder: GeneratedRows((N, D), lambda start, stop: VALUES[start:stop]),
+    "feature set": lambda folder: FeatureSet.from_arrays({"last": VALUES})["last"],
+}
+
+
+@pytest.fixture(params=list(KINDS))
+def given(request: pytest.FixtureRequest, tmp_path: Path) -> object:
+    return KINDS[request.param](tmp_path)
+
+
+def test_it_has_a_shape_a_type_and_ids(given: object) -> None:
+    source = open_rows(given)
+    assert isinstance(source, RowSource)
+    assert tuple(source.shape) == (N, D)
+    assert source.dtype == torch.float32
+    assert source.ids in (None, IDS)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, N), (0, 1), (9, 31), (40, 41), (39, 95), (100, N), (50, 50), (90, 200)]
+)
+def test_it_reads_the_rows_asked_for(given: object, start: int, stop: int) -> None:
+    rows = open_rows(given).read(start, stop)
+    assert rows.dtype == torch.float32
+    assert torch.equal(rows, torch.from_numpy(VALUES[start:stop]))
+
+
+def test_reading_changes_nothing_and_rows_may_be_changed(given: object) -> None:
+    source = open_rows(given)
+    before = fingerprint(source)
+    source.read(0, 5).clone().zero_()
+    assert fingerprint(source) == before
+    assert fingerprint(open_rows(VALUES)) == before
+    assert fingerprint(open_rows(VALUES + 1)) != before
+
+
+def test_single_rows_are_read_in_the_order_asked_for(given: object) -> None:
+    wanted = torch.tensor([102, 3, 4, 5, 41, 40, 3])
+    assert torch.equal(rows_at(open_rows(given), wanted), torch.from_numpy(VALUES)[wanted])
+
+
+def test_it_is_transformed_as_the_array_is(given: object, tmp_path: Path) -> None:
+    aligner = Aligner().fit(VALUES[:20])
+    expected = aligner.transform(VALUES)
+    np.testing.assert_allclose(np.asarray(aligner.transform(given)), expected, atol=1e-6)
+    written = aligner.transform(given, out=Output(tmp_path / "out.zarr", chunk_rows=25))
+    np.testing.assert_allclose(written.read(0, N), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((3, 2, 2), np.float32), np.zeros(4), np.zeros((0, 3)), [np.zeros((2, 2, 2))]]
+)
+def test_what_is_no_matrix_is_refused(wrong: object) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        open_rows(wrong)
+
+
+def test_shards_of_different_widths_are_refused() -> None:
+    with pytest.raises(ValueError, match="different numbers of features: 3, 4"):
+        open_rows([np.zeros((2, 3)), np.zeros((2, 4))])
+    with pytest.raises(ValueError, match="list of shards is empty"):
+        ShardedRows([])
+
+
+def test_rows_of_a_wrong_shape_are_refused_when_made() -> None:
+    with pytest.raises(
+        ValueError, match=r"made with shape \(5, 3\); they must have shape \(5, 2\)"
+    ):
+        GeneratedRows((10, 2), lambda start, stop: np.zeros((5, 3))).read(0, 5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / "none.npy", "there is no file"),
+        (lambda folder: folder / "none.zarr", "can't be read as Zarr"),
+        (lambda folder: (folder / "bad.npy").write_bytes(b"xx") and folder / "bad.npy", "corrupt"),
+        (lambda folder: "file:///nowhere/none.zarr", "can't be read as Zarr"),
+    ],
+)
+def test_files_that_are_not_there_or_damaged_are_refused(make, message, tmp_path) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_rows(make(tmp_path))
+
+
+def test_a_group_of_several_matrices_needs_a_key(tmp_path: Path) -> None:
+    group = zarr.create_group(str(tmp_path / "g.zarr"))
+    group.create_array("a", data=VALUES)
+    group.create_array("b", data=VALUES[:5])
+    with pytest.raises(ValueError, match="2 matrices, a, b: say which"):
+        open_rows(tmp_path / "g.zarr")
+    assert open_rows(tmp_path / "g.zarr", key="b").shape == (5, D)
+    with pytest.raises(ValueError, match="no array 'c'"):
+        open_rows(tmp_path / "g.zarr", key="c")

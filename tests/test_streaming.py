@@ -1,0 +1,207 @@
+"""Streamed transforms: the same result, little memory, outputs that survive anything."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from tests.generators import killed_runs
+
+import relspace as rs
+from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError, NonFiniteError
+from relspace.features import open_rows
+from relspace.row_sources import GeneratedRows
+from relspace.streaming import Output
+
+N, D = 500, 12
+X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+OUTPUTS = ["out.zarr", "out.npy"]
+
+
+@pytest.fixture
+def aligner() -> rs.Aligner:
+    return rs.Aligner().fit(X[:40])
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", None])
+def test_output_holds_what_memory_would(
+    aligner: rs.Aligner, tmp_path: Path, name: str, dtype: str | None
+) -> None:
+    ids = tuple(f"token {i}" for i in range(N))
+    source = GeneratedRows((N, D), lambda start, stop: X[start:stop], ids=ids)
+    out = Output(tmp_path / name, dtype=dtype, chunk_rows=64)
+    result = aligner.transform(source, out=out)
+    expected = aligner.transform(X)
+    assert result.dtype == getattr(torch, dtype or "float32")
+    tolerance = 1e-3 if dtype == "float16" else 1e-6
+    np.testing.assert_allclose(result.read(0, N).float(), expected, atol=tolerance)
+    if name.endswith(".zarr"):
+        root = zarr.open_group(tmp_path / name, mode="r")
+        assert root["rows"].chunks == (64, 40)
+        assert tuple(root["ids"][...]) == ids == result.ids
+        job = root.attrs["relspace"]["job"]
+        assert job["aligner"]["sigma"] == aligner.bandwidth_.sigma
+        assert set(root.attrs["relspace"]["versions"]) >= {"relspace", "torch", "zarr"}
+    else:
+        assert np.load(tmp_path / name).shape == (N, 40)
+        assert (tmp_path / "out.ids.txt").read_text().split("\n")[:2] == list(ids[:2])
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ids.txt", "out.npy"]
+
+
+def test_space_transforms_into_a_store(tmp_path: Path) -> None:
+    space = rs.align({"a": X, "b": -X}, landmarks=30)
+    result = space.transform("a", X, out=tmp_path / "a.zarr")
+    assert np.array_equal(np.asarray(result), space.transform("a", X))
+    assert open_rows(tmp_path / "a.zarr").shape == (N, 30)
+
+
+def test_files_and_memory_maps_are_read_in_blocks(aligner: rs.Aligner, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    expected = aligner.transform(X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    from_map = aligner.transform(mapped, memory_budget=20_000)
+    assert isinstance(from_map, np.ndarray)
+    np.testing.assert_allclose(from_map, expected, atol=1e-6)
+    from_file = aligner.transform(tmp_path / "x.npy", memory_budget=20_000)
+    np.testing.assert_allclose(from_file, expected, atol=1e-6)
+
+
+def test_own_columns_go_with_their_rows(aligner: rs.Aligner, tmp_path: Path) -> None:
+    own = torch.full((N,), -1)
+    own[:40] = torch.arange(40)
+    expected = aligner.transform(X, own=own)
+    out = Output(tmp_path / "out.zarr", chunk_rows=33)
+    np.testing.assert_allclose(
+        aligner.transform(X, own=own, out=out).read(0, N), expected, atol=1e-6
+    )
+
+
+def test_what_does_not_fit_says_to_write_it(
+    aligner: rs.Aligner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 50_000)
+    for source in (X, GeneratedRows((N, D), lambda start, stop: X[start:stop])):
+        with pytest.raises(MemoryBudgetError, match=r"out='aligned.zarr'"):
+            aligner.transform(source)
+    assert aligner.transform(X[:200], out=tmp_path / "out.zarr").shape == (200, 40)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_run_that_failed_goes_on_where_it_stopped(
+    aligner: rs.Aligner, tmp_path: Path, name: str
+) -> None:
+    made: list[int] = []
+
+    def source(fails_at: int) -> GeneratedRows:
+        def make(start: int, stop: int) -> np.ndarray:
+            if start == fails_at:
+                raise OSError("the disk is gone")
+            made.append(start)
+            return X[start:stop]
+
+        return GeneratedRows((N, D), make)
+
+    out = Output(tmp_path / name, chunk_rows=50)
+    with pytest.raises(OSError, match="the disk is gone"):
+        aligner.transform(source(200), out=out)
+    assert not (tmp_path / "out.npy").exists()
+    made.clear()
+    # A budget of another size does not change how the output is cut.
+    again = Output(tmp_path / name, memory_budget=10**9)
+    result = aligner.transform(source(-1), out=again)
+    assert [start for start in made if start % 50 == 0 and start] == list(range(200, N, 50))
+    whole = aligner.transform(source(-1), out=Output(tmp_path / f"whole-{name}", chunk_rows=50))
+    assert torch.equal(result.read(0, N), whole.read(0, N))
+
+
+def test_damaged_rows_are_named_and_nothing_half_done_is_left(
+    aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    bad = X.copy()
+    bad[300, 2] = np.nan
+    with pytest.raises(NonFiniteError, match=r"row, column\) \(300, 2\)"):
+        aligner.transform(bad, out=Output(tmp_path / "out.zarr", chunk_rows=100))
+    done = zarr.open_group(tmp_path / "out.zarr", mode="r")["done"][...]
+    assert done.tolist() == [1, 1, 1, 0, 0]
+
+
+def test_the_output_of_another_job_is_refused_or_replaced(
+    aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.zarr"
+    aligner.transform(X, out=out)
+    for other, source in ((rs.Aligner(density=0.1).fit(X[:40]), X), (aligner, X + 1)):
+        with pytest.raises(InvalidInputError, match="another job; different are"):
+            other.transform(source, out=out)
+    replaced = aligner.transform(X + 1, out=Output(out, overwrite=True))
+    np.testing.assert_allclose(replaced.read(0, N), aligner.transform(X + 1), atol=1e-6)
+    np.save(tmp_path / "out.npy", X)
+    with pytest.raises(InvalidInputError, match="exists"):
+        aligner.transform(X, out=tmp_path / "out.npy")
+
+
+def test_places_that_can_not_be_outputs_are_refused(aligner: rs.Aligner, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"must end in .zarr or .npy"):
+        aligner.transform(X, out=tmp_path / "out.csv")
+    with pytest.raises(InvalidInputError, match="dtype is 'int8'"):
+        aligner.transform(X, out=Output(tmp_path / "out.zarr", dtype="int8"))
+    (tmp_path / "file.zarr").write_text("x")
+    (tmp_path / "folder.zarr").mkdir()
+    (tmp_path / "folder.zarr" / "photo.png").write_text("x")
+    zarr.save(str(tmp_path / "other.zarr"), a=X)
+    for name in ("file.zarr", "folder.zarr", "other.zarr"):
+        with pytest.raises(FileFormatError, match=name):
+            aligner.transform(X, out=tmp_path / name)
+
+
+def _limit_file_size() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_full_disk_is_an_error_and_the_run_goes_on_later(
+    aligner: rs.Aligner, tmp_path: Path, name: str
+) -> None:
+    rows = 100 if name.endswith(".npy") else 400
+    script = (
+        "import sys, numpy, relspace; from relspace.streaming import Output;"
+        "X = numpy.load(sys.argv[1]);"
+        f"relspace.Aligner().fit(X[:40]).transform(X, out=Output(sys.argv[2], chunk_rows={rows}))"
+    )
+    np.save(tmp_path / "x.npy", X)
+    command = [sys.executable, "-c", script, str(tmp_path / "x.npy"), str(tmp_path / name)]
+    failed = subprocess.run(command, preexec_fn=_limit_file_size, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert "File too large" in failed.stderr
+    result = aligner.transform(X, out=Output(tmp_path / name, chunk_rows=rows))
+    np.testing.assert_allclose(result.read(0, N), aligner.transform(X), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_runs_killed_at_random_moments_end_in_the_same_bits(tmp_path: Path, name: str) -> None:
+    command = [sys.executable, killed_runs.__file__, str(tmp_path / name), "60", "0"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    counts = json.loads(ran.stdout)
+    assert counts["kills"] >= 50
+    torch.set_num_threads(1)
+    features = killed_runs.features()
+    whole = rs.Aligner().fit(features[:64])
+    expected = whole.transform(
+        features, out=Output(tmp_path / f"whole-{name}", chunk_rows=killed_runs.CHUNK)
+    ).read(0, killed_runs.N)
+    stem, suffix = name.split(".")
+    for number in range(counts["finished"]):
+        result = open_rows(tmp_path / f"{stem}{number}.{suffix}", key=None)
+        assert torch.equal(result.read(0, killed_runs.N), expected)
