@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from relspace._archive import read_archive, write_archive
-from relspace._blocks import refuse_too_large
+from relspace._blocks import chunk_slices, refuse_too_large
+from relspace._parallel import side_by_side
 from relspace._validation import (
     Array,
     Features,
@@ -23,11 +24,11 @@ from relspace._validation import (
 )
 from relspace.embedding.graph import JointGraph, joint_graph
 from relspace.errors import InvalidInputError, UnknownNameError
-from relspace.kernels.distances import Frame
+from relspace.kernels.distances import Frame, full_precision
 from relspace.kernels.landmarks import choose_landmarks
 
 _KIND = "normalized cut"
-_ROWS = 4096
+_ROWS = 1024
 #: A single feature set is kept under this name.
 SINGLE = "features"
 
@@ -207,16 +208,19 @@ class NormalizedCut:
         walk = self.vectors_ / self.eigenvalues_
         rows = X.new_empty((len(X), walk.shape[1]))
         degrees = X.new_empty(len(X))
-        with torch.no_grad():
-            for start in range(0, len(X), _ROWS):
-                tokens = self.graph_.frame.place(X[start : start + _ROWS])
-                edges = tokens.points.new_empty((len(tokens.points), len(walk)))
-                self.graph_.edges(which, tokens, edges)
-                degree = edges.sum(dim=1)
-                degrees[start : start + _ROWS] = degree
-                # A token so far from all nodes that its edges vanish belongs nowhere: 0.
-                degree = torch.where(degree > 0, degree, torch.inf)
-                rows[start : start + _ROWS] = (edges @ walk) / degree[:, None]
+
+        def extend(part: slice) -> None:
+            tokens = self.graph_.frame.place(X[part])
+            edges = tokens.points.new_empty((len(tokens.points), len(walk)))
+            self.graph_.edges(which, tokens, edges)
+            degree = edges.sum(dim=1)
+            degrees[part] = degree
+            # A token so far from all nodes that its edges vanish belongs nowhere: 0.
+            degree = torch.where(degree > 0, degree, torch.inf)
+            rows[part] = (edges @ walk) / degree[:, None]
+
+        with full_precision():
+            side_by_side(lambda: extend, chunk_slices(len(X), _ROWS), X.device)
         return rows, degrees
 
     def save(self, path: str | Path) -> Path:
