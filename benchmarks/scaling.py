@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-import relspace
 from _measure import describe_machine, peak_of_process, reset_peak_memory, write_json
 from relspace._blocks import chunk_slices
 from relspace.row_sources import GeneratedRows, RowSource
 from relspace.streaming import bytes_per_row, write_rows
+from transform import one_product
 
 HERE = Path(__file__).resolve().parent
 BUDGET = 2**30
@@ -84,7 +84,7 @@ def measure(n_items: int, n_features: int, n_landmarks: int, device: str) -> Run
     """Transform generated rows with a fixed memory budget, beside the product they need."""
     source = generated(n_items, n_features)
     landmarks = source.read(0, n_landmarks).float().to(device)
-    aligner = relspace.Aligner().fit(landmarks)
+    aligner = one_product().fit(landmarks)
 
     def compute(rows: torch.Tensor, first: int) -> torch.Tensor:
         return aligner.relative_rows(rows)
