@@ -141,6 +141,8 @@ def test_what_is_saved_comes_back_to_the_bit(cut: rs.NormalizedCut, tmp_path: Pa
 def test_learned_methods_follow_the_groups_repeat_and_extend(
     cut: rs.NormalizedCut, method: str, tmp_path: Path
 ) -> None:
+    # Neither is installed by `make test`.
+    pytest.importorskip({"tsne": "openTSNE", "umap": "umap"}[method])
     coloring = rs.Coloring(method).fit(cut)
     rgb = coloring.colors_["a"]
     labels = torch.arange(300) % 4
