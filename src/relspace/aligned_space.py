@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,23 +225,9 @@ class AlignedSpace(CommonSpace):
         """
         generator = torch.Generator().manual_seed(0)
         items = torch.randperm(self.n_items, generator=generator)[:_SUMMARY_ITEMS].sort().values
-        pairs = []
-        for a, b in itertools.permutations(self.names, 2):
-            match = self.match(a, b, items=items)
-            pairs.append(
-                {
-                    "from": a,
-                    "to": b,
-                    "match_accuracy": match.accuracy,
-                    "match_chance": match.chance,
-                    "n_items_matched": match.n_items,
-                    "distance": float(torch.as_tensor(self.distances(a, b)).double().mean()),
-                    "distance_chance": self.chance_distance(a, b),
-                }
-            )
         return {
             "sets": self._set_summaries(),
-            "pairs": pairs,
+            "pairs": self._pair_summaries(lambda a, b: self.match(a, b, items=items)),
             "matched_by": self.matched_by,
             "n_items": self.n_items,
             "item": "item",

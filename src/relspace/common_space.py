@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from relspace._validation import Array, ItemId, name_some
 from relspace.aligned_set import AlignedSet
 from relspace.aligner import Aligner
 from relspace.errors import UnknownNameError
+from relspace.kernels.relative import Match
 from relspace.row_sources import RowSource
 from relspace.streaming import Output
 
@@ -195,6 +197,10 @@ class CommonSpace(Mapping[str, Array], ABC):
         """Distance of every row of one set from what corresponds to it in another."""
 
     @abstractmethod
+    def chance_distance(self, a: str, b: str, *, random_state: int = 0) -> float:
+        """Mean distance of rows that do not correspond, on a seeded sample of pairs."""
+
+    @abstractmethod
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         """Correlations of all rows of ``a`` with all of ``b``, some rows at a time."""
 
@@ -215,6 +221,26 @@ class CommonSpace(Mapping[str, Array], ABC):
             }
             for name, one in self._sets.items()
         }
+
+    def _pair_summaries(self, match: Callable[[str, str], Match]) -> list[dict[str, Any]]:
+        """Matches and distances of every pair in both directions, with their chance levels."""
+        pairs = []
+        for a, b in itertools.permutations(self.names, 2):
+            found = match(a, b)
+            # Tokens at places that the other set did not see have no distance.
+            distance = torch.as_tensor(self.distances(a, b)).double().nanmean()
+            pairs.append(
+                {
+                    "from": a,
+                    "to": b,
+                    "match_accuracy": found.accuracy,
+                    "match_chance": found.chance,
+                    "n_items_matched": found.n_items,
+                    "distance": float(distance),
+                    "distance_chance": self.chance_distance(a, b),
+                }
+            )
+        return pairs
 
     def _stored_sets(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
         """The sets' tensors and records, as a file holds them."""

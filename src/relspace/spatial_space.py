@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,25 +240,9 @@ class SpatialSpace(CommonSpace):
         n_sampled = min(self.n_images, max(3, _SUMMARY_TOKENS // finest))
         order = torch.randperm(self.n_images, generator=torch.Generator().manual_seed(0))
         images = order[:n_sampled].sort().values
-        sets = self._set_summaries()
-        pairs = []
-        for a, b in itertools.permutations(self.names, 2):
-            match = self.match(a, b, images=images)
-            distances = torch.as_tensor(self.distances(a, b)).double()
-            pairs.append(
-                {
-                    "from": a,
-                    "to": b,
-                    "match_accuracy": match.accuracy,
-                    "match_chance": match.chance,
-                    "n_items_matched": match.n_items,
-                    "distance": float(distances.nanmean()),
-                    "distance_chance": self.chance_distance(a, b),
-                }
-            )
         return {
-            "sets": sets,
-            "pairs": pairs,
+            "sets": self._set_summaries(),
+            "pairs": self._pair_summaries(lambda a, b: self.match(a, b, images=images)),
             "matched_by": self.matched_by,
             "n_items": self.n_images,
             "item": "image",
