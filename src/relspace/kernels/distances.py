@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _ROWS_FOR_LOCATION = 33
 # Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
 _NEGLIGIBLE = 5e-5
 _ROWS_IN_CACHE = 256
+_KEPT_BYTES = 2**23
+_kept = threading.local()
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ def tile_side(device: torch.device, n_rows: int | None = None) -> int:
     """
     if device.type != "cpu":
         return 8192
-    return 256 if n_rows is not None and n_rows < 4096 else 512
+    return 256 if n_rows is not None and n_rows <= 1024 else 512
 
 
 class Scratch:
@@ -205,16 +208,24 @@ class Scratch:
 
     Rows of a tile inside a large matrix lie far apart, by a power of two often enough, where a
     cache holds only a part of them; so tiles are worked on here and moved when they are done.
+    Memory with a name is kept by its thread for the next call: new pages cost as much as the work.
     """
 
-    def __init__(self, like: torch.Tensor) -> None:
+    def __init__(self, like: torch.Tensor, name: str | None = None) -> None:
         self._memory = like.new_empty(0)
+        self._key = None if name is None else (name, like.dtype, like.device)
+        if self._key is not None:
+            self._memory = vars(_kept).get(self._key, self._memory)
 
     def of(self, *shape: int) -> torch.Tensor:
         """A contiguous tile; what it held before is gone."""
         size = math.prod(shape)
         if self._memory.numel() < size:
-            self._memory = self._memory.new_empty(size)
+            # In inference mode it would be of no use outside.
+            with torch.inference_mode(False):
+                self._memory = self._memory.new_empty(size)
+            if self._key is not None and size * self._memory.element_size() <= _KEPT_BYTES:
+                vars(_kept)[self._key] = self._memory
         return self._memory[:size].view(shape)
 
 
@@ -298,8 +309,8 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
         out = empty_matrix(len(x.tensor), len(x.tensor if y is None else y), like=x.tensor)
         pairs = fill_pairs(left, right, out=out)
 
-        def scale(tile: torch.Tensor) -> torch.Tensor:
-            return tile.abs_().mul_(2.0 * frame.unit).mul_(frame.unit)
+        def scale(tile: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+            return torch.abs(tile, out=to).mul_(2.0 * frame.unit).mul_(frame.unit)
 
         finish_tiles(out, pairs, scale, symmetric=y is None)
         return x.restore(out)
@@ -337,7 +348,7 @@ def fill_pairs(
     places = list(tile_slices(n, None if Y is None else m, side=tile_side(X.points.device, n)))
 
     def make() -> Callable[[tuple[slice, slice]], torch.Tensor]:
-        scratch = Scratch(X.points)
+        scratch = Scratch(X.points, "distances")
 
         def compute(place: tuple[slice, slice]) -> torch.Tensor:
             left, right = X.rows(place[0]), other.rows(place[1])
@@ -361,7 +372,7 @@ def fill_pairs(
 def finish_tiles(
     out: torch.Tensor,
     pairs: PairTiles,
-    change: Callable[[torch.Tensor], torch.Tensor],
+    change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     *,
     symmetric: bool,
 ) -> list[float]:
@@ -374,7 +385,7 @@ def finish_tiles(
     pairs : PairTiles
         Its distances.
     change : callable
-        Takes a contiguous copy of a tile and changes it in place.
+        ``change(tile, to)`` writes what becomes of a tile into ``to``, which is contiguous.
     symmetric : bool
         Whether tiles off the diagonal stand for their mirror images too.
 
@@ -385,11 +396,11 @@ def finish_tiles(
     """
 
     def make() -> Callable[[int], float]:
-        scratch, flipped = Scratch(out), Scratch(out)
+        scratch, flipped = Scratch(out, "result"), Scratch(out, "flipped")
 
         def finish(number: int) -> float:
             tile, (rows, columns) = pairs.tiles[number], pairs.places[number]
-            block = change(scratch.of(*tile.shape).copy_(tile))
+            block = change(tile, scratch.of(*tile.shape))
             if symmetric and rows == columns:
                 # The last numbers of a vectorised loop are rounded by another routine.
                 make_symmetric(block)
