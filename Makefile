@@ -69,7 +69,7 @@ clean:
 
 # An environment is ready once its stamp is newer than what it was made from, so that the next
 # call starts at once. setuptools comes first, pinned, because the package is built with it.
-$(VENV)/.ready-%: pyproject.toml $(VENV)/constraints.txt
+$(VENV)/.ready-%: pyproject.toml src/relspace/kernels/fused.c $(VENV)/constraints.txt
 	@echo "Setting up $(VENV): a few minutes the first time."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt setuptools

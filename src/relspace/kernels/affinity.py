@@ -7,8 +7,9 @@ import math
 import torch
 
 from relspace._blocks import empty_matrix
-from relspace._parallel import on_one_core
+from relspace._parallel import on_one_core, side_by_side
 from relspace._validation import Array, as_features, check_fraction, check_same_width
+from relspace.kernels import fused
 from relspace.kernels.bandwidth import (
     DEFAULT_DENSITY,
     Bandwidth,
@@ -234,7 +235,15 @@ def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetri
     def exponentiate(tile: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
         return torch.mul(tile, factor, out=to).exp2_()
 
-    sums = finish_tiles(out, pairs, exponentiate, symmetric=symmetric)
+    def exponentiate_compiled(number: int) -> float:
+        tile, (rows, columns) = pairs.tiles[number], pairs.places[number]
+        mirrored = out[columns, rows] if symmetric and rows != columns else None
+        return fused.exponentiate(tile, factor, to=out[rows, columns], mirrored=mirrored)
+
+    if fused.suits(out):
+        sums = side_by_side(lambda: exponentiate_compiled, range(len(pairs.tiles)), out.device)
+    else:
+        sums = finish_tiles(out, pairs, exponentiate, symmetric=symmetric)
     return math.fsum(w * total for w, total in zip(pairs.weights, sums, strict=True))
 
 

@@ -10,6 +10,7 @@ import torch
 
 from relspace._parallel import side_by_side
 from relspace.errors import BandwidthError
+from relspace.kernels import fused
 from relspace.kernels.distances import PairTiles, Scratch
 
 _MAX_ITERATIONS = 100
@@ -19,6 +20,8 @@ _LONGEST_STEP = 4.0
 _LAST_STEP = {torch.float32: 3e-2, torch.float64: 3e-3}
 # Of more pairs than the first number, about as many as the second tell where to begin.
 _MANY_PAIRS, _PAIRS_FOR_START = 2**20, 2**17
+_TILES_FOR_START = 16
+_FEW_PAIRS = 2**18
 # Below this multiple of the rounding of a squared distance, affinities are made of rounding.
 _ROUNDINGS = 16.0
 # A power of 2 that is 0 in every float type.
@@ -61,42 +64,51 @@ def pair_moments(pairs: PairTiles, scale: float) -> Moments:
         tile = pairs.tiles[0]
         exponents, affinities = Scratch(tile, "exponents"), Scratch(tile, "affinities")
 
-        def sums(number: int) -> tuple[float, ...]:
+        def moments(number: int) -> tuple[float, ...]:
             tile, weight = pairs.tiles[number], pairs.weights[number]
+            with_itself = bool(pairs.n_self) and weight == 1
+            if fused.suits(tile):
+                of_tile = fused.sum_moments(tile, factor, without_diagonal=with_itself)
+                return tuple(weight * m / (-LOG2_E) ** k for k, m in enumerate(of_tile))
             exponent = torch.mul(tile, factor, out=exponents.of(*tile.shape))
             # Where an affinity underflows to 0 its exponent may be infinite: together they are 0.
             exponent.clamp_min_(_UNDERFLOW)
-            if pairs.n_self and weight == 1:
+            if with_itself:
                 # An item's affinity with itself does not count.
                 exponent.diagonal(dim1=-2, dim2=-1).fill_(_UNDERFLOW)
             affinity = torch.exp2(exponent, out=affinities.of(*tile.shape))
-            of_tile, power = [weight * float(affinity.sum())], float(weight)
+            sums = [float(affinity.sum())]
             for k in range(3):
                 if k:
                     affinity.mul_(exponent)
-                power /= -LOG2_E
-                of_tile.append(power * float(torch.dot(affinity.view(-1), exponent.view(-1))))
-            return tuple(of_tile)
+                sums.append(float(torch.dot(affinity.view(-1), exponent.view(-1))))
+            return tuple(weight * m / (-LOG2_E) ** k for k, m in enumerate(sums))
 
-        return sums
+        return moments
 
-    per_tile = side_by_side(make, range(len(pairs.tiles)), pairs.tiles[0].device)
+    tiles = range(len(pairs.tiles))
+    if sum(tile.numel() for tile in pairs.tiles) <= _FEW_PAIRS:
+        # Threads would take longer to start.
+        per_tile = list(map(make(), tiles))
+    else:
+        per_tile = side_by_side(make, tiles, pairs.tiles[0].device)
     zeroth, first, second, third = (math.fsum(column) for column in zip(*per_tile, strict=True))
     return Moments(zeroth, first, second, third, pairs.n_pairs)
 
 
 def sample_pairs(pairs: PairTiles) -> PairTiles | None:
-    """Take some rows of every tile, which tell where to begin; None where all pairs are few.
+    """Take some rows of some tiles, which tell where to begin; None where all pairs are few.
 
     Rows lie evenly over the tiles, at a distance that is odd: features may come in a pattern.
     """
-    n_values = sum(tile.numel() for tile in pairs.tiles)
-    if n_values <= _MANY_PAIRS:
+    if sum(tile.numel() for tile in pairs.tiles) <= _MANY_PAIRS:
         return None
-    step = n_values // _PAIRS_FOR_START | 1
+    tiles = pairs.tiles[:: -(-len(pairs.tiles) // _TILES_FOR_START)]
+    weights = pairs.weights[:: -(-len(pairs.tiles) // _TILES_FOR_START)]
+    step = sum(tile.numel() for tile in tiles) // _PAIRS_FOR_START | 1
     parts: dict[int, list[torch.Tensor]] = {}
     n_pairs = 0
-    for number, (tile, weight) in enumerate(zip(pairs.tiles, pairs.weights, strict=True)):
+    for number, (tile, weight) in enumerate(zip(tiles, weights, strict=True)):
         height, width = tile.shape
         first = 7 * number % min(step, height)
         rows = tile[first::step].flatten()
@@ -106,8 +118,8 @@ def sample_pairs(pairs: PairTiles) -> PairTiles | None:
             own.fill_(-torch.inf)
             n_pairs -= len(own)
         parts.setdefault(weight, []).append(rows)
-    tiles = [torch.cat(rows) for rows in parts.values()]
-    return PairTiles(tiles, list(parts), [], n_pairs=n_pairs, n_self=0)
+    rows_of_weights = [torch.cat(rows)[None] for rows in parts.values()]
+    return PairTiles(rows_of_weights, list(parts), [], n_pairs=n_pairs, n_self=0)
 
 
 @dataclass(frozen=True)

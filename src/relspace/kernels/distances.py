@@ -15,6 +15,7 @@ from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
 from relspace._parallel import side_by_side
 from relspace._validation import Array, as_features, check_same_width
 from relspace.errors import InvalidInputError
+from relspace.kernels import fused
 
 # Location and size only keep numbers small, so a few rows tell enough of them.
 _ROWS_FOR_LOCATION = 33
@@ -213,9 +214,9 @@ class Scratch:
 
     def __init__(self, like: torch.Tensor, name: str | None = None) -> None:
         self._memory = like.new_empty(0)
-        self._key = None if name is None else (name, like.dtype, like.device)
+        self._key = None if name is None else f"{name} {like.dtype} {like.device}"
         if self._key is not None:
-            self._memory = vars(_kept).get(self._key, self._memory)
+            self._memory = getattr(_kept, self._key, self._memory)
 
     def of(self, *shape: int) -> torch.Tensor:
         """A contiguous tile; what it held before is gone."""
@@ -225,7 +226,7 @@ class Scratch:
             with torch.inference_mode(False):
                 self._memory = self._memory.new_empty(size)
             if self._key is not None and size * self._memory.element_size() <= _KEPT_BYTES:
-                vars(_kept)[self._key] = self._memory
+                setattr(_kept, self._key, self._memory)
         return self._memory[:size].view(shape)
 
 
@@ -353,9 +354,16 @@ def fill_pairs(
         def compute(place: tuple[slice, slice]) -> torch.Tensor:
             left, right = X.rows(place[0]), other.rows(place[1])
             shape = (left.points.shape[0], right.points.shape[0])
+            on_diagonal = Y is None and place[0] == place[1]
+            if fused.suits(X.points) and not cosine:
+                to = left.points.new_empty(shape) if out is None else out[place]
+                products = torch.mm(left.points, right.points.T, out=scratch.of(*shape))
+                halves = left.half_norms, right.half_norms
+                fused.subtract_norms(products, *halves, to=to, on_diagonal=on_diagonal)
+                return to
             block = left.points.new_empty(shape) if out is None else scratch.of(*shape)
             fill(block, left, right)
-            if Y is None and place[0] == place[1]:
+            if on_diagonal:
                 make_symmetric(block).fill_diagonal_(0.0)
             return block if out is None else out[place].copy_(block)
 
