@@ -94,6 +94,8 @@ class LayerFeatures:
         (n_tokens, d).
     dtype : torch.dtype
         As stored.
+    chunk_rows : int
+        Rows that are read together.
     ids : tuple or None
         The items' ids where there is one row for each item; tokens have none.
     """
@@ -112,6 +114,7 @@ class LayerFeatures:
         self.n_items = source.shape[0]
         self.shape = (self.n_items * self._tokens_per_item, source.shape[-1])
         self.dtype = source.dtype
+        self.chunk_rows = self._tokens_per_item
         self.ids = ids if grid is None else None
 
     def __len__(self) -> int:
