@@ -221,7 +221,7 @@ def test_what_was_written_is_not_a_part_of_the_saved_file(tmp_path: Path) -> Non
     cut = rs.NormalizedCut(K, n_landmarks=200).fit(X, out=tmp_path / "cut.zarr")
     coloring = rs.Coloring().fit(cut, out=tmp_path / "rgb.zarr")
     loaded = rs.NormalizedCut.load(cut.save(tmp_path / "cut.safetensors"))
-    with pytest.raises(InvalidInputError, match=r"'features' was written (.|\n)*open_rows"):
+    with pytest.raises(InvalidInputError, match=r"'features' was written .*open_rows"):
         loaded["features"]
     assert torch.equal(
         loaded.transform("features", torch.from_numpy(X[:5])), cut["features"].read(0, 5)
@@ -282,7 +282,8 @@ def test_a_sample_of_many_tokens_gives_nearly_the_same_colors(
     monkeypatch.setattr("relspace.embedding.color._SAMPLED_ITEMS", 1500)
     sampled = rs.Coloring().fit(cut)
     apart = (sampled.colors_["features"] - exact.colors_["features"]).abs()
-    assert 0 < float(apart.max()) < 0.1
+    # Only what lies at the edge of the range of colours may differ much.
+    assert 0 < float(apart.quantile(0.95)) < 0.03
     assert sampled.rank_correlation_ == pytest.approx(exact.rank_correlation_, abs=0.02)
 
 
