@@ -325,7 +325,7 @@ class Aligner:
         if isinstance(source, DaskRows):
             lazy = map_rows(source.array, self._rows_of, self.n_landmarks, own)
             return tensor_of(lazy.compute()).to(dtype)
-        compute = _Block(self, own)
+        compute = RelativeRows(self, own)
         return collect_rows(source, compute, self.n_landmarks, dtype, memory_budget=memory_budget)
 
     def _write(
@@ -341,7 +341,7 @@ class Aligner:
             "operation": "transform",
             "aligner": {**self.settings(), "sha256": self._hash(own)},
         }
-        compute = _Block(self, own)
+        compute = RelativeRows(self, own)
         return write_result(
             source, compute, self.n_landmarks, out=out, job=job, client=client, progress=progress
         )
@@ -377,13 +377,22 @@ class Aligner:
             raise InvalidInputError("this Aligner is not fitted; call fit(landmarks) first.")
 
 
-class _Block:
-    """Relative features of some rows out of many; what the workers of a cluster are sent."""
+class RelativeRows:
+    """Relative features of some rows out of many; what the workers of a cluster are sent.
 
-    def __init__(self, aligner: Aligner, own: torch.Tensor | None) -> None:
+    Parameters
+    ----------
+    aligner : Aligner
+        A fitted one.
+    own : LongTensor of shape (n,), optional
+        Each row's own column, as in :meth:`Aligner.transform`.
+    """
+
+    def __init__(self, aligner: Aligner, own: torch.Tensor | None = None) -> None:
         self._aligner, self._own = aligner, own
 
     def __call__(self, rows: torch.Tensor, first: int) -> torch.Tensor:
+        """Relative features of the rows from ``first`` on."""
         own = None if self._own is None else self._own[first : first + len(rows)]
         aligner = self._aligner
         try:

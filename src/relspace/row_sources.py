@@ -325,6 +325,12 @@ def rows_at(source: RowSource, indices: torch.Tensor) -> torch.Tensor:
     return rows[order.to(rows.device)]
 
 
+def whole_chunks(source: RowSource, n_rows: int) -> int:
+    """So many rows, at least one, less what would cut a chunk of the source in two."""
+    chunk = getattr(source, "chunk_rows", 1)
+    return max(1, n_rows - n_rows % chunk if n_rows > chunk else n_rows)
+
+
 def fingerprint(source: RowSource) -> str:
     """A hash of the shape, the type, and a few rows of the beginning, the middle and the end."""
     digest = hashlib.sha256(repr((tuple(source.shape), str(source.dtype))).encode())

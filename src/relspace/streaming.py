@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from relspace._blocks import empty_matrix, memory_budget_bytes, refuse_too_large, row_slices
+from relspace._blocks import chunk_slices, empty_matrix, memory_budget_bytes, refuse_too_large
 from relspace._validation import check_choice, check_count
-from relspace.row_sources import RowSource, fingerprint
+from relspace.row_sources import RowSource, fingerprint, whole_chunks
 from relspace.row_writers import STORED_TYPES, RowsWriter, open_writer
 
 # A chunk of the output, uncompressed: large enough for a file system, small enough to lose.
@@ -98,7 +98,8 @@ def begin_output(
         fitting = memory_budget_bytes(output.memory_budget) // bytes_per_row(source, n_columns)
         # What is read for a narrow result is many times as large as what is written.
         read_at_once = _INPUT_BYTES // (source.shape[1] * max(4, source.dtype.itemsize))
-        chunk_rows = max(1, min(n, fitting, _CHUNK_BYTES // (4 * n_columns), read_at_once))
+        wanted = min(n, fitting, _CHUNK_BYTES // (4 * n_columns), read_at_once)
+        chunk_rows = whole_chunks(source, wanted)
     return open_writer(
         output.path,
         (n, n_columns),
@@ -159,7 +160,8 @@ def collect_rows(
     )
     budget = memory_budget_bytes(memory_budget)
     result = empty_matrix(n, n_columns, like=torch.empty(0, dtype=dtype))
-    for rows in row_slices(n, bytes_per_row(source, n_columns), min(budget, _INPUT_BYTES)):
+    at_once = min(budget, _INPUT_BYTES) // bytes_per_row(source, n_columns)
+    for rows in chunk_slices(n, whole_chunks(source, at_once)):
         result[rows] = compute(source.read(rows.start, rows.stop), rows.start)
     return result
 
