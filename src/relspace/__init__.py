@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from relspace.reporting import write_report
     from relspace.spatial_space import SpatialSpace
+    from relspace.streaming import Output
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ __all__ = [
     "ModelComparison",
     "ModuleModel",
     "NormalizedCut",
+    "Output",
     "Preprocessing",
     "SpatialSpace",
     "__version__",
@@ -112,6 +114,7 @@ _MODULES = {
     "layerwise": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),
     "reporting": ("write_report",),
     "spatial_space": ("SpatialSpace",),
+    "streaming": ("Output",),
 }
 _SUBMODULES = ("measures", "resampling")
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -82,7 +82,7 @@ class AlignedSpace(CommonSpace):
     @property
     def n_items(self) -> int:
         """How many items the sets share."""
-        return len(next(iter(self._sets.values())).relative)
+        return int(next(iter(self._sets.values())).rows.shape[0])
 
     def __repr__(self) -> str:
         return (

@@ -66,6 +66,7 @@ def align(
     normalize: str | None = ...,
     standardize: str | None = ...,
     random_state: int = 0,
+    memory_budget: int | None = None,
 ) -> AlignedSpace | SpatialSpace: ...
 @overload
 def align(
@@ -78,6 +79,7 @@ def align(
     normalize: str | None = ...,
     standardize: str | None = ...,
     random_state: int = 0,
+    memory_budget: int | None = None,
 ) -> AlignedSpace: ...
 def align(
     sets: Mapping[str, object],
@@ -89,6 +91,7 @@ def align(
     normalize: str | None = None,
     standardize: str | None = None,
     random_state: int = 0,
+    memory_budget: int | None = None,
 ) -> AlignedSpace | SpatialSpace:
     """Bring feature sets of the same items into one common space.
 
@@ -124,6 +127,11 @@ def align(
         items, "columns", the default for tokens on grids, or "none".
     random_state : int
         Seed of the choice of landmarks.
+    memory_budget : int, optional
+        For tokens on grids: bytes up to which the relative features of all sets are held, by
+        default half of the free memory. Larger ones are made a few images at a time when they are
+        read, from the feature sets: by distances, matches of some images, embeddings, and
+        :meth:`relspace.CommonSpace.rows`.
 
     Returns
     -------
@@ -175,6 +183,7 @@ def align(
             normalize=normalize or TOKEN_NORMALIZATION,
             standardize=standardize or TOKEN_STANDARDIZATION,
             random_state=seed,
+            memory_budget=None if memory_budget is None else memory_budget_bytes(memory_budget),
         )
     sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
     given = {name: _opened(one, name) for name, one in sets.items()}
@@ -217,6 +226,8 @@ def align(
         "standardize": standardize,
         "random_state": seed,
     }
+    if by_layer:
+        parameters["layers"] = {name: fs.layers[0] for name, fs in by_layer.items()}
     return AlignedSpace(aligned, ids=shared, landmarks=chosen, parameters=parameters)
 
 

@@ -189,6 +189,7 @@ class ShardedRows:
         for shard in shards:
             dtype = torch.promote_types(dtype, shard.dtype)
         self.dtype = dtype
+        self.chunk_rows = max(getattr(shard, "chunk_rows", 1) for shard in shards)
         self.ids = None
         if all(shard.ids is not None for shard in shards):
             self.ids = tuple(item for shard in shards for item in shard.ids or ())
@@ -262,6 +263,7 @@ class ZarrRows:
         _check_matrix(self._array.shape)
         self.shape = (int(self._array.shape[0]), int(self._array.shape[1]))
         self.dtype = torch_dtype(self._array.dtype)
+        self.chunk_rows = int(self._array.chunks[0])
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
@@ -311,10 +313,22 @@ def is_dask_array(features: object) -> bool:
 def rows_at(source: RowSource, indices: torch.Tensor) -> torch.Tensor:
     """Read single rows, in the order asked for; neighbours are read together."""
     wanted, order = torch.unique(indices.cpu(), return_inverse=True)
-    breaks = (wanted.diff() > 1).nonzero().flatten() + 1
-    runs = wanted.tensor_split(breaks)
-    rows = torch.cat([source.read(int(run[0]), int(run[-1]) + 1) for run in runs])
+    chunk = getattr(source, "chunk_rows", 1)
+    # What lies in one chunk is read at once, for a chunk is decompressed as a whole.
+    apart = (wanted.diff() > 1) & ((wanted // chunk).diff() > 0)
+    parts = []
+    for run in wanted.tensor_split(apart.nonzero().flatten() + 1):
+        first = int(run[0])
+        read = source.read(first, int(run[-1]) + 1)
+        parts.append(read[(run - first).to(read.device)])
+    rows = torch.cat(parts)
     return rows[order.to(rows.device)]
+
+
+def whole_chunks(source: RowSource, n_rows: int) -> int:
+    """So many rows, at least one, less what would cut a chunk of the source in two."""
+    chunk = getattr(source, "chunk_rows", 1)
+    return max(1, n_rows - n_rows % chunk if n_rows > chunk else n_rows)
 
 
 def fingerprint(source: RowSource) -> str:
