@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from relspace.report.plots import (
+from relspace.figures.plots import (
     DARK,
     LIGHT,
     Series,

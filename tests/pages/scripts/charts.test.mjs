@@ -9,8 +9,8 @@ import {
   spread,
   tableRange,
   ticks,
-} from "../../../src/relspace/report/scripts/charts.mjs";
-import { sequentialMap } from "../../../src/relspace/report/scripts/color.mjs";
+} from "../../../src/relspace/pages/scripts/charts.mjs";
+import { sequentialMap } from "../../../src/relspace/pages/scripts/color.mjs";
 
 const colors = { ground: "#fff", ink: "#000", quiet: "#666", line: "#ddd", series: ["#00f", "#f00"] };
 const count = (text, pattern) => text.match(pattern)?.length ?? 0;

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.report.plots import LIGHT, SEQUENTIAL_MAP, Theme, even_hues, new_figure, themed
+from relspace.figures.plots import LIGHT, SEQUENTIAL_MAP, Theme, even_hues, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

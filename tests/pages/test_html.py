@@ -2,7 +2,7 @@
 
 import base64
 
-from relspace.report.html import KeyNumber, Page, Picture, Section, Table, render_page
+from relspace.pages.html import KeyNumber, Page, Picture, Section, Table, render_page
 
 PAGE = Page(
     title="Sets <a> & b",

@@ -9,8 +9,8 @@ import re
 import numpy as np
 import pytest
 
-from relspace.report import Picture, ReportData, Section, Table, render_report
-from relspace.report.page import cell_text, image_address
+from relspace.pages import Picture, ReportData, Section, Table, render_report
+from relspace.pages.page import cell_text, image_address
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ def render_page(page: Page) -> str:
             'pages need jinja2, which is not installed: pip install "relspace[report]".'
         ) from error
     environment = Environment(
-        loader=PackageLoader("relspace.report"),
+        loader=PackageLoader("relspace.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

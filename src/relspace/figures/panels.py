@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from relspace._validation import check_count, name_some
 from relspace.embedding import Coloring, NormalizedCut
 from relspace.errors import InvalidInputError, ItemMismatchError
-from relspace.report.common_width import to_common_width
-from relspace.report.plots import Theme, new_figure, png_of, themed
+from relspace.figures.common_width import to_common_width
+from relspace.figures.plots import Theme, new_figure, png_of, themed
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ import torch
 import relspace as rs
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features import FeatureSet
-from relspace.report.panels import PanelRow, color_jointly, panel_png, panel_rows, space_panel
-from relspace.report.plots import DARK, LIGHT
+from relspace.figures.panels import PanelRow, color_jointly, panel_png, panel_rows, space_panel
+from relspace.figures.plots import DARK, LIGHT
 
 
 def grid_tokens(side: int, n_images: int, width: int, seed: int) -> torch.Tensor:

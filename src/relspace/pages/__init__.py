@@ -1,9 +1,9 @@
 """Results drawn as figures and written as pages that need no network."""
 
-from relspace.report.html import KeyNumber, Picture, Section, Table
-from relspace.report.page import render_report
-from relspace.report.quantize import quantize_rows
-from relspace.report.summary import (
+from relspace.pages.html import KeyNumber, Picture, Section, Table
+from relspace.pages.page import render_report
+from relspace.pages.quantize import quantize_rows
+from relspace.pages.summary import (
     Curve,
     CurveChart,
     LayerTable,

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import MissingDependencyError
-from relspace.report.html import Table, png_address
-from relspace.report.scripts import page_script
-from relspace.report.summary import LayerTable, Quantization, ReportData
+from relspace.pages.html import Table, png_address
+from relspace.pages.scripts import page_script
+from relspace.pages.summary import LayerTable, Quantization, ReportData
 
 _COLORING_TITLES = {"joint": "Joint", "per model": "Per model", "before": "Before"}
 #: Thumbnails of up to this side are kept to the bit; larger ones as JPEG.
@@ -43,7 +43,7 @@ def render_report(data: ReportData) -> str:
 
     Examples
     --------
-    >>> from relspace.report import ReportData, render_report
+    >>> from relspace.pages import ReportData, render_report
     >>> "<h1>A &amp; B</h1>" in render_report(ReportData(title="A & B"))
     True
     """
@@ -55,7 +55,7 @@ def render_report(data: ReportData) -> str:
             'pages need jinja2, which is not installed: pip install "relspace[report]".'
         ) from error
     environment = Environment(
-        loader=PackageLoader("relspace.report"),
+        loader=PackageLoader("relspace.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

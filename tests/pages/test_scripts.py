@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from relspace.report import scripts
-from relspace.report.scripts import page_script
+from relspace.pages import scripts
+from relspace.pages.scripts import page_script
 
 NODE = shutil.which("node")
 TESTS = Path(__file__).parent / "scripts"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from relspace import Aligner
-from relspace.report import (
+from relspace.pages import (
     Curve,
     CurveChart,
     KeyNumber,
@@ -20,7 +20,7 @@ from relspace.report import (
     Value,
     value_table,
 )
-from relspace.report.layers import ModelPatches, report_models
+from relspace.pages.layers import ModelPatches, report_models
 
 N_IMAGES = 5
 LAYERS = ("early", "middle", "late")

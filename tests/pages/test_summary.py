@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from relspace.errors import InvalidInputError
-from relspace.report import (
+from relspace.pages import (
     Curve,
     CurveChart,
     LayerTable,
@@ -22,7 +22,7 @@ from relspace.report import (
     Value,
     value_table,
 )
-from relspace.report.summary import pack
+from relspace.pages.summary import pack
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
