@@ -239,6 +239,8 @@ class ZarrRows:
         self.path = str(path)
         try:
             node = zarr.open(self.path, mode="r")
+        except ImportError as error:
+            raise missing_file_system(path, error) from error
         except Exception as error:
             # A damaged folder makes zarr raise nearly anything.
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -369,6 +371,14 @@ def import_zarr() -> Any:
             "Zarr stores need zarr: pip install 'relspace[files]'."
         ) from error
     return zarr
+
+
+def missing_file_system(path: str | Path, error: ImportError) -> MissingDependencyError:
+    """The error for a URL whose file system needs a package that is not installed."""
+    return MissingDependencyError(
+        f"{path} lies where fsspec needs a package to reach it ({error}); pip install s3fs for "
+        "s3://, gcsfs for gs://."
+    )
 
 
 def _check_matrix(shape: tuple[int, ...]) -> None:

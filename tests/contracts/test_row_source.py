@@ -55,6 +55,12 @@ def _zarr_group(folder: Path) -> object:
     return str(folder / "g.zarr")
 
 
+def _zarr_url(folder: Path) -> object:
+    url = f"memory://{folder.name}/a.zarr"
+    zarr.create_group(url).create_array("features", data=VALUES, chunks=(10, D))
+    return url
+
+
 def _safetensors(folder: Path) -> object:
     save_file({"features": torch.from_numpy(VALUES)}, folder / "a.safetensors")
     return folder / "a.safetensors"
@@ -82,6 +88,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "open Zarr array": lambda folder: zarr.open(str(_zarr_array(folder))),
     "Zarr group": _zarr_group,
     "Zarr at a URL": lambda folder: f"file://{_zarr_group(folder)}",
+    "Zarr at another URL": lambda folder: _zarr_url(folder),
     "safetensors file": _safetensors,
     "shards": _shards,
     "Dask array": _dask,
@@ -163,6 +170,7 @@ def test_rows_of_a_wrong_shape_are_refused_when_made() -> None:
         (lambda folder: folder / "none.zarr", "can't be read as Zarr"),
         (lambda folder: (folder / "bad.npy").write_bytes(b"xx") and folder / "bad.npy", "corrupt"),
         (lambda folder: "file:///nowhere/none.zarr", "can't be read as Zarr"),
+        (lambda folder: "memory://nowhere/none.zarr", "can't be read as Zarr"),
     ],
 )
 def test_files_that_are_not_there_or_damaged_are_refused(make, message, tmp_path) -> None:
