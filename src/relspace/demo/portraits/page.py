@@ -98,8 +98,9 @@ def report_data(study: PortraitStudy, figures: Mapping[str, tuple[bytes, bytes]]
                 column_layers=layers["columns"]["layers"],
                 values=np.array(layers[when]),
                 chance=controls["chance"]["mean"],
+                scale="Part retrieval",
             )
-            for when in ("after", "before")
+            for when in ("before", "after")
         ],
         tables=[_methods_table(summary), _colors_table(summary)],
         matched_by=(
