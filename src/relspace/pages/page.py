@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import MissingDependencyError
-from relspace.pages.html import Table, png_address
 from relspace.pages.scripts import page_script
+from relspace.pages.sections import Table
 from relspace.pages.summary import LayerTable, Quantization, ReportData
 
 _COLORING_TITLES = {"joint": "Joint", "per model": "Per model", "before": "Before"}
@@ -84,6 +84,11 @@ def render_report(data: ReportData) -> str:
         layer_value_tables=[_layer_value_table(table) for table in data.layer_tables],
         method_tables=_method_tables(data),
     )
+
+
+def png_address(png: bytes) -> str:
+    """A PNG as the address of itself."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def image_address(pixels: NDArray[np.uint8]) -> str:

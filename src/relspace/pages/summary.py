@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import InvalidInputError
-from relspace.pages.html import KeyNumber, Section, Table
+from relspace.pages.sections import KeyNumber, Section, Table
 
 #: The colourings that a page knows by these names, in the order in which it offers them.
 COLORINGS = ("joint", "per model", "before")
