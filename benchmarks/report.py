@@ -17,9 +17,9 @@ import torch
 
 from _browser import open_browser, open_page, why_no_browser
 from _measure import describe_machine, write_json
-from relspace.report import ReportData, ReportImage, ReportLayer, ReportModel, render_report
-from relspace.report.layers import MAX_VECTOR_BYTES
-from relspace.report.quantize import quantize_rows
+from relspace.pages import ReportData, ReportImage, ReportLayer, ReportModel, render_report
+from relspace.pages.layers import MAX_VECTOR_BYTES
+from relspace.pages.quantize import quantize_rows
 
 HERE = Path(__file__).resolve().parent
 SIZE_BAR_MB = 15.0

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         compare_layers,
         compare_models,
     )
-    from relspace.reporting import write_report
+    from relspace.reporting import report
     from relspace.spatial_space import SpatialSpace
     from relspace.streaming import Output
 
@@ -77,10 +77,10 @@ __all__ = [
     "open_features",
     "rbf_affinity",
     "record",
+    "report",
     "resampling",
     "solve_bandwidth",
     "squared_distances",
-    "write_report",
 ]
 
 # Public names are imported when they are first used (PEP 562): importing torch takes seconds, and
@@ -112,7 +112,7 @@ _MODULES = {
         "squared_distances",
     ),
     "layerwise": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),
-    "reporting": ("write_report",),
+    "reporting": ("report",),
     "spatial_space": ("SpatialSpace",),
     "streaming": ("Output",),
 }

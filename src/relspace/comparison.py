@@ -159,7 +159,7 @@ class Comparison:
         MissingDependencyError
             If matplotlib isn't installed.
         """
-        from relspace.report.comparison_plots import draw_comparison
+        from relspace.figures.comparison_plots import draw_comparison
 
         return draw_comparison(
             self.measure.title,

@@ -12,7 +12,7 @@ from tests.reporting.conftest import IDS, pictures
 import relspace
 from relspace.errors import InvalidTypeError, ItemMismatchError
 from relspace.features import FeatureSet, TokenGrid
-from relspace.report import ReportData, Table
+from relspace.pages import ReportData, Table
 from relspace.reporting import space_report
 from relspace.reporting.thumbnails import grid_boxes, read_thumbnails
 
@@ -134,5 +134,5 @@ def test_images_are_found_with_or_without_their_ending(photos: Path) -> None:
 
 def test_other_things_have_no_report(tmp_path: Path) -> None:
     with pytest.raises(InvalidTypeError, match="a report is of a space"):
-        relspace.write_report({"a": np.zeros((3, 3))}, tmp_path / "page.html")
+        relspace.report({"a": np.zeros((3, 3))}, tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []

@@ -105,7 +105,7 @@ def compare_models(
             assert isinstance(found, relspace.FeatureSet)
             sets[name] = found
         on_grids = all(fs.image_sizes is not None for fs in sets.values())
-        relspace.write_report(
+        relspace.report(
             sets,
             output,
             images=items if on_grids else None,

@@ -85,7 +85,7 @@ def report(
 
         path = sources[0].path
         progress(f"Reading {path}")
-        relspace.write_report(
+        relspace.report(
             {name: open_features(source.path) for name, source in stores.items()}
             or relspace.load_space(path),
             output,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relspace.demo.matching import RATE_TITLES
-from relspace.report.html import KeyNumber, Page, Picture, Section, Table
+from relspace.pages.html import KeyNumber, Page, Picture, Section, Table
 
 
 def percent(rate: float) -> str:
@@ -27,7 +27,7 @@ def study_page(summary: Mapping[str, Any], light: bytes, dark: bytes) -> Page:
     Returns
     -------
     Page
-        For :func:`relspace.report.html.render_page`.
+        For :func:`relspace.pages.html.render_page`.
     """
     found, alignment, data = summary["penultimate"], summary["alignment"], summary["data"]
     first, second = (

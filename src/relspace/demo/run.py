@@ -13,10 +13,10 @@ import torch
 
 from relspace import __version__
 from relspace._validation import check_random_state
+from relspace._writing import write_whole
 from relspace.demo import study as digits
 from relspace.demo.portraits import study as portraits
 from relspace.demo.portraits import table as portraits_table
-from relspace.report.writing import write_whole
 
 
 def run_demo(
@@ -51,8 +51,8 @@ def run_demo(
     from relspace.demo.page import study_page
     from relspace.demo.portraits.figure import draw_numbers_figure, draw_panel_figure
     from relspace.demo.portraits.page import report_data
-    from relspace.report import render_report
-    from relspace.report.plots import DARK, LIGHT
+    from relspace.figures.plots import DARK, LIGHT
+    from relspace.pages import render_report
 
     seed = check_random_state(random_state)
     say = progress or (lambda _: None)

@@ -27,7 +27,7 @@ from relspace.resampling import Units, p_value, shift_families
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from relspace.report.plots import Theme
+    from relspace.figures.plots import Theme
 
 Table = NDArray[np.float64]
 
@@ -221,8 +221,8 @@ class LayerComparison:
         MissingDependencyError
             If matplotlib isn't installed.
         """
-        from relspace.report.layer_plots import draw_layer_comparison
-        from relspace.report.plots import LIGHT
+        from relspace.figures.layer_plots import draw_layer_comparison
+        from relspace.figures.plots import LIGHT
 
         return draw_layer_comparison(
             self.measure.title,

@@ -22,7 +22,7 @@ from relspace.resampling import Units, p_value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from relspace.report.plots import Theme
+    from relspace.figures.plots import Theme
 
 Table = NDArray[np.float64]
 
@@ -153,8 +153,8 @@ class ModelComparison:
         MissingDependencyError
             If matplotlib isn't installed.
         """
-        from relspace.report.layer_plots import draw_model_comparison
-        from relspace.report.plots import LIGHT
+        from relspace.figures.layer_plots import draw_model_comparison
+        from relspace.figures.plots import LIGHT
 
         points, explained = classical_scaling(self.layer_distances)
         places = slices_of({name: len(layers) for name, layers in self.layers.items()})

@@ -16,8 +16,8 @@ from relspace.features import FeatureSet, Places, TokenGrid, choose_places
 from relspace.kernels.bandwidth import DEFAULT_DENSITY
 from relspace.layerwise import LayerComparison, ModelComparison, compare_layers, compare_models
 from relspace.layerwise.page import comparison_page
-from relspace.report.layers import ModelPatches, report_models
-from relspace.report.summary import Curve, CurveChart, ReportData
+from relspace.pages.layers import ModelPatches, report_models
+from relspace.pages.summary import Curve, CurveChart, ReportData
 from relspace.reporting.thumbnails import grid_boxes, thumbnails_of
 
 _MEASURED_ROWS = 1000
@@ -70,7 +70,7 @@ def feature_sets_report(
     Returns
     -------
     ReportData
-        For :func:`relspace.report.render_report`.
+        For :func:`relspace.pages.render_report`.
 
     Raises
     ------

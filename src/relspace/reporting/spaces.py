@@ -20,9 +20,9 @@ from relspace.embedding.plots import principal_plane
 from relspace.errors import BandwidthError, InvalidTypeError
 from relspace.features import choose_places, read_places
 from relspace.kernels.relative import Match
-from relspace.report.html import KeyNumber, Table
-from relspace.report.layers import ModelPatches, report_models
-from relspace.report.summary import (
+from relspace.pages.html import KeyNumber, Table
+from relspace.pages.layers import ModelPatches, report_models
+from relspace.pages.summary import (
     ReportData,
     Scatter,
     Value,
@@ -49,12 +49,12 @@ def space_report(
     n_permutations: int = 199,
     random_state: int = 0,
 ) -> ReportData:
-    """Gather what the report of a common space holds; see :func:`relspace.write_report`.
+    """Gather what the report of a common space holds; see :func:`relspace.report`.
 
     Returns
     -------
     ReportData
-        For :func:`relspace.report.render_report`.
+        For :func:`relspace.pages.render_report`.
     """
     if not isinstance(space, AlignedSpace | SpatialSpace):
         raise InvalidTypeError(

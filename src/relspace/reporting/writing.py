@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from relspace._writing import write_whole
 from relspace.common_space import CommonSpace
 from relspace.errors import InvalidTypeError
 from relspace.features import FeatureSet
-from relspace.report.page import render_report
-from relspace.report.writing import write_whole
+from relspace.pages.page import render_report
 from relspace.reporting.feature_sets import feature_sets_report
 from relspace.reporting.spaces import space_report
 
 
-def write_report(
+def report(
     of: Mapping[str, Any],
     out: str | Path = "report.html",
     *,
@@ -70,7 +70,7 @@ def write_report(
     >>> X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     >>> space = relspace.align({"a": X, "b": X.flip(1)})
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     relspace.write_report(space, folder + "/report.html", n_permutations=99).name
+    ...     relspace.report(space, folder + "/report.html", n_permutations=99).name
     'report.html'
     """
     settings: dict[str, Any] = {

@@ -42,7 +42,7 @@ from relspace.demo.portraits.retrieval import (
     mean_of,
 )
 from relspace.features import Places, choose_places
-from relspace.report.panels import JointColors, color_jointly
+from relspace.figures.panels import JointColors, color_jointly
 
 N_LANDMARK_IMAGES = 40
 N_QUERIED_IMAGES = 24
