@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,53 +99,3 @@ def test_what_takes_all_rows_at_once_is_refused_and_damaged_rows_are_named(
     for use in (lambda: made["b"], lambda: made.match("b", "a"), lambda: made.pairwise("b", "a")):
         with pytest.raises(MemoryBudgetError, match=r"700 tokens over 49 .*space.rows\(name\)"):
             use()
-
-
-# Prints how much more memory the process took at most than before, in bytes.
-MILLION = """
-import json, sys
-from pathlib import Path
-import numpy as np, torch
-import relspace as rs
-from relspace.row_sources import GeneratedRows
-
-n, d = int(sys.argv[1]), 64
-mixing = np.random.default_rng(9).normal(size=(d, 2 * d)).astype(np.float32) / 8
-
-def make(start, stop):
-    # Always the same rows, wherever a block begins.
-    phase = np.arange(start, stop, dtype=np.float64)[:, None] * np.sqrt(np.arange(2, d + 2))
-    return np.sin(phase).astype(np.float32)
-
-def memory(field):
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-
-def aligned(n):
-    sets = {
-        "a": GeneratedRows((n, d), make),
-        "b": GeneratedRows((n, 2 * d), lambda start, stop: make(start, stop) @ mixing),
-    }
-    return rs.align(sets, landmarks=512, memory_budget=2**20)
-
-aligned(2000).distances("a", "b")
-Path("/proc/self/clear_refs").write_text("5")
-before = memory("VmRSS")
-space = aligned(n)
-distance = float(space.distances("a", "b").mean())
-chance = space.chance_distance("a", "b")
-print(json.dumps({"peak": memory("VmHWM") - before, "distance": distance, "chance": chance}))
-"""
-
-
-@pytest.mark.slow
-def test_a_million_items_are_aligned_and_compared_in_little_memory() -> None:
-    n = 1_000_000
-    command = [sys.executable, "-c", MILLION, str(n)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert ran.returncode == 0, ran.stderr
-    measured = json.loads(ran.stdout)
-    assert measured["distance"] < 0.5 * measured["chance"]
-    # The relative features of both sets are 4 GB.
-    assert measured["peak"] < 400e6, measured
