@@ -313,7 +313,12 @@ def is_dask_array(features: object) -> bool:
 
 
 def rows_at(source: RowSource, indices: torch.Tensor) -> torch.Tensor:
-    """Read single rows, in the order asked for; neighbours are read together."""
+    """Read single rows, in the order asked for; neighbours are read together.
+
+    A source that has a way of its own, ``read_at(indices)``, is asked for it.
+    """
+    if hasattr(source, "read_at"):
+        return cast("torch.Tensor", source.read_at(indices))
     wanted, order = torch.unique(indices.cpu(), return_inverse=True)
     chunk = getattr(source, "chunk_rows", 1)
     # What lies in one chunk is read at once, for a chunk is decompressed as a whole.
