@@ -88,7 +88,9 @@ def test_stores_of_several_models_become_a_page_of_all_their_layers(folder: Path
     assert result.exit_code == 0, result.output
     html = (folder / "page.html").read_text()
     assert "<h1>small and coarse</h1>" in html
-    data = json.loads(html.split('<script type="application/json" id="report-data">')[1].split("</")[0])
+    data = json.loads(
+        html.split('<script type="application/json" id="report-data">')[1].split("</")[0]
+    )
     assert [one["name"] for one in data["models"]] == ["small", "coarse"]
     assert [[layer["name"] for layer in one["layers"]] for one in data["models"]] == [
         ["0", "1"]
