@@ -13,7 +13,7 @@ from tests.generators.tiny_models import VISION
 
 import relspace
 from relspace.errors import InvalidInputError, UnknownNameError
-from relspace.features import TokenGrid, read_places, token_places
+from relspace.features import Preprocessing, TokenGrid, read_places, token_places
 from relspace.features.families.vision import VisionModel
 
 Saved = Callable[[str], Path]
@@ -275,3 +275,16 @@ def test_mixed_precision_stays_close(saved: Saved, photos: Path) -> None:
     before = exact.forward(inputs, ["layer_3"])["layer_3"]
     after = mixed.forward(inputs, ["layer_3"])["layer_3"].float()
     assert 0 < float((before - after).abs().max()) < 0.05 * float(before.abs().max())
+
+
+def test_a_size_that_depends_on_the_image_is_refused_with_the_one_of_the_model(
+    saved: Saved,
+) -> None:
+    without_crop = Preprocessing(fit="shortest", size=(40, 40))
+    with pytest.raises(InvalidInputError, match=r"image_size=32 \(--image-size 32\), the size"):
+        load(saved, "dinov2", preprocessing=without_crop)
+    # ResNet's configuration names no size.
+    with pytest.raises(InvalidInputError, match=r"image_size=224 .* for example"):
+        load(saved, "resnet", preprocessing=without_crop)
+    model = load(saved, "dinov2", preprocessing=without_crop, image_size=32)
+    assert model.blank().shape == (3, 32, 32)

@@ -148,7 +148,8 @@ class VisionModel(FeatureModel):
         n_blocks = family.n_blocks(self.config)
         self._blocks = find_blocks(module, n_blocks)
         self.layers = tuple(f"layer_{i}" for i in range(n_blocks + 1))
-        self._size, own = needed_size(preprocessing, name), self._own_size()
+        own = self._own_size()
+        self._size = needed_size(preprocessing, name, own)
         if family.size == "fixed" and own is not None and self._size != own:
             raise InvalidInputError(
                 f"{family.title} takes images of {own[0]} x {own[1]} pixels and the preprocessing "
