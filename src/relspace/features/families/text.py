@@ -83,6 +83,15 @@ class TextModel(FeatureModel):
         dtype: torch.dtype | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return one vector for each text by layer, shape (b, d)."""
+        states, mask = self.token_states(inputs, names)
+        pooled = {name: self._pool(one, mask) for name, one in states.items()}
+        return {name: one.to(dtype or one.dtype) for name, one in pooled.items()}
+
+    @torch.no_grad()
+    def token_states(
+        self, inputs: Sequence[NDArray[np.int64]], names: Sequence[str]
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Return the tokens of a batch by layer, (b, t, d), and which are no padding, (b, t)."""
         lengths = torch.tensor([len(one) for one in inputs])
         tokens = torch.zeros(len(inputs), int(lengths.max()), dtype=torch.long)
         # Padding goes to the right, behind what a causal network looks at.
@@ -94,8 +103,18 @@ class TextModel(FeatureModel):
         with record_named(self.module, where) as recorded:
             with mixed_precision(self.device, self.dtype):
                 self.module(input_ids=tokens.to(self.device), attention_mask=mask.long())
-            pooled = {name: self._pool(recorded(name), mask) for name in names}
-        return {name: one.to(dtype or one.dtype) for name, one in pooled.items()}
+            return {name: recorded(name) for name in names}, mask
+
+    def spans(self, item: str) -> list[tuple[int, int]]:
+        """Return where in a text each of its tokens begins and ends; special ones are empty."""
+        if not getattr(self._tokenizer, "is_fast", False):
+            raise InvalidInputError(
+                f"the tokenizer of {self.name} doesn't say where its tokens are in a text."
+            )
+        cut = self._tokenizer(
+            item, truncation=True, max_length=self._max_length, return_offsets_mapping=True
+        )
+        return [(int(start), int(stop)) for start, stop in cut["offset_mapping"]]
 
     def regions(
         self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
