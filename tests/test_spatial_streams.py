@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,67 +149,3 @@ def test_damaged_tokens_are_found_when_they_are_read() -> None:
     assert bool(space.rows("fine").read(0, 500).isfinite().all())
     with pytest.raises(NonFiniteError, match="tokens of fine: X holds 1 NaN"):
         space.rows("fine").read(1500, 3000)
-
-
-# Prints how much more memory the process took at most than before, in bytes.
-LARGE = """
-import json, sys
-from pathlib import Path
-import torch
-import relspace as rs
-from relspace.features import FeatureSet, TokenGrid
-from relspace.features.layer_features import LayerFeatures
-
-folder, n_images = Path(sys.argv[1]), int(sys.argv[2])
-
-class Pictures:
-    "Features of images, made when they are read."
-    def __init__(self, seed, size, width):
-        self.shape, self.dtype = (n_images, size, size, width), torch.float32
-        self.weights = torch.randn(6, width, generator=torch.Generator().manual_seed(seed))
-    def read_items(self, items):
-        made = []
-        for i in torch.arange(n_images)[items].tolist():
-            picture = torch.randn(1, 6, 5, 5, generator=torch.Generator().manual_seed(i))
-            maps = torch.nn.functional.interpolate(picture, self.shape[1:3], mode="bilinear")
-            made.append(torch.tanh(maps[0].permute(1, 2, 0) @ self.weights))
-        return torch.stack(made)
-
-def memory(field):
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-
-def seen_by(seed, size, width):
-    grid = TokenGrid.whole(size, size, n_images=n_images)
-    layer = LayerFeatures("late", Pictures(seed, size, width), grid, None)
-    return FeatureSet({"late": layer})
-
-sets = {"fine": seen_by(1, 16, 256), "coarse": seen_by(2, 12, 128)}
-small = {name: fs.select(images=range(10)) for name, fs in sets.items()}
-space = rs.align(small, landmarks=512)
-space.distances("fine", "coarse"), space.transform("fine", small["fine"], out=folder / "s.zarr")
-Path("/proc/self/clear_refs").write_text("5")
-before = memory("VmRSS")
-space = rs.align(sets, landmarks=512, memory_budget=2**20)
-distance = float(torch.as_tensor(space.distances("coarse", "fine")).mean())
-out = rs.Output(folder / "fine.zarr", memory_budget=2**28)
-written = space.transform("fine", sets["fine"], out=out)
-print(json.dumps({
-    "peak": memory("VmHWM") - before, "distance": distance, "shape": list(written.shape),
-    "bytes": sum(fs["late"].shape[0] * (fs["late"].shape[1] + 512) * 4 for fs in sets.values()),
-}))
-"""
-
-
-@pytest.mark.slow
-def test_many_images_take_little_memory(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", LARGE, str(tmp_path), "2000"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert ran.returncode == 0, ran.stderr
-    measured = json.loads(ran.stdout)
-    assert measured["shape"] == [2000 * 256, 512]
-    assert measured["distance"] < 0.5
-    # Features and relative features of both sets are 2.3 GB.
-    assert measured["bytes"] > 2.2e9
-    assert measured["peak"] < 400e6, measured

@@ -9,13 +9,13 @@ from typing import Any, Self
 import torch
 
 from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
-from relspace._validation import Array, Features
-from relspace.aligner import Aligner
+from relspace._validation import Array, Features, ItemId
+from relspace.aligner import Aligner, RelativeRows
 from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import Bandwidth
 from relspace.kernels.normalization import Normalization
 from relspace.kernels.relative import ColumnProfile
-from relspace.row_sources import GeneratedRows, RowSource, whole_chunks
+from relspace.row_sources import GeneratedRows, RowSource, rows_at, whole_chunks
 
 _BYTES_AT_A_TIME = 2**26
 
@@ -111,6 +111,43 @@ class AlignedSet:
         shape = (record["n_rows"], aligner.n_landmarks)
         rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
         return cls(aligner, rows, record["is_array"], dtype)
+
+
+class MadeRows:
+    """Relative features of items that are made as they are read.
+
+    Parameters
+    ----------
+    source : RowSource
+        The items' features, where they lie.
+    aligner : Aligner
+        Fitted on the landmarks among them.
+    own : LongTensor of shape (n,)
+        Each item's own column, in the order of the space.
+    order : LongTensor of shape (n,) or None
+        The row of the source that each item of the space has; None where the order is the same.
+    """
+
+    def __init__(
+        self, source: RowSource, aligner: Aligner, own: torch.Tensor, order: torch.Tensor | None
+    ) -> None:
+        self._source, self._aligner, self._own, self._order = source, aligner, own, order
+        self.shape = (len(own), aligner.n_landmarks)
+        self.dtype = aligner.landmarks_.dtype
+        self.ids: tuple[ItemId, ...] | None = None
+        self.chunk_rows = getattr(source, "chunk_rows", 1) if order is None else 1
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Make some rows."""
+        if self._order is None:
+            compute = RelativeRows(self._aligner, self._own)
+            return compute(self._source.read(start, stop), start)
+        return self.read_at(torch.arange(len(self._own))[start:stop])
+
+    def read_at(self, indices: torch.Tensor) -> torch.Tensor:
+        """Make single rows, in the order asked for."""
+        at = indices if self._order is None else self._order[indices]
+        return self._aligner.relative_rows(rows_at(self._source, at), self._own[indices])
 
 
 def hold_rows(rows: RowSource) -> torch.Tensor:

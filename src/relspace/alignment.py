@@ -21,7 +21,7 @@ from relspace._validation import (
     pair_items,
     refuse_non_finite,
 )
-from relspace.aligned_set import AlignedSet
+from relspace.aligned_set import AlignedSet, MadeRows
 from relspace.aligned_space import ITEM_SPACE, AlignedSpace
 from relspace.aligner import (
     DEFAULT_NORMALIZATION,
@@ -41,13 +41,14 @@ from relspace.features import FeatureSet, Places, TokenGrid
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
-from relspace.row_sources import RowSource, rows_at
+from relspace.row_sources import ArrayRows, RowSource, rows_at
 from relspace.spatial_alignment import (
     TOKEN_DENSITY,
     TOKEN_NORMALIZATION,
     TOKEN_STANDARDIZATION,
     align_tokens,
     chosen_layers,
+    fits_to_hold,
 )
 from relspace.spatial_space import SPATIAL_SPACE, SpatialSpace
 
@@ -124,13 +125,13 @@ def align(
         grids, which keeps what most tokens differ by.
     standardize : str, optional
         What is done to landmark columns, see :class:`relspace.Aligner`: "whiten", the default for
-        items, "columns", the default for tokens on grids, or "none".
+        items, "half-whiten", "columns", the default for tokens on grids, or "none".
     random_state : int
         Seed of the choice of landmarks.
     memory_budget : int, optional
-        For tokens on grids: bytes up to which the relative features of all sets are held, by
-        default half of the free memory. Larger ones are made a few images at a time when they are
-        read, from the feature sets: by distances, matches of some images, embeddings, and
+        Bytes up to which the relative features of all sets are held, by default half of the free
+        memory. Larger ones are made as they are read, a few items or images at a time, from the
+        features where they lie: by distances, matches of some items, embeddings, and
         :meth:`relspace.CommonSpace.rows`.
 
     Returns
@@ -162,6 +163,7 @@ def align(
     """
     seed = check_random_state(random_state)
     _check_names(sets)
+    to_hold = None if memory_budget is None else memory_budget_bytes(memory_budget)
     by_layer = chosen_layers({k: fs for k, fs in sets.items() if isinstance(fs, FeatureSet)}, layer)
     brought = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
     on_grids = [name for name, fs in by_layer.items() if fs.grid is not None]
@@ -183,7 +185,7 @@ def align(
             normalize=normalize or TOKEN_NORMALIZATION,
             standardize=standardize or TOKEN_STANDARDIZATION,
             random_state=seed,
-            memory_budget=None if memory_budget is None else memory_budget_bytes(memory_budget),
+            memory_budget=to_hold,
         )
     sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
     given = {name: _opened(one, name) for name, one in sets.items()}
@@ -205,13 +207,21 @@ def align(
     own = torch.full((n,), NO_LANDMARK)
     own[chosen] = torch.arange(len(chosen))
 
+    n_bytes = sum(n * len(chosen) * _item_bytes(one) for one in given.values())
+    held = fits_to_hold(n_bytes, to_hold)
     aligned = {}
     for name, one in given.items():
         rows = order[name]
         aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
         try:
             aligner.fit(_some_rows(one, chosen if rows is None else rows[chosen]))
-            relative = _relative_rows(aligner, one, rows, own)
+            relative: torch.Tensor | RowSource
+            if held:
+                relative = _relative_rows(aligner, one, rows, own)
+            else:
+                matrix = _matrix(one)
+                source = ArrayRows(matrix) if isinstance(matrix, torch.Tensor) else matrix
+                relative = MadeRows(source, aligner, own, rows)
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
         except NonFiniteError:
@@ -237,6 +247,10 @@ def _opened(features: object, name: str) -> Features | RowSource:
 
 def _matrix(features: Features | RowSource) -> torch.Tensor | RowSource:
     return features.tensor if isinstance(features, Features) else features
+
+
+def _item_bytes(features: Features | RowSource) -> int:
+    return 8 if _matrix(features).dtype == torch.float64 else 4
 
 
 def _refuse_non_finite_rows(features: torch.Tensor | RowSource, name: str) -> None:

@@ -216,6 +216,10 @@ class CommonSpace(Mapping[str, Array], ABC):
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         """Correlations of all rows of ``a`` with all of ``b``, some rows at a time."""
 
+    def _holds(self, *names: str) -> bool:
+        """Whether the rows of these sets are in memory."""
+        return all(isinstance(self.aligned_set(name).rows, torch.Tensor) for name in names)
+
     def _standardized(self, name: str, own: torch.Tensor | None) -> torch.Tensor:
         """Rows whose products are correlations."""
         chosen = self.aligned_set(name)

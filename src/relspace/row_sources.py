@@ -239,6 +239,8 @@ class ZarrRows:
         self.path = str(path)
         try:
             node = zarr.open(self.path, mode="r")
+        except ImportError as error:
+            raise missing_file_system(path, error) from error
         except Exception as error:
             # A damaged folder makes zarr raise nearly anything.
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -311,7 +313,12 @@ def is_dask_array(features: object) -> bool:
 
 
 def rows_at(source: RowSource, indices: torch.Tensor) -> torch.Tensor:
-    """Read single rows, in the order asked for; neighbours are read together."""
+    """Read single rows, in the order asked for; neighbours are read together.
+
+    A source that has a way of its own, ``read_at(indices)``, is asked for it.
+    """
+    if hasattr(source, "read_at"):
+        return cast("torch.Tensor", source.read_at(indices))
     wanted, order = torch.unique(indices.cpu(), return_inverse=True)
     chunk = getattr(source, "chunk_rows", 1)
     # What lies in one chunk is read at once, for a chunk is decompressed as a whole.
@@ -369,6 +376,14 @@ def import_zarr() -> Any:
             "Zarr stores need zarr: pip install 'relspace[files]'."
         ) from error
     return zarr
+
+
+def missing_file_system(path: str | Path, error: ImportError) -> MissingDependencyError:
+    """The error for a URL whose file system needs a package that is not installed."""
+    return MissingDependencyError(
+        f"{path} lies where fsspec needs a package to reach it ({error}); pip install s3fs for "
+        "s3://, gcsfs for gs://."
+    )
 
 
 def _check_matrix(shape: tuple[int, ...]) -> None:

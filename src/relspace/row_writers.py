@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from relspace._blocks import chunk_slices
 from relspace._validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.row_sources import NpyRows, RowSource, ZarrRows, import_zarr
+from relspace.row_sources import NpyRows, RowSource, ZarrRows, import_zarr, missing_file_system
 
 KEY = "relspace"
 ROWS = "rows"
@@ -249,6 +249,8 @@ def _zarr_header(path: str) -> dict[str, Any] | None:
         raise FileFormatError(f"{path} is a file; a Zarr store is a folder.")
     try:
         root = zarr.open_group(path, mode="r")
+    except ImportError as error:
+        raise missing_file_system(path, error) from error
     except FileNotFoundError:
         if "://" not in path and local.is_dir() and any(local.iterdir()):
             raise FileFormatError(

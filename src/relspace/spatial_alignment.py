@@ -77,10 +77,10 @@ def align_tokens(
     SpatialSpace
         The space; each set keeps all its tokens.
     """
-    if standardize == "whiten":
+    if standardize in ("whiten", "half-whiten"):
         raise InvalidInputError(
-            'standardize is "whiten", which mixes the columns of landmarks; tokens on grids are '
-            'compared without the landmarks in their own images: use "columns" or "none".'
+            f'standardize is "{standardize}", which mixes the columns of landmarks; tokens on '
+            'grids are compared without the landmarks in their own images: use "columns" or "none".'
         )
     seed = check_random_state(random_state)
     shared, order = pair_items({name: len(fs) for name, fs in sets.items()}, ids)
@@ -112,9 +112,7 @@ def align_tokens(
         aligners[name] = aligner
         relative[name] = layer.mapped(len(places), _RowsOfTokens(aligner, name))
     n_bytes = sum(one.shape[0] * len(places) * one.dtype.itemsize for one in relative.values())
-    held = n_bytes <= (
-        free_memory_bytes() * _SHARE_TO_HOLD if memory_budget is None else memory_budget
-    )
+    held = fits_to_hold(n_bytes, memory_budget)
     aligned = {
         name: AlignedSet(aligners[name], hold_rows(rows) if held else rows, False, rows.dtype)
         for name, rows in relative.items()
@@ -132,6 +130,12 @@ def align_tokens(
             "random_state": seed,
         },
     )
+
+
+def fits_to_hold(n_bytes: int, memory_budget: int | None) -> bool:
+    """Whether a space holds its rows: up to a budget, by default half of the free memory."""
+    budget = free_memory_bytes() * _SHARE_TO_HOLD if memory_budget is None else memory_budget
+    return n_bytes <= budget
 
 
 class _RowsOfTokens:

@@ -295,9 +295,6 @@ class SpatialSpace(CommonSpace):
             sets[name] |= {"rows": grid.rows, "columns": grid.columns}
         return sets
 
-    def _holds(self, *names: str) -> bool:
-        return all(isinstance(self.aligned_set(name).rows, torch.Tensor) for name in names)
-
     def _some_images(self) -> torch.Tensor:
         """As many images at random as have 5000 tokens, all where there are fewer."""
         finest = max(grid.tokens_per_image for grid in self._grids.values())

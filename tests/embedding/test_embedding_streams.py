@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -285,48 +282,3 @@ def test_a_sample_of_many_tokens_gives_nearly_the_same_colors(
     # Only what lies at the edge of the range of colours may differ much.
     assert 0 < float(apart.quantile(0.95)) < 0.03
     assert sampled.rank_correlation_ == pytest.approx(exact.rank_correlation_, abs=0.02)
-
-
-# Prints how much more memory the process took at most than before, in bytes.
-MILLION = """
-import json, sys
-from pathlib import Path
-import numpy as np, torch
-import relspace as rs
-from relspace.row_sources import GeneratedRows
-
-folder, n, d, budget = Path(sys.argv[1]), int(sys.argv[2]), 256, int(sys.argv[3])
-centers = 2 * np.random.default_rng(9).normal(size=(40, d)).astype(np.float32)
-
-def make(start, stop):
-    rng = np.random.default_rng(start)
-    rows = rng.standard_normal(size=(stop - start, d), dtype=np.float32)
-    return rows + centers[np.arange(start, stop) * 7919 % 40]
-
-def memory(field):
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-
-rs.colors(rs.NormalizedCut(8).fit(make(0, 500)), out=folder / "first.zarr")
-Path("/proc/self/clear_refs").write_text("5")
-before = memory("VmRSS")
-out = rs.Output(folder / "cut.zarr", memory_budget=budget)
-cut = rs.NormalizedCut(8, n_landmarks=1024).fit(
-    GeneratedRows((n, d), make), out=out, memory_budget=budget
-)
-rgb = rs.colors(cut, out=folder / "rgb.zarr", memory_budget=budget)["features"]
-print(json.dumps({"peak": memory("VmHWM") - before, "rows": rgb.shape[0]}))
-"""
-
-
-@pytest.mark.slow
-def test_a_million_tokens_take_the_memory_of_the_budget(tmp_path: Path) -> None:
-    n, budget = 1_000_000, 2**28
-    command = [sys.executable, "-c", MILLION, str(tmp_path), str(n), str(budget)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert ran.returncode == 0, ran.stderr
-    measured = json.loads(ran.stdout)
-    assert measured["rows"] == n
-    # Of the 1 GB that the rows have; the graph of 1024 nodes takes 13 MB of it in any case.
-    assert measured["peak"] < budget + 2**26, measured

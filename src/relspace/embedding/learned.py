@@ -21,11 +21,16 @@ def learn_tsne(rows: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
 
 
 def learn_umap(rows: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
-    """Places by UMAP."""
+    """Places by UMAP, whose axes come in no order, turned to fall in variance."""
     try:
         from umap import UMAP
     except ImportError as error:
         raise MissingDependencyError(
             'method "umap" needs umap-learn; install it with: pip install "relspace[umap]"'
         ) from error
-    return np.asarray(UMAP(n_components=3, random_state=seed % 2**32).fit_transform(rows))
+    places = np.asarray(UMAP(n_components=3, random_state=seed % 2**32).fit_transform(rows))
+    centered = places - places.mean(axis=0)
+    axes = np.linalg.svd(centered, full_matrices=False)[2]
+    signs = np.sign(axes[np.arange(3), np.abs(axes).argmax(axis=1)])
+    turned: NDArray[np.floating] = centered @ (axes * signs[:, None]).T
+    return turned
