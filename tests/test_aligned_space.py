@@ -103,7 +103,7 @@ class TestFile:
     """What is saved comes back to the bit, and nothing else is taken for it."""
 
     @pytest.mark.parametrize("normalize", ["center+unit", "zscore", "half-whiten", "none"])
-    @pytest.mark.parametrize("standardize", ["whiten", "columns", "none"])
+    @pytest.mark.parametrize("standardize", ["whiten", "half-whiten", "columns", "none"])
     def test_round_trip(self, tmp_path: Path, normalize: str, standardize: str) -> None:
         X, new = gaussian(50, 6), gaussian(9, 6, 5)
         space = rs.align(

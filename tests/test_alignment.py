@@ -29,7 +29,7 @@ def rotation(d: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("landmarks", [1024, 150, list(range(100))])
-@pytest.mark.parametrize("standardize", ["whiten", "columns", "none"])
+@pytest.mark.parametrize("standardize", ["whiten", "half-whiten", "columns", "none"])
 @pytest.mark.parametrize("density", [0.02, 0.05, 0.3])
 def test_independent_sets_match_at_chance(
     landmarks: object, standardize: str, density: float

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import relspace
 from relspace.cli import commands
@@ -60,3 +63,35 @@ def test_what_can_not_be_done_is_said_in_a_line(
     assert result.exit_code == 2
     assert message in result.stderr.splitlines()[-1]
     assert not (folder / "report.html").exists()
+
+
+def test_stores_of_several_models_become_a_page_of_all_their_layers(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    Path("photos").mkdir()
+    for i in range(6):
+        pixels = rng.integers(0, 255, size=(24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"photos/{i}.png")
+    for name, stride in (("fine", 4), ("coarse", 6)):
+        torch.manual_seed(stride)
+        network = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, stride, stride), torch.nn.Conv2d(8, 10, 1)
+        )
+        model = relspace.ModuleModel(
+            network,
+            ["0", "1"],
+            layout="bchw",
+            preprocessing=relspace.Preprocessing(size=(24, 24)),
+        )
+        relspace.extract(model, "photos", out=f"{name}.zarr")
+    stores = ["small=fine.zarr", "coarse.zarr"]
+    result = run(*stores, "-o", "page.html", "--images", "photos", "--permutations", "9")
+    assert result.exit_code == 0, result.output
+    html = (folder / "page.html").read_text()
+    assert "<h1>small and coarse</h1>" in html
+    data = json.loads(
+        html.split('<script type="application/json" id="report-data">')[1].split("</")[0]
+    )
+    assert [one["name"] for one in data["models"]] == ["small", "coarse"]
+    assert [[layer["name"] for layer in one["layers"]] for one in data["models"]] == [
+        ["0", "1"]
+    ] * 2

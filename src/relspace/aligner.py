@@ -80,9 +80,11 @@ class Aligner:
         axis by the square root of its standard deviation), "quarter-whiten", "zscore", "center" or
         "none"; each also with "+unit" (bring to unit norm then), and "unit".
     standardize : str
-        What is done to landmark columns: "whiten" (as above), "columns" (each divided by its own
-        standard deviation instead: where columns are left out of comparisons, as those of
-        landmarks in the same image are, they may not be mixed), or "none" (:meth:`transform` gives
+        What is done to landmark columns: "whiten" (as above), "half-whiten" (the square root
+        of that W, so that columns are decorrelated halfway: finds what is of one kind rather than
+        one item), "columns" (each divided by its own standard deviation instead: where columns are
+        left out of comparisons, as those of landmarks in the same image are, they may not be
+        mixed), or "none" (:meth:`transform` gives
         the affinities as they are).
 
     Attributes
@@ -154,7 +156,7 @@ class Aligner:
         bandwidth = solve_bandwidth(points, density=self.density)
         affinity = rbf_affinity(points, sigma=bandwidth)
         assert isinstance(affinity, torch.Tensor)
-        profile = column_profile(affinity, whiten=self.standardize == "whiten")
+        profile = column_profile(affinity, standardize=self.standardize)
         self.restore(normalization, points, bandwidth, profile)
         return self
 

@@ -125,7 +125,7 @@ def align(
         grids, which keeps what most tokens differ by.
     standardize : str, optional
         What is done to landmark columns, see :class:`relspace.Aligner`: "whiten", the default for
-        items, "columns", the default for tokens on grids, or "none".
+        items, "half-whiten", "columns", the default for tokens on grids, or "none".
     random_state : int
         Seed of the choice of landmarks.
     memory_budget : int, optional

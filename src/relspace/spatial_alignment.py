@@ -77,10 +77,10 @@ def align_tokens(
     SpatialSpace
         The space; each set keeps all its tokens.
     """
-    if standardize == "whiten":
+    if standardize in ("whiten", "half-whiten"):
         raise InvalidInputError(
-            'standardize is "whiten", which mixes the columns of landmarks; tokens on grids are '
-            'compared without the landmarks in their own images: use "columns" or "none".'
+            f'standardize is "{standardize}", which mixes the columns of landmarks; tokens on '
+            'grids are compared without the landmarks in their own images: use "columns" or "none".'
         )
     seed = check_random_state(random_state)
     shared, order = pair_items({name: len(fs) for name, fs in sets.items()}, ids)

@@ -61,7 +61,7 @@ def test_constant_features_have_no_bandwidth() -> None:
 
 def test_whitened_columns_are_uncorrelated_up_to_the_ridge() -> None:
     A = relspace.rbf_affinity(features(50, 5), density=0.2)
-    profile = column_profile(torch.as_tensor(A), whiten=True)
+    profile = column_profile(torch.as_tensor(A), standardize="whiten")
     assert profile.whitening is not None
     standard = (A - profile.mean) / profile.deviation
     correlation = standard.T @ standard / 50
@@ -74,7 +74,7 @@ def test_whitened_columns_are_uncorrelated_up_to_the_ridge() -> None:
 
 def test_own_entries_are_left_out_before_columns_are_mixed() -> None:
     A = torch.as_tensor(relspace.rbf_affinity(features(30, 5), density=0.2))
-    profile = column_profile(A, whiten=True)
+    profile = column_profile(A, standardize="whiten")
     own = torch.arange(30)
     other = A.clone().fill_diagonal_(0.3)
     rows = [standardize_rows(one.clone(), profile, own, how="whiten") for one in (A, other)]

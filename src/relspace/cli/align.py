@@ -57,7 +57,7 @@ from relspace.errors import InvalidInputError
 )
 @click.option(
     "--standardize",
-    type=click.Choice(["whiten", "columns", "none"]),
+    type=click.Choice(["whiten", "half-whiten", "columns", "none"]),
     default=None,
     help="What is done to landmark columns: whiten for items, columns for tokens on grids.",
 )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from relspace.spatial_space import SpatialSpace
 
 _GAP = 0.06
+# Of titles beside lines.
+_INCHES_PER_LETTER = 0.068
 
 
 @dataclass(frozen=True)
@@ -307,7 +309,10 @@ def panel_png(
         The PNG.
     """
     n, lines = len(images), 1 + max(len(rows) for rows in halves.values())
-    margin, head = 1.35, 0.72
+    longest = max(
+        len(part) for rows in halves.values() for row in rows for part in row.title.split("\n")
+    )
+    margin, head = max(1.35, 0.25 + _INCHES_PER_LETTER * longest), 0.72
     panel, between = n * (1 + _GAP) * cell, 0.25
     width = margin + len(halves) * (panel + between)
     height = head + lines * (1 + _GAP) * cell + 0.1

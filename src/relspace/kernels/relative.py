@@ -19,7 +19,10 @@ NO_LANDMARK = -1
 _RIDGE = 0.1
 
 #: What is done to landmark columns so that rows can be compared.
-STANDARDIZATIONS = ("whiten", "columns", "none")
+STANDARDIZATIONS = ("whiten", "half-whiten", "columns", "none")
+
+#: Of the columns' variances along their principal axes, the power that is divided by.
+_WHITENING = {"whiten": 0.5, "half-whiten": 0.25}
 
 _ROWS_IN_CACHE = 512
 
@@ -36,7 +39,7 @@ class ColumnProfile:
         Their standard deviation; infinite where they don't vary, so that the column counts for
         nothing.
     whitening : tensor of shape (m, m) or None
-        Symmetric; decorrelates standardised columns.
+        Symmetric; decorrelates standardised columns, or halfway.
     """
 
     mean: torch.Tensor
@@ -44,21 +47,23 @@ class ColumnProfile:
     whitening: torch.Tensor | None
 
 
-def column_profile(affinity: torch.Tensor, *, whiten: bool) -> ColumnProfile:
+def column_profile(affinity: torch.Tensor, *, standardize: str) -> ColumnProfile:
     r"""Measure the columns of the landmarks' own affinity matrix.
 
     With Z the columns standardised by their mean and deviation over the other landmarks, and
     C = Z^T Z / m, the whitening is
 
     .. math:: W = \left(C + \lambda I\right)^{-1/2}, \qquad
-              \lambda = 0.1 \, \operatorname{tr}(C) / m.
+              \lambda = 0.1 \, \operatorname{tr}(C) / m,
+
+    and half of it has the exponent -1/4.
 
     Parameters
     ----------
     affinity : tensor of shape (m, m)
         Affinities of landmarks with a diagonal of 1.
-    whiten : bool
-        Whether the whitening is wanted too.
+    standardize : str
+        One of :data:`STANDARDIZATIONS`.
     """
     m = len(affinity)
     mean = (affinity.sum(dim=0) - 1) / (m - 1)
@@ -66,12 +71,13 @@ def column_profile(affinity: torch.Tensor, *, whiten: bool) -> ColumnProfile:
     deviation = (squares.clamp_min(0.0) / (m - 1)).sqrt()
     smallest = torch.finfo(affinity.dtype).eps
     deviation = torch.where(deviation > smallest, deviation, torch.inf)
-    if not whiten:
+    if standardize not in _WHITENING:
         return ColumnProfile(mean, deviation, None)
     standard = ((affinity - mean) / deviation).to(torch.float64)
     variances, axes = torch.linalg.eigh(standard.T @ standard / m)
     ridge = (_RIDGE * variances.mean()).clamp_min(torch.finfo(torch.float64).tiny)
-    whitening = (axes * (variances.clamp_min(0.0) + ridge).rsqrt()) @ axes.T
+    powers = (variances.clamp_min(0.0) + ridge).pow(-_WHITENING[standardize])
+    whitening = (axes * powers) @ axes.T
     return ColumnProfile(mean, deviation, whitening.to(affinity.dtype))
 
 
@@ -111,7 +117,8 @@ def standardize_rows(
     own : LongTensor of shape (n,) or None
         Each item's own column, :data:`NO_LANDMARK` for items that are no landmarks.
     how : str
-        "whiten", "columns" (standardised only) or "none" (the profile is subtracted only).
+        "whiten", "half-whiten", "columns" (standardised only) or "none" (the profile is subtracted
+        only).
 
     Returns
     -------
@@ -133,7 +140,7 @@ def standardize_rows(
             place = (item, mine[item])
             rows[place] = 0.0
             used[item] -= 1
-        if how == "whiten":
+        if how in _WHITENING:
             assert profile.whitening is not None
             with full_precision():
                 rows.copy_(rows @ profile.whitening)

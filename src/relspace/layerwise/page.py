@@ -9,7 +9,7 @@ import numpy as np
 from relspace.figures.plots import DARK, LIGHT, png_of
 from relspace.layerwise.layer_comparison import BestMatch, LayerComparison
 from relspace.layerwise.model_comparison import ModelComparison
-from relspace.pages.html import Picture, Section, Table
+from relspace.pages.sections import Picture, Section, Table
 from relspace.pages.summary import LayerTable, ReportData, Value, value_table
 
 Compared = LayerComparison | ModelComparison

@@ -1,8 +1,9 @@
-"""Results drawn as figures and written as pages that need no network."""
+"""Results as plain data, and pages of them that need no network."""
 
-from relspace.pages.html import KeyNumber, Picture, Section, Table
 from relspace.pages.page import render_report
+from relspace.pages.panel import report_panel
 from relspace.pages.quantize import quantize_rows
+from relspace.pages.sections import KeyNumber, Picture, Section, Table
 from relspace.pages.summary import (
     Curve,
     CurveChart,
@@ -34,5 +35,6 @@ __all__ = [
     "Value",
     "quantize_rows",
     "render_report",
+    "report_panel",
     "value_table",
 ]

@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import MissingDependencyError
-from relspace.pages.html import Table, png_address
 from relspace.pages.scripts import page_script
+from relspace.pages.sections import Table
 from relspace.pages.summary import LayerTable, Quantization, ReportData
 
 _COLORING_TITLES = {"joint": "Joint", "per model": "Per model", "before": "Before"}
 #: Thumbnails of up to this side are kept to the bit; larger ones as JPEG.
 _EXACT_SIDE = 128
 _JPEG_QUALITY = 88
+#: How many sections the bar at the top names; the menu beside it names all.
+_SECTIONS_IN_BAR = 5
 
 
 def render_report(data: ReportData) -> str:
@@ -74,16 +76,22 @@ def render_report(data: ReportData) -> str:
         script=Markup(page_script()),
         figures=Markup(figures),
         contents=_contents(data),
+        n_in_bar=_SECTIONS_IN_BAR,
         thumbnails=[image_address(image.pixels) for image in data.images],
         colorings=_colorings(data, has_segments=bool(counts)),
         segment_counts=counts,
         has_before=any("before" in layer.colors for one in data.models for layer in one.layers),
         has_layers=any(len(model.layers) > 1 for model in data.models),
         explorer_note=_explorer_note(data),
-        layer_notes=[_layer_note(table, data) for table in data.layer_tables],
+        layer_groups=_layer_groups(data),
         layer_value_tables=[_layer_value_table(table) for table in data.layer_tables],
         method_tables=_method_tables(data),
     )
+
+
+def png_address(png: bytes) -> str:
+    """A PNG as the address of itself."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def image_address(pixels: NDArray[np.uint8]) -> str:
@@ -162,15 +170,20 @@ def _explorer_note(data: ReportData) -> str:
     )
 
 
-def _layer_note(table: LayerTable, data: ReportData) -> str:
-    parts = []
-    if table.chance is not None:
-        parts.append(f"Chance: {cell_text(float(table.chance))}.")
-    parts.append("Lighter is more alike.")
+def _layer_groups(data: ReportData) -> list[tuple[str, list[int], str]]:
+    """Tables that share a scale: its name, their numbers, and what to do with them."""
+    groups: dict[str, list[int]] = {}
+    for number, table in enumerate(data.layer_tables):
+        groups.setdefault(table.scale or table.title, []).append(number)
     names = {model.name for model in data.models}
-    if {table.row_model, table.column_model} <= names:
-        parts.append("Click a cell to see its two layers side by side above.")
-    return " ".join(parts)
+
+    def note(numbers: list[int]) -> str:
+        tables = [data.layer_tables[number] for number in numbers]
+        if any({one.row_model, one.column_model} <= names for one in tables):
+            return "Click a cell to see its two layers side by side above."
+        return ""
+
+    return [(scale, numbers, note(numbers)) for scale, numbers in groups.items()]
 
 
 def _layer_value_table(table: LayerTable) -> Table:

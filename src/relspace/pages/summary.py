@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import InvalidInputError
-from relspace.pages.html import KeyNumber, Section, Table
+from relspace.pages.sections import KeyNumber, Section, Table
 
 #: The colourings that a page knows by these names, in the order in which it offers them.
 COLORINGS = ("joint", "per model", "before")
@@ -111,6 +111,9 @@ class LayerTable:
         Chance of a value as extreme for unrelated features.
     is_distance : bool
         Whether small values mean alike.
+    scale : str
+        What its colours measure; the title by default. Tables of one scale share a range of
+        colours and a legend, so that they can be compared.
     """
 
     title: str
@@ -122,6 +125,7 @@ class LayerTable:
     chance: float | None = None
     p_values: NDArray[np.floating[Any]] | None = None
     is_distance: bool = False
+    scale: str = ""
 
 
 @dataclass(frozen=True)
@@ -264,6 +268,7 @@ class ReportData:
                     "chance": _number(table.chance),
                     "p_values": None if table.p_values is None else _numbers(table.p_values),
                     "is_distance": table.is_distance,
+                    "scale": table.scale or table.title,
                 }
                 for table in self.layer_tables
             ],

@@ -20,8 +20,8 @@ from relspace.embedding.plots import principal_plane
 from relspace.errors import BandwidthError, InvalidTypeError
 from relspace.features import choose_places
 from relspace.kernels.relative import Match
-from relspace.pages.html import KeyNumber, Table
 from relspace.pages.layers import ModelPatches, report_models
+from relspace.pages.sections import KeyNumber, Table
 from relspace.pages.summary import (
     ReportData,
     Scatter,

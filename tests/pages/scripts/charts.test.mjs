@@ -5,9 +5,10 @@ import {
   curves,
   escapeText,
   layerMap,
+  legend,
   scatter,
+  sharedScale,
   spread,
-  tableRange,
   ticks,
 } from "../../../src/relspace/pages/scripts/charts.mjs";
 import { sequentialMap } from "../../../src/relspace/pages/scripts/color.mjs";
@@ -22,14 +23,25 @@ test("ticks are round and cover the range", () => {
 });
 
 test("a table's colours start at chance, and turn round for distances", () => {
-  assert.deepEqual(tableRange({ values: [[0.2, null], [0.4, 0.9]], chance: 0.1, is_distance: false }), [0.1, 0.9]);
-  assert.deepEqual(tableRange({ values: [[0.2, 0.4]], chance: 1, is_distance: true }), [0.2, 1]);
-  assert.deepEqual(tableRange({ values: [[0.5]], chance: null, is_distance: false }), [0, 1]);
+  const range = (...tables) => sharedScale(tables).range;
+  assert.deepEqual(range({ values: [[0.2, null], [0.4, 0.9]], chance: 0.1, is_distance: false }), [0.1, 0.9]);
+  assert.deepEqual(range({ values: [[0.2, 0.4]], chance: 1, is_distance: true }), [0.2, 1]);
+  assert.deepEqual(range({ values: [[0.5]], chance: null, is_distance: false }), [0, 1]);
+});
+
+test("tables of one scale have one range, and their chance levels once", () => {
+  const [before, after] = [[[0.2]], [[0.6, 0.8]]].map((values) => ({ values, chance: 0.1, is_distance: false, scale: "S" }));
+  const scale = sharedScale([before, after]);
+  assert.deepEqual(scale, { title: "S", range: [0.1, 0.8], chances: [0.1], isDistance: false });
+  const text = legend(scale, sequentialMap(), colors);
+  assert.match(text, /chance 0.10</);
+  assert.match(text, />0.80</);
 });
 
 test("a layer map has a cell per pair, says its values, and escapes names", () => {
   const table = {
     title: "T",
+    scale: "T",
     row_model: "a<b",
     column_model: "c",
     row_layers: ["x", "y"],
@@ -39,12 +51,15 @@ test("a layer map has a cell per pair, says its values, and escapes names", () =
     chance: 0.05,
     is_distance: false,
   };
-  const text = layerMap(table, sequentialMap(), colors, [1, 2]);
+  const scale = sharedScale([table]);
+  const text = layerMap(table, scale, sequentialMap(), colors, { chosen: [1, 2] });
   assert.equal(count(text, /class="cell"/g), 6);
   assert.match(text, /aria-label="y and 3: 0.600, p 0.010"/);
   assert.match(text, /aria-label="y and 2: none"/);
   assert.match(text, /a&lt;b/);
   assert.equal(count(text, /stroke-width="2.5"/g), 1);
+  assert.equal(count(text, /lighter is more alike/g), 0);
+  assert.match(layerMap(table, scale, sequentialMap(), colors, { alone: true }), /lighter is more alike/);
 });
 
 test("a curve is broken where it has no value", () => {

@@ -130,8 +130,12 @@ def canonical_correlation(sides: Sides, ridge: float = 1e-2) -> tuple[Tensor, Te
     return X, Y
 
 
+#: What suits patches whose landmarks lie in other images; benchmarks/part_retrieval.py tells.
+DENSITY, NORMALIZE, STANDARDIZE = 0.05, "center+unit", "half-whiten"
+
+
 def aligned(
-    density: float, normalize: str = "center+unit", standardize: str = "columns"
+    density: float = DENSITY, normalize: str = NORMALIZE, standardize: str = STANDARDIZE
 ) -> OneSided:
     """Relative features of :class:`relspace.Aligner`, compared by correlation."""
 

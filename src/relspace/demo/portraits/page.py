@@ -12,7 +12,7 @@ import torch
 from relspace.demo.portraits.drawing import SIDE
 from relspace.demo.portraits.methods import aligned
 from relspace.demo.portraits.networks import NETWORKS
-from relspace.demo.portraits.study import DENSITY, PortraitStudy
+from relspace.demo.portraits.study import PortraitStudy
 from relspace.pages import (
     KeyNumber,
     LayerTable,
@@ -98,8 +98,9 @@ def report_data(study: PortraitStudy, figures: Mapping[str, tuple[bytes, bytes]]
                 column_layers=layers["columns"]["layers"],
                 values=np.array(layers[when]),
                 chance=controls["chance"]["mean"],
+                scale="Part retrieval",
             )
-            for when in ("after", "before")
+            for when in ("before", "after")
         ],
         tables=[_methods_table(summary), _colors_table(summary)],
         matched_by=(
@@ -139,7 +140,7 @@ def _patches(study: PortraitStudy, network: str) -> ModelPatches:
     images = list(itertools.islice(held_out.queried_images, N_EXPLORED))
     features = held_out.features[network]
     tokens = {layer: features.tokens(layer=layer, images=images) for layer in features.layers}
-    bring = aligned(DENSITY)
+    bring = aligned()
     relative = {
         layer: bring(features.read_places(study.places, layer=layer), own)
         for layer, own in tokens.items()

@@ -20,6 +20,9 @@ from relspace.demo.portraits.color_agreement import (
 from relspace.demo.portraits.drawing import PARTS
 from relspace.demo.portraits.held_out import HeldOut, hold_out, load_network
 from relspace.demo.portraits.methods import (
+    DENSITY,
+    NORMALIZE,
+    STANDARDIZE,
     Method,
     OneSided,
     Sides,
@@ -49,7 +52,6 @@ N_QUERIED_IMAGES = 24
 N_LANDMARKS = 1024
 #: Fewer do for the table of all pairs of layers.
 N_LANDMARKS_OF_LAYERS = 192
-DENSITY = 0.02
 QUERIES_PER_PART = 100
 QUERIES_PER_PART_OF_LAYERS = 25
 N_GRAPH_NODES = 2048
@@ -100,10 +102,14 @@ def contenders(narrow: int, wide: int) -> dict[str, Contender]:
         "fixed_bandwidth": Contender("bandwidth 1", "peer", separately(fixed_bandwidth(1.0))),
         "median_bandwidth": Contender("median bandwidth", "peer", separately(median_bandwidth)),
         "cca": Contender("CCA, fitted on pairs", "paired", canonical_correlation),
-        "aligned": Contender("aligned", "ours", separately(aligned(DENSITY))),
-        "aligned_default": Contender("aligned, density 0.05", "ours", separately(aligned(0.05))),
+        "aligned": Contender("aligned", "ours", separately(aligned())),
+        "aligned_columns": Contender(
+            "aligned, columns standardised",
+            "ours",
+            separately(aligned(standardize="columns")),
+        ),
         "aligned_zscore": Contender(
-            "aligned, channels z-scored", "ours", separately(aligned(DENSITY, "zscore+unit"))
+            "aligned, channels z-scored", "ours", separately(aligned(normalize="zscore+unit"))
         ),
     }
 
@@ -131,16 +137,16 @@ class PortraitStudy:
 
 
 @dataclass(frozen=True)
-class _Truth:
+class Truth:
     """The patches of both networks, and those that are asked for."""
 
     patches: tuple[Patches, Patches]
     queries: tuple[Tensor, Tensor]
 
     @staticmethod
-    def of(held_out: HeldOut, per_part: int, seed: int) -> _Truth:
+    def of(held_out: HeldOut, per_part: int, seed: int) -> Truth:
         first, second = (held_out.patches(name) for name in held_out.features)
-        return _Truth(
+        return Truth(
             (first, second),
             (choose_queries(first, per_part, seed), choose_queries(second, per_part, seed)),
         )
@@ -215,7 +221,7 @@ def run_study(
         N_QUERIED_IMAGES,
         seed,
     )
-    truth = _Truth.of(held_out, QUERIES_PER_PART, seed)
+    truth = Truth.of(held_out, QUERIES_PER_PART, seed)
     places = shared_places(held_out, N_LANDMARKS, seed)
     last = tuple(features.layers[-1] for features in held_out.features.values())
     pair = (last[0], last[1])
@@ -260,7 +266,11 @@ def run_study(
             }
             for name, (network, record) in loaded.items()
         },
-        "alignment": {"density": DENSITY, "normalize": "center+unit", "standardize": "columns"},
+        "alignment": {
+            "density": DENSITY,
+            "normalize": NORMALIZE,
+            "standardize": STANDARDIZE,
+        },
         "pair": dict(zip(NETWORKS, pair, strict=True)),
         "retrieval": {
             key: {"title": one.title, "kind": one.kind, **found[key].to_dict()}
@@ -309,15 +319,13 @@ def ratios(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
-def _untrained(
-    held_out: HeldOut, truth: _Truth, places: Places, pair: tuple[str, str]
-) -> Retrieval:
+def _untrained(held_out: HeldOut, truth: Truth, places: Places, pair: tuple[str, str]) -> Retrieval:
     """The same alignment of the same networks with the weights that they began with."""
     untrained = held_out.seen_by({name: initial_network(name, UNTRAINED_SEED) for name in NETWORKS})
-    return truth.retrieve(separately(aligned(DENSITY))(sides(untrained, places, pair)))
+    return truth.retrieve(separately(aligned())(sides(untrained, places, pair)))
 
 
-def _within(truth: _Truth, which: int, rows: Tensor) -> Retrieval:
+def _within(truth: Truth, which: int, rows: Tensor) -> Retrieval:
     """Retrieval in other images of the same network: what there is to be found."""
     patches, queries = truth.patches[which], truth.queries[which]
     return retrieval_both_ways((rows, rows), (patches, patches), (queries, queries))
@@ -325,7 +333,7 @@ def _within(truth: _Truth, which: int, rows: Tensor) -> Retrieval:
 
 def _layer_tables(held_out: HeldOut, seed: int) -> dict[str, Any]:
     """Retrieval for every pair of layers, mean and per part, before and after."""
-    truth = _Truth.of(held_out, QUERIES_PER_PART_OF_LAYERS, seed)
+    truth = Truth.of(held_out, QUERIES_PER_PART_OF_LAYERS, seed)
     places = shared_places(held_out, N_LANDMARKS_OF_LAYERS, seed)
     (a, of_a), (b, of_b) = held_out.features.items()
     narrow = min(one[one.layers[-1]].shape[1] for one in (of_a, of_b))
@@ -337,7 +345,7 @@ def _layer_tables(held_out: HeldOut, seed: int) -> dict[str, Any]:
             for layer in features.layers
         }
 
-    after = [rows_of(name, aligned(DENSITY)) for name in (a, b)]
+    after = [rows_of(name, aligned()) for name in (a, b)]
     before = [rows_of(name, principal_components(narrow)) for name in (a, b)]
     signed = [_with_signs(before[1], draw) for draw in range(N_SIGNS)]
     tables: dict[str, Any] = {"before": [], "after": [], "per_part": []}
@@ -360,7 +368,7 @@ def _layer_tables(held_out: HeldOut, seed: int) -> dict[str, Any]:
 
 
 def _pictures(
-    held_out: HeldOut, truth: _Truth, places: Places, positions: tuple[Tensor, Tensor], seed: int
+    held_out: HeldOut, truth: Truth, places: Places, positions: tuple[Tensor, Tensor], seed: int
 ) -> tuple[dict[str, JointColors], dict[str, Any], list[str]]:
     """Colour the shown layers jointly, and judge the colours of the two last ones."""
     shown = shown_layers(held_out)
@@ -368,7 +376,7 @@ def _pictures(
     shapes = {}
     before, after = {}, {}
     width = min(held_out.features[network][layer].shape[1] for network, layer in shown)
-    unaligned, align_side = principal_components(width), aligned(DENSITY)
+    unaligned, align_side = principal_components(width), aligned()
     for name, (network, layer) in names.items():
         grid = held_out.grid(network, held_out.queried_images)
         shapes[name] = (grid.rows, grid.columns)

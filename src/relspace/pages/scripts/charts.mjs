@@ -32,25 +32,59 @@ export function ticks(low, high, count = 5) {
 
 const finite = (values) => values.flat().filter((value) => value !== null);
 
-/** The lowest and highest value of a table's colours, chance at one end where it is known. */
-export function tableRange({ values, chance, is_distance: isDistance }) {
-  const all = finite(values);
-  const [low, high] = [Math.min(...all), Math.max(...all)];
-  const [from, to] = isDistance
-    ? [low, Math.max(high, chance ?? high)]
-    : [Math.min(low, chance ?? low), high];
-  return to > from ? [from, to] : [from - 0.5, to + 0.5];
+/** What the colours of tables say that share them: the range, chance at one end where it is known. */
+export function sharedScale(tables) {
+  const values = finite(tables.map((table) => table.values.flat()));
+  const chances = [...new Set(finite(tables.map(({ chance }) => [chance])))];
+  const isDistance = tables[0].is_distance;
+  const low = Math.min(...values, ...(isDistance ? [] : chances));
+  const high = Math.max(...values, ...(isDistance ? chances : []));
+  const range = high > low ? [low, high] : [low - 0.5, high + 0.5];
+  return { title: tables[0].scale, range, chances, isDistance };
 }
 
-/** A layer x layer table in colour; each cell says in data attributes which layers it is about. */
-export function layerMap(table, map, colors, chosen = null) {
+/** The share of the way from unlike to alike. */
+const likeness = ({ range: [low, high], isDistance }, value) =>
+  (isDistance ? high - value : value - low) / (high - low);
+
+function scaleBar(scale, map, colors, left, top) {
+  const [width, height, steps] = [300, 12, 60];
+  const [low, high] = scale.range;
+  const x = (value) => left + (width * (value - low)) / (high - low);
+  const step = width / steps;
+  const bar = Array.from({ length: steps }, (_, i) => {
+    const value = low + ((i + 0.5) / steps) * (high - low);
+    return `<rect x="${left + i * step}" y="${top}" width="${step + 0.5}" height="${height}" fill="${cssColor(map, likeness(scale, value))}"/>`;
+  });
+  const says = (value) => value.toFixed(2).replace("-", "\u2212");
+  const end = (value, anchor) =>
+    `<text x="${x(value)}" y="${top + height + 19}" text-anchor="${anchor}" fill="${colors.quiet}">${says(value)}</text>`;
+  const marks = scale.chances.map(
+    (value) => `<path d="M${x(value)} ${top + height}l-4.5 7h9z" fill="${colors.ink}"/>`,
+  );
+  const chance = scale.chances.length > 0 ? ` \u00b7 \u25b2 chance ${scale.chances.map(says).join(", ")}` : "";
+  return (
+    `<text x="${left}" y="${top - 7}" font-weight="600">${escapeText(short(scale.title, 60))}` +
+    `<tspan fill="${colors.quiet}" font-weight="400"> \u00b7 lighter is more alike${chance}</tspan></text>` +
+    [...bar, end(low, "start"), end(high, "end"), ...marks].join("")
+  );
+}
+
+/** The legend of tables that share their colours. */
+export const legend = (scale, map, colors) =>
+  svg(520, 60, `Colours of ${scale.title}`, scaleBar(scale, map, colors, 2, 22), colors);
+
+/**
+ * A layer x layer table in colour; each cell says in data attributes which layers it is about.
+ * Where it stands alone, as in a file, it has its legend with it.
+ */
+export function layerMap(table, scale, map, colors, { chosen = null, alone = false } = {}) {
   const cell = Math.max(22, Math.min(46, 410 / Math.max(table.column_layers.length, table.row_layers.length)));
   const left = 138;
   const top = 24;
   const width = left + cell * table.column_layers.length + 16;
-  const height = top + cell * table.row_layers.length + 86;
-  const [low, high] = tableRange(table);
-  const share = (value) => ((table.is_distance ? high - value : value - low) / (high - low));
+  const bottom = top + cell * table.row_layers.length + 86;
+  const share = (value) => likeness(scale, value);
   const parts = [
     `<text x="${left}" y="14" font-weight="600">${escapeText(short(table.column_model, 50))}</text>`,
     `<text x="14" y="${top}" font-weight="600" text-anchor="end" transform="rotate(-90 14 ${top})">${escapeText(short(table.row_model, 50))}</text>`,
@@ -90,7 +124,9 @@ export function layerMap(table, map, colors, chosen = null) {
       `<rect x="${left + chosen[1] * cell}" y="${top + chosen[0] * cell}" width="${cell}" height="${cell}" rx="3" fill="none" stroke="${colors.ink}" stroke-width="2.5"/>`,
     );
   }
-  return svg(width, height, table.title, parts.join(""), colors);
+  if (!alone) return svg(width, bottom, table.title, parts.join(""), colors);
+  parts.push(scaleBar(scale, map, colors, 14, bottom + 22));
+  return svg(Math.max(width, 520), bottom + 64, table.title, parts.join(""), colors);
 }
 
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];

@@ -1,12 +1,12 @@
 // Figures on the page: drawn from data, drawn anew when colours or choices change, savable.
 
-import { curves, layerMap, scatter } from "./charts.mjs";
+import { curves, layerMap, legend, scatter, sharedScale } from "./charts.mjs";
 import { sequentialMap } from "./color.mjs";
 import { fileName, save, saveSvgAsPng } from "./download.mjs";
 import { figureColors } from "./theme.mjs";
 
-/** Connect a figure's frame; `draw` gives its SVG text. Returns what draws it again. */
-function connectFigure(frame, title, draw) {
+/** Connect a figure's frame; `draw` gives its SVG text, `drawAlone` that of a file of its own. Returns what draws it again. */
+function connectFigure(frame, title, draw, drawAlone = draw) {
   const drawing = frame.querySelector(".drawing");
   const redraw = () => {
     const focused = drawing.contains(document.activeElement) ? { ...document.activeElement.dataset } : null;
@@ -15,12 +15,11 @@ function connectFigure(frame, title, draw) {
       drawing.querySelector(`[data-row="${focused.row}"][data-column="${focused.column}"]`)?.focus();
     }
   };
-  const text = () => drawing.innerHTML;
   frame.querySelector("[data-part=svg]").addEventListener("click", () =>
-    save(text(), "image/svg+xml", fileName(title, "svg")),
+    save(drawAlone(), "image/svg+xml", fileName(title, "svg")),
   );
   frame.querySelector("[data-part=png]").addEventListener("click", () =>
-    saveSvgAsPng(text(), figureColors().ground, fileName(title, "png")),
+    saveSvgAsPng(drawAlone(), figureColors().ground, fileName(title, "png")),
   );
   return redraw;
 }
@@ -56,8 +55,15 @@ function connectLayerMap(frame, table, report, store) {
     const layers = store && layersOfCell(table, models, store.get().layers, cell);
     if (layers) store.set({ layers, allLayers: false });
   };
-  const redraw = connectFigure(frame, table.title, () =>
-    layerMap(table, map, figureColors(), store && chosenCell(table, models, store.get().layers)),
+  const scale = sharedScale(report.layer_tables.filter((one) => one.scale === table.scale));
+  const redraw = connectFigure(
+    frame,
+    table.title,
+    () => {
+      const chosen = store && chosenCell(table, models, store.get().layers);
+      return layerMap(table, scale, map, figureColors(), { chosen });
+    },
+    () => layerMap(table, scale, map, figureColors(), { alone: true }),
   );
   const cellOf = (event) => {
     const cell = event.target.closest(".cell");
@@ -110,6 +116,14 @@ function connectScatter(frame, chart) {
   return redraw;
 }
 
+function connectLegend(place, report) {
+  const map = sequentialMap();
+  const scale = sharedScale(report.layer_tables.filter((one) => one.scale === place.dataset.legend));
+  return () => {
+    place.innerHTML = legend(scale, map, figureColors());
+  };
+}
+
 /** Connect every figure of the page; returns what draws all of them again. */
 export function connectFigures(root, report, store) {
   const redraws = [...root.querySelectorAll("[data-figure]")].map((frame) => {
@@ -119,5 +133,6 @@ export function connectFigures(root, report, store) {
     const chart = report.charts[index];
     return connectFigure(frame, chart.title, () => curves(chart, figureColors()));
   });
-  return () => redraws.forEach((redraw) => redraw());
+  const legends = [...root.querySelectorAll("[data-legend]")].map((place) => connectLegend(place, report));
+  return () => [...redraws, ...legends].forEach((redraw) => redraw());
 }
