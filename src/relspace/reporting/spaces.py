@@ -24,7 +24,7 @@ from relspace.errors import (
     ItemMismatchError,
     UnknownNameError,
 )
-from relspace.features import FeatureSet, choose_places, read_places
+from relspace.features import FeatureSet, choose_places
 from relspace.kernels.relative import Match
 from relspace.pages.layers import ModelPatches, report_models
 from relspace.pages.sections import KeyNumber, Table
