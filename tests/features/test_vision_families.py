@@ -180,7 +180,7 @@ def test_tokens_lie_where_their_receptive_fields_are_centred(saved: Saved, famil
                 one.weight.fill_(1.0 / one.weight[0].numel())
     images = torch.rand(1, 3, height, width, requires_grad=True)
     kept = {}
-    path, side = model._hook(name)
+    path, side = model._blocks.hook(name)
 
     def keep(_module, args, output=None):
         kept["tensor"] = args[0] if output is None else output
