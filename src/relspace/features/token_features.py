@@ -51,8 +51,9 @@ def token_features(
     Returns
     -------
     FeatureSet
-        Held in memory, in float32. Rows of one text are not independent: for p-values permute
-        texts as a whole, ``groups=[one.rpartition(":")[0] for one in fs.ids]``.
+        Held in memory, in float32. Rows of one text are not independent: texts are to be permuted
+        as a whole, ``groups=[one.rpartition(":")[0] for one in fs.ids]``, which needs as many
+        rows of each (``fs.select(images=...)``), or no permutations.
 
     Raises
     ------
