@@ -24,7 +24,7 @@ from relspace.errors import (
     ItemMismatchError,
     UnknownNameError,
 )
-from relspace.features import FeatureSet, choose_places, read_places
+from relspace.features import FeatureSet, choose_places
 from relspace.kernels.relative import Match
 from relspace.pages.layers import ModelPatches, report_models
 from relspace.pages.sections import KeyNumber, Table
@@ -36,6 +36,7 @@ from relspace.pages.summary import (
 )
 from relspace.reporting.thumbnails import grid_boxes, read_thumbnails, thumbnails_of
 from relspace.resampling import MIN_UNITS, p_value, permutation_null
+from relspace.row_sources import rows_at
 from relspace.spatial_space import SpatialSpace
 
 #: How many images of a space a page explores, unless told otherwise.
@@ -145,8 +146,8 @@ def _panels(
 
 
 def _of_images(space: SpatialSpace, name: str, n_images: int) -> torch.Tensor:
-    rows = space.rows(name).read(0, n_images * space.grid(name).tokens_per_image).cpu()
-    return torch.nn.functional.normalize(rows - rows.mean(dim=1, keepdim=True), dim=1)
+    n_tokens = n_images * space.grid(name).tokens_per_image
+    return torch.nn.functional.normalize(_centered(space.rows(name).read(0, n_tokens)), dim=1)
 
 
 def _before(space: SpatialSpace, name: str, features: FeatureSet, n_images: int) -> torch.Tensor:
@@ -163,9 +164,9 @@ def _before(space: SpatialSpace, name: str, features: FeatureSet, n_images: int)
     return as_features(tokens, f"features of {name}").tensor
 
 
-def _rows(space: CommonSpace, name: str) -> torch.Tensor:
-    """Rows of a set, of mean 0 whether the space is standardised or not."""
-    rows = space.aligned_set(name).relative.detach().cpu()
+def _centered(rows: torch.Tensor) -> torch.Tensor:
+    """Rows of mean 0 whether the space is standardised or not."""
+    rows = rows.detach().cpu()
     return rows - rows.mean(dim=1, keepdim=True)
 
 
@@ -174,13 +175,13 @@ def _rows_at_places(space: SpatialSpace, seed: int) -> tuple[dict[str, torch.Ten
     grids = {name: space.grid(name) for name in space.names}
     per_image = max(1, _MEASURED_ROWS // space.n_images)
     places = choose_places(grids, per_image * space.n_images, random_state=seed)
-    rows = {name: read_places(_rows(space, name), grids[name], places) for name in space.names}
+    rows = {name: _centered(space.read_places(name, places)) for name in space.names}
     return rows, places.images
 
 
 def _rows_of_items(space: AlignedSpace, seed: int) -> dict[str, torch.Tensor]:
     items = _sample(space.n_items, _MEASURED_ROWS, seed)
-    return {name: _rows(space, name)[items] for name in space.names}
+    return {name: _centered(rows_at(space.rows(name), items)) for name in space.names}
 
 
 def _sample(n: int, size: int, seed: int) -> torch.Tensor:
@@ -217,7 +218,7 @@ def _values(
 def _points(space: AlignedSpace, images: object, seed: int) -> dict[str, Any]:
     items = _sample(space.n_items, _DRAWN_ITEMS, seed)
     titles = [str(i + 1 if space.ids is None else space.ids[i]) for i in items.tolist()]
-    rows = {name: _rows(space, name)[items] for name in space.names}
+    rows = {name: _centered(rows_at(space.rows(name), items)) for name in space.names}
     points = principal_plane(rows)
     shown = f"{len(items)} of {space.n_items}" if len(items) < space.n_items else "all"
     scatter = Scatter(
