@@ -141,6 +141,19 @@ def test_a_saved_space_takes_new_tokens_but_has_no_rows(spaces: Spaces, tmp_path
             use()
 
 
+def test_a_report_reads_what_it_shows(
+    spaces: Spaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, made = spaces
+    monkeypatch.setattr("relspace.spatial_space._SUMMARY_TOKENS", 800)
+    monkeypatch.setattr("relspace.spatial_space._BYTES_AT_A_TIME", 10_000_000)
+    monkeypatch.setattr(
+        "relspace.aligned_set.hold_rows", lambda rows: pytest.fail("all rows are read")
+    )
+    page = rs.report(made, tmp_path / "report.html", n_images=4)
+    assert Path(page).stat().st_size > 10_000
+
+
 def test_damaged_tokens_are_found_when_they_are_read() -> None:
     maps = SETS["fine"]["late"].maps().clone()
     damaged = rs.FeatureSet.from_arrays({"late": maps}, layout="bhwc")

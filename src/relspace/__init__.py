@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from relspace.aligner import Aligner
     from relspace.alignment import align, load_space
     from relspace.common_space import CommonSpace
-    from relspace.comparison import Comparison, compare
+    from relspace.comparison import compare
+    from relspace.comparison_record import Comparison
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
     from relspace.features import (
         FeatureSet,
@@ -90,7 +91,8 @@ _MODULES = {
     "aligner": ("Aligner",),
     "alignment": ("align", "load_space"),
     "common_space": ("CommonSpace",),
-    "comparison": ("Comparison", "compare"),
+    "comparison": ("compare",),
+    "comparison_record": ("Comparison",),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
     "features": (
         "FeatureSet",

@@ -53,7 +53,9 @@ class ZarrWriter:
         self._path = path
         root = import_zarr().open_group(path, mode="r+")
         self.header: dict[str, Any] = dict(root.attrs)[KEY]
-        self._rows, self._done = root[ROWS], root[_DONE]
+        # Or every chunk is compared with the fill value before it is written.
+        self._rows = root[ROWS].with_config({"write_empty_chunks": True})
+        self._done = root[_DONE]
 
     @classmethod
     def create(

@@ -92,6 +92,24 @@ class SpatialSpace(CommonSpace):
         self.aligned_set(name)
         return self._grids[name]
 
+    def read_places(self, name: str, places: Places) -> torch.Tensor:
+        """Read a set's relative features at places by bilinear interpolation.
+
+        Parameters
+        ----------
+        name : str
+            The set.
+        places : Places
+            Points of the images, where the set's grid lies.
+
+        Returns
+        -------
+        tensor of shape (n_places, m)
+            Rows, read a few images at a time.
+        """
+        self.aligned_set(name)
+        return self._tokens[name].read_places(places)
+
     def __repr__(self) -> str:
         sets = ", ".join(f"{name!r} {g.rows} x {g.columns}" for name, g in self._grids.items())
         return (

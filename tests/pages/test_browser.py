@@ -324,6 +324,34 @@ def test_a_cell_of_the_layer_map_shows_its_two_layers(page: Page) -> None:
     assert page.chosen_layers() == ["late", "middle"]
 
 
+def test_the_menu_names_every_section_and_closes_when_one_is_chosen(page: Page) -> None:
+    def is_open() -> bool:
+        return bool(page.run("return document.getElementById('contents').matches(':popover-open')"))
+
+    page.click("[data-part=contents]")
+    assert is_open()
+    anchors = page.run(
+        "return [...document.querySelectorAll('#contents a')].map((a) => a.hash.slice(1))"
+    )
+    assert anchors == page.run(
+        "return [...document.querySelectorAll('main > section')].map((one) => one.id)"
+    )
+    page.click("#contents a")
+    assert not is_open()
+    page.click("[data-part=contents]")
+    page.keys("\ue00c")  # escape
+    assert not is_open()
+
+
+def test_layer_tables_have_a_legend_in_the_page_and_in_their_files(page: Page) -> None:
+    legend = page.run("return document.querySelector('[data-legend=\"Likeness\"]').textContent")
+    assert "Likeness \u00b7 lighter is more alike" in legend
+    drawn = page.run("return document.querySelector('[data-figure=layer-table]').textContent")
+    assert "lighter" not in drawn
+    page.click("[aria-label='Save Likeness as SVG']")
+    assert "lighter is more alike" in page.saved("likeness.svg").decode()
+
+
 def test_tables_are_filtered_and_saved(page: Page) -> None:
     page.write("[data-part=table-filter]", "near 2")
     shown = page.run(

@@ -29,6 +29,28 @@ def test_joint_colours_agree_across_models(report_data: ReportData) -> None:
     assert np.linalg.norm(left - other) < 0.3 * np.linalg.norm(right - other)
 
 
+def test_colours_are_cut_where_the_last_layers_have_patches_enough() -> None:
+    """Early layers of noise don't blur the colours of the last ones, and have colours too."""
+    generator = torch.Generator().manual_seed(0)
+    rows, columns, n_images = 24, 24, 4
+    side = (torch.arange(columns) * 4 // columns).repeat(n_images * rows)
+    centers = torch.randn(4, 30, generator=generator)
+
+    def layer(strength: float) -> torch.Tensor:
+        noise = torch.randn(len(side), 30, generator=generator)
+        return torch.nn.functional.normalize(strength * centers[side] + noise, dim=1)
+
+    last = layer(2.0)
+    noisy = ModelPatches({"noise": layer(0.0), "last": last}, (rows, columns))
+    alone = ModelPatches({"last": last}, (rows, columns))
+    (found,), _ = report_models({"m": noisy}, segment_counts=(2,))
+    (expected,), _ = report_models({"m": alone}, segment_counts=(2,))
+    colors = found.layers[-1].colors["joint"].astype(float)
+    difference = np.abs(colors - expected.layers[0].colors["joint"])
+    assert np.median(difference) < 8
+    assert found.layers[0].colors["joint"].std() > 1
+
+
 def big_model(n_images: int = 2, grid: tuple[int, int] = (8, 9), m: int = 30) -> ModelPatches:
     generator = torch.Generator().manual_seed(0)
     n = n_images * grid[0] * grid[1]

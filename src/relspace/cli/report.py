@@ -25,12 +25,20 @@ from relspace.errors import InvalidInputError
     metavar="FOLDER",
     help="The items' images, found by their ids or, without ids, in the order of their names.",
 )
+@click.option(
+    "--features",
+    multiple=True,
+    callback=parse_sources,
+    metavar="[NAME=]STORE",
+    help="What was aligned to SPACE, for the colours before alignment; once for each set.",
+)
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 def report(
     sources: Sequence[Source],
     output: Path,
     force: bool,
     images: Path | None,
+    features: Sequence[Source],
     title: str | None,
     n_images: int,
     permutations: int,
@@ -49,11 +57,13 @@ def report(
 
     \b
     relspace report space.safetensors -o report.html
+    relspace report space.safetensors --features sam=sam.zarr --features dino=dino.zarr
     relspace report sam=sam.zarr dino=dino.zarr -o report.html --images photos/
     """
     if output.exists() and not force:
         raise InvalidInputError(f"{output} exists; overwrite it with --force or name another file")
     stores = named_sources(sources) if len(sources) > 1 else {}
+    before = named_sources(features) if features else {}
     with Progress() as progress:
         progress("Loading torch")
         import relspace
@@ -66,6 +76,7 @@ def report(
             or relspace.load_space(path),
             output,
             images=images,
+            features={name: open_features(one.path) for name, one in before.items()} or None,
             title=title,
             n_images=n_images,
             n_permutations=permutations,

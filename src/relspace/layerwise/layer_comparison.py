@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
-from relspace.comparison import PERMUTATIONS_FOR_CHANCE, as_measure, library_versions
+from relspace.comparison import as_measure
+from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, library_versions
 from relspace.errors import InvalidInputError
 from relspace.layerwise.depth import depth_correlation, monotone_path, relative_depth
 from relspace.layerwise.model_layers import ModelLayers, prepare_models

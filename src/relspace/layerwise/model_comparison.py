@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
-from relspace.comparison import as_measure, library_versions
+from relspace.comparison import as_measure
+from relspace.comparison_record import library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.layerwise.arrangement import classical_scaling, dissimilarity, hierarchy
 from relspace.layerwise.layer_comparison import ids_of_model

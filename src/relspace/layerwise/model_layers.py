@@ -182,9 +182,9 @@ def prepare_models(
     own_groups = models[0].images if groups is None else groups
     n_items = n_available = models[0].n_items
     if max_items is not None and max_items < n_available:
-        chosen = draw_items(n_available, max_items, seed)
+        chosen = draw_items(n_available, max_items, seed, own_groups)
         order = {name: chosen if own is None else own[chosen] for name, own in order.items()}
-        own_groups, n_items = select_labels(own_groups, chosen), max_items
+        own_groups, n_items = select_labels(own_groups, chosen), len(chosen)
     factors = [model.factors(measure, order[model.name], budget, progress) for model in models]
     return PreparedModels(
         factors, n_items, own_groups, "position" if shared is None else "ids", n_available

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.comparison import PERMUTATIONS_FOR_CHANCE, null_tables
+from relspace.comparison import null_tables
+from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE
 from relspace.layerwise.model_layers import Progress
 from relspace.measures import Measure
 from relspace.resampling import shift_families

@@ -136,7 +136,7 @@ def sum_stacked_products(
     room = min(budget - held, _LARGEST_BLOCK_BYTES)
     sums = _Sums(tuple(sources), tuple(names), max(1, room))
 
-    def add_up(means: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def add_up(means: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
         what = "means" if means is None else "products"
 
         def tell(done: int) -> None:
@@ -165,7 +165,7 @@ class _Sums:
         stop: int,
         means: torch.Tensor | None,
         tell: Callable[[int], None] = lambda done: None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, ...]:
         """Return sums and sums of magnitudes, or of products and of squares where means are known.
 
         Magnitudes tell what a mean is rounded by.
@@ -183,7 +183,7 @@ class _Sums:
                 values -= means
                 first.addmm_(values.T, values)
                 lengths = torch.stack(
-                    [part.square().sum(dim=1) for part in values.split(widths, dim=1)]
+                    [part.square().sum(dim=1) for part in torch.split(values, widths, dim=1)]
                 )
                 second.addmm_(lengths, lengths.T)
             tell(rows.stop)
@@ -213,7 +213,7 @@ def _refuse_constant(
 ) -> None:
     widths = [source.shape[1] for source in sources]
     for source, name, square, magnitude in zip(
-        sources, names, squares.split(widths), magnitudes.split(widths), strict=True
+        sources, names, torch.split(squares, widths), torch.split(magnitudes, widths), strict=True
     ):
         exact = source.dtype if source.dtype.is_floating_point else torch.float64
         rounding = 4 * torch.finfo(exact).eps * magnitude / n_items
@@ -228,4 +228,5 @@ def _root(products: torch.Tensor) -> torch.Tensor:
     """Columns whose products with themselves, summed, are these."""
     values, axes = torch.linalg.eigh(products)
     keep = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
-    return axes[:, keep] * values[keep].sqrt()
+    root: torch.Tensor = axes[:, keep] * values[keep].sqrt()
+    return root

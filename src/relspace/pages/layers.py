@@ -81,9 +81,11 @@ def report_models(
 ) -> tuple[tuple[ReportModel, ...], Quantization]:
     """Quantise the patches of all models' layers, colour them and cut them into segments.
 
-    Colours come from normalized cuts: "joint" of all models' layers at once in the common space,
-    "per model" of each model's layers by themselves, "before" of all at once before alignment,
-    where every layer was cut to a common width by its own principal components.
+    Colours come from normalized cuts: "joint" of all models at once in the common space, "per
+    model" of each model by itself, "before" of all at once before alignment, where every layer was
+    cut to a common width by its own principal components. Cuts are those of the models' last
+    layers, whose patches tell parts apart best, of as many of them as it takes to have a patch for
+    every node of the graph; other layers are embedded and coloured as new patches of their model.
 
     Parameters
     ----------
@@ -124,11 +126,11 @@ def report_models(
     rows = {
         key: torch.from_numpy(one).to(steps) * steps for key, one in zip(keys, vectors, strict=True)
     }
-    joint = _cut(rows, random_state)
+    joint = _embed(rows, random_state)
     colors: dict[str, Mapping[LayerKey, NDArray[np.uint8]]] = {"joint": _colors(joint)}
     own: dict[LayerKey, NDArray[np.uint8]] = {}
     for name in shrunk:
-        own |= _colors(_cut({key: rows[key] for key in keys if key[0] == name}, random_state))
+        own |= _colors(_embed({key: rows[key] for key in keys if key[0] == name}, random_state))
     colors["per model"] = own
     before = _before_alignment(shrunk, random_state)
     if before is not None:
@@ -215,14 +217,49 @@ def _box_of_kept(boxes: Boxes, one: ModelPatches, layer: str, kept: Grid) -> Box
     return found
 
 
-def _cut(rows: Mapping[LayerKey, torch.Tensor], random_state: int) -> NormalizedCut:
+@dataclass(frozen=True)
+class _Embedded:
+    """The cut of the last layers, and what it makes of the patches of all layers."""
+
+    cut: NormalizedCut
+    rows: dict[LayerKey, torch.Tensor]
+
+
+def _embed(rows: Mapping[LayerKey, torch.Tensor], random_state: int) -> _Embedded:
+    fitted = _last_layers(rows)
+    last = dict(rows.keys())
+    cut = _cut({_joined(key): rows[key] for key in fitted}, random_state)
+    return _Embedded(
+        cut,
+        {
+            key: cut.embedding_[_joined(key)]
+            if key in fitted
+            else torch.as_tensor(cut.transform(_joined((key[0], last[key[0]])), one))
+            for key, one in rows.items()
+        },
+    )
+
+
+def _last_layers(rows: Mapping[LayerKey, torch.Tensor]) -> list[LayerKey]:
+    """Of every model the last layers, no more than fill the graph with patches."""
+    layers: dict[str, list[str]] = {}
+    for name, layer in rows:
+        layers.setdefault(name, []).append(layer)
+    chosen: list[LayerKey] = []
+    for depth in range(1, max(map(len, layers.values())) + 1):
+        chosen = [(name, layer) for name, own in layers.items() for layer in own[-depth:]]
+        if sum(len(rows[key]) for key in chosen) >= _NODES:
+            break
+    return chosen
+
+
+def _cut(rows: Mapping[str, torch.Tensor], random_state: int) -> NormalizedCut:
     n_components = min(_EMBEDDING_COMPONENTS, min(_NODES, sum(map(len, rows.values()))) - 2)
-    named = {_joined(key): one for key, one in rows.items()}
 
     def at(density: float) -> NormalizedCut:
         return NormalizedCut(
             n_components, density=density, n_landmarks=_NODES, random_state=random_state
-        ).fit(named)
+        ).fit(rows)
 
     first, *denser = _DENSITIES
     with suppress(BandwidthError):
@@ -238,21 +275,23 @@ def _warned(cut: NormalizedCut, usual: float) -> NormalizedCut:
         "many patches coincide, as those of flat regions do: colours and segments are those of a "
         f"graph of density {cut.density} instead of {usual}.",
         DensityWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return cut
 
 
-def _colors(cut: NormalizedCut) -> dict[LayerKey, NDArray[np.uint8]]:
+def _colors(embedded: _Embedded) -> dict[LayerKey, NDArray[np.uint8]]:
+    coloring = Coloring().fit(embedded.cut)
     return {
-        _parted(name): (255 * one).round().to(torch.uint8).numpy()
-        for name, one in Coloring().fit(cut).colors_.items()
+        key: (255 * torch.as_tensor(coloring.transform(one))).round().to(torch.uint8).numpy()
+        for key, one in embedded.rows.items()
     }
 
 
-def _segments(cut: NormalizedCut, k: int, random_state: int) -> dict[LayerKey, NDArray[np.uint8]]:
-    found = kway(cut.embedding_, k, random_state=random_state)
-    return {_parted(name): one.to(torch.uint8).numpy() for name, one in found.items()}
+def _segments(embedded: _Embedded, k: int, random_state: int) -> dict[LayerKey, NDArray[np.uint8]]:
+    named = {_joined(key): one for key, one in embedded.rows.items()}
+    found = kway(named, k, random_state=random_state)
+    return {key: found[_joined(key)].to(torch.uint8).numpy() for key in embedded.rows}
 
 
 def _before_alignment(
@@ -265,13 +304,8 @@ def _before_alignment(
             return None
         for layer, features in one.features.items():
             rows[name, layer] = features
-    return _colors(_cut(to_common_width(rows), random_state))
+    return _colors(_embed(to_common_width(rows), random_state))
 
 
 def _joined(key: LayerKey) -> str:
     return "\x1f".join(key)
-
-
-def _parted(name: str) -> LayerKey:
-    model, layer = name.split("\x1f")
-    return model, layer

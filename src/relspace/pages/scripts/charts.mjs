@@ -72,7 +72,7 @@ function scaleBar(scale, map, colors, left, top) {
 
 /** The legend of tables that share their colours. */
 export const legend = (scale, map, colors) =>
-  svg(520, 60, `Colours of ${scale.title}`, scaleBar(scale, map, colors, 2, 22), colors);
+  svg(520, 60, `Colours of ${scale.title}`, scaleBar(scale, map, colors, 6, 22), colors);
 
 /**
  * A layer x layer table in colour; each cell says in data attributes which layers it is about.
