@@ -58,6 +58,7 @@ def compare(
     ceiling: bool = False,
     max_items: int | None = None,
     memory_budget: int | None = None,
+    client: Any | None = None,
     random_state: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
@@ -93,6 +94,9 @@ def compare(
     memory_budget : int, optional
         Bytes that comparing features on disk may take. They are loaded where they, and what is
         computed of them, fit in; half of the free memory by default.
+    client : distributed.Client, optional
+        A Dask cluster whose workers sum over parts of the items; they must reach files by the same
+        paths.
     random_state : int
         Seed of everything random.
     progress : callable, optional
@@ -129,12 +133,12 @@ def compare(
     n_bootstraps = check_count(n_bootstraps, "n_bootstraps", at_least=0)
     if max_items is not None:
         max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
-    pair = open_pair(X, Y)
-    if pair is None or fits_in_memory(*pair, memory_budget):
+    pair = open_pair(X, Y, always=client is not None)
+    if pair is None or (client is None and fits_in_memory(*pair, memory_budget)):
         x, y, matched_by = paired_features(*(pair or (X, Y)), ids)
         n_available = len(x)
         if max_items is not None and max_items < n_available:
-            items = draw_items(n_available, max_items, seed)
+            items = draw_items(n_available, max_items, seed, groups)
             x, y, groups = x[items], y[items], select_labels(groups, items)
     else:
         matched_by, n_available = check_same_items(*pair, ids), pair[0].shape[0]
@@ -147,9 +151,10 @@ def compare(
                 n_permutations=n_permutations,
                 random_state=seed,
                 memory_budget=memory_budget,
+                client=client,
                 progress=progress,
             )
-        items = draw_items(n_available, max_items, seed)
+        items = draw_items(n_available, max_items, seed, groups)
         x, y = (as_features(rows_at(one, items)).tensor for one in pair)
         groups = select_labels(groups, items)
     units = Units.of(len(x), groups) if groups is not None else None

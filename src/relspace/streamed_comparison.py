@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.measures import Measure
 from relspace.measures.cross_products import CrossProducts, sum_cross_products
-from relspace.resampling import p_value
+from relspace.measures.stacked_products import sum_stacked_products
+from relspace.resampling import Units, p_value
 from relspace.row_sources import RowSource
 
 Progress = Callable[[str], None]
@@ -23,9 +25,9 @@ Progress = Callable[[str], None]
 _COPIES_IN_MEMORY = 4
 
 
-def open_pair(X: object, Y: object) -> tuple[RowSource, RowSource] | None:
-    """Open two sets as sources of rows; None where neither is read in blocks."""
-    if not (is_read_in_blocks(X) or is_read_in_blocks(Y)):
+def open_pair(X: object, Y: object, *, always: bool = False) -> tuple[RowSource, RowSource] | None:
+    """Open two sets as sources of rows; None where neither is read in blocks, or always."""
+    if not (always or is_read_in_blocks(X) or is_read_in_blocks(Y)):
         return None
     x, y = open_rows(X), open_rows(Y)
     return x, y
@@ -85,10 +87,20 @@ def refuse_in_blocks(*, groups: object, n_bootstraps: int, ceiling: bool) -> Non
             )
 
 
-def draw_items(n_items: int, max_items: int, seed: int) -> torch.Tensor:
-    """Choose items at random, in the order they are stored."""
+def draw_items(
+    n_items: int, max_items: int, seed: int, groups: object | None = None
+) -> torch.Tensor:
+    """Choose items at random, or whole groups of them, in the order they are stored."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(n_items, generator=generator)[:max_items].sort().values
+    if groups is None:
+        return torch.randperm(n_items, generator=generator)[:max_items].sort().values
+    units = Units.of(n_items, groups)
+    order = torch.randperm(len(units), generator=generator)
+    ends = torch.tensor([len(units.rows[unit]) for unit in order]).cumsum(0)
+    chosen = order[: int((ends <= max_items).sum())].tolist()
+    if not chosen:
+        raise InvalidInputError(f"max_items={max_items} is less than the items of one group.")
+    return torch.cat([units.rows[unit] for unit in chosen]).sort().values
 
 
 def select_labels(labels: object, items: torch.Tensor) -> object:
@@ -105,6 +117,7 @@ def compare_by_sums(
     n_permutations: int,
     random_state: int,
     memory_budget: int | None,
+    client: Any | None,
     progress: Progress | None,
 ) -> Comparison:
     """Compare two sets by sums over their items, with chance from the limit of permutations.
@@ -123,6 +136,8 @@ def compare_by_sums(
         Seed of the draws.
     memory_budget : int, optional
         Bytes that blocks of rows may take.
+    client : distributed.Client, optional
+        A cluster that sums parts of the rows.
     progress : callable, optional
         Called with a line of text.
 
@@ -133,7 +148,12 @@ def compare_by_sums(
     """
     if not measure.streams:
         raise measure.needs_items()
-    products = sum_cross_products(x, y, memory_budget=memory_budget, progress=progress)
+    if client is None:
+        products = sum_cross_products(x, y, memory_budget=memory_budget, progress=progress)
+    else:
+        products = sum_stacked_products(
+            (x, y), ("X", "Y"), memory_budget=memory_budget, client=client, progress=progress
+        ).pair(0, 1)
     value = measure.from_cross_products(products)
     null = draw_null(measure, products, n_permutations or PERMUTATIONS_FOR_CHANCE, random_state)
     larger = measure.direction == "similarity"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from relspace.row_writers import ZarrWriter
 Compute = Callable[[torch.Tensor, int], torch.Tensor]
 
 _SECONDS_TO_CONNECT = 10
+_PARTS_FOR_EACH_THREAD = 4
 _one_block = threading.Lock()
 
 
@@ -133,6 +135,52 @@ def write_rows_on_cluster(
     return writer.finish()
 
 
+def sum_on_cluster(
+    sums: Callable[..., tuple[torch.Tensor, ...]],
+    n_rows: int,
+    argument: torch.Tensor | None,
+    client: Any,
+    tell: Callable[[int], None],
+) -> tuple[torch.Tensor, ...]:
+    """Add up what a function makes of parts of the rows, each part as a task of a cluster.
+
+    Parts and the order that they are added in do not depend on which worker is done first, so
+    that sums are the same again; those of a worker that is lost are made again by another.
+
+    Parameters
+    ----------
+    sums : callable
+        ``sums(start, stop, argument)`` gives tensors for some rows.
+    n_rows : int
+        How many rows there are.
+    argument : tensor or None
+        What it needs beside; sent once.
+    client : distributed.Client
+        The cluster.
+    tell : callable
+        ``tell(n_done)`` after every part.
+    """
+    n_parts = min(n_rows, _PARTS_FOR_EACH_THREAD * max(1, sum(client.nthreads().values())))
+    edges = [n_rows * part // n_parts for part in range(n_parts + 1)]
+    state = client.submit(_Part, sums, argument, pure=False)
+    tasks = [
+        client.submit(_sum_part, state, start, stop, pure=False) for start, stop in pairwise(edges)
+    ]
+    total: tuple[torch.Tensor, ...] | None = None
+    try:
+        # Taken one by one, so that what is added up here is no more than the parts that wait.
+        for task, stop in zip(tasks, edges[1:], strict=True):
+            part = tuple(torch.from_numpy(np.array(one)) for one in task.result())
+            total = (
+                part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
+            )
+            task.release()
+            tell(stop)
+    finally:
+        client.cancel(tasks)
+    return total or ()
+
+
 def connect(address: str) -> Any:
     """A client of the cluster whose scheduler is at an address, such as tcp://host:8786.
 
@@ -158,6 +206,17 @@ class _Job:
 
     def __init__(self, source: RowSource, compute: Compute, path: str) -> None:
         self.source, self.compute, self.path = source, compute, path
+
+
+class _Part:
+    """What every part of a sum needs, held once by each worker."""
+
+    def __init__(self, sums: Callable[..., Any], argument: torch.Tensor | None) -> None:
+        self.sums, self.argument = sums, argument
+
+
+def _sum_part(part: _Part, start: int, stop: int) -> tuple[NDArray[Any], ...]:
+    return tuple(map(to_numpy, part.sums(start, stop, part.argument)))
 
 
 def _write_chunk(job: _Job, start: int, stop: int) -> int:

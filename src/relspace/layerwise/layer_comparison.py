@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
-from relspace.comparison import as_measure, null_tables
+from relspace.comparison import as_measure
 from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, library_versions
 from relspace.errors import InvalidInputError
 from relspace.layerwise.depth import depth_correlation, monotone_path, relative_depth
-from relspace.layerwise.model_layers import ModelLayers, Progress, prepare_models
-from relspace.measures import Measure
-from relspace.resampling import Units, p_value, shift_families
+from relspace.layerwise.model_layers import ModelLayers, prepare_models
+from relspace.layerwise.null_tables import chance_tables, drawn_tables, spread
+from relspace.layerwise.streamed_layers import fit_in_memory, tables_by_sums
+from relspace.measures import MIN_ITEMS, Measure
+from relspace.resampling import Units, p_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,6 +69,11 @@ class LayerComparison:
         Values between consecutive layers of each model.
     n_items, n_units : int
         Items compared, and groups of them permuted.
+    n_available : int
+        How many items there were; more than ``n_items`` where a random part was compared.
+    null_by : str
+        ``"permutations"`` of the items, or ``"limit"``: draws from the normal distribution that
+        permutations of many items have, where items were summed over.
     matched_by : str
         Whether rows were matched by ``"ids"`` or by ``"position"``.
     random_state : int
@@ -86,6 +93,8 @@ class LayerComparison:
     drift: tuple[Table, Table]
     n_items: int
     n_units: int
+    n_available: int
+    null_by: str
     matched_by: str
     random_state: int
     versions: Mapping[str, str]
@@ -168,6 +177,8 @@ class LayerComparison:
             },
             "n_items": self.n_items,
             "n_units": self.n_units,
+            "n_available": self.n_available,
+            "null_by": self.null_by,
             "matched_by": self.matched_by,
             "n_permutations": self.n_permutations,
             "random_state": self.random_state,
@@ -243,18 +254,24 @@ def compare_layers(
     n_permutations: int = 99,
     groups: object | None = None,
     random_state: int = 0,
+    max_items: int | None = None,
     memory_budget: int | None = None,
+    client: Any | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> LayerComparison:
     """Compare every layer of one model with every layer of another.
 
     What depends on one layer alone is computed once and used for all pairs and permutations.
+    Layers on disk that don't fit into memory are read in blocks: measures that are sums over items
+    (``measure.streams``) come out the same, with chance and p-values from the normal limit of
+    permutations; others are of a part of the items, if ``max_items`` allows it.
 
     Parameters
     ----------
-    a, b : FeatureSet, or mapping of str to array-like of shape (n, d)
-        Layers of two models over the same items, from input to output; may be on disk. Tokens of
-        images are items of their own, permuted image by image.
+    a, b : FeatureSet, or mapping of str to array-like of shape (n, d), path, or source of rows
+        Layers of two models over the same items, from input to output. Tokens of images are items
+        of their own, permuted image by image. What :func:`relspace.features.open_rows` takes is
+        read in blocks.
     measure : str or Measure
         One of :func:`relspace.measures.list`, by name or as made by :func:`relspace.measures.get`.
     names : sequence of two str, optional
@@ -268,8 +285,14 @@ def compare_layers(
         A label for each item of ``a``; groups are permuted as a whole.
     random_state : int
         Seed.
+    max_items : int, optional
+        Compare this many items at most, chosen at random. All by default.
     memory_budget : int, optional
-        Bytes that the layers' factors may take; a quarter of what is free by default.
+        Bytes that the layers' factors may take; a quarter of what is free by default. Layers on
+        disk that it does not hold are read in blocks.
+    client : distributed.Client, optional
+        A Dask cluster whose workers sum over parts of the items; they must reach files by the same
+        paths.
     progress : callable, optional
         Called with a line of text as the work goes on.
 
@@ -304,29 +327,52 @@ def compare_layers(
         ModelLayers.of(given, name, ids_of_model(ids, name, called))
         for given, name in zip((a, b), called, strict=True)
     ]
-    prepared = prepare_models(
-        models, record, groups=groups, memory_budget=memory_budget, progress=progress
-    )
-    x, y = prepared.factors
-    if progress is not None:
-        progress(f"Comparing {len(x)} x {len(y)} layers")
-    values = record.table(x, y).numpy()
-    null = drawn_tables(
-        record, x, y, prepared.n_items, count, prepared.groups, seed, progress=progress
-    )
-    chance, chance_std = chance_tables(record, x, y, null)
+    if max_items is not None:
+        max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
+    options: dict[str, Any] = {"memory_budget": memory_budget, "progress": progress}
+    partly = max_items is not None and max_items < models[0].n_items
+    if client is not None or not (partly or fit_in_memory(models, record, memory_budget)):
+        if partly:
+            raise InvalidInputError(
+                "max_items chooses a part that one machine compares, and a cluster sums over all "
+                "items: give max_items or client, not both."
+            )
+        values, null, drift, matched_by = tables_by_sums(
+            models[0],
+            models[1],
+            record,
+            groups=groups,
+            n_draws=count or PERMUTATIONS_FOR_CHANCE,
+            seed=seed,
+            client=client,
+            **options,
+        )
+        n_items = n_units = n_available = models[0].n_items
+        chance, chance_std, null_by = *spread(null), "limit"
+    else:
+        prepared = prepare_models(
+            models, record, groups=groups, max_items=max_items, seed=seed, **options
+        )
+        x, y = prepared.factors
+        if progress is not None:
+            progress(f"Comparing {len(x)} x {len(y)} layers")
+        values = record.table(x, y).numpy()
+        null = drawn_tables(
+            record, x, y, prepared.n_items, count, prepared.groups, seed, progress=progress
+        )
+        chance, chance_std = chance_tables(record, x, y, null)
+        drift = (_drift(record, x), _drift(record, y))
+        matched_by, null_by = prepared.matched_by, "permutations"
+        n_items = n_units = prepared.n_items
+        n_available = prepared.n_available
+        if prepared.groups is not None:
+            n_units = len(Units.of(n_items, prepared.groups))
     larger = record.direction == "similarity"
     extreme = null.max(axis=(1, 2)) if larger else null.min(axis=(1, 2))
     p_values = None
     if count:
         tested = [p_value(float(value), extreme, larger=larger) for value in values.flat]
         p_values = np.reshape(tested, values.shape)
-    drift = tuple(
-        np.array([record.from_factors(one, other) for one, other in pairwise(z)]) for z in (x, y)
-    )
-    n_units = prepared.n_items
-    if prepared.groups is not None:
-        n_units = len(Units.of(prepared.n_items, prepared.groups))
     return LayerComparison(
         measure=record,
         models=(called[0], called[1]),
@@ -336,10 +382,12 @@ def compare_layers(
         chance_std=chance_std,
         p_values=p_values,
         extreme_null=extreme,
-        drift=(drift[0], drift[1]),
-        n_items=prepared.n_items,
+        drift=drift,
+        n_items=n_items,
         n_units=n_units,
-        matched_by=prepared.matched_by,
+        n_available=n_available,
+        null_by=null_by,
+        matched_by=matched_by,
         random_state=seed,
         versions=library_versions(),
     )
@@ -371,30 +419,5 @@ def ids_of_model(
     return ids.get(name)
 
 
-def drawn_tables(
-    measure: Measure,
-    x: Sequence[Any],
-    y: Sequence[Any],
-    n_items: int,
-    n_permutations: int,
-    groups: object | None,
-    seed: int,
-    *,
-    progress: Progress | None,
-) -> Table:
-    """The table under permutations: as many as asked for, else a few where chance needs them."""
-    if not n_permutations:
-        if measure.expected_by_chance(x[0], y[0]) is not None:
-            return np.empty((0, len(x), len(y)))
-        n_permutations = PERMUTATIONS_FOR_CHANCE
-    families = shift_families(n_items, n_permutations, groups=groups, random_state=seed)
-    return null_tables(measure, x, y, families, progress=progress)
-
-
-def chance_tables(
-    measure: Measure, x: Sequence[Any], y: Sequence[Any], null: Table
-) -> tuple[Table, Table | None]:
-    """Means of the table under permutation, and standard deviations where there are some."""
-    if len(null) == 0:
-        return np.array([[measure.expected_by_chance(a, b) for b in y] for a in x]), None
-    return null.mean(axis=0), null.std(axis=0, ddof=1) if len(null) > 1 else None
+def _drift(measure: Measure, factors: Sequence[Any]) -> Table:
+    return np.array([measure.from_factors(one, other) for one, other in pairwise(factors)])

@@ -15,8 +15,9 @@ from relspace.comparison import as_measure
 from relspace.comparison_record import library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.layerwise.arrangement import classical_scaling, dissimilarity, hierarchy
-from relspace.layerwise.layer_comparison import chance_tables, drawn_tables, ids_of_model
+from relspace.layerwise.layer_comparison import ids_of_model
 from relspace.layerwise.model_layers import ModelLayers, prepare_models
+from relspace.layerwise.null_tables import chance_tables, drawn_tables
 from relspace.measures import Measure
 from relspace.resampling import Units, p_value
 

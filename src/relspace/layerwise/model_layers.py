@@ -12,7 +12,10 @@ from relspace._blocks import memory_budget_bytes
 from relspace._validation import ItemId, as_features, as_ids, name_some, pair_items
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.features import FeatureSet
+from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.measures import Measure
+from relspace.row_sources import RowSource, rows_at
+from relspace.streamed_comparison import draw_items, select_labels
 
 Progress = Callable[[str], None]
 
@@ -55,7 +58,10 @@ class ModelLayers:
         if isinstance(given, FeatureSet):
             layers: dict[str, Any] = {layer: given[layer] for layer in given.layers}
         elif isinstance(given, Mapping) and given and all(isinstance(key, str) for key in given):
-            layers = dict(given)
+            layers = {
+                layer: open_rows(one) if is_read_in_blocks(one) else one
+                for layer, one in given.items()
+            }
         else:
             kind = f"of type {type(given).__name__}"
             if isinstance(given, Mapping) and not given:
@@ -92,17 +98,19 @@ class ModelLayers:
         memory_budget: int,
         progress: Progress | None,
     ) -> list[Any]:
-        """Prepare every layer, its rows in the order given, for comparisons by a measure."""
+        """Prepare every layer, the rows asked for in that order, for comparisons by a measure."""
         factors = []
         for number, (layer, given) in enumerate(self.layers.items(), start=1):
             if progress is not None:
                 progress(f"Preparing {self.name}, layer {number} of {len(self.layers)} ({layer})")
-            features = as_features(given, f"{self.name}, {layer}").tensor
-            if rows is not None:
-                features = features[rows]
-            factors.append(
-                measure.prepare(features, f"{self.name}, {layer}", memory_budget=memory_budget)
-            )
+            name = f"{self.name}, {layer}"
+            if rows is not None and len(rows) < self.n_items and isinstance(given, RowSource):
+                features = as_features(rows_at(given, rows), name).tensor
+            else:
+                whole = given.read(0, self.n_items) if isinstance(given, RowSource) else given
+                features = as_features(whole, name).tensor
+                features = features if rows is None else features[rows]
+            factors.append(measure.prepare(features, name, memory_budget=memory_budget))
         return factors
 
 
@@ -139,12 +147,15 @@ class PreparedModels:
         A label for each item: the groups given, or the images that tokens are of.
     matched_by : str
         ``"ids"`` or ``"position"``.
+    n_available : int
+        How many items there were; more than ``n_items`` where some were chosen at random.
     """
 
     factors: list[list[Any]]
     n_items: int
     groups: object | None
     matched_by: str
+    n_available: int
 
 
 def prepare_models(
@@ -154,8 +165,10 @@ def prepare_models(
     groups: object | None,
     memory_budget: int | None,
     progress: Progress | None,
+    max_items: int | None = None,
+    seed: int = 0,
 ) -> PreparedModels:
-    """Pair the models' items and prepare all their layers, each once."""
+    """Pair the models' items and prepare all their layers, each once; at most so many items."""
     names = [model.name for model in models]
     if len(set(names)) < len(names):
         raise InvalidInputError(f"models have the names {name_some(names)}; they must differ.")
@@ -166,8 +179,13 @@ def prepare_models(
         ids = dict.fromkeys(ids)
     shared, order = pair_items(sizes, ids)
     budget = memory_budget_bytes(memory_budget) // (2 * sum(len(model.layers) for model in models))
-    factors = [model.factors(measure, order[model.name], budget, progress) for model in models]
     own_groups = models[0].images if groups is None else groups
+    n_items = n_available = models[0].n_items
+    if max_items is not None and max_items < n_available:
+        chosen = draw_items(n_available, max_items, seed, own_groups)
+        order = {name: chosen if own is None else own[chosen] for name, own in order.items()}
+        own_groups, n_items = select_labels(own_groups, chosen), len(chosen)
+    factors = [model.factors(measure, order[model.name], budget, progress) for model in models]
     return PreparedModels(
-        factors, models[0].n_items, own_groups, "position" if shared is None else "ids"
+        factors, n_items, own_groups, "position" if shared is None else "ids", n_available
     )

@@ -1,0 +1,88 @@
+"""Comparisons whose sums over items are tasks of a cluster of separate processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from distributed import Client, LocalCluster
+
+import relspace as rs
+from relspace.errors import NonFiniteError
+from relspace.row_sources import GeneratedRows, ZarrRows
+
+N = 3000
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    folder = str(tmp_path_factory.mktemp("dask"))
+    cluster = LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        memory_limit="1GiB",
+        dashboard_address=None,
+        local_directory=folder,
+    )
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    import zarr
+
+    folder = tmp_path_factory.mktemp("rows")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N, 6)) + 10
+    for name, array in (("a", X), ("b", X @ rng.normal(size=(6, 9)) + rng.normal(size=(N, 9)))):
+        zarr.create_array(folder / f"{name}.zarr", data=array, chunks=(250, array.shape[1]))
+    # URLs, as of stores that machines share.
+    return f"file://{folder}/a.zarr", f"file://{folder}/b.zarr"
+
+
+@pytest.mark.parametrize("measure", ["cka", "pwcca", "procrustes"])
+def test_a_comparison_is_that_of_one_machine(
+    client: Client, paths: tuple[str, str], measure: str
+) -> None:
+    shared = rs.compare(*paths, measure=measure, client=client, n_permutations=9)
+    alone = rs.compare(*paths, measure=measure, n_permutations=9)
+    assert shared.value == pytest.approx(alone.value, abs=1e-10)
+    assert (shared.n_items, shared.null_by) == (N, "limit")
+
+
+def test_layers_too(client: Client, paths: tuple[str, str]) -> None:
+    a, b = {"x": paths[0], "y": paths[1]}, {"z": paths[1]}
+    shared = rs.compare_layers(a, b, measure="cka", client=client)
+    alone = rs.compare_layers(a, b, measure="cka")
+    np.testing.assert_allclose(shared.values, alone.values, atol=1e-10)
+    assert shared.null_by == "limit"
+
+
+def test_errors_come_back(client: Client) -> None:
+    broken = torch.ones(100, 3).cumsum(0)
+    broken[70, 1] = torch.inf
+    with pytest.raises(NonFiniteError, match="X holds NaN or infinity, first in row 70"):
+        rs.compare(broken, torch.rand(100, 2), measure="cka", client=client)
+
+
+def test_a_lost_worker_costs_only_its_parts(client: Client, paths: tuple[str, str]) -> None:
+    rows = ZarrRows(paths[1])
+
+    def slowly(start: int, stop: int) -> torch.Tensor:
+        time.sleep(0.1)
+        return rows.read(start, stop)
+
+    slow = GeneratedRows(rows.shape, slowly, dtype=rows.dtype)
+    processes = list(client.run(os.getpid).values())
+    killer = threading.Timer(0.5, lambda: os.kill(processes[0], signal.SIGKILL))
+    killer.start()
+    shared = rs.compare(paths[0], slow, measure="cka", client=client)
+    killer.join()
+    assert shared.value == pytest.approx(rs.compare(*paths, measure="cka").value, abs=1e-10)
