@@ -21,6 +21,7 @@ from relspace.errors import NonFiniteError
 from relspace.row_sources import GeneratedRows, ZarrRows
 
 N = 3000
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
