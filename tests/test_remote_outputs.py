@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -88,6 +89,24 @@ def test_all_of_a_pipeline_lies_at_urls(place: str) -> None:
     torch.testing.assert_close(
         open_rows(f"{place}/rgb.zarr").read(0, N), rgb.read(0, N), atol=0, rtol=0
     )
+
+
+def test_feature_stores_are_read_at_urls(place: str, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 8, 8), torch.nn.Tanh())
+    preprocessing = rs.Preprocessing(size=(48, 48))
+    model = rs.ModuleModel(network, ["1"], layout="bchw", preprocessing=preprocessing)
+    images = np.random.default_rng(0).random((5, 48, 48, 3)).astype(np.float32)
+    here = rs.extract(model, images, tmp_path / "store.zarr")
+    fsspec.filesystem(place.partition(":")[0]).put(
+        str(tmp_path / "store.zarr"), f"{place}/store.zarr", recursive=True
+    )
+    there = rs.open_features(f"{place}/store.zarr")
+    assert there.layers == here.layers
+    assert there.ids == here.ids
+    rows = open_rows(f"{place}/store.zarr")
+    assert torch.equal(rows.read(0, 200), here[here.layers[0]].read(0, 200))
+    with pytest.raises(FileNotFoundError, match="there is no feature store"):
+        rs.open_features(f"{place}/none.zarr")
 
 
 def test_a_store_of_something_else_is_left_alone(place: str) -> None:

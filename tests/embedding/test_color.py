@@ -163,6 +163,8 @@ def test_learned_methods_follow_the_groups_repeat_and_extend(
     torch.testing.assert_close(again.colors_["a"], rgb, atol=1e-3, rtol=0)
     loaded = rs.Coloring.load(coloring.save(tmp_path / "colors.safetensors"))
     assert torch.equal(loaded.transform(cut["b"]), coloring.transform(cut["b"]))
+    written = coloring.transform(cut["b"], out=tmp_path / "b.npy")
+    torch.testing.assert_close(written.read(0, 200), coloring.colors_["b"], atol=1e-4, rtol=0)
     # What varies least becomes lightness.
     assert int(coloring.palette_.project.places.std(0).argmin()) == 2
 

@@ -220,14 +220,12 @@ def test_what_was_written_is_not_a_part_of_the_saved_file(tmp_path: Path) -> Non
     loaded = rs.NormalizedCut.load(cut.save(tmp_path / "cut.safetensors"))
     with pytest.raises(InvalidInputError, match=r"'features' was written .*open_rows"):
         loaded["features"]
-    assert torch.equal(
-        loaded.transform("features", torch.from_numpy(X[:5])), cut["features"].read(0, 5)
-    )
+    found = loaded.transform("features", torch.from_numpy(X[:5]))
+    torch.testing.assert_close(found, cut["features"].read(0, 5), atol=1e-6, rtol=1e-5)
     again = rs.Coloring.load(coloring.save(tmp_path / "coloring.safetensors"))
     assert again.colors_ == {}
-    assert torch.equal(
-        again.transform(tmp_path / "cut.zarr"), coloring.colors_["features"].read(0, N)
-    )
+    rgb = again.transform(tmp_path / "cut.zarr")
+    torch.testing.assert_close(rgb, coloring.colors_["features"].read(0, N), atol=2e-5, rtol=0)
 
 
 def test_what_does_not_fit_says_to_write_it(
@@ -259,6 +257,17 @@ def test_damaged_rows_of_a_source_are_named(cut: rs.NormalizedCut, tmp_path: Pat
         rs.NormalizedCut(K).fit(X[:100, :3]).transform("features", stopping(N))
     with pytest.raises(InvalidInputError, match=r"embedding has 12 components; .* fitted on 4"):
         rs.Coloring().fit(cut).transform(stopping(N), out=tmp_path / "rgb.zarr")
+
+
+def test_written_embeddings_are_cut_into_segments(
+    cut: rs.NormalizedCut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = rs.NormalizedCut(K, n_landmarks=200).fit(X, out=tmp_path / "cut.zarr")
+    segments = rs.kway(written.embedding_, 5)["features"]
+    assert float((segments == rs.kway(cut.embedding_, 5)["features"]).double().mean()) > 0.999
+    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 20_000)
+    with pytest.raises(MemoryBudgetError, match="cutting 3000 tokens into 5 segments"):
+        rs.kway(written.embedding_, 5)
 
 
 def test_dask_arrays_stay_lazy(cut: rs.NormalizedCut) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,10 +45,17 @@ def test_the_hub_is_asked_for_a_few_seconds_at_most(monkeypatch: pytest.MonkeyPa
     for name in loading._OFFLINE:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(loading, "_SECONDS_TO_REACH_THE_HUB", 0.1)
-    monkeypatch.setattr(loading.urllib.request, "urlopen", lambda *_, **__: time.sleep(30))
+    over = threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        over.wait(30)
+        raise OSError("nobody waits for this answer")
+
+    monkeypatch.setattr(loading.urllib.request, "urlopen", hang)
     start = time.monotonic()
     assert loading.hub_is_reachable() is False
     assert time.monotonic() - start < 10
+    over.set()
 
 
 def test_answers_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,36 @@ class TestText:
                     features[name][row], expected[pooling], rtol=1e-4, atol=1e-5
                 )
 
+    @pytest.mark.parametrize(
+        ("kind", "projection"),
+        [
+            ("bert", "encoder.layer.1.attention.self.key"),
+            ("llama", "layers.1.self_attn.k_proj"),
+            ("t5", "block.1.layer.0.SelfAttention.k"),
+        ],
+    )
+    def test_keys_are_what_the_projections_give(
+        self, saved: Saved, kind: str, projection: str
+    ) -> None:
+        model = relspace.load_model(saved(kind), device="cpu")
+        assert model.names_of(["*.key"]) == ("layer_1.key", "layer_2.key", "layer_3.key")
+        tokens = model.prepare(TEXTS[0])[0]
+        name = next(one for one, _ in model.module.named_modules() if one.endswith(projection))
+        with relspace.record(model.module, name) as recorded, torch.no_grad():
+            model.module(input_ids=torch.from_numpy(tokens)[None])
+        features = model.forward([tokens], ["layer_2.key"])
+        torch.testing.assert_close(features["layer_2.key"][0], recorded[name][0].mean(dim=0))
+
+    def test_parts_that_are_not_there_are_named(self, saved: Saved) -> None:
+        model = relspace.load_model(saved("gpt2"), device="cpu")
+        assert model.forward([model.prepare("a bird")[0]], ["layer_2.mlp"])["layer_2.mlp"].ndim == 2
+        with pytest.raises(UnknownNameError, match="keeps no 'key' of its own in layer_1"):
+            model.names_of(["layer_1.key"])
+        with pytest.raises(UnknownNameError, match=r"shows no 'keys'.* query, key, value"):
+            model.names_of(["layer_1.keys"])
+        with pytest.raises(UnknownNameError, match=r"as in 'layer_3\.key'"):
+            model.names_of(["layer_9"])
+
     def test_long_texts_are_cut(self, saved: Saved) -> None:
         model = relspace.load_model(saved("bert"), device="cpu")
         tokens, view = model.prepare("the " * 100)

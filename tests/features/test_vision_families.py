@@ -96,6 +96,33 @@ def test_preprocessing_is_that_of_the_own_processor(
         np.testing.assert_allclose(model.prepare(image)[0], expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("family", ["dinov3", "sam2"])
+def test_preprocessing_is_that_of_processors_that_need_torchvision(
+    saved: Saved, photos: Path, family: str
+) -> None:
+    """Both scale to 0 .. 1, resize with antialiasing and normalise by ImageNet's moments.
+
+    So do DINOv3ViTImageProcessor and Sam2ImageProcessor of transformers, the transform in
+    DINOv3's readme (facebookresearch/dinov3), and SAM2Transforms (facebookresearch/sam2,
+    sam2/utils/transforms.py). Resizing tensors with torchvision is this call of torch.
+    """
+    model = load(saved, family)
+    mean, std = (torch.tensor(VISION[family][1][key]) for key in ("image_mean", "image_std"))
+    assert mean.tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert std.tolist() == pytest.approx([0.229, 0.224, 0.225])
+    for path in sorted(photos.iterdir()):
+        image = Image.open(path).convert("RGB")
+        values = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+        found = model.prepare(image)[0]
+        resized = torch.nn.functional.interpolate(
+            values, found.shape[1:], mode="bilinear", align_corners=False, antialias=True
+        )[0]
+        in_pixels = torch.from_numpy(found) * std[:, None, None] + mean[:, None, None]
+        # Pillow resizes bytes: it rounds once for each direction.
+        torch.testing.assert_close(255 * in_pixels, 255 * resized, atol=1.01, rtol=0)
+        assert float((255 * (in_pixels - resized)).abs().mean()) < 0.5
+
+
 def ramp(height: int, width: int) -> Image.Image:
     """An image whose red grows down and whose green grows to the right, one step a pixel."""
     y, x = np.mgrid[:height, :width]
@@ -153,7 +180,7 @@ def test_tokens_lie_where_their_receptive_fields_are_centred(saved: Saved, famil
                 one.weight.fill_(1.0 / one.weight[0].numel())
     images = torch.rand(1, 3, height, width, requires_grad=True)
     kept = {}
-    path, side = model._hook(name)
+    path, side = model._blocks.hook(name)
 
     def keep(_module, args, output=None):
         kept["tensor"] = args[0] if output is None else output

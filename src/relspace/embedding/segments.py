@@ -6,15 +6,17 @@ from collections.abc import Mapping
 
 import torch
 
+from relspace._blocks import refuse_too_large
 from relspace._validation import check_count, check_random_state
 from relspace.errors import InvalidInputError
+from relspace.row_sources import RowSource
 
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-6
 
 
 def kway(
-    embedding: Mapping[str, torch.Tensor], k: int, *, random_state: int = 0
+    embedding: Mapping[str, torch.Tensor | RowSource], k: int, *, random_state: int = 0
 ) -> dict[str, torch.Tensor]:
     """Cut tokens of all sets into k segments at once.
 
@@ -27,8 +29,9 @@ def kway(
 
     Parameters
     ----------
-    embedding : mapping of str to tensor of shape (n_s, n_components)
-        Embedding of each set's tokens, ``NormalizedCut(...).fit(space).embedding_``.
+    embedding : mapping of str to tensor or RowSource of shape (n_s, n_components)
+        Embedding of each set's tokens, ``NormalizedCut(...).fit(space).embedding_``; one that was
+        written is read into memory.
     k : int
         How many segments, from 2 to n_components + 1.
     random_state : int
@@ -43,6 +46,8 @@ def kway(
     ------
     InvalidInputError
         If ``k`` is out of range.
+    MemoryBudgetError
+        If the rows of all sets would not fit into the free memory.
 
     Examples
     --------
@@ -53,15 +58,19 @@ def kway(
     {'a': tensor([1, 1, 0]), 'b': tensor([0, 0])}
     """
     names = list(embedding)
-    rows = torch.cat([embedding[name] for name in names]).to(torch.float64)
     check_count(k, "k", at_least=2)
-    if k > rows.shape[1] + 1 or k > len(rows):
+    lengths = [embedding[name].shape[0] for name in names]
+    n, n_components = sum(lengths), embedding[names[0]].shape[1]
+    if k > n_components + 1 or k > n:
         raise InvalidInputError(
-            f"k is {k}; {rows.shape[1]} components of {len(rows)} tokens give 2 to "
-            f"{min(rows.shape[1] + 1, len(rows))} segments: fit more components."
+            f"k is {k}; {n_components} components of {n} tokens give 2 to "
+            f"{min(n_components + 1, n)} segments: fit more components."
         )
+    # Rows, which are normalised, and the indicator of their segments, in float64.
+    refuse_too_large(3 * 8 * n * k, f"cutting {n} tokens into {k} segments", "cut a part of them.")
+    rows = torch.cat([_leading(embedding[name], k) for name in names])
     # The constant component, which the embedding leaves out, belongs to the indicator space.
-    rows = torch.cat([rows.new_ones(len(rows), 1), rows[:, : k - 1]], dim=1)
+    rows = torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)
     rows = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     rotation = _spread_rows(rows, k, check_random_state(random_state))
     fit = -1.0
@@ -75,9 +84,13 @@ def kway(
         fit = float(values.sum())
     order = torch.bincount(labels, minlength=k).argsort(descending=True, stable=True)
     labels = order.argsort()[labels]
-    return dict(
-        zip(names, torch.split(labels, [len(embedding[name]) for name in names]), strict=True)
-    )
+    return dict(zip(names, torch.split(labels, lengths), strict=True))
+
+
+def _leading(embedding: torch.Tensor | RowSource, k: int) -> torch.Tensor:
+    if not isinstance(embedding, torch.Tensor):
+        embedding = embedding.read(0, embedding.shape[0])
+    return embedding[:, : k - 1].to(torch.float64)
 
 
 def _spread_rows(rows: torch.Tensor, k: int, seed: int) -> torch.Tensor:

@@ -21,6 +21,7 @@ from relspace.features.readers import FeatureTable, is_table_file, read_features
 from relspace.features.row_files import open_rows
 from relspace.features.store import open_features
 from relspace.features.store_writer import StoreLockedError
+from relspace.features.token_features import token_features
 
 __all__ = [
     "FeatureModel",
@@ -48,5 +49,6 @@ __all__ = [
     "read_places",
     "record",
     "token_centers",
+    "token_features",
     "token_places",
 ]

@@ -95,7 +95,7 @@ def is_read_in_blocks(source: object) -> bool:
 
 def _open_path(source: str | Path, key: str | None, ids: str | Path | None) -> RowSource:
     if "://" in str(source) or Path(source).suffix == ".zarr":
-        if "://" not in str(source) and is_store(Path(source)):
+        if is_store(source):
             features = open_features(source)
             return features[features.layers[-1] if key is None else key]
         return ZarrRows(source, key)

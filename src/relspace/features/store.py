@@ -19,6 +19,7 @@ from relspace.errors import (
 from relspace.features.feature_set import FeatureSet
 from relspace.features.layer_features import Items, LayerFeatures
 from relspace.features.places import TokenGrid
+from relspace.row_sources import missing_file_system
 
 if TYPE_CHECKING:
     import zarr
@@ -96,7 +97,8 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
     Parameters
     ----------
     path : str or Path
-        A store that :func:`relspace.extract` wrote.
+        A store that :func:`relspace.extract` wrote, a folder or a URL that fsspec knows
+        (``s3://``, ``gs://``).
     partial : bool
         Whether a store whose extraction was interrupted is opened with the items it has;
         by default it is refused.
@@ -115,7 +117,7 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
     MissingDependencyError
         If zarr is not installed.
     """
-    source = Path(path)
+    source = path if is_url(path) else Path(path)
     root, header = read_header(source)
     status = torch.from_numpy(np.asarray(root["status"][...]))
     n_missing = int((status == MISSING).sum())
@@ -153,20 +155,37 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
 _UNIT_BOX = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64)
 
 
-def is_store(path: Path) -> bool:
-    """Whether a path looks like a feature store, without opening it."""
-    attributes = path / "zarr.json"
+def is_url(path: str | Path) -> bool:
+    """Whether a place is one that fsspec reaches, not a path."""
+    return isinstance(path, str) and "://" in path
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether a path looks like a feature store, without opening it; a URL is opened."""
+    if is_url(path):
+        try:
+            read_header(path)
+        except (FileFormatError, FileNotFoundError):
+            return False
+        return True
+    attributes = Path(path) / "zarr.json"
     return attributes.is_file() and f'"{KIND}"' in attributes.read_text()
 
 
-def read_header(path: Path) -> tuple[Any, dict[str, Any]]:
+def read_header(path: str | Path) -> tuple[Any, dict[str, Any]]:
     """Open a store's group and return it with its header, checked."""
     zarr = import_zarr()
-    if not path.exists():
+    if not is_url(path) and not Path(path).exists():
         raise FileNotFoundError(f"there is no feature store {path}.")
     try:
         root = zarr.open_group(path, mode="r")
         header = dict(root.attrs).get(KEY)
+    except FileNotFoundError as error:
+        if is_url(path):
+            raise FileNotFoundError(f"there is no feature store {path}.") from error
+        raise FileFormatError(f"{path} can't be read as a Zarr group ({error}).") from error
+    except ImportError as error:
+        raise missing_file_system(path, error) from error
     except Exception as error:
         # A damaged folder makes zarr raise nearly anything.
         reason = " ".join(str(error).split())[:200]

@@ -45,12 +45,12 @@ def study(few: None) -> PortraitStudy:
 @pytest.mark.parametrize("random_state", [0, 3])
 def test_the_study_reaches_what_is_asked_of_it(random_state: int) -> None:
     summary = run_study(random_state=random_state).summary
-    # Over the best peer it is 1.3 to 1.45, by the portraits drawn, where 1.4 is aimed at.
+    # Over the best peer it is 1.34 to 1.44, by the portraits drawn, where 1.4 is aimed at.
     peer = summary["bars"].pop("retrieval_over_best_peer")
-    assert peer["value"] > 1.25
+    assert peer["value"] > 1.32
     missed = {key: bar for key, bar in summary["bars"].items() if bar["value"] < bar["at_least"]}
     assert missed == {}
-    assert summary["retrieval"]["aligned"]["mean"] > 0.65
+    assert summary["retrieval"]["aligned"]["mean"] > 0.68
 
 
 def test_alignment_finds_parts_where_controls_do_not(study: PortraitStudy) -> None:

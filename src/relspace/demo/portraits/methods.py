@@ -131,7 +131,7 @@ def canonical_correlation(sides: Sides, ridge: float = 1e-2) -> tuple[Tensor, Te
 
 
 #: What suits patches whose landmarks lie in other images; benchmarks/part_retrieval.py tells.
-DENSITY, NORMALIZE, STANDARDIZE = 0.05, "center+unit", "half-whiten"
+DENSITY, NORMALIZE, STANDARDIZE = 0.1, "quarter-whiten+unit", "half-whiten"
 
 
 def aligned(

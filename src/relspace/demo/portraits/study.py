@@ -46,6 +46,11 @@ from relspace.demo.portraits.retrieval import (
 )
 from relspace.features import Places, choose_places
 from relspace.figures.panels import JointColors, color_jointly
+from relspace.spatial_alignment import (
+    TOKEN_DENSITY,
+    TOKEN_NORMALIZATION,
+    TOKEN_STANDARDIZATION,
+)
 
 N_LANDMARK_IMAGES = 40
 N_QUERIED_IMAGES = 24
@@ -55,6 +60,8 @@ N_LANDMARKS_OF_LAYERS = 192
 QUERIES_PER_PART = 100
 QUERIES_PER_PART_OF_LAYERS = 25
 N_GRAPH_NODES = 2048
+#: Pictures take the columns that tokens on grids have: three dimensions hold more of these.
+PICTURE_DENSITY = 0.02
 UNTRAINED_SEED = 100
 #: Draws of the signs of principal components, over which their retrieval is averaged.
 N_SIGNS = 4
@@ -103,10 +110,10 @@ def contenders(narrow: int, wide: int) -> dict[str, Contender]:
         "median_bandwidth": Contender("median bandwidth", "peer", separately(median_bandwidth)),
         "cca": Contender("CCA, fitted on pairs", "paired", canonical_correlation),
         "aligned": Contender("aligned", "ours", separately(aligned())),
-        "aligned_columns": Contender(
-            "aligned, columns standardised",
+        "aligned_default": Contender(
+            "aligned, defaults of grids",
             "ours",
-            separately(aligned(standardize="columns")),
+            separately(aligned(TOKEN_DENSITY, TOKEN_NORMALIZATION, TOKEN_STANDARDIZATION)),
         ),
         "aligned_zscore": Contender(
             "aligned, channels z-scored", "ours", separately(aligned(normalize="zscore+unit"))
@@ -282,7 +289,7 @@ def run_study(
             for which, name in enumerate(NETWORKS)
         },
         "layers": layers,
-        "colors": {"shown": pictured, **colors},
+        "colors": {"shown": pictured, "density": PICTURE_DENSITY, **colors},
     }
     summary["bars"] = ratios(summary)
     return PortraitStudy(summary, held_out, places, panels)
@@ -376,7 +383,8 @@ def _pictures(
     shapes = {}
     before, after = {}, {}
     width = min(held_out.features[network][layer].shape[1] for network, layer in shown)
-    unaligned, align_side = principal_components(width), aligned()
+    unaligned = principal_components(width)
+    align_side = aligned(PICTURE_DENSITY, TOKEN_NORMALIZATION, TOKEN_STANDARDIZATION)
     for name, (network, layer) in names.items():
         grid = held_out.grid(network, held_out.queried_images)
         shapes[name] = (grid.rows, grid.columns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace.errors import InvalidInputError, UnknownNameError
+from relspace.errors import InvalidInputError
+from relspace.features.families.blocks import Blocks
 from relspace.features.feature_model import (
     POOLED,
     FeatureModel,
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 #: The model's last hidden state, after its final norm or neck where it has one.
 OUTPUT = "output"
-_LAYER = re.compile(r"(layer_\d+)(?:\.(\w+))?")
-_BLOCK_LISTS = ("layers", "layer", "blocks", "block", "h", "stages")
 
 # Where transformers keep what attention and the MLP give, by the names that versions use.
 TRANSFORMER_PARTS: Mapping[str, tuple[str, ...]] = {
@@ -146,8 +144,8 @@ class VisionModel(FeatureModel):
         self.device, self.dtype = device, dtype
         self.config: Any = module.config
         n_blocks = family.n_blocks(self.config)
-        self._blocks = find_blocks(module, n_blocks)
-        self.layers = tuple(f"layer_{i}" for i in range(n_blocks + 1))
+        self._blocks = Blocks.of(module, n_blocks, family.parts, family.title)
+        self.layers = self._blocks.layers
         own = self._own_size()
         self._size = needed_size(preprocessing, name, own)
         if family.size == "fixed" and own is not None and self._size != own:
@@ -164,23 +162,11 @@ class VisionModel(FeatureModel):
         """Return the layers that a name stands for; ``*.key`` stands for the keys of all."""
         if name == OUTPUT:
             return [name]
-        if name.startswith("*."):
-            names = [f"{layer}.{name[2:]}" for layer in self.layers[1:]]
-        else:
-            names = [name]
-        for one in names:
-            found = _LAYER.fullmatch(one)
-            if found is None or found[1] not in self.layers:
-                return super().match_name(name)
-            if found[2] is not None:
-                self._path(found[1], found[2])
-        return names
+        return self._blocks.match(name) or super().match_name(name)
 
     def name_hint(self) -> str:
         """Say what else may be asked for."""
-        parts = ", ".join(self.family.parts)
-        inside = f" and inside of each, as in '{self.layers[-1]}.key': {parts}" if parts else ""
-        return f"; also {OUTPUT!r}{inside}"
+        return f"; also {OUTPUT!r}{self._blocks.hint()}"
 
     def regions(
         self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
@@ -218,7 +204,7 @@ class VisionModel(FeatureModel):
         arguments = self.family.arguments(self.config, images)
         if self.family.size == "flag" and self._own_size() not in (None, (height, width)):
             arguments["interpolate_pos_encoding"] = True
-        where = {name: self._hook(name) for name in names if name != OUTPUT}
+        where = {name: self._blocks.hook(name) for name in names if name != OUTPUT}
         found: dict[str, torch.Tensor] = {}
         with record_named(self.module, where, dtype=dtype) as recorded:
             with mixed_precision(self.device, self.dtype):
@@ -263,45 +249,9 @@ class VisionModel(FeatureModel):
         shift = self.family.shift(stride)
         return shift, shift, shift + rows * stride, shift + columns * stride
 
-    def _hook(self, name: str) -> tuple[str, str]:
-        layer, _, part = name.partition(".")
-        if part:
-            return self._path(layer, part), "output"
-        number = int(layer.removeprefix("layer_"))
-        if number == 0:
-            return f"{self._blocks}.0", "input"
-        return f"{self._blocks}.{number - 1}", "output"
-
-    def _path(self, layer: str, part: str) -> str:
-        number = int(layer.removeprefix("layer_"))
-        if part not in self.family.parts or number == 0:
-            allowed = ", ".join(self.family.parts) or "nothing more"
-            raise UnknownNameError(
-                f"{self.family.title} shows no {part!r} in {layer}; its blocks (from layer_1 on) "
-                f"show {allowed}."
-            )
-        block = self.module.get_submodule(f"{self._blocks}.{number - 1}")
-        known = dict(block.named_modules())
-        for candidate in self.family.parts[part]:
-            if candidate in known:
-                return f"{self._blocks}.{number - 1}.{candidate}"
-        raise UnknownNameError(f"{self.name} keeps no {part!r} of its own in {layer}.")
-
     def _own_size(self) -> tuple[int, int] | None:
         size = getattr(self.config, "image_size", None)
         return None if size is None else (_side(size, 0), _side(size, -1))
-
-
-def find_blocks(module: nn.Module, n_blocks: int) -> str:
-    """Return where a network keeps its blocks: the first list of so many layers."""
-    for name, one in module.named_modules():
-        is_list = isinstance(one, nn.ModuleList) and len(one) == n_blocks
-        if is_list and name.rpartition(".")[2] in _BLOCK_LISTS:
-            return str(name)
-    raise InvalidInputError(
-        f"{type(module).__name__} has no list of {n_blocks} blocks; extract it as a module, with "
-        "layers by name."
-    )
 
 
 def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
