@@ -222,3 +222,35 @@ class TestStores:
         found = json.loads(run("compare", *sets, "--measure", "cka", "--json").stdout)
         one = found["comparisons"][0]
         assert (one["n_items"], one["matched_by"], one["n_features"]) == (6, "ids", [10, 10])
+
+
+@pytest.mark.parametrize(
+    ("options", "n_items", "null_by"),
+    [
+        (["--memory-budget", "20kB"], 400, "limit"),
+        (["--max-items", "100"], 100, "permutations"),
+        (["--memory-budget", "1GiB", "--by-position"], 400, "permutations"),
+    ],
+)
+def test_files_larger_than_memory(
+    tmp_path: Path, options: list[str], n_items: int, null_by: str
+) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5))
+    np.save(tmp_path / "a.npy", X)
+    np.save(tmp_path / "b.npy", X @ rng.normal(size=(5, 4)))
+    files = [str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]
+    command = ["compare", *files, "--measure", "cka", "--json", *options]
+    result = CliRunner().invoke(commands, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (one,) = json.loads(result.stdout)["comparisons"]
+    assert (one["n_items"], one["n_available"], one["null_by"]) == (n_items, 400, null_by)
+    whole = rs.compare(X, np.load(files[1]), measure="cka").value
+    assert one["value"] == pytest.approx(whole, abs=1e-9 if n_items == 400 else 0.2)
+
+
+def test_ids_elsewhere_need_files_read_whole(tmp_path: Path) -> None:
+    files = ["a.npy", "b.npy", "--ids", "ids.txt", "--memory-budget", "1GiB"]
+    result = CliRunner().invoke(commands, ["compare", *files])
+    assert result.exit_code == 2
+    assert "--ids and --id-column read files whole" in result.output

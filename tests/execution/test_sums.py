@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -11,13 +12,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from distributed import Client, LocalCluster
 
 import relspace as rs
+from relspace.cli import commands
 from relspace.errors import NonFiniteError
 from relspace.row_sources import GeneratedRows, ZarrRows
 
 N = 3000
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +90,13 @@ def test_a_lost_worker_costs_only_its_parts(client: Client, paths: tuple[str, st
     shared = rs.compare(paths[0], slow, measure="cka", client=client)
     killer.join()
     assert shared.value == pytest.approx(rs.compare(*paths, measure="cka").value, abs=1e-10)
+
+
+def test_the_command_runs_on_a_scheduler(client: Client, paths: tuple[str, str]) -> None:
+    address = client.scheduler.address
+    command = ["compare", *paths, "--measure", "cka", "--scheduler", address, "--json"]
+    result = CliRunner().invoke(commands, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (one,) = json.loads(result.stdout)["comparisons"]
+    assert one["value"] == pytest.approx(rs.compare(*paths, measure="cka").value, abs=1e-10)
+    assert one["null_by"] == "limit"

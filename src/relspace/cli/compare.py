@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands
 from relspace.cli.sources import Source, files, named_sources, parse_sources, read_sets, with_ids
 from relspace.cli.tables import text_table
@@ -18,6 +20,7 @@ from relspace.errors import InvalidInputError
 if TYPE_CHECKING:
     from relspace.comparison_record import Comparison
     from relspace.features import FeatureTable
+    from relspace.row_sources import RowSource
 
 
 def _list_measures(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -53,13 +56,6 @@ def _list_measures(context: click.Context, parameter: click.Parameter, wanted: b
     help="Show the measures there are, and exit.",
 )
 @click.option(
-    "--permutations",
-    type=click.IntRange(min=0),
-    default=99,
-    show_default=True,
-    help="How many permutations of the items make the null distribution.",
-)
-@click.option(
     "--bootstraps",
     type=click.IntRange(min=0),
     default=0,
@@ -83,8 +79,13 @@ def _list_measures(context: click.Context, parameter: click.Parameter, wanted: b
 )
 @click.option("--ceiling", is_flag=True, help="Say what split halves of the features reach.")
 @with_ids
-@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@with_comparison
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Sum over the items on the Dask cluster whose scheduler is there (tcp://host:8786); its "
+    "workers must reach the files under the same paths.",
+)
 def compare(
     sources: Sequence[Source],
     measure_names: str,
@@ -96,6 +97,9 @@ def compare(
     ids_from: Sequence[str],
     columns_from: Sequence[str],
     by_position: bool,
+    max_items: int | None,
+    memory_budget: int | None,
+    scheduler: str | None,
     random_state: int,
     as_json: bool,
 ) -> None:
@@ -103,16 +107,39 @@ def compare(
 
     A set is [NAME=]FILE[::KEY], as for relspace align; of feature stores, images are compared.
     Every value stands beside its chance level: its mean and standard deviation when items are
-    permuted. p is the share of permutations that reach the value.
+    permuted. p is the share of permutations that reach the value. Files larger than memory are
+    read in blocks (--memory-budget), or compared in part (--max-items).
 
     \b
     relspace compare dino.npy clip.npy
     relspace compare dino.npy clip.npy --measure affinity,cka,rsa --permutations 999
+    relspace compare sam.zarr::rows dino.zarr::rows --measure cka --memory-budget 2GiB
     relspace compare a=patches.npz::a b=patches.npz::b --groups images.txt --bootstraps 200 --json
     """
     named = named_sources(sources)
-    with Progress() as progress:
-        tables, ids = read_sets(named, ids_from, columns_from, by_position, progress)
+    told_ids = bool(ids_from or columns_from)
+    if told_ids and (memory_budget or scheduler):
+        raise click.UsageError(
+            "--ids and --id-column read files whole: with --memory-budget and --scheduler, rows "
+            "are matched by ids stored beside them, or by position"
+        )
+    with Progress() as progress, ExitStack() as stack:
+        ids = None
+        features: dict[str, object]
+        if (max_items and not told_ids) or memory_budget or scheduler:
+            progress("Loading torch")
+            features = {name: _open(one, pool, by_position) for name, one in named.items()}
+            places = {name: {"path": one.place, "key": one.key} for name, one in named.items()}
+        else:
+            tables, ids = read_sets(named, ids_from, columns_from, by_position, progress)
+            features = {name: _rows(table, pool) for name, table in tables.items()}
+            places = files(tables)
+        client = None
+        if scheduler is not None:
+            from relspace.execution.dask import connect
+
+            progress(f"Connecting to {scheduler}")
+            client = stack.enter_context(connect(scheduler))
         import relspace
 
         chosen = [one.strip() for one in measure_names.split(",") if one.strip()]
@@ -121,9 +148,8 @@ def compare(
         records = [relspace.measures.get(name) for name in chosen]
         if not records:
             raise InvalidInputError("--measure names no measure")
-        features = {name: _rows(table, pool) for name, table in tables.items()}
         groups = None if groups_from is None else _lines(groups_from)
-        pairs = list(combinations(tables, 2))
+        pairs = list(combinations(named, 2))
         results: list[tuple[str, str, str, Comparison | str]] = []
         for first, second in pairs:
             for record in records:
@@ -139,6 +165,9 @@ def compare(
                         n_bootstraps=bootstraps,
                         groups=groups,
                         ceiling=ceiling,
+                        max_items=max_items,
+                        memory_budget=memory_budget,
+                        client=client,
                         random_state=random_state,
                         progress=progress,
                     )
@@ -151,7 +180,7 @@ def compare(
     if all(isinstance(compared, str) for *_, compared in results):
         raise InvalidInputError(str(results[0][3]))
     if as_json:
-        click.echo(json.dumps(_as_json(results) | {"files": files(tables)}, indent=2))
+        click.echo(json.dumps(_as_json(results) | {"files": places}, indent=2))
     else:
         click.echo(_report(results))
 
@@ -160,10 +189,32 @@ def _rows(table: FeatureTable, pool: str) -> object:
     """The features as a matrix; a layer of a store with one row for each image."""
     from relspace.features import FeatureSet
 
-    if not isinstance(table.features, FeatureSet):
-        return table.features
-    one_layer = table.features if table.features.grid is None else table.features.pool(pool)
-    return one_layer.tokens()
+    one_layer = _of_images(table.features, pool)
+    return one_layer.tokens() if isinstance(one_layer, FeatureSet) else one_layer
+
+
+def _of_images(features: object, pool: str) -> object:
+    from relspace.features import FeatureSet
+
+    if not isinstance(features, FeatureSet) or features.grid is None:
+        return features
+    return features.pool(pool)
+
+
+def _open(source: Source, pool: str, by_position: bool) -> RowSource:
+    """The same, to be read in blocks."""
+    from relspace.features import open_rows, read_features
+    from relspace.features.store import is_store
+    from relspace.row_sources import GeneratedRows
+
+    if "://" not in source.place and is_store(source.path):
+        rows = open_rows(_of_images(read_features(source.path, key=source.key).features, pool))
+    else:
+        rows = open_rows(source.place, key=source.key)
+    width = rows.shape[1]
+    return (
+        GeneratedRows((rows.shape[0], width), rows.read, dtype=rows.dtype) if by_position else rows
+    )
 
 
 def _lines(path: Path) -> list[str]:
@@ -207,10 +258,13 @@ def _report(results: Sequence[tuple[str, str, str, Comparison | str]]) -> str:
         rows.append([*pair, measure, *line, *[_cell(compared.ceiling)] * has_ceiling])
     one = shown[0]
     said = f"{one.n_items} items matched by {one.matched_by}"
+    if one.n_available > one.n_items:
+        said = f"{one.n_items} of {one.n_available} items, at random, matched by {one.matched_by}"
     if one.n_units != one.n_items:
         said += f", in {one.n_units} groups"
     if one.p_value is not None:
-        said += f"; {len(one.null)} permutations"
+        drawn = "permutations" if one.null_by == "permutations" else "draws of their limit"
+        said += f"; {len(one.null)} {drawn}"
     header = ["pair"] * several + header
     return "\n".join([*text_table(header, rows), "", *dict.fromkeys(notes), said])
 

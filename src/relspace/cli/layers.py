@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands
 from relspace.cli.sources import Source, named_sources, parse_sources
 from relspace.cli.tables import text_table
@@ -37,13 +38,6 @@ _KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf",
     help="Measure; relspace compare --list-measures shows them.",
 )
 @click.option(
-    "--permutations",
-    type=click.IntRange(min=0),
-    default=99,
-    show_default=True,
-    help="How many permutations of the items make the null distribution.",
-)
-@click.option(
     "--pool",
     type=click.Choice(["mean", "class", "none"]),
     default="mean",
@@ -52,8 +46,7 @@ _KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf",
     "themselves, which must lie on one grid.",
 )
 @click.option("--by-position", is_flag=True, help="Match rows by position, whatever the ids.")
-@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@with_comparison
 def layers(
     sources: Sequence[Source],
     output: Path | None,
@@ -61,6 +54,8 @@ def layers(
     permutations: int,
     pool: str,
     by_position: bool,
+    max_items: int | None,
+    memory_budget: int | None,
     random_state: int,
     as_json: bool,
 ) -> None:
@@ -68,7 +63,8 @@ def layers(
 
     A model is [NAME=]FILE, whose matrices (n_items, n_features) are its layers: .npz, .pt, .pth in
     the file's order, .safetensors, .h5, .hdf5 by name. An entry 'ids' names the items. FILE may
-    also be a feature store. p-values of two models are corrected for the number of pairs of layers.
+    also be a feature store, which is read in blocks where it does not fit into memory. p-values of
+    two models are corrected for the number of pairs of layers.
 
     \b
     relspace layers dino.npz clip.npz
@@ -76,6 +72,8 @@ def layers(
     relspace layers a.npz b.npz c.npz -o models.png
     """
     named = named_sources(sources)
+    if max_items is not None and len(named) > 2:
+        raise click.UsageError("--max-items is for two models")
     with_key = [source for source in named.values() if source.key is not None]
     if with_key:
         raise click.UsageError(f"{with_key[0].path}: all of a file's matrices are layers, no ::KEY")
@@ -107,6 +105,8 @@ def layers(
                 measure=measure,
                 n_permutations=permutations,
                 random_state=random_state,
+                max_items=max_items,
+                memory_budget=memory_budget,
                 progress=progress,
             )
         else:
@@ -116,6 +116,7 @@ def layers(
                 measure=measure,
                 n_permutations=permutations,
                 random_state=random_state,
+                memory_budget=memory_budget,
                 progress=progress,
             )
         if output is not None:

@@ -30,8 +30,9 @@ class Source:
 
     @property
     def place(self) -> str:
-        """The path as it was given: a URL's two slashes are one in a Path."""
-        return re.sub(r"^([a-z][a-z0-9+.-]*):/(?=[^/])", r"\1://", str(self.path))
+        """The path as it was given: a URL's slashes, two or three, are one in a Path."""
+        path = re.sub(r"^file:/(?=[^/])", "file:///", str(self.path))
+        return re.sub(r"^([a-z][a-z0-9+.-]*):/(?=[^/])", r"\1://", path)
 
 
 def parse_bytes(

@@ -272,8 +272,8 @@ class Measure(ABC):
         """The error that sums over items are not enough."""
         return InvalidInputError(
             f"the measure {self.name} needs all items in memory and can't be summed over them: "
-            "compare a random part of them by max_items=10_000, or use one of cka, cka_biased, "
-            "cca, svcca, pwcca, procrustes and procrustes_angle."
+            "compare a random part of them by max_items=10_000 (--max-items), or use one of "
+            "cka, cka_biased, cca, svcca, pwcca, procrustes and procrustes_angle."
         )
 
     def expected_by_chance(self, x: Any, y: Any) -> float | None:
