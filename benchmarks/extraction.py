@@ -32,7 +32,11 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small-images", type=int, nargs="+", default=[2500, 5000, 10_000])
-    parser.add_argument("--only", choices=["time", "memory"], help="one of the two questions")
+    parser.add_argument(
+        "--only",
+        choices=["time", "memory"],
+        help="one of the two questions; the other's answer stays",
+    )
     parser.add_argument("--quick", action="store_true", help="few images, nothing written")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results/extraction.json")
     parser.add_argument("--peak-of", nargs=2, metavar=("FOLDER", "N"), help=argparse.SUPPRESS)
@@ -62,7 +66,13 @@ def main() -> int:
         verdict = "met" if bar["met"] else "MISSED"
         print(f"bar: {bar['what']} {bar['value']:.3g}, at most {bar['limit']}: {verdict}")
     if not options.quick:
-        write_json(options.output, {"machine": machine, "bars": bars, **found})
+        if options.only and options.output.exists():
+            # The answer to the other question stays, on whatever machine it was found.
+            before = json.loads(options.output.read_text())
+            new = {bar["what"] for bar in bars}
+            bars = [bar for bar in before["bars"] if bar["what"] not in new] + bars
+            found = {**before, **found}
+        write_json(options.output, {**found, "machine": machine, "bars": bars})
     return 0 if all(bar["met"] for bar in bars) else 1
 
 

@@ -53,7 +53,8 @@ def fit_relspace(X: torch.Tensor, n_landmarks: int, sigma: float) -> torch.Tenso
     import relspace
 
     cut = relspace.NormalizedCut(N_COMPONENTS, density=DENSITY, n_landmarks=n_landmarks)
-    return cut.fit(X).embedding_["features"]
+    found: torch.Tensor = cut.fit(X).embedding_["features"]
+    return found
 
 
 def fit_ncut_pytorch(X: torch.Tensor, n_landmarks: int, sigma: float) -> torch.Tensor:

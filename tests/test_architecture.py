@@ -23,7 +23,8 @@ import importlib, pkgutil
 import ncut_pytorch, relspace
 for package in (relspace, ncut_pytorch):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
+        # What is compiled is loaded through ctypes and can't be imported.
+        if not module.name.endswith(("__main__", "._fused")):
             importlib.import_module(module.name)
 """
 PRINT_LOADED = """

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import relspace
 from relspace.cli import commands
@@ -60,3 +64,57 @@ def test_what_can_not_be_done_is_said_in_a_line(
     assert result.exit_code == 2
     assert message in result.stderr.splitlines()[-1]
     assert not (folder / "report.html").exists()
+
+
+@pytest.fixture
+def stores(folder: Path) -> list[str]:
+    """Two models' features of six photographs."""
+    rng = np.random.default_rng(0)
+    Path("photos").mkdir()
+    for i in range(6):
+        pixels = rng.integers(0, 255, size=(24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"photos/{i}.png")
+    for name, stride in (("fine", 4), ("coarse", 6)):
+        torch.manual_seed(stride)
+        network = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, stride, stride), torch.nn.Conv2d(8, 10, 1)
+        )
+        model = relspace.ModuleModel(
+            network,
+            ["0", "1"],
+            layout="bchw",
+            preprocessing=relspace.Preprocessing(size=(24, 24)),
+        )
+        relspace.extract(model, "photos", out=f"{name}.zarr")
+    return ["small=fine.zarr", "coarse.zarr"]
+
+
+def data_of(page: str) -> Any:
+    html = Path(page).read_text()
+    return json.loads(
+        html.split('<script type="application/json" id="report-data">')[1].split("</")[0]
+    )
+
+
+def test_stores_of_several_models_become_a_page_of_all_their_layers(stores: list[str]) -> None:
+    result = run(*stores, "-o", "page.html", "--images", "photos", "--permutations", "9")
+    assert result.exit_code == 0, result.output
+    assert "<h1>small and coarse</h1>" in Path("page.html").read_text()
+    data = data_of("page.html")
+    assert [one["name"] for one in data["models"]] == ["small", "coarse"]
+    assert [[layer["name"] for layer in one["layers"]] for one in data["models"]] == [
+        ["0", "1"]
+    ] * 2
+
+
+def test_a_space_and_what_was_aligned_give_the_colours_before(stores: list[str]) -> None:
+    sets = {
+        name: relspace.open_features(f"{file}.zarr")
+        for name, file in {"small": "fine", "coarse": "coarse"}.items()
+    }
+    relspace.align(sets, landmarks=60).save("tokens.safetensors")
+    given = [word for store in stores for word in ("--features", store)]
+    result = run("tokens.safetensors", *given, "-o", "page.html", "--permutations", "0")
+    assert result.exit_code == 0, result.output
+    for model in data_of("page.html")["models"]:
+        assert set(model["layers"][0]["colors"]) == {"joint", "per model", "before"}

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import relspace as rs
 from relspace.cli import commands
-from relspace.cli.transform import parse_bytes
+from relspace.cli.sources import parse_bytes
 from relspace.features import open_rows
 
 X = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)

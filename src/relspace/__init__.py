@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from relspace.aligner import Aligner
     from relspace.alignment import align, load_space
     from relspace.common_space import CommonSpace
-    from relspace.comparison import Comparison, compare
+    from relspace.comparison import compare
+    from relspace.comparison_record import Comparison
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
     from relspace.features import (
         FeatureSet,
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
         compare_layers,
         compare_models,
     )
-    from relspace.reporting import write_report
+    from relspace.reporting import report
     from relspace.spatial_space import SpatialSpace
+    from relspace.streaming import Output
 
 __version__ = "0.1.0"
 
@@ -57,6 +59,7 @@ __all__ = [
     "ModelComparison",
     "ModuleModel",
     "NormalizedCut",
+    "Output",
     "Preprocessing",
     "SpatialSpace",
     "__version__",
@@ -75,10 +78,10 @@ __all__ = [
     "open_features",
     "rbf_affinity",
     "record",
+    "report",
     "resampling",
     "solve_bandwidth",
     "squared_distances",
-    "write_report",
 ]
 
 # Public names are imported when they are first used (PEP 562): importing torch takes seconds, and
@@ -88,7 +91,8 @@ _MODULES = {
     "aligner": ("Aligner",),
     "alignment": ("align", "load_space"),
     "common_space": ("CommonSpace",),
-    "comparison": ("Comparison", "compare"),
+    "comparison": ("compare",),
+    "comparison_record": ("Comparison",),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
     "features": (
         "FeatureSet",
@@ -110,8 +114,9 @@ _MODULES = {
         "squared_distances",
     ),
     "layerwise": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),
-    "reporting": ("write_report",),
+    "reporting": ("report",),
     "spatial_space": ("SpatialSpace",),
+    "streaming": ("Output",),
 }
 _SUBMODULES = ("measures", "resampling")
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

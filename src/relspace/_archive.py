@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from relspace._writing import write_whole
 from relspace.errors import FileFormatError
 
 _KEY = "relspace"
@@ -21,8 +20,7 @@ def write_archive(
 ) -> Path:
     """Write tensors and their metadata into one safetensors file.
 
-    The file appears under its name only when it is complete: it is written beside it, flushed to
-    the disk, and renamed.
+    The file appears under its name only when it is complete (:func:`write_whole`).
 
     Parameters
     ----------
@@ -37,24 +35,9 @@ def write_archive(
     """
     from safetensors.torch import save
 
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     header = {_KEY: json.dumps({"kind": kind, **metadata}, allow_nan=False)}
     content = save({name: one.detach().cpu().contiguous() for name, one in tensors.items()}, header)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return target
+    return write_whole(Path(path), content)
 
 
 def read_archive(path: str | Path, *kinds: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -8,11 +8,16 @@ from typing import Any, Self
 
 import torch
 
-from relspace._validation import Array, Features
-from relspace.aligner import Aligner
+from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
+from relspace._validation import Array, Features, ItemId
+from relspace.aligner import Aligner, RelativeRows
+from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import Bandwidth
 from relspace.kernels.normalization import Normalization
 from relspace.kernels.relative import ColumnProfile
+from relspace.row_sources import GeneratedRows, RowSource, rows_at, whole_chunks
+
+_BYTES_AT_A_TIME = 2**26
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,9 @@ class AlignedSet:
     ----------
     aligner : Aligner
         Fitted on this set's landmarks.
-    relative : tensor of shape (n, m)
-        Relative features of the shared items, in the order of the space.
+    rows : tensor or RowSource of shape (n, m)
+        Relative features of the shared items, in the order of the space; a source of rows where
+        these are made as they are read.
     is_array : bool
         Whether the features were an array, so that results are arrays too.
     dtype : torch.dtype
@@ -32,9 +38,22 @@ class AlignedSet:
     """
 
     aligner: Aligner
-    relative: torch.Tensor
+    rows: torch.Tensor | RowSource
     is_array: bool
     dtype: torch.dtype
+
+    @property
+    def relative(self) -> torch.Tensor:
+        """All the relative features in memory.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If they are not held and would not fit into the free memory.
+        """
+        if isinstance(self.rows, torch.Tensor):
+            return self.rows
+        return hold_rows(self.rows)
 
     def restore(self, result: torch.Tensor) -> Array:
         """Give a result the kind and the float type of this set's features."""
@@ -44,7 +63,7 @@ class AlignedSet:
         """What has to be stored bit by bit."""
         aligner = self.aligner
         stored = {
-            "relative": self.relative,
+            "relative": self.rows if isinstance(self.rows, torch.Tensor) else None,
             "landmarks": aligner.landmarks_,
             "profile_mean": aligner.profile_.mean,
             "profile_deviation": aligner.profile_.deviation,
@@ -58,6 +77,7 @@ class AlignedSet:
     def record(self) -> dict[str, Any]:
         """What has to be stored beside the tensors, as plain values."""
         return {
+            "n_rows": int(self.rows.shape[0]),
             "is_array": self.is_array,
             "dtype": str(self.dtype).removeprefix("torch."),
             "bandwidth": self.aligner.bandwidth_.to_dict(),
@@ -86,4 +106,75 @@ class AlignedSet:
             ),
         )
         dtype = getattr(torch, record["dtype"])
-        return cls(aligner, tensors["relative"], record["is_array"], dtype)
+        if "relative" in tensors:
+            return cls(aligner, tensors["relative"], record["is_array"], dtype)
+        shape = (record["n_rows"], aligner.n_landmarks)
+        rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
+        return cls(aligner, rows, record["is_array"], dtype)
+
+
+class MadeRows:
+    """Relative features of items that are made as they are read.
+
+    Parameters
+    ----------
+    source : RowSource
+        The items' features, where they lie.
+    aligner : Aligner
+        Fitted on the landmarks among them.
+    own : LongTensor of shape (n,)
+        Each item's own column, in the order of the space.
+    order : LongTensor of shape (n,) or None
+        The row of the source that each item of the space has; None where the order is the same.
+    """
+
+    def __init__(
+        self, source: RowSource, aligner: Aligner, own: torch.Tensor, order: torch.Tensor | None
+    ) -> None:
+        self._source, self._aligner, self._own, self._order = source, aligner, own, order
+        self.shape = (len(own), aligner.n_landmarks)
+        self.dtype = aligner.landmarks_.dtype
+        self.ids: tuple[ItemId, ...] | None = None
+        self.chunk_rows = getattr(source, "chunk_rows", 1) if order is None else 1
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Make some rows."""
+        if self._order is None:
+            compute = RelativeRows(self._aligner, self._own)
+            return compute(self._source.read(start, stop), start)
+        return self.read_at(torch.arange(len(self._own))[start:stop])
+
+    def read_at(self, indices: torch.Tensor) -> torch.Tensor:
+        """Make single rows, in the order asked for."""
+        at = indices if self._order is None else self._order[indices]
+        return self._aligner.relative_rows(rows_at(self._source, at), self._own[indices])
+
+
+def hold_rows(rows: RowSource) -> torch.Tensor:
+    """Read all relative features into memory, in parts.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If they would not fit into the free memory.
+    """
+    n, m = rows.shape
+    like = rows.read(0, 1)
+    refuse_too_large(
+        n * m * like.element_size(),
+        f"the relative features of {n} tokens over {m} landmarks",
+        "read them in parts, space.rows(name).read(start, stop), or write them as they are made, "
+        "space.transform(name, features, out='aligned.zarr').",
+        device=like.device,
+    )
+    held = empty_matrix(n, m, like=like)
+    for part in chunk_slices(n, whole_chunks(rows, _BYTES_AT_A_TIME // (m * like.element_size()))):
+        held[part] = rows.read(part.start, part.stop)
+    return held
+
+
+def _refuse_unsaved(start: int, stop: int) -> torch.Tensor:
+    raise InvalidInputError(
+        "this space was saved without its rows, which it made as they were read; align the "
+        "feature sets again, or bring them in: space.transform(name, features, out=...)."
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from relspace._archive import write_archive
+from relspace._blocks import memory_budget_bytes, row_slices
 from relspace._validation import (
     Array,
     ItemId,
@@ -25,6 +26,7 @@ from relspace.kernels.relative import (
     correlation_of_pairs,
     nearest_rows,
 )
+from relspace.row_sources import rows_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 ITEM_SPACE = "aligned space"
 _SUMMARY_ITEMS = 5000
 _CHANCE_ROUNDS = 10
+# Of the rows of a set, what comparing them with another's takes.
+_COPIES = 8
+_BYTES_AT_A_TIME = 2**28
 
 
 class AlignedSpace(CommonSpace):
@@ -82,7 +87,7 @@ class AlignedSpace(CommonSpace):
     @property
     def n_items(self) -> int:
         """How many items the sets share."""
-        return len(next(iter(self._sets.values())).relative)
+        return int(next(iter(self._sets.values())).rows.shape[0])
 
     def __repr__(self) -> str:
         return (
@@ -106,8 +111,15 @@ class AlignedSpace(CommonSpace):
         tensor or array of shape (n,)
             Distances, of the kind and float type of set ``a``.
         """
-        A, B = self._comparable(a, b)
-        return self.aligned_set(a).restore(1 - correlation_of_pairs(A, B, self._own, self._own))
+        parts = []
+        row_bytes = _COPIES * len(self.landmarks) * self.rows(a).dtype.itemsize
+        budget = min(memory_budget_bytes(), _BYTES_AT_A_TIME)
+        for part in row_slices(self.n_items, row_bytes, budget):
+            items = torch.arange(part.start, part.stop)
+            A, B = self._comparable(a, b, items)
+            own = self._own[part]
+            parts.append(1 - correlation_of_pairs(A, B, own, own))
+        return self.aligned_set(a).restore(torch.cat(parts))
 
     def chance_distance(self, a: str, b: str, *, random_state: int = 0) -> float:
         """Mean distance of items that do not correspond, on a seeded sample of pairs.
@@ -117,16 +129,21 @@ class AlignedSpace(CommonSpace):
         a, b : str
             Two sets.
         random_state : int
-            Seed of the sample: every item is paired with 10 others.
+            Seed of the sample: every item is paired with 10 others. Where rows are not held, the
+            items are 5000 at random.
 
         Returns
         -------
         float
             What :meth:`distances` would be if rows were assigned to items at random.
         """
-        A, B = self._comparable(a, b)
-        n = self.n_items
         generator = torch.Generator().manual_seed(random_state)
+        items = None
+        if not self._holds(a, b):
+            items = torch.randperm(self.n_items, generator=generator)[:_SUMMARY_ITEMS].sort().values
+        A, B = self._comparable(a, b, items)
+        own = self._own if items is None else self._own[items]
+        n = len(A)
         total = 0.0
         rounds = min(_CHANCE_ROUNDS, n - 1)
         # Turning one random circle by different steps pairs no item with itself, nor twice.
@@ -135,12 +152,12 @@ class AlignedSpace(CommonSpace):
         for step in steps.tolist():
             other = torch.empty_like(circle)
             other[circle] = circle.roll(step)
-            correlation = correlation_of_pairs(A, B[other], self._own, self._own[other])
+            correlation = correlation_of_pairs(A, B[other], own, own[other])
             total += float((1 - correlation).mean())
         return total / rounds
 
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
-        A, B = self._comparable(a, b)
+        A, B = self._comparable(a, b, None)
         return correlation_blocks(A, B, self._own, self._own)
 
     def match(self, a: str, b: str, k: int = 1, *, items: object = None) -> Match:
@@ -165,10 +182,9 @@ class AlignedSpace(CommonSpace):
         InvalidInputError
             If ``k`` is not below the number of items.
         """
-        (A, B), own = self._comparable(a, b), self._own
         chosen = None if items is None else as_item_indices(items, "items", self.n_items)
-        if chosen is not None:
-            A, B, own = A[chosen], B[chosen], own[chosen]
+        A, B = self._comparable(a, b, chosen)
+        own = self._own if chosen is None else self._own[chosen]
         n = len(A)
         check_count(k, "k")
         if k >= n:
@@ -209,7 +225,7 @@ class AlignedSpace(CommonSpace):
 
         generator = torch.Generator().manual_seed(0)
         items = torch.randperm(self.n_items, generator=generator)[: check_count(n_items, "n_items")]
-        return draw_items({name: self._standardized(name, self._own)[items] for name in self.names})
+        return draw_items({name: self._rows_of(name, items) for name in self.names})
 
     def summary(self) -> dict[str, Any]:
         """The numbers of the space, ready for JSON.
@@ -258,7 +274,19 @@ class AlignedSpace(CommonSpace):
         }
         return write_archive(path, ITEM_SPACE, {"landmarks": self.landmarks, **tensors}, metadata)
 
-    def _comparable(self, a: str, b: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of two sets, of one type on one device, whose products are correlations."""
-        A = self._standardized(a, self._own)
-        return A, self._standardized(b, self._own).to(A)
+    def _comparable(
+        self, a: str, b: str, items: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of some items, or of all, of one type on one device; their products correlate."""
+        A = self._rows_of(a, items)
+        return A, self._rows_of(b, items).to(A)
+
+    def _rows_of(self, name: str, items: torch.Tensor | None) -> torch.Tensor:
+        if items is None or len(items) == self.n_items:
+            rows = self._standardized(name, self._own)
+            return rows if items is None else rows[items]
+        aligner, made = self.aligner(name), self.aligned_set(name).rows
+        rows = made[items] if isinstance(made, torch.Tensor) else rows_at(made, items)
+        if aligner.standardize == "none":
+            rows = aligner.standardize_in_place(rows, self._own[items])
+        return rows

@@ -21,7 +21,7 @@ from relspace._validation import (
     to_numpy,
 )
 from relspace.errors import InvalidInputError, NonFiniteError
-from relspace.execution.dask import map_rows, write_rows_on_cluster
+from relspace.execution.dask import map_rows
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
@@ -35,8 +35,8 @@ from relspace.kernels.relative import (
     standardize_rows,
 )
 from relspace.row_sources import DaskRows, RowSource, is_dask_array, tensor_of
-from relspace.row_writers import ZarrWriter
-from relspace.streaming import Output, begin_output, collect_rows, write_rows
+from relspace.rowwise import write_result
+from relspace.streaming import Output, collect_rows
 
 #: Mean affinity between landmarks: denser than an affinity matrix that is compared as a whole, for
 #: decorrelated columns lose nothing to their overlap.
@@ -222,11 +222,11 @@ class Aligner:
         out : str, Path or Output, optional
             Where to write the result as it is made, instead of holding it: a Zarr store
             (``"aligned.zarr"``, or a URL that fsspec knows) or an ``.npy`` file;
-            :class:`relspace.streaming.Output` says more. If a run is cut off, the same call goes
+            :class:`relspace.Output` says more. If a run is cut off, the same call goes
             on where it stopped; the result is the same to the bit.
         memory_budget : int, optional
             Bytes that working memory may take where rows are read in blocks; by default a quarter
-            of what is free. With ``out`` it is a part of :class:`relspace.streaming.Output`.
+            of what is free. With ``out`` it is a part of :class:`relspace.Output`.
         client : distributed.Client, optional
             A Dask cluster that makes the chunks of ``out``, a Zarr store that its workers reach
             under the same path, as they must ``X``.
@@ -327,7 +327,7 @@ class Aligner:
         if isinstance(source, DaskRows):
             lazy = map_rows(source.array, self._rows_of, self.n_landmarks, own)
             return tensor_of(lazy.compute()).to(dtype)
-        compute = _Block(self, own)
+        compute = RelativeRows(self, own)
         return collect_rows(source, compute, self.n_landmarks, dtype, memory_budget=memory_budget)
 
     def _write(
@@ -339,20 +339,14 @@ class Aligner:
         progress: Callable[[int, int], None] | None,
     ) -> RowSource:
         self._check_width(source.shape)
-        output = out if isinstance(out, Output) else Output(out)
         job = {
             "operation": "transform",
             "aligner": {**self.settings(), "sha256": self._hash(own)},
         }
-        writer = begin_output(output, source, self.n_landmarks, job)
-        compute = _Block(self, own)
-        if client is None:
-            return write_rows(source, compute, writer, progress)
-        if not isinstance(writer, ZarrWriter):
-            raise InvalidInputError(
-                f"out is {str(output.path)!r}; a cluster writes Zarr stores, ending in .zarr."
-            )
-        return write_rows_on_cluster(source, compute, str(output.path), client, progress)
+        compute = RelativeRows(self, own)
+        return write_result(
+            source, compute, self.n_landmarks, out=out, job=job, client=client, progress=progress
+        )
 
     def settings(self) -> dict[str, Any]:
         """What it was asked for and what it solved, as plain values."""
@@ -385,13 +379,22 @@ class Aligner:
             raise InvalidInputError("this Aligner is not fitted; call fit(landmarks) first.")
 
 
-class _Block:
-    """Relative features of some rows out of many; what the workers of a cluster are sent."""
+class RelativeRows:
+    """Relative features of some rows out of many; what the workers of a cluster are sent.
 
-    def __init__(self, aligner: Aligner, own: torch.Tensor | None) -> None:
+    Parameters
+    ----------
+    aligner : Aligner
+        A fitted one.
+    own : LongTensor of shape (n,), optional
+        Each row's own column, as in :meth:`Aligner.transform`.
+    """
+
+    def __init__(self, aligner: Aligner, own: torch.Tensor | None = None) -> None:
         self._aligner, self._own = aligner, own
 
     def __call__(self, rows: torch.Tensor, first: int) -> torch.Tensor:
+        """Relative features of the rows from ``first`` on."""
         own = None if self._own is None else self._own[first : first + len(rows)]
         aligner = self._aligner
         try:

@@ -21,7 +21,7 @@ from relspace._validation import (
     pair_items,
     refuse_non_finite,
 )
-from relspace.aligned_set import AlignedSet
+from relspace.aligned_set import AlignedSet, MadeRows
 from relspace.aligned_space import ITEM_SPACE, AlignedSpace
 from relspace.aligner import (
     DEFAULT_NORMALIZATION,
@@ -41,13 +41,14 @@ from relspace.features import FeatureSet, Places, TokenGrid
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
-from relspace.row_sources import RowSource, rows_at
+from relspace.row_sources import ArrayRows, RowSource, rows_at
 from relspace.spatial_alignment import (
     TOKEN_DENSITY,
     TOKEN_NORMALIZATION,
     TOKEN_STANDARDIZATION,
     align_tokens,
     chosen_layers,
+    fits_to_hold,
 )
 from relspace.spatial_space import SPATIAL_SPACE, SpatialSpace
 
@@ -66,6 +67,7 @@ def align(
     normalize: str | None = ...,
     standardize: str | None = ...,
     random_state: int = 0,
+    memory_budget: int | None = None,
 ) -> AlignedSpace | SpatialSpace: ...
 @overload
 def align(
@@ -78,6 +80,7 @@ def align(
     normalize: str | None = ...,
     standardize: str | None = ...,
     random_state: int = 0,
+    memory_budget: int | None = None,
 ) -> AlignedSpace: ...
 def align(
     sets: Mapping[str, object],
@@ -89,6 +92,7 @@ def align(
     normalize: str | None = None,
     standardize: str | None = None,
     random_state: int = 0,
+    memory_budget: int | None = None,
 ) -> AlignedSpace | SpatialSpace:
     """Bring feature sets of the same items into one common space.
 
@@ -124,6 +128,11 @@ def align(
         items, "half-whiten", "columns", the default for tokens on grids, or "none".
     random_state : int
         Seed of the choice of landmarks.
+    memory_budget : int, optional
+        Bytes up to which the relative features of all sets are held, by default half of the free
+        memory. Larger ones are made as they are read, a few items or images at a time, from the
+        features where they lie: by distances, matches of some items, embeddings, and
+        :meth:`relspace.CommonSpace.rows`.
 
     Returns
     -------
@@ -154,6 +163,7 @@ def align(
     """
     seed = check_random_state(random_state)
     _check_names(sets)
+    to_hold = None if memory_budget is None else memory_budget_bytes(memory_budget)
     by_layer = chosen_layers({k: fs for k, fs in sets.items() if isinstance(fs, FeatureSet)}, layer)
     brought = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
     on_grids = [name for name, fs in by_layer.items() if fs.grid is not None]
@@ -175,6 +185,7 @@ def align(
             normalize=normalize or TOKEN_NORMALIZATION,
             standardize=standardize or TOKEN_STANDARDIZATION,
             random_state=seed,
+            memory_budget=to_hold,
         )
     sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
     given = {name: _opened(one, name) for name, one in sets.items()}
@@ -196,13 +207,21 @@ def align(
     own = torch.full((n,), NO_LANDMARK)
     own[chosen] = torch.arange(len(chosen))
 
+    n_bytes = sum(n * len(chosen) * _item_bytes(one) for one in given.values())
+    held = fits_to_hold(n_bytes, to_hold)
     aligned = {}
     for name, one in given.items():
         rows = order[name]
         aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
         try:
             aligner.fit(_some_rows(one, chosen if rows is None else rows[chosen]))
-            relative = _relative_rows(aligner, one, rows, own)
+            relative: torch.Tensor | RowSource
+            if held:
+                relative = _relative_rows(aligner, one, rows, own)
+            else:
+                matrix = _matrix(one)
+                source = ArrayRows(matrix) if isinstance(matrix, torch.Tensor) else matrix
+                relative = MadeRows(source, aligner, own, rows)
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
         except NonFiniteError:
@@ -217,6 +236,8 @@ def align(
         "standardize": standardize,
         "random_state": seed,
     }
+    if by_layer:
+        parameters["layers"] = {name: fs.layers[0] for name, fs in by_layer.items()}
     return AlignedSpace(aligned, ids=shared, landmarks=chosen, parameters=parameters)
 
 
@@ -226,6 +247,10 @@ def _opened(features: object, name: str) -> Features | RowSource:
 
 def _matrix(features: Features | RowSource) -> torch.Tensor | RowSource:
     return features.tensor if isinstance(features, Features) else features
+
+
+def _item_bytes(features: Features | RowSource) -> int:
+    return 8 if _matrix(features).dtype == torch.float64 else 4
 
 
 def _refuse_non_finite_rows(features: torch.Tensor | RowSource, name: str) -> None:

@@ -16,8 +16,9 @@ from relspace._validation import Array, ItemId, name_some
 from relspace.aligned_set import AlignedSet
 from relspace.aligner import Aligner
 from relspace.errors import UnknownNameError
+from relspace.features import FeatureSet
 from relspace.kernels.relative import Match
-from relspace.row_sources import RowSource
+from relspace.row_sources import ArrayRows, RowSource
 from relspace.streaming import Output
 
 #: Version of the files that spaces are saved in.
@@ -99,6 +100,14 @@ class CommonSpace(Mapping[str, Array], ABC):
             )
         return self._sets[name]
 
+    def rows(self, name: str) -> RowSource:
+        """The relative features of one set as a source of rows.
+
+        Where a space does not hold them, they are made as they are read: ``read(start, stop)``.
+        """
+        rows = self.aligned_set(name).rows
+        return ArrayRows(rows) if isinstance(rows, torch.Tensor) else rows
+
     def aligner(self, name: str) -> Aligner:
         """The fitted aligner of one set."""
         return self.aligned_set(name).aligner
@@ -132,7 +141,8 @@ class CommonSpace(Mapping[str, Array], ABC):
         name : str
             The set whose model they come from.
         X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
-            Their features; none of them is taken for a landmark.
+            Their features; none of them is taken for a landmark. Of a feature set, the layer that
+            the set was aligned by.
         out, memory_budget, client, progress
             For features larger than memory: where the result goes as it is made, and how; see
             :meth:`relspace.Aligner.transform`.
@@ -144,6 +154,8 @@ class CommonSpace(Mapping[str, Array], ABC):
             a lazy one; with ``out`` the finished output.
         """
         aligner = self.aligner(name)
+        if isinstance(X, FeatureSet):
+            X = X[self.parameters.get("layers", {}).get(name, X.layers[-1])]
         if out is None:
             return aligner.transform(X, memory_budget=memory_budget)
         return aligner.transform(X, out=out, client=client, progress=progress)
@@ -204,6 +216,10 @@ class CommonSpace(Mapping[str, Array], ABC):
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         """Correlations of all rows of ``a`` with all of ``b``, some rows at a time."""
 
+    def _holds(self, *names: str) -> bool:
+        """Whether the rows of these sets are in memory."""
+        return all(isinstance(self.aligned_set(name).rows, torch.Tensor) for name in names)
+
     def _standardized(self, name: str, own: torch.Tensor | None) -> torch.Tensor:
         """Rows whose products are correlations."""
         chosen = self.aligned_set(name)
@@ -214,7 +230,7 @@ class CommonSpace(Mapping[str, Array], ABC):
     def _set_summaries(self) -> dict[str, dict[str, Any]]:
         return {
             name: {
-                "n_items": len(one.relative),
+                "n_items": int(one.rows.shape[0]),
                 "n_features": one.aligner.n_features_in_,
                 "sigma": one.aligner.bandwidth_.sigma,
                 "density": one.aligner.bandwidth_.density,

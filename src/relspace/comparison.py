@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from relspace import measures
-from relspace._html import html_table
 from relspace._validation import (
     ItemId,
     as_features,
@@ -23,8 +20,9 @@ from relspace._validation import (
     check_random_state,
     pair_items,
 )
+from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, Comparison, library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.measures import Measure, ShiftFamily
+from relspace.measures import MIN_ITEMS, Measure, ShiftFamily
 from relspace.resampling import (
     Units,
     bootstrap,
@@ -33,143 +31,19 @@ from relspace.resampling import (
     shift_families,
     split_halves,
 )
+from relspace.row_sources import RowSource, rows_at
+from relspace.streamed_comparison import (
+    check_same_items,
+    compare_by_sums,
+    draw_items,
+    fits_in_memory,
+    open_pair,
+    refuse_in_blocks,
+    select_labels,
+)
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-#: Permutations drawn for the chance level alone, where no p-value is asked for and the mean over
-#: all permutations is not known in closed form.
-PERMUTATIONS_FOR_CHANCE = 20
 #: The same, for each of the splits that a ceiling is the mean of.
 PERMUTATIONS_FOR_HALVES = 4
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison:
-    """How similar two sets of features are, and what that is to be read beside.
-
-    Attributes
-    ----------
-    measure : Measure
-        What was measured; its record says what the value means.
-    value : float
-        The value.
-    chance : float
-        Its mean under permutation of the items.
-    chance_std : float or None
-        Its standard deviation under permutation; None where the mean is known in closed form and
-        no permutations were asked for.
-    p_value : float or None
-        Share of permutations, the identity counted, that are at least as extreme.
-    interval : tuple of float or None
-        95 % confidence interval over items, or over groups of them.
-    ceiling : float or None
-        What noise in the features leaves room for: how far beyond chance random halves of each
-        set's features agree, stepped up from halves to the whole (Spearman 1910, Brown 1910), the
-        geometric mean of both sets.
-    null : array of shape (n_permutations,)
-        Values under permutation.
-    n_items, n_features : int and tuple of int
-        What was compared.
-    n_units : int
-        How many groups were resampled; the items, where there are no groups.
-    matched_by : str
-        Whether rows were matched by ``"ids"`` or by ``"position"``.
-    n_bootstraps, random_state : int
-        How the interval was made, and the seed.
-    versions : dict of str to str
-        Of the libraries.
-    """
-
-    measure: Measure
-    value: float
-    chance: float
-    chance_std: float | None
-    p_value: float | None
-    interval: tuple[float, float] | None
-    ceiling: float | None
-    null: NDArray[np.float64] = field(repr=False)
-    n_items: int
-    n_features: tuple[int, int]
-    n_units: int
-    matched_by: str
-    n_bootstraps: int
-    random_state: int
-    versions: Mapping[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return {
-            "measure": self.measure.name,
-            "parameters": self.measure.parameters,
-            "direction": self.measure.direction,
-            "value": self.value,
-            "chance": self.chance,
-            "chance_std": self.chance_std,
-            "p_value": self.p_value,
-            "interval": None if self.interval is None else list(self.interval),
-            "ceiling": self.ceiling,
-            "n_items": self.n_items,
-            "n_features": list(self.n_features),
-            "n_units": self.n_units,
-            "matched_by": self.matched_by,
-            "n_permutations": len(self.null) if self.p_value is not None else 0,
-            "n_bootstraps": self.n_bootstraps,
-            "random_state": self.random_state,
-            "versions": dict(self.versions),
-        }
-
-    def __repr__(self) -> str:
-        rows = self._lines()
-        width = max(len(title) for title, _ in rows)
-        return "\n".join(f"{title.ljust(width)}  {value}" for title, value in rows)
-
-    def _repr_html_(self) -> str:
-        """The value and what it is to be read beside as a table, which notebooks show."""
-        return html_table("Comparison", ["", ""], self._lines())
-
-    def _lines(self) -> list[tuple[str, str]]:
-        spread = "" if self.chance_std is None else f" (sd {self.chance_std:.4f})"
-        # Adding 0 to a rounded number turns -0 into 0.
-        rows = [
-            (self.measure.title, f"{round(self.value, 4) + 0.0:.4f}"),
-            ("chance", f"{round(self.chance, 4) + 0.0:.4f}{spread}"),
-        ]
-        if self.p_value is not None:
-            rows.append(("p", f"{self.p_value:.4g} ({len(self.null)} permutations)"))
-        if self.interval is not None:
-            low, high = self.interval
-            rows.append(("95 % interval", f"{low:.4f} to {high:.4f}"))
-        if self.ceiling is not None:
-            rows.append(("ceiling", f"{self.ceiling:.4f}"))
-        units = "" if self.n_units == self.n_items else f" in {self.n_units} groups"
-        rows.append(("items", f"{self.n_items}{units}, matched by {self.matched_by}"))
-        return rows
-
-    def plot(self) -> Figure:
-        """Draw the value beside its null distribution, interval and ceiling.
-
-        Returns
-        -------
-        Figure
-            A matplotlib figure; ``figure.savefig(path)`` writes it.
-
-        Raises
-        ------
-        MissingDependencyError
-            If matplotlib isn't installed.
-        """
-        from relspace.report.comparison_plots import draw_comparison
-
-        return draw_comparison(
-            self.measure.title,
-            value=self.value,
-            chance=self.chance,
-            null=self.null,
-            interval=self.interval,
-            ceiling=self.ceiling,
-            p_value=self.p_value,
-        )
 
 
 def compare(
@@ -182,15 +56,22 @@ def compare(
     n_bootstraps: int = 0,
     groups: object | None = None,
     ceiling: bool = False,
+    max_items: int | None = None,
+    memory_budget: int | None = None,
     random_state: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Measure how similar two sets of features of the same items are, and compare with chance.
 
+    Features on disk that don't fit into memory are read in blocks: measures that are sums over
+    items (``measure.streams``) come out the same, with chance and p-value from the normal limit of
+    permutations; others are of a part of the items, if ``max_items`` allows it.
+
     Parameters
     ----------
-    X, Y : array-like of shape (n, d) and (n, e)
-        Features of the same items; widths may differ.
+    X, Y : array-like of shape (n, d) and (n, e), path, or source of rows
+        Features of the same items; widths may differ. What
+        :func:`relspace.features.open_rows` takes is read in blocks.
     measure : str or Measure
         One of :func:`relspace.measures.list`, by name or as made by :func:`relspace.measures.get`.
     ids : mapping of str to sequence, or one sequence, optional
@@ -207,6 +88,11 @@ def compare(
         permuted and resampled, since the items of one are not independent.
     ceiling : bool
         Whether to compute what split halves of the features reach.
+    max_items : int, optional
+        Compare this many items at most, chosen at random. All by default.
+    memory_budget : int, optional
+        Bytes that comparing features on disk may take. They are loaded where they, and what is
+        computed of them, fit in; half of the free memory by default.
     random_state : int
         Seed of everything random.
     progress : callable, optional
@@ -241,7 +127,31 @@ def compare(
     seed = check_random_state(random_state)
     n_permutations = check_count(n_permutations, "n_permutations", at_least=0)
     n_bootstraps = check_count(n_bootstraps, "n_bootstraps", at_least=0)
-    x, y, matched_by = paired_features(X, Y, ids)
+    if max_items is not None:
+        max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
+    pair = open_pair(X, Y)
+    if pair is None or fits_in_memory(*pair, memory_budget):
+        x, y, matched_by = paired_features(*(pair or (X, Y)), ids)
+        n_available = len(x)
+        if max_items is not None and max_items < n_available:
+            items = draw_items(n_available, max_items, seed)
+            x, y, groups = x[items], y[items], select_labels(groups, items)
+    else:
+        matched_by, n_available = check_same_items(*pair, ids), pair[0].shape[0]
+        if max_items is None or max_items >= n_available:
+            refuse_in_blocks(groups=groups, n_bootstraps=n_bootstraps, ceiling=ceiling)
+            return compare_by_sums(
+                record,
+                *pair,
+                matched_by,
+                n_permutations=n_permutations,
+                random_state=seed,
+                memory_budget=memory_budget,
+                progress=progress,
+            )
+        items = draw_items(n_available, max_items, seed)
+        x, y = (as_features(rows_at(one, items)).tensor for one in pair)
+        groups = select_labels(groups, items)
     units = Units.of(len(x), groups) if groups is not None else None
     x_factor, y_factor = record.prepare(x, "X"), record.prepare(y, "Y")
     value = record.from_factors(x_factor, y_factor)
@@ -283,6 +193,8 @@ def compare(
         null=null,
         n_items=len(x),
         n_features=(x.shape[1], y.shape[1]),
+        n_available=n_available,
+        null_by="permutations",
         n_units=len(x) if units is None else len(units),
         matched_by=matched_by,
         n_bootstraps=n_bootstraps,
@@ -337,7 +249,7 @@ def paired_features(
     X: object, Y: object, ids: Mapping[str, object] | Sequence[ItemId] | None
 ) -> tuple[torch.Tensor, torch.Tensor, str]:
     """Check two sets and bring the rows of the second into the order of the first."""
-    x, y = as_features(X, "X").tensor.detach(), as_features(Y, "Y").tensor.detach()
+    x, y = (_whole(Z, name).detach() for Z, name in ((X, "X"), (Y, "Y")))
     sizes = {"X": len(x), "Y": len(y)}
     given: dict[str, object]
     if ids is None:
@@ -358,6 +270,12 @@ def paired_features(
     if order["Y"] is not None:
         y = y[order["Y"]]
     return x, y.to(x.device), "position" if shared is None else "ids"
+
+
+def _whole(X: object, name: str) -> torch.Tensor:
+    if isinstance(X, RowSource):
+        X = X.read(0, X.shape[0])
+    return as_features(X, name).tensor
 
 
 def _ceiling(measure: Measure, x: torch.Tensor, y: torch.Tensor, chance: float, seed: int) -> float:
@@ -385,12 +303,3 @@ def _share_of_halves(
         chance = float(null_tables(measure, [first], [second], families).mean())
     value = measure.from_factors(first, second)
     return (value - chance) / (measure.identical - chance)
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what a number depends on."""
-    return {
-        "relspace": version("relspace"),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-    }

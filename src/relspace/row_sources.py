@@ -189,6 +189,7 @@ class ShardedRows:
         for shard in shards:
             dtype = torch.promote_types(dtype, shard.dtype)
         self.dtype = dtype
+        self.chunk_rows = max(getattr(shard, "chunk_rows", 1) for shard in shards)
         self.ids = None
         if all(shard.ids is not None for shard in shards):
             self.ids = tuple(item for shard in shards for item in shard.ids or ())
@@ -238,6 +239,8 @@ class ZarrRows:
         self.path = str(path)
         try:
             node = zarr.open(self.path, mode="r")
+        except ImportError as error:
+            raise missing_file_system(path, error) from error
         except Exception as error:
             # A damaged folder makes zarr raise nearly anything.
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -262,6 +265,7 @@ class ZarrRows:
         _check_matrix(self._array.shape)
         self.shape = (int(self._array.shape[0]), int(self._array.shape[1]))
         self.dtype = torch_dtype(self._array.dtype)
+        self.chunk_rows = int(self._array.chunks[0])
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
@@ -309,12 +313,29 @@ def is_dask_array(features: object) -> bool:
 
 
 def rows_at(source: RowSource, indices: torch.Tensor) -> torch.Tensor:
-    """Read single rows, in the order asked for; neighbours are read together."""
+    """Read single rows, in the order asked for; neighbours are read together.
+
+    A source that has a way of its own, ``read_at(indices)``, is asked for it.
+    """
+    if hasattr(source, "read_at"):
+        return cast("torch.Tensor", source.read_at(indices))
     wanted, order = torch.unique(indices.cpu(), return_inverse=True)
-    breaks = (wanted.diff() > 1).nonzero().flatten() + 1
-    runs = wanted.tensor_split(breaks)
-    rows = torch.cat([source.read(int(run[0]), int(run[-1]) + 1) for run in runs])
+    chunk = getattr(source, "chunk_rows", 1)
+    # What lies in one chunk is read at once, for a chunk is decompressed as a whole.
+    apart = (wanted.diff() > 1) & ((wanted // chunk).diff() > 0)
+    parts = []
+    for run in wanted.tensor_split(apart.nonzero().flatten() + 1):
+        first = int(run[0])
+        read = source.read(first, int(run[-1]) + 1)
+        parts.append(read[(run - first).to(read.device)])
+    rows = torch.cat(parts)
     return rows[order.to(rows.device)]
+
+
+def whole_chunks(source: RowSource, n_rows: int) -> int:
+    """So many rows, at least one, less what would cut a chunk of the source in two."""
+    chunk = getattr(source, "chunk_rows", 1)
+    return max(1, n_rows - n_rows % chunk if n_rows > chunk else n_rows)
 
 
 def fingerprint(source: RowSource) -> str:
@@ -355,6 +376,14 @@ def import_zarr() -> Any:
             "Zarr stores need zarr: pip install 'relspace[files]'."
         ) from error
     return zarr
+
+
+def missing_file_system(path: str | Path, error: ImportError) -> MissingDependencyError:
+    """The error for a URL whose file system needs a package that is not installed."""
+    return MissingDependencyError(
+        f"{path} lies where fsspec needs a package to reach it ({error}); pip install s3fs for "
+        "s3://, gcsfs for gs://."
+    )
 
 
 def _check_matrix(shape: tuple[int, ...]) -> None:

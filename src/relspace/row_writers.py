@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from relspace._blocks import chunk_slices
 from relspace._validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.row_sources import NpyRows, RowSource, ZarrRows, import_zarr
+from relspace.row_sources import NpyRows, RowSource, ZarrRows, import_zarr, missing_file_system
 
 KEY = "relspace"
 ROWS = "rows"
@@ -53,7 +53,9 @@ class ZarrWriter:
         self._path = path
         root = import_zarr().open_group(path, mode="r+")
         self.header: dict[str, Any] = dict(root.attrs)[KEY]
-        self._rows, self._done = root[ROWS], root[_DONE]
+        # Or every chunk is compared with the fill value before it is written.
+        self._rows = root[ROWS].with_config({"write_empty_chunks": True})
+        self._done = root[_DONE]
 
     @classmethod
     def create(
@@ -249,6 +251,8 @@ def _zarr_header(path: str) -> dict[str, Any] | None:
         raise FileFormatError(f"{path} is a file; a Zarr store is a folder.")
     try:
         root = zarr.open_group(path, mode="r")
+    except ImportError as error:
+        raise missing_file_system(path, error) from error
     except FileNotFoundError:
         if "://" not in path and local.is_dir() and any(local.iterdir()):
             raise FileFormatError(

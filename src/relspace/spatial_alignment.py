@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from relspace._validation import ItemId, as_features, check_random_state, name_some, pair_items
-from relspace.aligned_set import AlignedSet
+import torch
+
+from relspace._blocks import free_memory_bytes
+from relspace._validation import ItemId, check_random_state, name_some, pair_items
+from relspace.aligned_set import AlignedSet, hold_rows
 from relspace.aligner import Aligner
-from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError
+from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError, NonFiniteError
 from relspace.features import FeatureSet, Places, choose_places
 from relspace.spatial_space import SpatialSpace
 
@@ -15,6 +18,9 @@ from relspace.spatial_space import SpatialSpace
 TOKEN_DENSITY = 0.05
 TOKEN_NORMALIZATION = "center+unit"
 TOKEN_STANDARDIZATION = "columns"
+
+# Of the free memory, what rows may take that a space holds; comparing them needs some too.
+_SHARE_TO_HOLD = 0.5
 
 
 def chosen_layers(
@@ -51,6 +57,7 @@ def align_tokens(
     normalize: str,
     standardize: str,
     random_state: int,
+    memory_budget: int | None = None,
 ) -> SpatialSpace:
     """Bring tokens of feature sets over the same images into one common space.
 
@@ -62,7 +69,7 @@ def align_tokens(
         Ids of each set's images.
     landmarks : int or Places
         How many places, chosen at random where all the grids can be read; or which.
-    density, normalize, standardize, random_state
+    density, normalize, standardize, random_state, memory_budget
         As in :func:`relspace.align`.
 
     Returns
@@ -95,16 +102,21 @@ def align_tokens(
         raise InvalidInputError(
             f"there are {len(places)} landmarks; a bandwidth is solved on at least 3."
         )
-    aligned = {}
+    aligners, relative = {}, {}
     for name, layer in layers.items():
-        tokens = as_features(layer.tokens(), name).tensor
         aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
         try:
-            aligner.fit(layer.read_places(places).to(tokens))
+            aligner.fit(layer.read_places(places).to(layer.read(0, 1).device))
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
-        relative = aligner.relative_rows(tokens)
-        aligned[name] = AlignedSet(aligner, relative, False, relative.dtype)
+        aligners[name] = aligner
+        relative[name] = layer.mapped(len(places), _RowsOfTokens(aligner, name))
+    n_bytes = sum(one.shape[0] * len(places) * one.dtype.itemsize for one in relative.values())
+    held = fits_to_hold(n_bytes, memory_budget)
+    aligned = {
+        name: AlignedSet(aligners[name], hold_rows(rows) if held else rows, False, rows.dtype)
+        for name, rows in relative.items()
+    }
     return SpatialSpace(
         aligned,
         grids=grids,
@@ -118,3 +130,22 @@ def align_tokens(
             "random_state": seed,
         },
     )
+
+
+def fits_to_hold(n_bytes: int, memory_budget: int | None) -> bool:
+    """Whether a space holds its rows: up to a budget, by default half of the free memory."""
+    budget = free_memory_bytes() * _SHARE_TO_HOLD if memory_budget is None else memory_budget
+    return n_bytes <= budget
+
+
+class _RowsOfTokens:
+    """Relative features of some tokens of a set."""
+
+    def __init__(self, aligner: Aligner, name: str) -> None:
+        self._aligner, self._name = aligner, name
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        try:
+            return self._aligner.relative_rows(tokens)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"tokens of {self._name}: {error}") from error

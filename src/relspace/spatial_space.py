@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from relspace._archive import write_archive
+from relspace._blocks import memory_budget_bytes, refuse_too_large, row_slices
 from relspace._validation import Array, ItemId, as_item_indices, check_count
 from relspace.aligned_set import AlignedSet
 from relspace.common_space import FORMAT_VERSION, CommonSpace
 from relspace.errors import InvalidInputError
 from relspace.features import Places, TokenGrid, read_places, token_places
+from relspace.features.layer_features import LayerFeatures, RowItems
 from relspace.kernels.grouped import (
     GroupedRows,
     grouped_correlation_blocks,
     grouped_correlation_of_pairs,
 )
 from relspace.kernels.relative import Match
+from relspace.row_sources import ArrayRows, RowSource
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 SPATIAL_SPACE = "spatial space"
 _SUMMARY_TOKENS = 5000
 _CHANCE_ROUNDS = 10
+# Of the rows of two sets, what comparing them takes.
+_COPIES = 6
+_BYTES_AT_A_TIME = 2**28
 
 
 class SpatialSpace(CommonSpace):
@@ -74,6 +80,7 @@ class SpatialSpace(CommonSpace):
         super().__init__(sets, ids=ids, parameters=parameters)
         self._grids = dict(grids)
         self.places = places
+        self._tokens = {name: _layer(name, one.rows, grids[name]) for name, one in sets.items()}
 
     @property
     def n_images(self) -> int:
@@ -84,6 +91,24 @@ class SpatialSpace(CommonSpace):
         """Where the tokens of one set lie."""
         self.aligned_set(name)
         return self._grids[name]
+
+    def read_places(self, name: str, places: Places) -> torch.Tensor:
+        """Read a set's relative features at places by bilinear interpolation.
+
+        Parameters
+        ----------
+        name : str
+            The set.
+        places : Places
+            Points of the images, where the set's grid lies.
+
+        Returns
+        -------
+        tensor of shape (n_places, m)
+            Rows, read a few images at a time.
+        """
+        self.aligned_set(name)
+        return self._tokens[name].read_places(places)
 
     def __repr__(self) -> str:
         sets = ", ".join(f"{name!r} {g.rows} x {g.columns}" for name, g in self._grids.items())
@@ -109,11 +134,17 @@ class SpatialSpace(CommonSpace):
         tensor or array of shape (n_a,)
             Distances; NaN for tokens at places that ``b`` did not see (its crop is smaller).
         """
-        A, B, seen = self._at_same_places(a, b)
-        relative = self.aligned_set(a).relative
-        out = relative.new_full((len(relative),), torch.nan)
-        out[seen] = 1 - grouped_correlation_of_pairs(A, B)
-        return self.aligned_set(a).restore(out)
+        parts = []
+        for images in self._image_blocks(a, b):
+            A, B, where = self._at_same_places(a, b, images)
+            n = len(images) * self.grid(a).tokens_per_image
+            part = A.rows.new_full((n,), torch.nan)
+            part[where] = 1 - grouped_correlation_of_pairs(A, B)
+            parts.append(part)
+        distances = torch.cat(parts)
+        if bool(distances.isnan().all()):
+            raise InvalidInputError(f"{b} saw no place at which {a} has tokens.")
+        return self.aligned_set(a).restore(distances)
 
     def chance_distance(self, a: str, b: str, *, random_state: int = 0) -> float:
         """Mean distance of tokens that do not correspond, on a seeded sample of pairs.
@@ -123,14 +154,18 @@ class SpatialSpace(CommonSpace):
         a, b : str
             Two sets.
         random_state : int
-            Seed of the sample: every token is paired with up to 10 of other images.
+            Seed of the sample: every token is paired with up to 10 of other images. Where rows are
+            not held, the tokens are those of some images, 5000 or more.
 
         Returns
         -------
         float
             What :meth:`distances` would be if tokens were assigned to places at random.
         """
-        A, B, _ = self._at_same_places(a, b)
+        images = torch.arange(self.n_images) if self._holds(a, b) else self._some_images()
+        A, B, _ = self._at_same_places(a, b, images)
+        if not len(A.rows):
+            raise InvalidInputError(f"{b} saw no place at which {a} has tokens.")
         generator = torch.Generator().manual_seed(random_state)
         total, count = 0.0, 0
         for _ in range(_CHANCE_ROUNDS):
@@ -164,24 +199,22 @@ class SpatialSpace(CommonSpace):
         InvalidInputError
             If ``k`` is not below the number of tokens, or fewer than 3 images are matched.
         """
-        chosen = self._tokens_of(images, a), self._tokens_of(images, b)
+        at = self._chosen_images(images)
+        chosen = self._tokens_of(at, a), self._tokens_of(at, b)
         n_queries, n_candidates = map(len, chosen)
         if check_count(k, "k") >= n_candidates:
             raise InvalidInputError(
                 f"k is {k}; it must be below the number of tokens of {b}, {n_candidates}."
             )
-        A, B = (
-            self._grouped(name).take(tokens) for name, tokens in zip((a, b), chosen, strict=True)
-        )
-        B = B.like(A)
+        A = self._grouped(a, at)
+        B = self._grouped(b, at).like(A)
         indices = torch.empty((n_queries, k), dtype=torch.long, device=A.rows.device)
         distances = A.rows.new_empty((n_queries, k))
         for rows, correlation in grouped_correlation_blocks(A, B):
             best = correlation.topk(k, dim=1)
             indices[rows], distances[rows] = best.indices, 1 - best.values
         indices = chosen[1].to(indices.device)[indices]
-        same, seen = self._covering(a, b)
-        same, seen = same[chosen[0]], seen[chosen[0]]
+        same, seen = self._covering(a, b, at)
         hits = (indices.cpu() == same[:, None]).any(dim=1)[seen]
         source = self.aligned_set(a)
         return Match(
@@ -214,12 +247,7 @@ class SpatialSpace(CommonSpace):
         from relspace.embedding.plots import draw_panels, joint_colors
 
         n = min(check_count(n_images, "n_images"), self.n_images)
-        colors = joint_colors(
-            {
-                name: self._standardized(name, None)[: n * grid.tokens_per_image]
-                for name, grid in self._grids.items()
-            }
-        )
+        colors = joint_colors({name: self._rows_of(name, torch.arange(n)) for name in self.names})
         shapes = {name: (n, grid.rows, grid.columns, 3) for name, grid in self._grids.items()}
         return draw_panels({name: one.reshape(shapes[name]) for name, one in colors.items()})
 
@@ -236,10 +264,7 @@ class SpatialSpace(CommonSpace):
             ``matched_by``, ``n_items`` (images), what an ``item`` is, ``n_landmarks`` and
             ``parameters``.
         """
-        finest = max(grid.tokens_per_image for grid in self._grids.values())
-        n_sampled = min(self.n_images, max(3, _SUMMARY_TOKENS // finest))
-        order = torch.randperm(self.n_images, generator=torch.Generator().manual_seed(0))
-        images = order[:n_sampled].sort().values
+        images = self._some_images()
         return {
             "sets": self._set_summaries(),
             "pairs": self._pair_summaries(lambda a, b: self.match(a, b, images=images)),
@@ -279,8 +304,8 @@ class SpatialSpace(CommonSpace):
         return write_archive(path, SPATIAL_SPACE, tensors, metadata)
 
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
-        A = self._grouped(a)
-        return grouped_correlation_blocks(A, self._grouped(b).like(A))
+        A = self._grouped(a, None)
+        return grouped_correlation_blocks(A, self._grouped(b, None).like(A))
 
     def _set_summaries(self) -> dict[str, dict[str, Any]]:
         sets = super()._set_summaries()
@@ -288,36 +313,77 @@ class SpatialSpace(CommonSpace):
             sets[name] |= {"rows": grid.rows, "columns": grid.columns}
         return sets
 
-    def _grouped(self, name: str) -> GroupedRows:
-        images = token_places(self.grid(name)).images
-        rows = self._standardized(name, None)
-        return GroupedRows.of(rows, images, self.places.images, self.n_images)
+    def _some_images(self) -> torch.Tensor:
+        """As many images at random as have 5000 tokens, all where there are fewer."""
+        finest = max(grid.tokens_per_image for grid in self._grids.values())
+        n_sampled = min(self.n_images, max(3, _SUMMARY_TOKENS // finest))
+        order = torch.randperm(self.n_images, generator=torch.Generator().manual_seed(0))
+        return order[:n_sampled].sort().values
 
-    def _at_same_places(self, a: str, b: str) -> tuple[GroupedRows, GroupedRows, torch.Tensor]:
-        """Tokens of a at places that b saw too, b's rows at these places, and which they are."""
-        places = token_places(self.grid(a))
-        _, seen = self._covering(a, b)
-        if not bool(seen.any()):
-            raise InvalidInputError(f"{b} saw no place at which {a} has tokens.")
-        where = seen.nonzero().flatten()
-        A = self._grouped(a).take(where)
-        rows = read_places(self._standardized(b, None), self.grid(b), places.select(where))
-        B = GroupedRows.of(rows, places.images[where], self.places.images, self.n_images)
+    def _image_blocks(self, a: str, b: str) -> Iterator[torch.Tensor]:
+        """Images by their positions, as many at a time as have rows of some 256 MB."""
+        n_tokens = sum(self.grid(name).tokens_per_image for name in (a, b))
+        image_bytes = _COPIES * n_tokens * len(self.places) * self._tokens[a].dtype.itemsize
+        budget = min(memory_budget_bytes(), _BYTES_AT_A_TIME)
+        for part in row_slices(self.n_images, image_bytes, budget):
+            yield torch.arange(part.start, part.stop)
+
+    def _rows_of(self, name: str, images: torch.Tensor | None) -> torch.Tensor:
+        """Rows of the tokens of some images, or of all, whose products are correlations."""
+        if images is None or len(images) == self.n_images:
+            return self._standardized(name, None)
+        grid, aligner = self.grid(name), self.aligner(name)
+        refuse_too_large(
+            len(images) * grid.tokens_per_image * len(self.places) * 4,
+            f"the relative features of {len(images)} images",
+            "take fewer images.",
+        )
+        rows = self._tokens[name].tokens(images)
+        if aligner.standardize == "none":
+            rows = aligner.standardize_in_place(rows.clone(), None)
+        return rows
+
+    def _grouped(self, name: str, images: torch.Tensor | None) -> GroupedRows:
+        """Rows of some images' tokens, these numbered from 0; all other images are one group."""
+        chosen = torch.arange(self.n_images) if images is None else images
+        rows = self._rows_of(name, images)
+        groups = torch.arange(len(chosen)).repeat_interleave(self.grid(name).tokens_per_image)
+        return GroupedRows.of(rows, groups, *self._numbered(chosen))
+
+    def _numbered(self, images: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """The group of each landmark, and how many groups there are."""
+        number = torch.full((self.n_images,), len(images))
+        number[images] = torch.arange(len(images))
+        return number[self.places.images], len(images) + 1
+
+    def _at_same_places(
+        self, a: str, b: str, images: torch.Tensor
+    ) -> tuple[GroupedRows, GroupedRows, torch.Tensor]:
+        """Tokens of a at places that b saw too, b's rows at these places, and which they are.
+
+        Tokens are those of some images, and are numbered among these.
+        """
+        places = token_places(self.grid(a).select(images))
+        where = self._covering(a, b, images)[1].nonzero().flatten()
+        A = self._grouped(a, images).take(where)
+        grid = self.grid(b).select(images)
+        rows = read_places(self._rows_of(b, images), grid, places.select(where))
+        B = GroupedRows.of(rows, places.images[where], *self._numbered(images))
         return A, B.like(A), where.to(A.rows.device)
 
-    def _covering(self, a: str, b: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """For every token of a, the token of b that covers its centre, and whether there is one."""
-        places, grid = token_places(self.grid(a)), self.grid(b)
-        box = grid.boxes[places.images]
+    def _covering(self, a: str, b: str, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """For a's tokens of some images, b's token that covers the centre, and if there is one."""
+        places, grid = token_places(self.grid(a).select(images)), self.grid(b)
+        image = images[places.images]
+        box = grid.boxes[image]
         down = (places.y - box[:, 0]) / (box[:, 2] - box[:, 0])
         right = (places.x - box[:, 1]) / (box[:, 3] - box[:, 1])
         seen = (down >= 0) & (down <= 1) & (right >= 0) & (right <= 1)
         row = (down * grid.rows).long().clamp(0, grid.rows - 1)
         column = (right * grid.columns).long().clamp(0, grid.columns - 1)
-        return places.images * grid.tokens_per_image + row * grid.columns + column, seen
+        return image * grid.tokens_per_image + row * grid.columns + column, seen
 
-    def _tokens_of(self, images: object, name: str) -> torch.Tensor:
-        n = self.grid(name).tokens_per_image
+    def _chosen_images(self, images: object) -> torch.Tensor:
         if images is None:
             chosen = torch.arange(self.n_images)
         else:
@@ -327,4 +393,16 @@ class SpatialSpace(CommonSpace):
                 f"{len(chosen)} images are matched; it takes at least 3, because landmarks in the "
                 "images of a pair of tokens are left out."
             )
-        return (chosen[:, None] * n + torch.arange(n)).flatten()
+        return chosen
+
+    def _tokens_of(self, images: torch.Tensor, name: str) -> torch.Tensor:
+        n = self.grid(name).tokens_per_image
+        return (images[:, None] * n + torch.arange(n)).flatten()
+
+
+def _layer(name: str, rows: torch.Tensor | RowSource, grid: TokenGrid) -> LayerFeatures:
+    """Rows by image, whether they are held, made as they are read, or stored."""
+    if isinstance(rows, LayerFeatures):
+        return rows
+    source = ArrayRows(rows) if isinstance(rows, torch.Tensor) else rows
+    return LayerFeatures(name, RowItems(source, grid), grid, None)

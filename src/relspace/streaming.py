@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from relspace._blocks import empty_matrix, memory_budget_bytes, refuse_too_large, row_slices
+from relspace._blocks import chunk_slices, empty_matrix, memory_budget_bytes, refuse_too_large
 from relspace._validation import check_choice, check_count
-from relspace.row_sources import RowSource, fingerprint
+from relspace.row_sources import RowSource, fingerprint, whole_chunks
 from relspace.row_writers import STORED_TYPES, RowsWriter, open_writer
 
 # A chunk of the output, uncompressed: large enough for a file system, small enough to lose.
 _CHUNK_BYTES = 2**25
+_INPUT_BYTES = 4 * _CHUNK_BYTES
 _COPIES_OF_INPUT = 2
 _COPIES_OF_OUTPUT = 4
 
@@ -23,6 +24,9 @@ _COPIES_OF_OUTPUT = 4
 @dataclass(frozen=True)
 class Output:
     """Where a streamed result goes, and how.
+
+    It is taken wherever ``out=`` is; a path alone stands for ``Output(path)``. What is there
+    already is gone on with if it belongs to the same job, and refused otherwise.
 
     Attributes
     ----------
@@ -33,9 +37,20 @@ class Output:
     memory_budget : int or None
         Bytes that working memory may take; by default a quarter of what is free.
     chunk_rows : int or None
-        Rows of a chunk; by default as many as make 32 MiB, or fewer if the budget is small.
+        Rows of a chunk; by default as many as make 32 MiB, of which 128 MiB are read, or fewer if
+        the budget is small.
     overwrite : bool
         Whether the output of another job is replaced rather than refused.
+
+    Examples
+    --------
+    >>> import tempfile, torch, relspace
+    >>> X = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    >>> space = relspace.align({"a": X, "b": -X}, landmarks=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     out = relspace.Output(folder + "/aligned.npy", dtype="float16", chunk_rows=16)
+    ...     space.transform("a", X, out=out).shape
+    (60, 20)
     """
 
     path: str | Path
@@ -81,7 +96,10 @@ def begin_output(
         chunk_rows = check_count(output.chunk_rows, "chunk_rows")
     else:
         fitting = memory_budget_bytes(output.memory_budget) // bytes_per_row(source, n_columns)
-        chunk_rows = max(1, min(n, fitting, _CHUNK_BYTES // (4 * n_columns)))
+        # What is read for a narrow result is many times as large as what is written.
+        read_at_once = _INPUT_BYTES // (source.shape[1] * max(4, source.dtype.itemsize))
+        wanted = min(n, fitting, _CHUNK_BYTES // (4 * n_columns), read_at_once)
+        chunk_rows = whole_chunks(source, wanted)
     return open_writer(
         output.path,
         (n, n_columns),
@@ -142,7 +160,8 @@ def collect_rows(
     )
     budget = memory_budget_bytes(memory_budget)
     result = empty_matrix(n, n_columns, like=torch.empty(0, dtype=dtype))
-    for rows in row_slices(n, bytes_per_row(source, n_columns), min(budget, 4 * _CHUNK_BYTES)):
+    at_once = min(budget, _INPUT_BYTES) // bytes_per_row(source, n_columns)
+    for rows in chunk_slices(n, whole_chunks(source, at_once)):
         result[rows] = compute(source.read(rows.start, rows.stop), rows.start)
     return result
 

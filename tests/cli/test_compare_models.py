@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,8 +43,28 @@ def test_two_models_become_a_page(saved: Saved, scenes: Path, tmp_path: Path) ->
     assert f"Report: {page}" in done.stdout
     text = page.read_text()
     assert all(name in text for name in ("dinov2", "resnet", "layer_3", "scene_00.png"))
+    assert "One concept, one colour" in text
     # A second run reads what is there.
-    assert "of 12," not in run(*arguments).stderr
+    again = run(*arguments, "--panel", tmp_path / "panel.png", "--json")
+    assert "of 12," not in again.stderr
+    assert (tmp_path / "panel.png").read_bytes().startswith(b"\x89PNG")
+    # What is printed is what the JSON holds.
+    found = json.loads(again.stdout)
+    assert found["report"] == str(page)
+    assert found["panel"] == str(tmp_path / "panel.png")
+    assert found["stores"]["dinov2"] == str(store)
+    values = np.array(found["comparison"]["values"])
+    (pair,) = found["pairs"]
+    assert pair["models"] == ["dinov2", "resnet"]
+    assert pair["most_alike"]["value"] == values.max()
+    assert pair["last"]["value"] == values[-1, -1]
+    assert pair["last"]["value"] > pair["last"]["chance"] + 0.1
+    assert pair["last"]["p_value"] == 0.1
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for title, one in (("most alike layers", "most_alike"), ("last layers", "last")):
+        numbers = [f"{pair[one][key]:.4f}" for key in ("value", "chance")] + ["0.1"]
+        names = [pair[one]["layer"], pair[one]["match"]]
+        assert [*title.split(), *names, *numbers] in lines
 
 
 def test_several_models_names_and_stores(saved: Saved, scenes: Path, tmp_path: Path) -> None:
@@ -54,9 +75,10 @@ def test_several_models_names_and_stores(saved: Saved, scenes: Path, tmp_path: P
         *("-o", tmp_path / "page.html", "--features", tmp_path / "kept", "--layers", "last"),
     )
     assert done.exit_code == 0, done.stderr
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
-        *("first", "given", "third", "Report"),
-    ]
+    titled = [line.partition(":")[0] for line in done.stdout.splitlines() if ": " in line]
+    assert titled == ["first", "given", "third", "Report"]
+    # One pair of last layers for every two models.
+    assert sum(line.startswith("last layers") for line in done.stdout.splitlines()) == 3
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [
         *("first.zarr", "third.zarr"),
     ]
@@ -70,6 +92,11 @@ def test_text_models(saved: Saved, tmp_path: Path) -> None:
     done = run(saved("bert"), saved("gpt2"), texts, "-o", tmp_path / "page.html")
     assert done.exit_code == 0, done.stderr
     assert "bert: 16 items, 4 layers" in done.stdout
+    assert "Affinity, 16 rows; 9 permutations" in done.stdout
+    panel = (saved("bert"), saved("gpt2"), texts, "-o", tmp_path / "page.html", "--panel", "p.png")
+    refused = run(*panel)
+    assert refused.exit_code == 2
+    assert "--panel is of patches of images" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -78,6 +105,8 @@ def test_text_models(saved: Saved, tmp_path: Path) -> None:
         (["model", "photos"], "name two models or more"),
         (["a", "b", "photos", "-o", "page.pdf"], "a report is saved as .html"),
         (["a", "x/a", "photos"], "2 models are called 'a'"),
+        (["a", "b", "photos", "--panel", "p.jpg"], "a panel is saved as .png"),
+        (["a", "b", "photos", "--measure", "likeness"], "likeness"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import zarr
 from safetensors.torch import save_file
 
 from relspace import Aligner
+from relspace.errors import FileFormatError, MemoryBudgetError
 from relspace.features import FeatureSet, open_rows
 from relspace.row_sources import GeneratedRows, RowSource, ShardedRows, fingerprint, rows_at
 from relspace.streaming import Output
@@ -55,9 +59,21 @@ def _zarr_group(folder: Path) -> object:
     return str(folder / "g.zarr")
 
 
+def _zarr_url(folder: Path) -> object:
+    url = f"memory://{folder.name}/a.zarr"
+    zarr.create_group(url).create_array("features", data=VALUES, chunks=(10, D))
+    return url
+
+
 def _safetensors(folder: Path) -> object:
     save_file({"features": torch.from_numpy(VALUES)}, folder / "a.safetensors")
     return folder / "a.safetensors"
+
+
+def _parquet(folder: Path, row_group_size: int | None = None) -> object:
+    columns = {"id": list(IDS), **{f"x{i}": VALUES[:, i] for i in range(D)}}
+    pq.write_table(pa.table(columns), folder / "a.parquet", row_group_size=row_group_size)
+    return folder / "a.parquet"
 
 
 def _shards(folder: Path) -> object:
@@ -81,12 +97,16 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "Zarr array": _zarr_array,
     "open Zarr array": lambda folder: zarr.open(str(_zarr_array(folder))),
     "Zarr group": _zarr_group,
+    "Parquet file": _parquet,
+    "Parquet file of small groups": lambda folder: _parquet(folder, row_group_size=20),
     "Zarr at a URL": lambda folder: f"file://{_zarr_group(folder)}",
+    "Zarr at another URL": lambda folder: _zarr_url(folder),
     "safetensors file": _safetensors,
     "shards": _shards,
     "Dask array": _dask,
     "generated": lambda folder: GeneratedRows((N, D), lambda start, stop: VALUES[start:stop]),
-    "feature set": lambda folder: FeatureSet.from_arrays({"last": VALUES})["last"],
+    "feature set of one layer": lambda folder: FeatureSet.from_arrays({"last": VALUES}),
+    "layer of a feature set": lambda folder: FeatureSet.from_arrays({"last": VALUES})["last"],
 }
 
 
@@ -163,6 +183,7 @@ def test_rows_of_a_wrong_shape_are_refused_when_made() -> None:
         (lambda folder: folder / "none.zarr", "can't be read as Zarr"),
         (lambda folder: (folder / "bad.npy").write_bytes(b"xx") and folder / "bad.npy", "corrupt"),
         (lambda folder: "file:///nowhere/none.zarr", "can't be read as Zarr"),
+        (lambda folder: "memory://nowhere/none.zarr", "can't be read as Zarr"),
     ],
 )
 def test_files_that_are_not_there_or_damaged_are_refused(make, message, tmp_path) -> None:
@@ -179,3 +200,51 @@ def test_a_group_of_several_matrices_needs_a_key(tmp_path: Path) -> None:
     assert open_rows(tmp_path / "g.zarr", key="b").shape == (5, D)
     with pytest.raises(ValueError, match="no array 'c'"):
         open_rows(tmp_path / "g.zarr", key="c")
+
+
+def test_parquet_is_read_in_order_and_out_of_order_and_by_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A few rows for each batch, so that blocks begin and end within one.
+    monkeypatch.setattr("relspace.features.parquet_rows._BATCH_BYTES", 8 * D * 7)
+    source = open_rows(_parquet(tmp_path, row_group_size=40))
+    assert source.ids == IDS
+    blocks = [(0, 10), (10, 55), (55, 60), (70, 80), (3, 5), (41, 43), (100, 103), (0, N)]
+    for one in (source, pickle.loads(pickle.dumps(source))):
+        for start, stop in blocks:
+            assert torch.equal(one.read(start, stop), torch.from_numpy(VALUES[start:stop]))
+
+
+def test_missing_values_in_parquet_are_found_when_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relspace.features.parquet_rows._BATCH_BYTES", 16)
+    table = pa.table({"x": [1.0, 2.0, None], "y": [1.0, 2.0, 3.0]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = open_rows(tmp_path / "a.parquet")
+    assert source.read(0, 2).tolist() == [[1.0, 1.0], [2.0, 2.0]]
+    with pytest.raises(FileFormatError, match="missing values in 'x'"):
+        source.read(2, 3)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".pt"])
+def test_files_that_can_only_be_loaded_whole_are_refused_where_they_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npz":
+        np.savez(path, x=VALUES)
+    elif suffix == ".pt":
+        torch.save(torch.from_numpy(VALUES), path)
+    else:
+        np.savetxt(path, VALUES, delimiter=",")
+    assert open_rows(path).shape == (N, D)
+    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 1000)
+    with pytest.raises(MemoryBudgetError, match=r"loaded whole, needs .* save it as one of .npy"):
+        open_rows(path)
+
+
+def test_a_feature_set_of_several_layers_is_refused() -> None:
+    several = FeatureSet.from_arrays({"a": VALUES, "b": VALUES})
+    with pytest.raises(ValueError, match=r"2 layers; give one: features\[layer\]"):
+        open_rows(several)

@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 import relspace as rs
 from relspace.embedding.color import METHODS, distance_rank_correlation
 from relspace.embedding.oklab import oklab_to_linear, oklab_to_srgb, srgb_to_oklab
+from relspace.embedding.palette import unit_rows
 from relspace.errors import InvalidInputError, MissingDependencyError
 
 
@@ -135,6 +136,14 @@ def test_what_is_saved_comes_back_to_the_bit(cut: rs.NormalizedCut, tmp_path: Pa
         )
 
 
+def agreement_of_neighbors(rows: torch.Tensor) -> float:
+    """How often most of the 5 nearest tokens are of a token's own group."""
+    labels = torch.arange(len(rows)) % 4
+    apart = torch.cdist(rows, rows).fill_diagonal_(torch.inf)
+    nearest = labels[apart.topk(5, largest=False).indices]
+    return float((nearest.mode(dim=1).values == labels).double().mean())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["tsne", "umap"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -145,14 +154,17 @@ def test_learned_methods_follow_the_groups_repeat_and_extend(
     pytest.importorskip({"tsne": "openTSNE", "umap": "umap"}[method])
     coloring = rs.Coloring(method).fit(cut)
     rgb = coloring.colors_["a"]
-    labels = torch.arange(300) % 4
-    means = torch.stack([rgb[labels == group].mean(0) for group in range(4)])
-    assert float((torch.cdist(rgb, means).argmin(1) == labels).double().mean()) > 0.95
+    # Neighbours and not means, for UMAP draws groups long and bent; a group's colours can agree no
+    # better than the embedding that they show does, and may lose 3 tokens of 300 to clipping.
+    bound = agreement_of_neighbors(unit_rows(cut["a"], coloring.palette_.weights))
+    assert agreement_of_neighbors(srgb_to_oklab(rgb)) >= bound - 0.01
     torch.testing.assert_close(coloring.transform(cut["a"]), rgb, atol=1e-3, rtol=0)
     again = rs.Coloring(method).fit(cut)
     torch.testing.assert_close(again.colors_["a"], rgb, atol=1e-3, rtol=0)
     loaded = rs.Coloring.load(coloring.save(tmp_path / "colors.safetensors"))
     assert torch.equal(loaded.transform(cut["b"]), coloring.transform(cut["b"]))
+    # What varies least becomes lightness.
+    assert int(coloring.palette_.project.places.std(0).argmin()) == 2
 
 
 @pytest.mark.parametrize(("method", "package"), [("tsne", "openTSNE"), ("umap", "umap")])

@@ -10,7 +10,7 @@ import torch
 from scipy.linalg import eigh, subspace_angles
 
 import relspace as rs
-from relspace.embedding.ncut import leading_components
+from relspace.embedding.components import leading_components
 from relspace.errors import (
     BandwidthError,
     FileFormatError,

@@ -130,6 +130,19 @@ def test_workers_give_what_one_machine_gives(
     np.testing.assert_allclose(together.read(0, N), alone.read(0, N), atol=1e-6)
 
 
+@pytest.mark.slow
+def test_workers_embed_and_color_as_one_machine_does(client: Client, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    cut = rs.NormalizedCut(4, n_landmarks=200).fit(X)
+    coloring = rs.Coloring().fit(cut)
+    out = Output(tmp_path / "cut.zarr", chunk_rows=130)
+    embedding = cut.transform("features", tmp_path / "x.npy", out=out, client=client)
+    torch.testing.assert_close(embedding.read(0, N), cut["features"], atol=1e-5, rtol=1e-5)
+    out = Output(tmp_path / "rgb.zarr", chunk_rows=130)
+    rgb = coloring.transform(tmp_path / "cut.zarr", out=out, client=client)
+    torch.testing.assert_close(rgb.read(0, N), coloring.colors_["features"], atol=1e-4, rtol=0)
+
+
 class SlowRows:
     """Rows of a file that take their time, and leave a trace in which process they were read."""
 

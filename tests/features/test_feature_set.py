@@ -49,6 +49,34 @@ def test_every_layout_gives_the_same_tokens(array, declared) -> None:
     np.testing.assert_array_equal(fs["layer"].maps(torch.tensor([2])), MAPS[[2]])
 
 
+@pytest.mark.parametrize(
+    ("given", "held"),
+    [
+        (torch.float16, torch.float16),
+        (torch.bfloat16, torch.float32),
+        (torch.float64, torch.float64),
+        (torch.int32, torch.float32),
+    ],
+)
+def test_features_keep_the_type_that_arrays_can_have(given, held) -> None:
+    array = torch.from_numpy(8 * MAPS).to(given)
+    fs = FeatureSet.from_arrays({"layer": array}, layout="bhwc")
+    assert fs["layer"].dtype == fs.tokens().dtype == held
+    assert np.asarray(fs["layer"]).dtype == str(held).removeprefix("torch.")
+    assert torch.equal(fs.tokens(), array.reshape(-1, D).to(held))
+    # What is computed of them is in float32 at least.
+    assert fs.pool("mean").tokens().dtype == torch.promote_types(held, torch.float32)
+
+
+def test_float16_is_aligned_as_it_is_from_a_store() -> None:
+    half = FeatureSet.from_arrays({"layer": MAPS.astype("float16")}, layout="bhwc")
+    full = FeatureSet.from_arrays(
+        {"layer": MAPS.astype("float16").astype("float32")}, layout="bhwc"
+    )
+    aligned = [relspace.align({"a": one, "b": one}, landmarks=20)["a"] for one in (half, full)]
+    torch.testing.assert_close(torch.as_tensor(aligned[0]), torch.as_tensor(aligned[1]))
+
+
 def test_one_row_for_each_item_has_ids_and_no_grid() -> None:
     fs = FeatureSet.from_arrays({"layer": MAPS[:, 0, 0]}, ids=IDS)
     assert (fs.grid, fs.image_sizes, fs["layer"].ids) == (None, None, tuple(IDS))

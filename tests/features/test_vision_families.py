@@ -13,7 +13,7 @@ from tests.generators.tiny_models import VISION
 
 import relspace
 from relspace.errors import InvalidInputError, UnknownNameError
-from relspace.features import TokenGrid, read_places, token_places
+from relspace.features import Preprocessing, TokenGrid, read_places, token_places
 from relspace.features.families.vision import VisionModel
 
 Saved = Callable[[str], Path]
@@ -213,6 +213,27 @@ def test_windows_of_sam_are_put_back(saved: Saved, photos: Path, layer: str) -> 
         torch.testing.assert_close(features[part], one)
 
 
+@pytest.mark.parametrize("size", [(128, 128), (96, 160)], ids=["own size", "another"])
+def test_windows_of_sam_2_are_put_back_on_the_grid_that_goes_into_the_block(
+    saved: Saved, photos: Path, size: tuple[int, int]
+) -> None:
+    model = load(saved, "sam2", image_size=size)
+    layers = model.layers[1:]
+    names = model.names_of(["*.query", "*.key", "*.value"])
+    features = model.forward(inputs_of(model, photos)[:2], [*model.layers, *names])
+    for number, layer in enumerate(layers):
+        before = features[f"layer_{number}"]
+        block = model.module.backbone.blocks[number]
+        with torch.no_grad():
+            expected = block.attn.qkv(block.layer_norm1(before)).chunk(3, dim=-1)
+        for part, one in zip(("query", "key", "value"), expected, strict=True):
+            torch.testing.assert_close(features[f"{layer}.{part}"], one)
+    # The grid gets coarser inside of the blocks that open a stage, behind their projections.
+    regions = model.regions(features, (3, *size))
+    assert features["layer_2.key"].shape[1] == 2 * features["layer_2"].shape[1]
+    assert regions["layer_2.key"] == regions["layer_1"]
+
+
 def test_names_of_layers(saved: Saved) -> None:
     model = load(saved, "dinov2")
     assert model.names_of("all") == ("layer_0", "layer_1", "layer_2", "layer_3")
@@ -226,8 +247,8 @@ def test_names_of_layers(saved: Saved) -> None:
         model.names_of(["layer_1.keys"])
     with pytest.raises(UnknownNameError, match="shows no 'key' in layer_0"):
         model.names_of(["layer_0.key"])
-    with pytest.raises(UnknownNameError, match="SAM 2 shows no 'key'"):
-        load(saved, "sam2").names_of(["*.key"])
+    with pytest.raises(UnknownNameError, match="SAM 2 shows no 'attention'"):
+        load(saved, "sam2").names_of(["*.attention"])
     with pytest.raises(InvalidInputError, match="layers is empty"):
         model.names_of([])
 
@@ -254,3 +275,16 @@ def test_mixed_precision_stays_close(saved: Saved, photos: Path) -> None:
     before = exact.forward(inputs, ["layer_3"])["layer_3"]
     after = mixed.forward(inputs, ["layer_3"])["layer_3"].float()
     assert 0 < float((before - after).abs().max()) < 0.05 * float(before.abs().max())
+
+
+def test_a_size_that_depends_on_the_image_is_refused_with_the_one_of_the_model(
+    saved: Saved,
+) -> None:
+    without_crop = Preprocessing(fit="shortest", size=(40, 40))
+    with pytest.raises(InvalidInputError, match=r"image_size=32 \(--image-size 32\), the size"):
+        load(saved, "dinov2", preprocessing=without_crop)
+    # ResNet's configuration names no size.
+    with pytest.raises(InvalidInputError, match=r"image_size=224 .* for example"):
+        load(saved, "resnet", preprocessing=without_crop)
+    model = load(saved, "dinov2", preprocessing=without_crop, image_size=32)
+    assert model.blank().shape == (3, 32, 32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import relspace as rs
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.layerwise import comparison_page
-from relspace.report import render_report
+from relspace.pages import render_report
 
 Layers = dict[str, NDArray[Any]]
 NAMES = ["narrow", "wide"]

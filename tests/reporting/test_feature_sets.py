@@ -9,7 +9,7 @@ from tests.reporting.conftest import IDS, N_IMAGES, model, pictures
 import relspace
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features import FeatureSet
-from relspace.report import ReportData
+from relspace.pages import ReportData
 from relspace.reporting import feature_sets_report
 
 
@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_refused(models: dict[str, FeatureSet]) -> None:
 def test_it_is_a_page_with_the_images(
     models: dict[str, FeatureSet], photos: object, tmp_path: object
 ) -> None:
-    out = relspace.write_report(
+    out = relspace.report(
         models, f"{tmp_path}/page.html", images=photos, n_images=2, n_permutations=0
     )
     html = out.read_text()

@@ -10,9 +10,14 @@ import torch
 from tests.reporting.conftest import IDS, pictures
 
 import relspace
-from relspace.errors import InvalidTypeError, ItemMismatchError
+from relspace.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    ItemMismatchError,
+    UnknownNameError,
+)
 from relspace.features import FeatureSet, TokenGrid
-from relspace.report import ReportData, Table
+from relspace.pages import ReportData, Table
 from relspace.reporting import space_report
 from relspace.reporting.thumbnails import grid_boxes, read_thumbnails
 
@@ -50,6 +55,12 @@ def test_every_item_finds_itself(of_items: ReportData) -> None:
     assert all(row[0] == row[1] and row[2] == "yes" for row in rows)
 
 
+def test_matches_have_p_values(of_items: ReportData) -> None:
+    found = table(of_items, "Matching across sets")
+    assert found.columns == ["", "top-1 match", "chance", "p", "mean distance", "chance"]
+    assert [row[3] for row in found.rows] == pytest.approx([1 / 20, 1 / 20])
+
+
 def test_values_stand_beside_chance_and_p(of_items: ReportData) -> None:
     found = table(of_items, "How alike here and there")
     assert found.columns == ["", "value", "chance", "p"]
@@ -66,6 +77,8 @@ def test_unrelated_sets_are_not_made_to_look_alike() -> None:
     for title, value, chance, p in table(data, "How alike").rows:
         assert float(value) == pytest.approx(float(chance), abs=0.1), title
         assert float(p) > 0.025, title
+    for _, _, _, p, *_ in table(data, "Matching across sets").rows:
+        assert float(p) > 0.025
 
 
 def test_it_says_how_items_were_matched_and_with_what(of_items: ReportData) -> None:
@@ -94,6 +107,36 @@ def test_tokens_become_panels_of_their_images(models: dict[str, FeatureSet], pho
     assert data.scatters == ()
     assert table(data, "The sets").rows[0][-1] == "12 \u00d7 12"
     assert len(table(data, "How alike").rows) == 4
+
+
+def test_given_what_was_aligned_it_shows_the_colours_before(models: dict[str, FeatureSet]) -> None:
+    space = relspace.align(models, layer={"fine": "layer 1"}, landmarks=150)
+    alone = space_report(space, n_permutations=0)
+    assert "before" not in alone.models[0].layers[0].colors
+    # Sets in another order: images are found by their ids.
+    turned = {name: one.select(images=list(reversed(IDS))) for name, one in models.items()}
+    data, same = (
+        space_report(space, features=given, n_images=4, n_permutations=0)
+        for given in (models, turned)
+    )
+    for one, other in zip(data.models, same.models, strict=True):
+        before = one.layers[0].colors["before"]
+        assert before.shape == (*one.layers[0].vectors.shape[:3], 3)
+        np.testing.assert_array_equal(before, other.layers[0].colors["before"])
+
+
+def test_features_that_were_not_aligned_are_refused(
+    space: relspace.AlignedSpace, models: dict[str, FeatureSet], tmp_path: Path
+) -> None:
+    of_tokens = relspace.align(models, landmarks=150)
+    with pytest.raises(UnknownNameError, match="features are given of 'third'"):
+        space_report(of_tokens, features={"third": models["fine"]})
+    with pytest.raises(ItemMismatchError, match=r"features of fine .*a grid of 12 x 12"):
+        space_report(of_tokens, features={"fine": models["fine"].pool((6, 6))})
+    with pytest.raises(InvalidInputError, match="have no grid: leave features out"):
+        space_report(space, features=models)
+    with pytest.raises(InvalidInputError, match="they are known: leave features out"):
+        relspace.report(models, tmp_path / "page.html", features=models)
 
 
 def test_quantised_vectors_approximate_the_spaces_correlations(
@@ -134,5 +177,5 @@ def test_images_are_found_with_or_without_their_ending(photos: Path) -> None:
 
 def test_other_things_have_no_report(tmp_path: Path) -> None:
     with pytest.raises(InvalidTypeError, match="a report is of a space"):
-        relspace.write_report({"a": np.zeros((3, 3))}, tmp_path / "page.html")
+        relspace.report({"a": np.zeros((3, 3))}, tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []

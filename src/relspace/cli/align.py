@@ -12,7 +12,15 @@ from typing import Any
 import click
 
 from relspace.cli.group import Progress, commands
-from relspace.cli.sources import Source, files, named_sources, parse_sources, read_sets, with_ids
+from relspace.cli.sources import (
+    Source,
+    files,
+    named_sources,
+    parse_bytes,
+    parse_sources,
+    read_sets,
+    with_ids,
+)
 from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
 
@@ -60,6 +68,13 @@ from relspace.errors import InvalidInputError
     help="Run on the Dask cluster whose scheduler is there (tcp://host:8786); its workers must "
     "reach the files under the same paths.",
 )
+@click.option(
+    "--memory-budget",
+    callback=parse_bytes,
+    metavar="BYTES",
+    help="Up to what size the sets' relative features are held and saved, such as 2GiB; by "
+    "default half of the free memory. Larger ones are made as they are read, and not saved.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def align(
     sources: Sequence[Source],
@@ -74,6 +89,7 @@ def align(
     standardize: str | None,
     random_state: int,
     scheduler: str | None,
+    memory_budget: int | None,
     as_json: bool,
 ) -> None:
     """Align the features of two or more models, layers or brains on the same items.
@@ -120,9 +136,10 @@ def align(
                 normalize=normalize,
                 standardize=standardize,
                 random_state=random_state,
+                memory_budget=memory_budget,
             )
-        progress("Comparing sets")
-        summary = space.summary()
+            progress("Comparing sets")
+            summary = space.summary()
         progress(f"Saving {output}")
         space.save(output)
     summary |= {"files": files(tables), "output": str(output)}

@@ -16,7 +16,7 @@ from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from relspace.comparison import Comparison
+    from relspace.comparison_record import Comparison
     from relspace.features import FeatureTable
 
 

@@ -1,16 +1,23 @@
-"""``relspace compare-models``: models and images -> features, alignment and one report."""
+"""``relspace compare-models``: models and images -> features, alignment, numbers and one page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from relspace.cli.group import Progress, commands
 from relspace.cli.models import extraction_options, load_named, named_models, with_extraction
+from relspace.cli.pages import said_of_page, with_page
+from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from relspace.features import FeatureSet
+    from relspace.layerwise import BestMatch, LayerComparison, ModelComparison
 
 
 @commands.command("compare-models", short_help="Compare pretrained models on images, all at once.")
@@ -22,14 +29,13 @@ from relspace.errors import InvalidInputError
     metavar="MODEL",
     help="One more model (may be repeated).",
 )
+@with_page(permutations=99)
 @click.option(
-    "-o",
-    "--output",
+    "--panel",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("report.html"),
-    show_default=True,
-    metavar="PAGE",
-    help="The HTML file; one that exists is replaced.",
+    metavar="PNG",
+    help="Where the page's panel goes too: images across, layers of all models down, in joint "
+    "colours.",
 )
 @click.option(
     "--features",
@@ -38,30 +44,25 @@ from relspace.errors import InvalidInputError
     help="Folder that the stores of features go into, and are reused from; by default "
     "PAGE without its ending, and -features.",
 )
+@click.option(
+    "--measure",
+    default="affinity",
+    show_default=True,
+    help="What layers are compared by; relspace compare --list-measures shows all.",
+)
 @with_extraction
-@click.option("--title", help="What the page is called.")
-@click.option(
-    "--n-images",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    help="How many images are explored on the page, the first ones.",
-)
-@click.option(
-    "--permutations",
-    type=click.IntRange(min=0),
-    default=99,
-    show_default=True,
-    help="How many permutations p-values rest on.",
-)
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def compare_models(
     arguments: Sequence[str],
     further: Sequence[str],
     output: Path,
+    panel: Path | None,
     features: Path | None,
     title: str | None,
     n_images: int,
+    measure: str,
     permutations: int,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Extract features of several models, align them, compare them layer by layer, write a page.
@@ -72,22 +73,31 @@ def compare_models(
 
     Features are kept, so that a second run, or one after an interruption, doesn't extract again.
 
+    What is printed is of the page's layer by layer comparison: of every two models their most
+    alike layers and their last ones, beside chance, which is what permuted items give.
+
     \b
-    relspace compare-models models/dinov2 models/clip photos/ -o report.html
+    relspace compare-models models/dinov2 models/clip photos/ -o report.html --panel panel.png
     relspace compare-models a=models/sam b=dino.zarr photos/ --models c=models/mae --layers 0,6,-1
     """
     if len(arguments) + len(further) < 3:
         raise click.UsageError("name two models or more, and their images or texts")
     models, items = named_models([*arguments[:-1], *further]), arguments[-1]
-    if output.suffix not in (".html", ".htm"):
-        raise InvalidInputError(f"a report is saved as .html, and {output} is not named so")
+    if panel is not None and panel.suffix.lower() != ".png":
+        raise InvalidInputError(f"a panel is saved as .png, and {panel} is not named so")
     folder = output.with_name(f"{output.stem}-features") if features is None else features
     with Progress() as progress:
         progress("Loading torch")
         import relspace
+        from relspace._writing import write_whole
         from relspace.features.store import is_store
+        from relspace.figures.plots import LIGHT
+        from relspace.layerwise import compare_feature_sets
+        from relspace.pages import render_report, report_panel
+        from relspace.reporting import feature_sets_report
 
-        sets = {}
+        relspace.measures.get(measure)
+        sets: dict[str, FeatureSet] = {}
         for name, place in models.items():
             if is_store(Path(place)):
                 progress(f"Reading {place}")
@@ -105,16 +115,70 @@ def compare_models(
             assert isinstance(found, relspace.FeatureSet)
             sets[name] = found
         on_grids = all(fs.image_sizes is not None for fs in sets.values())
-        relspace.write_report(
+        if panel is not None and not on_grids:
+            raise InvalidInputError("--panel is of patches of images, and these models give none")
+        seed = options["random_state"]
+        compared = compare_feature_sets(
             sets,
-            output,
+            measure=measure,
+            n_permutations=permutations,
+            random_state=seed,
+            progress=progress,
+        )
+        data = feature_sets_report(
+            sets,
+            compared=compared,
             images=items if on_grids else None,
             title=title,
             n_images=n_images,
-            n_permutations=permutations,
-            random_state=options["random_state"],
+            random_state=seed,
             progress=progress,
         )
+        progress(f"Writing {output}")
+        write_whole(output, render_report(data))
+        if panel is not None:
+            write_whole(panel, report_panel(data, LIGHT))
+    if as_json:
+        click.echo(json.dumps(_summary(compared, sets, output, panel), indent=2))
+        return
     for name, fs in sets.items():
         click.echo(f"{name}: {len(fs)} items, {len(fs.layers)} layers, {fs.metadata['path']}")
-    click.echo(f"Report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    click.echo("\n".join(["", *_lines(compared), "", said_of_page(output)]))
+    if panel is not None:
+        click.echo(f"Panel: {panel}")
+
+
+def _summary(
+    compared: LayerComparison | ModelComparison,
+    sets: Mapping[str, FeatureSet],
+    output: Path,
+    panel: Path | None,
+) -> dict[str, Any]:
+    from relspace.layerwise import pairs_of_models
+
+    return {
+        "stores": {name: fs.metadata["path"] for name, fs in sets.items()},
+        "pairs": [pair.to_dict() for pair in pairs_of_models(compared)],
+        "comparison": compared.to_dict(),
+        "report": str(output),
+        "panel": None if panel is None else str(panel),
+    }
+
+
+def _lines(compared: LayerComparison | ModelComparison) -> list[str]:
+    from relspace.layerwise import pairs_of_models
+
+    def row(what: str, match: BestMatch) -> list[str]:
+        numbers = [f"{round(one, 4) + 0.0:.4f}" for one in (match.value, match.chance)]
+        p = "" if match.p_value is None else f"{match.p_value:.3g}"
+        return [what, match.layer, match.match, *numbers, p]
+
+    lines = []
+    for pair in pairs_of_models(compared):
+        header = ["", *pair.models, "value", "chance", "p (corrected)"]
+        rows = [row("most alike layers", pair.most_alike), row("last layers", pair.last)]
+        lines += [*text_table(header, rows), ""]
+    said = f"{compared.measure.title}, {compared.n_items} rows"
+    if compared.n_units != compared.n_items:
+        said += f" at the same places of {compared.n_units} images"
+    return [*lines, f"{said}; {compared.n_permutations} permutations"]

@@ -158,14 +158,14 @@ def _read_model(path: Path, pool: str, by_position: bool) -> tuple[object, objec
 
 
 def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:
-    from relspace.report.plots import figure_bytes
-    from relspace.report.writing import write_whole
+    from relspace._writing import write_whole
+    from relspace.figures.plots import figure_bytes
 
     if output.suffix.lower() != ".html":
         write_whole(output, figure_bytes(compared.plot(), _KINDS[output.suffix.lower()]))
         return
     from relspace.layerwise import comparison_page
-    from relspace.report import render_report
+    from relspace.pages import render_report
 
     write_whole(output, render_report(comparison_page(compared)))
 

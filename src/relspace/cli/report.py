@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from relspace.cli.group import Progress, commands
+from relspace.cli.pages import said_of_page, with_page
 from relspace.cli.sources import Source, named_sources, parse_sources
 from relspace.errors import InvalidInputError
 
@@ -16,15 +17,7 @@ from relspace.errors import InvalidInputError
 @click.argument(
     "sources", nargs=-1, required=True, callback=parse_sources, metavar="SPACE | A B [C]..."
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("report.html"),
-    show_default=True,
-    metavar="PAGE",
-    help="The HTML file.",
-)
+@with_page(permutations=199)
 @click.option("--force", is_flag=True, help="Overwrite PAGE if it exists.")
 @click.option(
     "--images",
@@ -32,20 +25,12 @@ from relspace.errors import InvalidInputError
     metavar="FOLDER",
     help="The items' images, found by their ids or, without ids, in the order of their names.",
 )
-@click.option("--title", help="What the page is called.")
 @click.option(
-    "--n-images",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    help="How many images are explored, where a space holds tokens of images; the first ones.",
-)
-@click.option(
-    "--permutations",
-    type=click.IntRange(min=0),
-    default=199,
-    show_default=True,
-    help="How many permutations p-values rest on.",
+    "--features",
+    multiple=True,
+    callback=parse_sources,
+    metavar="[NAME=]STORE",
+    help="What was aligned to SPACE, for the colours before alignment; once for each set.",
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 def report(
@@ -53,6 +38,7 @@ def report(
     output: Path,
     force: bool,
     images: Path | None,
+    features: Sequence[Source],
     title: str | None,
     n_images: int,
     permutations: int,
@@ -71,13 +57,13 @@ def report(
 
     \b
     relspace report space.safetensors -o report.html
+    relspace report space.safetensors --features sam=sam.zarr --features dino=dino.zarr
     relspace report sam=sam.zarr dino=dino.zarr -o report.html --images photos/
     """
-    if output.suffix not in (".html", ".htm"):
-        raise InvalidInputError(f"a report is saved as .html, and {output} is not named so")
     if output.exists() and not force:
         raise InvalidInputError(f"{output} exists; overwrite it with --force or name another file")
     stores = named_sources(sources) if len(sources) > 1 else {}
+    before = named_sources(features) if features else {}
     with Progress() as progress:
         progress("Loading torch")
         import relspace
@@ -85,15 +71,16 @@ def report(
 
         path = sources[0].path
         progress(f"Reading {path}")
-        relspace.write_report(
+        relspace.report(
             {name: open_features(source.path) for name, source in stores.items()}
             or relspace.load_space(path),
             output,
             images=images,
+            features={name: open_features(one.path) for name, one in before.items()} or None,
             title=title,
             n_images=n_images,
             n_permutations=permutations,
             random_state=random_state,
             progress=progress,
         )
-    click.echo(f"Report: {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    click.echo(said_of_page(output))

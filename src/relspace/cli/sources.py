@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from relspace.errors import InvalidInputError
 if TYPE_CHECKING:
     from relspace.features import FeatureTable
 
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -25,6 +27,23 @@ class Source:
     path: Path
     name: str | None
     key: str | None
+
+    @property
+    def place(self) -> str:
+        """The path as it was given: a URL's two slashes are one in a Path."""
+        return re.sub(r"^([a-z][a-z0-9+.-]*):/(?=[^/])", r"\1://", str(self.path))
+
+
+def parse_bytes(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | None:
+    """Read a number of bytes, such as 1.5GiB, 800M or 1000000."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", value, re.IGNORECASE)
+    if found is None or float(found[1]) <= 0:
+        raise click.BadParameter(f"{value!r} is no number of bytes, such as 1.5GiB or 800M")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 def parse_sources(
@@ -73,9 +92,9 @@ def with_ids(command: _Command) -> _Command:
     return command
 
 
-def named_sources(sources: Sequence[Source]) -> dict[str, Source]:
+def named_sources(sources: Sequence[Source], *, at_least: int = 2) -> dict[str, Source]:
     """Give every set a name of its own: the one given, or the file's, or the file's and key."""
-    if len(sources) < 2:
+    if len(sources) < at_least:
         raise click.UsageError("name two sets or more")
     names = [source.name or source.path.stem for source in sources]
     counts = Counter(names)

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from relspace.cli.group import Progress, commands
-from relspace.cli.sources import Source, parse_sources
+from relspace.cli.sources import Source, parse_bytes, parse_sources
 
 if TYPE_CHECKING:
     from relspace.row_sources import RowSource
-
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-def parse_bytes(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> int | None:
-    """Read a number of bytes, such as 1.5GiB, 800M or 1000000."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", value, re.IGNORECASE)
-    if found is None or float(found[1]) <= 0:
-        raise click.BadParameter(f"{value!r} is no number of bytes, such as 1.5GiB or 800M")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 @commands.command(short_help="Bring features of any size into a saved space, on disk.")
@@ -91,7 +76,7 @@ def transform(
 
         progress(f"Reading {space}")
         aligner = relspace.load_space(space).aligner(name)
-        shards: list[RowSource] = [open_rows(_place(one), key=one.key) for one in sources]
+        shards: list[RowSource] = [open_rows(one.place, key=one.key) for one in sources]
         rows = shards[0] if len(shards) == 1 else ShardedRows(shards)
         client = None
         if scheduler is not None:
@@ -112,8 +97,3 @@ def transform(
     done = {"output": output, "n_items": result.shape[0], "n_landmarks": result.shape[1]}
     text = f"{result.shape[0]} rows over {result.shape[1]} landmarks saved to {output}"
     click.echo(json.dumps(done, indent=2) if as_json else text)
-
-
-def _place(source: Source) -> str:
-    """The path as it was given: a URL's two slashes are one in a Path."""
-    return re.sub(r"^([a-z][a-z0-9+.-]*):/(?=[^/])", r"\1://", str(source.path))

@@ -1,4 +1,4 @@
-"""What the page of the digits case study says."""
+"""What the page of the demo says about the digits case study."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relspace.demo.matching import RATE_TITLES
-from relspace.report.html import KeyNumber, Page, Picture, Section, Table
+from relspace.pages import Picture, Section, Table
 
 
 def percent(rate: float) -> str:
@@ -14,8 +14,8 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f} %" if rate < 0.0995 else f"{100 * rate:.0f} %"
 
 
-def study_page(summary: Mapping[str, Any], light: bytes, dark: bytes) -> Page:
-    """Lay the case study out.
+def study_sections(summary: Mapping[str, Any], light: bytes, dark: bytes) -> list[Section]:
+    """Lay the case study out below the other one.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def study_page(summary: Mapping[str, Any], light: bytes, dark: bytes) -> Page:
 
     Returns
     -------
-    Page
-        For :func:`relspace.report.html.render_page`.
+    list of Section
+        For :class:`relspace.pages.ReportData`.
     """
     found, alignment, data = summary["penultimate"], summary["alignment"], summary["data"]
     first, second = (
@@ -35,72 +35,54 @@ def study_page(summary: Mapping[str, Any], light: bytes, dark: bytes) -> Page:
         f"{side['width']} features)"
         for side in (found["from"], found["to"])
     )
-    return Page(
-        title="Two networks, one space",
-        lead=(
-            "A convolutional network and a vision transformer learned the same handwritten digits, "
-            "each for itself. Their features have different widths and axes that mean nothing to "
-            "each other. Aligned, nearly every image of one network lands among images of the same "
-            "digit in the other, and far more often than by chance next to itself."
+    return [
+        Section(
+            "Digits: the picture",
+            [
+                "A convolutional network and a vision transformer learned the same handwritten "
+                "digits, each for itself. Their features have different widths and axes that mean "
+                "nothing to each other. Aligned, nearly every image of one network lands among "
+                "images of the same digit in the other, and far more often than by chance next to "
+                "itself.",
+                f"From the {first} to the {second}: the penultimate layers, chosen before "
+                "anything was measured.",
+            ],
+            pictures=[
+                Picture(
+                    "Top: the queried digits in the space that both networks share, before and "
+                    "after. Middle: the nearest image across networks. Bottom: how often it is "
+                    "the right one, for the penultimate layers and for every pair of layers.",
+                    "Scatter plots, nearest images, bars and layer tables of the matching of "
+                    "two networks; all numbers are in the tables below.",
+                    light,
+                    dark,
+                )
+            ],
         ),
-        key_numbers=[
-            KeyNumber(
-                percent(found["after"][rate]),
-                title,
-                f"before {percent(found['before'][rate])}, chance {percent(found['chance'][rate])}",
-            )
-            for rate, title in RATE_TITLES.items()
-        ],
-        sections=[
-            Section(
-                "The picture",
-                [
-                    f"From the {first} to the {second}: the penultimate layers, chosen before "
-                    "anything was measured."
-                ],
-                pictures=[
-                    Picture(
-                        "Top: the queried digits in the space that both networks share, before and "
-                        "after. Middle: the nearest image across networks. Bottom: how often it is "
-                        "the right one, for the penultimate layers and for every pair of layers.",
-                        "Scatter plots, nearest images, bars and layer tables of the matching of "
-                        "two networks; all numbers are in the tables below.",
-                        light,
-                        dark,
-                    )
-                ],
-            ),
-            _penultimate_section(summary),
-            _layers_section(summary["layers"]),
-            Section(
-                "How it was measured",
-                [
-                    f"The networks were trained on {data['n_train']:,} digits. The other "
-                    f"{data['n_held_out']} are cut at random into {alignment['n_landmarks']} "
-                    f"landmarks and {alignment['n_queried']} queried images: no queried image was "
-                    "trained on, and none is a landmark.",
-                    "Relative features: each network describes an image by its affinities to the "
-                    "landmarks, with its own features and a bandwidth at which the mean affinity "
-                    f"is {alignment['density']}; affinities are standardised per landmark. Rows "
-                    "of the two networks then have the same columns and are compared by "
-                    "correlation.",
-                    "Before: the narrower features are filled up with zeros and compared by "
-                    "Euclidean distance, as they are or centred and at unit norm.",
-                    "Control: the same alignment with the landmarks of one network shuffled. It "
-                    "has everything but the correspondence, and must fall to chance. Whole "
-                    "classes move together there, so its class agreement varies much from draw "
-                    "to draw; its mean is what counts.",
-                ],
-                tables=[_networks_table(summary)],
-            ),
-        ],
-        footer={
-            "relspace": summary["relspace"],
-            "torch": summary["versions"]["torch"],
-            "Python": summary["versions"]["python"],
-            "seed": str(summary["random_state"]),
-        },
-    )
+        _penultimate_section(summary),
+        _layers_section(summary["layers"]),
+        Section(
+            "Digits: how it was measured",
+            [
+                f"The networks were trained on {data['n_train']:,} digits. The other "
+                f"{data['n_held_out']} are cut at random into {alignment['n_landmarks']} "
+                f"landmarks and {alignment['n_queried']} queried images: no queried image was "
+                "trained on, and none is a landmark.",
+                "Relative features: each network describes an image by its affinities to the "
+                "landmarks, with its own features and a bandwidth at which the mean affinity "
+                f"is {alignment['density']}; affinities are standardised per landmark. Rows "
+                "of the two networks then have the same columns and are compared by "
+                "correlation.",
+                "Before: the narrower features are filled up with zeros and compared by "
+                "Euclidean distance, as they are or centred and at unit norm.",
+                "Control: the same alignment with the landmarks of one network shuffled. It "
+                "has everything but the correspondence, and must fall to chance. Whole "
+                "classes move together there, so its class agreement varies much from draw "
+                "to draw; its mean is what counts.",
+            ],
+            tables=[_networks_table(summary)],
+        ),
+    ]
 
 
 def _penultimate_section(summary: Mapping[str, Any]) -> Section:
@@ -117,7 +99,7 @@ def _penultimate_section(summary: Mapping[str, Any]) -> Section:
         return f"{100 * one['mean']:.1f} ± {100 * one['standard_deviation']:.1f}"
 
     return Section(
-        "Penultimate layers",
+        "Digits: penultimate layers",
         [
             f"In the common space the distance (1 - correlation) between the two networks' rows "
             f"of one image is {distance['same_item']:.2f} on average, between rows of different "
@@ -161,7 +143,7 @@ def _layers_section(table: Mapping[str, Any]) -> Section:
         )
 
     return Section(
-        "Every pair of layers",
+        "Digits: every pair of layers",
         [
             "Early layers still know which image it was, and agree on it across architectures; "
             "late layers know which digit it is, and agree on that."

@@ -13,10 +13,10 @@ import torch
 
 from relspace import __version__
 from relspace._validation import check_random_state
+from relspace._writing import write_whole
 from relspace.demo import study as digits
 from relspace.demo.portraits import study as portraits
 from relspace.demo.portraits import table as portraits_table
-from relspace.report.writing import write_whole
 
 
 def run_demo(
@@ -48,11 +48,11 @@ def run_demo(
         If scikit-learn, matplotlib, jinja2 or Pillow isn't installed.
     """
     from relspace.demo.figure import draw_study
-    from relspace.demo.page import study_page
+    from relspace.demo.page import study_sections
     from relspace.demo.portraits.figure import draw_numbers_figure, draw_panel_figure
     from relspace.demo.portraits.page import report_data
-    from relspace.report import render_report
-    from relspace.report.plots import DARK, LIGHT
+    from relspace.figures.plots import DARK, LIGHT
+    from relspace.pages import render_report
 
     seed = check_random_state(random_state)
     say = progress or (lambda _: None)
@@ -75,15 +75,11 @@ def run_demo(
         "digits": of_digits.summary,
     }
     data = report_data(of_portraits, {key: (one[0], one[1]) for key, one in figures.items()})
-    below = study_page(of_digits.summary, *figures["digits"])
-    digits_sections = [
-        dataclasses.replace(section, heading=f"Digits: {section.heading.lower()}")
-        for section in below.sections
-    ]
+    below = study_sections(of_digits.summary, *figures["digits"])
     page = render_report(
         dataclasses.replace(
             data,
-            sections=[*data.sections, *digits_sections],
+            sections=[*data.sections, *below],
             versions={"relspace": __version__, **versions, "seed": str(seed)},
         )
     )

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from relspace._writing import write_whole
 from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, accuracy, load_split
 from relspace.demo.networks import NETWORKS, DigitNetwork, initial_network
-from relspace.report.writing import write_whole
 
 EPOCHS = 60
 BATCH = 50

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, overload
 
-import numpy as np
 import torch
 
 from relspace._archive import read_archive, write_archive
-from relspace._validation import Array, as_features, check_choice, check_number, check_random_state
+from relspace._blocks import memory_budget_bytes, refuse_too_large, row_slices
+from relspace._validation import (
+    Array,
+    as_features,
+    check_choice,
+    check_number,
+    check_random_state,
+    refuse_non_finite,
+    to_numpy,
+)
+from relspace.embedding.learned import learn_tsne, learn_umap
 from relspace.embedding.ncut import NormalizedCut
-from relspace.embedding.oklab import oklab_to_srgb
-from relspace.errors import InvalidInputError, MissingDependencyError
+from relspace.embedding.palette import Axes, Neighbors, Palette, unit_rows
+from relspace.embedding.sets import Outputs, outputs_of
+from relspace.errors import InvalidInputError
+from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.row_sources import ArrayRows, RowSource
+from relspace.rowwise import Progress, gather_result, write_result
+from relspace.streaming import Output
 
 #: Ways from the embedding to three dimensions.
 METHODS = ("spectral", "tsne", "umap")
 
 _KIND = "coloring"
-# A box around a light grey, in lightness and two chromatic axes, most of which a screen can show.
-_MIDDLE = (0.70, 0.0, 0.0)
-_REACH = (0.20, 0.17, 0.17)
-_NEIGHBORS = 5
 _LEARNED_ITEMS = 4096
-_ROWS = 4096
+# Tokens that quantiles and the rank correlation are taken from, where there are more.
+_SAMPLED_ITEMS = 2**18
+# What a token takes on its way to a colour, besides its embedding, and how many go at once.
+_BYTES_PER_COLOR = 256
+_ROWS_AT_A_TIME = 2**16
 
 
 class Coloring:
@@ -49,8 +63,10 @@ class Coloring:
 
     Attributes
     ----------
-    colors_ : dict of str to tensor of shape (n_s, 3)
-        sRGB colours in [0, 1] of every set's tokens.
+    colors_ : dict of str to tensor or RowSource of shape (n_s, 3)
+        sRGB colours in [0, 1] of every set's tokens; what :meth:`fit` wrote is a source of rows.
+    palette_ : Palette
+        What gives a row of the embedding its colour.
     rank_correlation_ : float
         Spearman correlation of colour distance (in OKLab) and distance of unit rows, on a sample
         of pairs of tokens.
@@ -75,13 +91,27 @@ class Coloring:
     def __repr__(self) -> str:
         return f"Coloring(method={self.method!r}, quantile={self.quantile})"
 
-    def fit(self, cut: NormalizedCut) -> Self:
+    def fit(
+        self,
+        cut: NormalizedCut,
+        *,
+        out: Outputs | None = None,
+        memory_budget: int | None = None,
+    ) -> Self:
         """Choose the colours of an embedding.
+
+        An embedding that was written to files is read in blocks. The principal axes are those of
+        all tokens; quantiles and the rank correlation come from a random sample where there are
+        more than 262144.
 
         Parameters
         ----------
         cut : NormalizedCut
             A fitted one, with at least 2 components.
+        out : path, Output, or mapping of str to these, optional
+            Where each set's colours are written, instead of holding them; one path for one set.
+        memory_budget : int, optional
+            Bytes that working memory may take; by default a quarter of what is free.
 
         Returns
         -------
@@ -92,6 +122,8 @@ class Coloring:
         ------
         InvalidInputError
             If an argument is out of range or there are too few components.
+        MemoryBudgetError
+            If the colours would not fit into the free memory and no ``out`` is given.
         MissingDependencyError
             If the method needs a package that is not installed.
         """
@@ -102,101 +134,139 @@ class Coloring:
         seed = check_random_state(self.random_state)
         if cut.n_components < 2:
             raise InvalidInputError("the embedding has 1 component; colours need at least 2.")
-        self.weights_ = cut.eigenvalues_.clamp_min(0.0).sqrt()
-        rows = torch.cat([self._unit_rows(cut.embedding_[name]) for name in cut.names_])
-        if self.method == "spectral":
-            self._fit_axes(rows)
-        else:
-            self._learn(rows, seed)
-        places = self._three_dimensions(rows)
-        low, high = (torch.quantile(_thin(places), q, dim=0) for q in (quantile, 1 - quantile))
-        self.middle_ = (low + high) / 2
+        outputs = outputs_of(out, cut.names_)
+        sources = {name: _rows_of(cut[name]) for name in cut.names_}
+        n_tokens = sum(one.shape[0] for one in sources.values())
+        if outputs is None:
+            refuse_too_large(
+                3 * n_tokens * cut.eigenvalues_.element_size(),
+                f"the colours of {n_tokens} tokens",
+                "write them as they are made: colors(cut, out='colors.zarr').",
+            )
+        weights = cut.eigenvalues_.clamp_min(0.0).sqrt()
+        budget = memory_budget_bytes(memory_budget)
+        rows, axes = _measure(sources, weights, _spread_sample(n_tokens, seed), budget)
+        project = axes if self.method == "spectral" else self._learned(rows, seed)
+        places = project(rows)
+        low, high = (torch.quantile(places, q, dim=0) for q in (quantile, 1 - quantile))
         reach = (high - low) / 2
-        self.reach_ = torch.where(reach > 0, reach, torch.ones_like(reach))
-        lengths = [len(cut.embedding_[name]) for name in cut.names_]
-        lab = self._lab(places)
-        self.colors_ = dict(zip(cut.names_, torch.split(oklab_to_srgb(lab), lengths), strict=True))
+        reach = torch.where(reach > 0, reach, torch.ones_like(reach))
+        self.palette_ = Palette(weights, project, (low + high) / 2, reach)
+        lab = self.palette_.lab(places)
         self.rank_correlation_ = distance_rank_correlation(rows, lab, random_state=seed)
+        self.colors_: dict[str, Any] = {}
+        for name, source in sources.items():
+            if outputs is None:
+                found = weights.new_empty((source.shape[0], 3))
+                for part in _parts(source, budget):
+                    found[part] = self.palette_(source.read(part.start, part.stop), part.start)
+                self.colors_[name] = found
+            else:
+                self.colors_[name] = self._write(source, outputs[name])
         return self
 
-    def transform(self, embedding: object) -> Array:
+    @overload
+    def transform(self, embedding: object, *, memory_budget: int | None = ...) -> Array: ...
+    @overload
+    def transform(
+        self,
+        embedding: object,
+        *,
+        out: str | Path | Output,
+        client: Any = ...,
+        progress: Progress | None = ...,
+    ) -> RowSource: ...
+    def transform(
+        self,
+        embedding: object,
+        *,
+        out: str | Path | Output | None = None,
+        memory_budget: int | None = None,
+        client: Any = None,
+        progress: Progress | None = None,
+    ) -> Array | RowSource:
         """Colour new tokens.
 
         Parameters
         ----------
-        embedding : array-like of shape (n, n_components)
+        embedding : array-like of shape (n, n_components), path, source of rows, or Dask array
             Their embedding, ``cut.transform(name, X)``.
+        out, memory_budget, client, progress
+            For tokens larger than memory: where the result goes as it is made, and how; see
+            :meth:`relspace.Aligner.transform`.
 
         Returns
         -------
-        tensor or array of shape (n, 3)
-            sRGB colours in [0, 1], of the kind and float type of the embedding.
+        tensor or array of shape (n, 3), or RowSource
+            sRGB colours in [0, 1], of the kind and float type of the embedding; of a Dask array a
+            lazy one; with ``out`` the finished output.
         """
-        if not hasattr(self, "weights_"):
+        if not hasattr(self, "palette_"):
             raise InvalidInputError("this Coloring is not fitted; call fit(cut) first.")
+        if out is not None:
+            return self._write(open_rows(embedding), out, client, progress)
+        if is_read_in_blocks(embedding):
+            given_shape = getattr(embedding, "shape", None)
+            self._check_width(open_rows(embedding).shape if given_shape is None else given_shape)
+            return gather_result(embedding, self.palette_, 3, memory_budget=memory_budget)
         given = as_features(embedding, "embedding")
-        if given.tensor.shape[1] != len(self.weights_):
+        self._check_width(given.tensor.shape)
+        found = self.palette_(given.tensor)
+        return given.restore(found.to(given.tensor.device))
+
+    def _write(
+        self,
+        source: RowSource,
+        out: str | Path | Output,
+        client: Any = None,
+        progress: Progress | None = None,
+    ) -> RowSource:
+        self._check_width(source.shape)
+        job = {
+            "operation": "colors",
+            "coloring": {**self._parameters(), "sha256": self.palette_.sha256()},
+        }
+        return write_result(
+            source, self.palette_, 3, out=out, job=job, client=client, progress=progress
+        )
+
+    def _check_width(self, shape: tuple[int, ...]) -> None:
+        if shape[1] != len(self.palette_.weights):
             raise InvalidInputError(
-                f"embedding has {given.tensor.shape[1]} components; these colours were fitted on "
-                f"{len(self.weights_)}."
+                f"embedding has {shape[1]} components; these colours were fitted on "
+                f"{len(self.palette_.weights)}."
             )
-        places = self._three_dimensions(self._unit_rows(given.tensor.to(self.weights_)))
-        return given.restore(oklab_to_srgb(self._lab(places)))
 
-    def _unit_rows(self, embedding: torch.Tensor) -> torch.Tensor:
-        rows = torch.cat([embedding.new_ones(len(embedding), 1), embedding * self.weights_], dim=1)
-        norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        return rows / norms
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "quantile": self.quantile,
+            "random_state": self.random_state,
+        }
 
-    def _fit_axes(self, rows: torch.Tensor) -> None:
-        self.mean_ = rows.mean(dim=0)
-        covariance = (rows - self.mean_).double().T @ (rows - self.mean_).double()
-        axes = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :3]
-        sign = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
-        self.axes_ = (axes * sign).to(rows)
-
-    def _learn(self, rows: torch.Tensor, seed: int) -> None:
+    def _learned(self, rows: torch.Tensor, seed: int) -> Neighbors:
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(rows), generator=generator)[:_LEARNED_ITEMS].sort().values
-        self.known_ = rows[chosen]
-        learn = _learn_tsne if self.method == "tsne" else _learn_umap
-        self.places_ = torch.from_numpy(learn(self.known_.cpu().numpy(), seed)).to(rows)
-
-    def _three_dimensions(self, rows: torch.Tensor) -> torch.Tensor:
-        if self.method == "spectral":
-            places: torch.Tensor = (rows - self.mean_) @ self.axes_
-            return places
-        out = rows.new_empty((len(rows), 3))
-        for start in range(0, len(rows), _ROWS):
-            block = rows[start : start + _ROWS]
-            near = torch.cdist(block, self.known_).topk(_NEIGHBORS, dim=1, largest=False)
-            # A token that was learned itself has a neighbour at distance 0: all weight is there.
-            weight = 1 / near.values.clamp_min(1e-6)
-            weight = weight / weight.sum(dim=1, keepdim=True)
-            out[start : start + _ROWS] = (self.places_[near.indices] * weight[..., None]).sum(1)
-        return out
-
-    def _lab(self, places: torch.Tensor) -> torch.Tensor:
-        inside = ((places - self.middle_) / self.reach_).clamp(-1.0, 1.0)
-        # The axis that varies least becomes lightness, so that hue tells most.
-        inside = inside.roll(1, dims=1)
-        lab: torch.Tensor = inside.new_tensor(_MIDDLE) + inside * inside.new_tensor(_REACH)
-        return lab
+        known = rows[chosen.to(rows.device)]
+        learn = learn_tsne if self.method == "tsne" else learn_umap
+        return Neighbors(known, torch.from_numpy(learn(to_numpy(known), seed)).to(rows))
 
     def save(self, path: str | Path) -> Path:
-        """Write the fitted colours into one safetensors file, whole or not at all."""
-        state = {key: value for key, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        colors = {f"colors.{number}": one for number, one in enumerate(self.colors_.values())}
+        """Write the fitted colours into one safetensors file, whole or not at all.
+
+        Colours that were written by ``out`` stay where they are and are not a part of it.
+        """
+        colors = {
+            f"colors.{number}": one
+            for number, one in enumerate(self.colors_.values())
+            if isinstance(one, torch.Tensor)
+        }
         metadata = {
             "names": list(self.colors_),
             "rank_correlation": self.rank_correlation_,
-            "parameters": {
-                "method": self.method,
-                "quantile": self.quantile,
-                "random_state": self.random_state,
-            },
+            "parameters": self._parameters(),
         }
-        return write_archive(path, _KIND, {**state, **colors}, metadata)
+        return write_archive(path, _KIND, {**self.palette_.tensors(), **colors}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -205,15 +275,35 @@ class Coloring:
         coloring = cls(**metadata["parameters"])
         coloring.rank_correlation_ = metadata["rank_correlation"]
         coloring.colors_ = {
-            name: tensors.pop(f"colors.{number}") for number, name in enumerate(metadata["names"])
+            name: tensors.pop(f"colors.{number}")
+            for number, name in enumerate(metadata["names"])
+            if f"colors.{number}" in tensors
         }
-        vars(coloring).update(tensors)
+        coloring.palette_ = Palette.of(tensors)
         return coloring
 
 
+@overload
 def colors(
-    cut: NormalizedCut, *, method: str = "spectral", random_state: int = 0
-) -> Mapping[str, torch.Tensor]:
+    cut: NormalizedCut, *, method: str = ..., random_state: int = ...
+) -> Mapping[str, torch.Tensor]: ...
+@overload
+def colors(
+    cut: NormalizedCut,
+    *,
+    method: str = ...,
+    random_state: int = ...,
+    out: Outputs,
+    memory_budget: int | None = ...,
+) -> Mapping[str, RowSource]: ...
+def colors(
+    cut: NormalizedCut,
+    *,
+    method: str = "spectral",
+    random_state: int = 0,
+    out: Outputs | None = None,
+    memory_budget: int | None = None,
+) -> Mapping[str, torch.Tensor] | Mapping[str, RowSource]:
     """Colour the tokens of all sets of an embedding, see :class:`Coloring`.
 
     Parameters
@@ -224,10 +314,12 @@ def colors(
         "spectral", "tsne" or "umap".
     random_state : int
         Seed.
+    out, memory_budget
+        For colours larger than memory: where each set's go, see :meth:`Coloring.fit`.
 
     Returns
     -------
-    dict of str to tensor of shape (n_s, 3)
+    dict of str to tensor of shape (n_s, 3), or to RowSource with ``out``
         sRGB colours in [0, 1]: the same concept has the same colour in every set.
 
     Examples
@@ -238,7 +330,8 @@ def colors(
     >>> rgb["features"].min() >= 0, rgb["features"].max() <= 1
     (tensor(True), tensor(True))
     """
-    return Coloring(method, random_state=random_state).fit(cut).colors_
+    coloring = Coloring(method, random_state=random_state)
+    return coloring.fit(cut, out=out, memory_budget=memory_budget).colors_
 
 
 def distance_rank_correlation(
@@ -266,27 +359,47 @@ def distance_rank_correlation(
     return float(torch.corrcoef(torch.stack(ranks))[0, 1])
 
 
-def _thin(places: torch.Tensor) -> torch.Tensor:
-    # torch.quantile takes at most 2**24 numbers.
-    return places[:: max(1, len(places) // 1_000_000)]
+def _rows_of(embedding: torch.Tensor | RowSource) -> RowSource:
+    return ArrayRows(embedding) if isinstance(embedding, torch.Tensor) else embedding
 
 
-def _learn_tsne(rows: np.ndarray, seed: int) -> np.ndarray:
-    try:
-        from openTSNE import TSNE
-    except ImportError as error:
-        raise MissingDependencyError(
-            'method "tsne" needs openTSNE; install it with: pip install "relspace[tsne]"'
-        ) from error
-    plane = np.asarray(TSNE(n_components=2, random_state=seed % 2**32).fit(rows))
-    return np.concatenate([plane, np.zeros((len(plane), 1))], axis=1)
+def _spread_sample(n_items: int, seed: int) -> torch.Tensor:
+    """All items, or one at random of each of as many stretches as are sampled."""
+    if n_items <= _SAMPLED_ITEMS:
+        return torch.arange(n_items)
+    generator = torch.Generator().manual_seed(seed)
+    at = torch.rand(_SAMPLED_ITEMS, generator=generator, dtype=torch.float64)
+    places = (torch.arange(_SAMPLED_ITEMS) + at) * (n_items / _SAMPLED_ITEMS)
+    return places.long().clamp_max(n_items - 1)
 
 
-def _learn_umap(rows: np.ndarray, seed: int) -> np.ndarray:
-    try:
-        from umap import UMAP
-    except ImportError as error:
-        raise MissingDependencyError(
-            'method "umap" needs umap-learn; install it with: pip install "relspace[umap]"'
-        ) from error
-    return np.asarray(UMAP(n_components=3, random_state=seed % 2**32).fit_transform(rows))
+def _parts(source: RowSource, budget: int) -> Iterator[slice]:
+    per_row = 4 * 4 * source.shape[1] + _BYTES_PER_COLOR
+    return row_slices(source.shape[0], per_row, min(budget, per_row * _ROWS_AT_A_TIME))
+
+
+def _measure(
+    sources: Mapping[str, RowSource], weights: torch.Tensor, wanted: torch.Tensor, budget: int
+) -> tuple[torch.Tensor, Axes]:
+    """Read all unit rows once: the wanted ones, in their order, and the principal axes of all."""
+    width = len(weights) + 1
+    total = weights.new_zeros(width, dtype=torch.float64)
+    products = total.new_zeros(width, width)
+    chosen, n_before = [], 0
+    for name, source in sources.items():
+        for part in _parts(source, budget):
+            block = source.read(part.start, part.stop)
+            refuse_non_finite(block, f"the embedding of {name}", first_row=part.start)
+            rows = unit_rows(block, weights)
+            first = n_before + part.start
+            at = wanted[(wanted >= first) & (wanted < n_before + part.stop)] - first
+            chosen.append(rows[at.to(rows.device)])
+            wide = rows.double()
+            total += wide.sum(dim=0)
+            products += wide.T @ wide
+        n_before += source.shape[0]
+    mean = total / n_before
+    axes = torch.linalg.eigh(products / n_before - mean[:, None] * mean).eigenvectors
+    axes = axes.flip(1)[:, :3]
+    sign = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
+    return torch.cat(chosen), Axes(mean.to(weights), (axes * sign).to(weights))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, cast, overload
 
-import numpy as np
 import torch
 
 from relspace._archive import read_archive, write_archive
-from relspace._blocks import chunk_slices, refuse_too_large
-from relspace._parallel import side_by_side
+from relspace._blocks import memory_budget_bytes, refuse_too_large
 from relspace._validation import (
     Array,
-    Features,
     as_features,
     check_count,
     check_fraction,
@@ -22,15 +20,19 @@ from relspace._validation import (
     check_random_state,
     name_some,
 )
+from relspace.embedding.components import leading_components
+from relspace.embedding.extension import DegreeGram, Extension
 from relspace.embedding.graph import JointGraph, joint_graph
+from relspace.embedding.sets import Outputs, open_sets, outputs_of, some_tokens
 from relspace.errors import InvalidInputError, UnknownNameError
-from relspace.kernels.distances import Frame, full_precision
+from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.kernels.distances import Cloud, Frame
 from relspace.kernels.landmarks import choose_landmarks
+from relspace.row_sources import RowSource, fingerprint
+from relspace.rowwise import Progress, gather_result, write_result
+from relspace.streaming import Output
 
 _KIND = "normalized cut"
-_ROWS = 1024
-#: A single feature set is kept under this name.
-SINGLE = "features"
 
 
 class NormalizedCut:
@@ -69,8 +71,8 @@ class NormalizedCut:
     ----------
     eigenvalues_ : tensor of shape (n_components,)
         Eigenvalues, falling.
-    embedding_ : dict of str to tensor of shape (n_s, n_components)
-        The embedding of every set's tokens.
+    embedding_ : dict of str to tensor or RowSource of shape (n_s, n_components)
+        The embedding of every set's tokens; what :meth:`fit` wrote is a source of rows.
     graph_ : JointGraph
         The graph.
 
@@ -106,13 +108,36 @@ class NormalizedCut:
             f"within_weight={self.within_weight}, n_landmarks={self.n_landmarks})"
         )
 
-    def fit(self, sets: Mapping[str, object] | object) -> Self:
+    def fit(
+        self,
+        sets: Mapping[str, object] | object,
+        *,
+        out: Outputs | None = None,
+        memory_budget: int | None = None,
+        checkpoint: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
         """Embed the tokens of several sets of one common space, or of one feature set.
+
+        Only the nodes of the graph are held; all other tokens are read in blocks, once to
+        orthonormalise the components, and once more if they are written.
 
         Parameters
         ----------
         sets : AlignedSpace, mapping of str to array-like of shape (n_s, m), or one array-like
             Relative features; sets may have different numbers of tokens but the same columns.
+            Paths, memory maps, lists of shards, layers of feature sets and other sources of rows
+            (:func:`relspace.features.open_rows`) are read in blocks.
+        out : path, Output, or mapping of str to these, optional
+            Where each set's embedding is written, instead of holding it; one path for one set.
+        memory_budget : int, optional
+            Bytes that working memory besides the graph may take; by default a quarter of what is
+            free. For writing, it is a part of :class:`relspace.Output`.
+        checkpoint : str or Path, optional
+            With ``out``: a small file that keeps how far the first pass has come, so that the same
+            call goes on there after it was cut off, to the same bits.
+        progress : callable, optional
+            ``progress(n_done, n_tokens)`` after every block of the first pass.
 
         Returns
         -------
@@ -126,73 +151,180 @@ class NormalizedCut:
         InvalidInputError
             If the sets have different columns, or too few tokens for the components.
         MemoryBudgetError
-            If the graph would not fit into the free memory.
+            If the graph, or the embedding without ``out``, would not fit into the free memory.
         """
         k = check_count(self.n_components, "n_components")
         limit = check_count(self.n_landmarks, "n_landmarks", at_least=3)
         check_fraction(self.density, "density")
         check_positive(self.within_weight, "within_weight")
         seed = check_random_state(self.random_state)
-        given = _check_sets(sets)
-        nodes = _choose_nodes({name: one.tensor for name, one in given.items()}, limit, seed)
+        sources = open_sets(sets)
+        outputs = outputs_of(out, tuple(sources))
+        if checkpoint is not None and outputs is None:
+            raise InvalidInputError("checkpoint is for embeddings that are written; give out=.")
+        nodes = _choose_nodes({name: one.shape[0] for name, one in sources.items()}, limit, seed)
         n_nodes = sum(map(len, nodes.values()))
         if k > n_nodes - 2:
             raise InvalidInputError(
                 f"n_components is {k} and the graph has {n_nodes} nodes; ask for at most "
                 f"{n_nodes - 2}."
             )
-        kind = next(iter(given.values())).tensor
+        tokens = {name: some_tokens(one, nodes[name], name) for name, one in sources.items()}
+        kind = next(iter(tokens.values()))
+        tokens = {name: one.to(kind) for name, one in tokens.items()}
         refuse_too_large(
             3 * n_nodes**2 * kind.element_size(),
             f"the graph of {n_nodes} nodes",
             "lower n_landmarks.",
             device=kind.device,
         )
-        self.names_ = tuple(given)
+        if outputs is None:
+            n_tokens = sum(one.shape[0] for one in sources.values())
+            refuse_too_large(
+                n_tokens * k * kind.element_size(),
+                f"the embedding of {n_tokens} tokens in {k} components",
+                "write it as it is made: fit(sets, out='embedding.zarr').",
+                device=kind.device,
+            )
+        self.names_ = tuple(sources)
         self.graph_ = joint_graph(
-            {name: given[name].tensor[rows] for name, rows in nodes.items()},
-            density=self.density,
-            within_weight=self.within_weight,
-            random_state=seed,
+            tokens, density=self.density, within_weight=self.within_weight, random_state=seed
         )
         self.eigenvalues_, self.vectors_ = leading_components(self.graph_.weights(), k)
-        self.rotation_ = torch.eye(k, dtype=self.vectors_.dtype)
-        extended, degrees = {}, {}
-        for name, one in given.items():
-            extended[name], degrees[name] = self._extend(name, one.tensor)
-        self.rotation_ = _orthonormalizer(
-            torch.cat(list(extended.values())), torch.cat(list(degrees.values()))
-        )
-        self.embedding_ = {name: rows @ self.rotation_ for name, rows in extended.items()}
+        self.rotation_ = torch.eye(k, dtype=self.vectors_.dtype, device=kind.device)
+        budget = memory_budget_bytes(memory_budget)
+        held = self._first_pass(sources, outputs is None, budget, checkpoint, progress)
+        self.embedding_: dict[str, Any] = {}
+        for name, source in sources.items():
+            if outputs is None:
+                self.embedding_[name] = held[name] @ self.rotation_
+            else:
+                own = outputs[name]
+                dtype = own.dtype or str(kind.dtype).removeprefix("torch.")
+                self.embedding_[name] = self._write(name, source, replace(own, dtype=dtype))
         return self
 
-    def __getitem__(self, name: str) -> torch.Tensor:
+    def _first_pass(
+        self,
+        sources: Mapping[str, RowSource],
+        hold: bool,
+        budget: int,
+        checkpoint: str | Path | None,
+        progress: Progress | None,
+    ) -> dict[str, torch.Tensor]:
+        """Set the rotation from all tokens; the extension before it, where it is held."""
+        extensions = {name: self._extension(name) for name in sources}
+        k, device = self.rotation_.shape[0], self.rotation_.device
+        sums = DegreeGram.empty(k, device)
+        job = ""
+        if checkpoint is not None:
+            job = "".join(
+                extensions[name].sha256() + fingerprint(sources[name]) for name in sources
+            )
+            if Path(checkpoint).exists():
+                sums = DegreeGram.load(checkpoint, job, device)
+        n_tokens = sum(one.shape[0] for one in sources.values())
+        held, before = {}, 0
+        for name, source in sources.items():
+            n = source.shape[0]
+            if hold:
+                held[name] = self.rotation_.new_empty((n, k))
+            start = min(max(sums.done - before, 0), n)
+            for rows, extended, degrees in extensions[name].blocks(source, budget, start=start):
+                sums.add(extended, degrees)
+                if hold:
+                    held[name][rows] = extended
+                if checkpoint is not None:
+                    sums.save(checkpoint, job)
+                if progress is not None:
+                    progress(before + rows.stop, n_tokens)
+            before += n
+        self.rotation_ = sums.orthonormalizer().to(self.rotation_)
+        return held
+
+    def __getitem__(self, name: str) -> Any:
         self._which(name)
+        if name not in self.embedding_:
+            raise InvalidInputError(
+                f"the embedding of {name!r} was written to a file of its own and is not part of "
+                "this one; open it with relspace.features.open_rows."
+            )
         return self.embedding_[name]
 
-    def transform(self, name: str, X: object) -> Array:
+    @overload
+    def transform(self, name: str, X: object, *, memory_budget: int | None = ...) -> Array: ...
+    @overload
+    def transform(
+        self,
+        name: str,
+        X: object,
+        *,
+        out: str | Path | Output,
+        client: Any = ...,
+        progress: Progress | None = ...,
+    ) -> RowSource: ...
+    def transform(
+        self,
+        name: str,
+        X: object,
+        *,
+        out: str | Path | Output | None = None,
+        memory_budget: int | None = None,
+        client: Any = None,
+        progress: Progress | None = None,
+    ) -> Array | RowSource:
         """Embed new tokens of a known set.
 
         Parameters
         ----------
         name : str
             The set they belong to.
-        X : array-like of shape (n, m)
+        X : array-like of shape (n, m), path, list of shards, source of rows, or Dask array
             Their relative features.
+        out, memory_budget, client, progress
+            For tokens larger than memory: where the result goes as it is made, and how; see
+            :meth:`relspace.Aligner.transform`. A run that was cut off goes on where it stopped.
 
         Returns
         -------
-        tensor or array of shape (n, n_components)
-            Their embedding, of the kind, float type and device of ``X``.
+        tensor or array of shape (n, n_components), or RowSource
+            Their embedding, of the kind, float type and device of ``X``; of a Dask array a lazy
+            one; with ``out`` the finished output.
         """
         self._which(name)
+        if out is not None:
+            return self._write(name, open_rows(X), out, client, progress)
+        k = self.rotation_.shape[1]
+        if is_read_in_blocks(X):
+            self._check_width(cast("Any", X if hasattr(X, "shape") else open_rows(X)).shape)
+            return gather_result(X, self._extension(name), k, memory_budget=memory_budget)
         given = as_features(X, "X")
-        width = self.graph_.nodes.points.shape[1]
-        if given.tensor.shape[1] != width:
-            raise InvalidInputError(
-                f"X has {given.tensor.shape[1]} columns; this embedding was fitted on {width}."
-            )
-        return given.restore(self._extend(name, given.tensor)[0] @ self.rotation_)
+        self._check_width(given.tensor.shape)
+        return given.restore(self._extension(name)(given.tensor).to(given.tensor.device))
+
+    def _write(
+        self,
+        name: str,
+        source: RowSource,
+        out: str | Path | Output,
+        client: Any = None,
+        progress: Progress | None = None,
+    ) -> RowSource:
+        self._check_width(source.shape)
+        extension = self._extension(name)
+        job = {
+            "operation": "normalized cut",
+            "cut": {"set": name, **self._parameters(), "sha256": extension.sha256()},
+        }
+        return write_result(
+            source,
+            extension,
+            self.rotation_.shape[1],
+            out=out,
+            job=job,
+            client=client,
+            progress=progress,
+        )
 
     def _which(self, name: str) -> int:
         if not hasattr(self, "names_"):
@@ -203,28 +335,31 @@ class NormalizedCut:
             )
         return self.names_.index(name)
 
-    def _extend(self, name: str, X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        which = self._which(name)
+    def _check_width(self, shape: tuple[int, ...]) -> None:
+        width = self.graph_.nodes.points.shape[1]
+        if shape[1] != width:
+            raise InvalidInputError(
+                f"X has {shape[1]} columns; this embedding was fitted on {width}."
+            )
+
+    def _extension(self, name: str) -> Extension:
         walk = self.vectors_ / self.eigenvalues_
-        rows = X.new_empty((len(X), walk.shape[1]))
-        degrees = X.new_empty(len(X))
+        return Extension(self.graph_, self._which(name), walk, self.rotation_)
 
-        def extend(part: slice) -> None:
-            tokens = self.graph_.frame.place(X[part])
-            edges = tokens.points.new_empty((len(tokens.points), len(walk)))
-            self.graph_.edges(which, tokens, edges)
-            degree = edges.sum(dim=1)
-            degrees[part] = degree
-            # A token so far from all nodes that its edges vanish belongs nowhere: 0.
-            degree = torch.where(degree > 0, degree, torch.inf)
-            rows[part] = (edges @ walk) / degree[:, None]
-
-        with full_precision():
-            side_by_side(lambda: extend, chunk_slices(len(X), _ROWS), X.device)
-        return rows, degrees
+    def _parameters(self) -> dict[str, float]:
+        return {
+            "n_components": self.n_components,
+            "density": self.density,
+            "within_weight": self.within_weight,
+            "n_landmarks": self.n_landmarks,
+            "random_state": self.random_state,
+        }
 
     def save(self, path: str | Path) -> Path:
-        """Write the fitted embedding into one safetensors file, whole or not at all."""
+        """Write the fitted embedding into one safetensors file, whole or not at all.
+
+        Embeddings that were written by ``out`` stay where they are and are not a part of it.
+        """
         self._which(self.names_[0])
         tensors = {
             "eigenvalues": self.eigenvalues_,
@@ -237,26 +372,20 @@ class NormalizedCut:
             "weight": self.graph_.weight,
         }
         for number, name in enumerate(self.names_):
-            tensors[f"embedding.{number}"] = self.embedding_[name]
+            rows = self.embedding_.get(name)
+            if isinstance(rows, torch.Tensor):
+                tensors[f"embedding.{number}"] = rows
         metadata = {
             "names": list(self.names_),
             "starts": list(self.graph_.starts),
             "unit": self.graph_.frame.unit,
-            "parameters": {
-                "n_components": self.n_components,
-                "density": self.density,
-                "within_weight": self.within_weight,
-                "n_landmarks": self.n_landmarks,
-                "random_state": self.random_state,
-            },
+            "parameters": self._parameters(),
         }
         return write_archive(path, _KIND, tensors, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what :meth:`save` wrote; the same embedding, to the bit."""
-        from relspace.kernels.distances import Cloud
-
         tensors, metadata = read_archive(path, _KIND)
         cut = cls(**metadata["parameters"])
         cut.names_ = tuple(metadata["names"])
@@ -270,89 +399,15 @@ class NormalizedCut:
         cut.eigenvalues_, cut.vectors_ = tensors["eigenvalues"], tensors["vectors"]
         cut.rotation_ = tensors["rotation"]
         cut.embedding_ = {
-            name: tensors[f"embedding.{number}"] for number, name in enumerate(cut.names_)
+            name: tensors[f"embedding.{number}"]
+            for number, name in enumerate(cut.names_)
+            if f"embedding.{number}" in tensors
         }
         return cut
 
 
-def leading_components(weights: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""The k leading eigenvectors of the random walk on a graph, without the constant one.
-
-    They are those of :math:`D^{-1/2} W D^{-1/2}`, found by Lanczos iteration and divided by
-    :math:`D^{1/2}`; scaled to unit mean square over nodes weighted by their degree; the entry of
-    largest size is positive.
-
-    Parameters
-    ----------
-    weights : tensor of shape (n, n)
-        Symmetric weights.
-    k : int
-        How many.
-
-    Returns
-    -------
-    eigenvalues : tensor of shape (k,)
-        Eigenvalues, falling.
-    vectors : tensor of shape (n, k)
-        Eigenvectors.
-    """
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
-    n = weights.shape[0]
-    degrees = weights.sum(dim=1, dtype=torch.float64)
-    root = degrees.sqrt()
-    scaled = weights / root[:, None].to(weights) / root.to(weights)
-
-    def product(vector: np.ndarray) -> np.ndarray:
-        given = torch.from_numpy(np.ascontiguousarray(vector.ravel())).to(scaled)
-        return (scaled @ given).double().cpu().numpy()
-
-    operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-    # The constant eigenvector is known; a start of random signs sees all the others.
-    start = torch.rand(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
-    values, vectors = eigsh(operator, k=k + 1, which="LA", v0=start.numpy())
-    order = np.argsort(values)[::-1][1:]
-    found = torch.from_numpy(vectors[:, order].copy()) / root.cpu()[:, None]
-    found *= (degrees.cpu().sum() / (degrees.cpu()[:, None] * found.square()).sum(0)).sqrt()
-    found *= found.gather(0, found.abs().argmax(dim=0, keepdim=True)).sign()
-    return torch.from_numpy(values[order].copy()).to(weights), found.to(weights)
-
-
-def _orthonormalizer(rows: torch.Tensor, degrees: torch.Tensor) -> torch.Tensor:
-    """The triangular map that makes components orthonormal, each by itself and those before it."""
-    share = degrees.double() / degrees.double().sum()
-    gram = (rows.double() * share[:, None]).T @ rows.double()
-    factor = torch.linalg.cholesky(gram)
-    identity = torch.eye(len(gram), dtype=torch.float64, device=gram.device)
-    inverse: torch.Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
-    return inverse.T.to(rows)
-
-
-def _choose_nodes(
-    sets: Mapping[str, torch.Tensor], limit: int, seed: int
-) -> dict[str, torch.Tensor]:
-    if sum(map(len, sets.values())) <= limit:
-        return {name: torch.arange(len(one)) for name, one in sets.items()}
-    share = max(3, limit // len(sets))
-    return {
-        name: choose_landmarks(len(one), share, random_state=seed) for name, one in sets.items()
-    }
-
-
-def _check_sets(sets: Mapping[str, object] | object) -> dict[str, Features]:
-    if not isinstance(sets, Mapping):
-        return {SINGLE: as_features(sets, "sets")}
-    if not sets:
-        raise InvalidInputError("sets is empty; give at least one set of tokens.")
-    given = {str(name): as_features(one, str(name)) for name, one in sets.items()}
-    first = next(iter(given))
-    for name, one in given.items():
-        if one.tensor.shape[1] != given[first].tensor.shape[1]:
-            raise InvalidInputError(
-                f"{name} has {one.tensor.shape[1]} columns and {first} has "
-                f"{given[first].tensor.shape[1]}; bring both into one space with align() first."
-            )
-    kind = given[first].tensor
-    return {
-        name: Features(one.tensor.to(kind), one.is_array, one.dtype) for name, one in given.items()
-    }
+def _choose_nodes(sizes: Mapping[str, int], limit: int, seed: int) -> dict[str, torch.Tensor]:
+    if sum(sizes.values()) <= limit:
+        return {name: torch.arange(n) for name, n in sizes.items()}
+    share = max(3, limit // len(sizes))
+    return {name: choose_landmarks(n, share, random_state=seed) for name, n in sizes.items()}

@@ -195,13 +195,31 @@ def describe_features(
     return Description(tuple(layers), regions or ((0.0, 0.0, 1.0, 1.0),))
 
 
-def needed_size(preprocessing: Preprocessing, name: str) -> tuple[int, int]:
-    """Return the size of a model's inputs, which must not depend on the image."""
+def needed_size(
+    preprocessing: Preprocessing, name: str, own: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Return the size of a model's inputs, which must not depend on the image.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        How inputs are made.
+    name : str
+        What an error calls the model.
+    own : (int, int), optional
+        Height and width in the model's configuration, which an error suggests.
+    """
     size = preprocessing.input_size
     if size is None:
+        height, width = own or (224, 224)
+        given, option = str((height, width)), f"{height}x{width}"
+        if height == width:
+            given = option = str(height)
+        whose = "the size in its configuration" if own else "for example"
         raise InvalidInputError(
             f"the preprocessing of {name} gives inputs of a size that depends on the image, and "
-            "grids must be equal: give image_size=, or a preprocessing with a crop."
+            f"grids must be equal: give image_size={given} (--image-size {option}), {whose}, or a "
+            "preprocessing with a crop."
         )
     return size
 

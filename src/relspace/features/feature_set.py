@@ -122,7 +122,8 @@ class FeatureSet:
         Returns
         -------
         FeatureSet
-            The set; features stay where they are.
+            The set; features stay on their device and in their type, bfloat16 and whole numbers
+            as float32.
 
         Raises
         ------
@@ -143,8 +144,10 @@ class FeatureSet:
             form = layout.get(name) if isinstance(layout, Mapping) else layout
             shape = grid_shape.get(name) if isinstance(grid_shape, Mapping) else grid_shape
             form = _check_layout(name, array.shape, form)
-            flat = as_features(array.reshape(len(array), -1), name).tensor
-            tensor = flat.reshape(tuple(array.shape))
+            flat = as_features(array.reshape(len(array), -1), name)
+            # float16 is checked in float32 and held as it came; arrays have no bfloat16.
+            held = torch.float32 if flat.dtype == torch.bfloat16 else flat.dtype
+            tensor = flat.tensor.to(held).reshape(tuple(array.shape))
             own_ids = None if ids is None else as_ids(ids, name, len(tensor))
             if form == "nd":
                 layers[name] = LayerFeatures(name, MemorySource(tensor), None, own_ids)

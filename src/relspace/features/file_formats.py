@@ -22,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
+from relspace.features.parquet_rows import ParquetRows
 
 # The entry that a file without keys (.npy, .csv, .parquet, one tensor in a .pt) holds.
 ONLY = ""
@@ -38,11 +39,15 @@ _REAL_DTYPES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One array of a file: its shape, how to load it, and why it can't be features, if so."""
+    """One array of a file: its shape, how to load it, and why it can't be features, if so.
+
+    ``rows`` reads a part of it, where the way to do so was found out on opening.
+    """
 
     shape: tuple[int, ...]
     load: Callable[[], NDArray[Any] | Tensor | Sequence[object]]
     obstacle: str | None = None
+    rows: ParquetRows | None = None
 
 
 Entries = Mapping[str, Entry]
@@ -308,32 +313,26 @@ def _open_parquet(path: Path, id_column: str | None) -> Iterator[Entries]:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise _missing("pyarrow", path.suffix) from error
-    with pq.ParquetFile(path, memory_map=True) as file:
-        table = file.read()
-    names = table.column_names
-    id_index, columns = _split_columns(path, names, id_column)
-    types = [table.schema.types[i] for i in columns]
-    wrong = [
-        f"{names[i]!r} ({kind})"
-        for i, kind in zip(columns, types, strict=True)
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind))
-    ]
-    if wrong:
-        raise FileFormatError(
-            f"{path} has columns that hold no numbers: {shorten(wrong)}: leave them "
-            "out, or name the one that holds the ids as the id column"
-        )
-    incomplete = [repr(names[i]) for i in columns if table.column(i).null_count]
-    if incomplete:
-        raise FileFormatError(
-            f"{path} has missing values in {shorten(incomplete)}: "
-            "fill them in or leave the rows out"
-        )
-    dtype = np.result_type(*(kind.to_pandas_dtype() for kind in types))
-    features = np.empty((table.num_rows, len(columns)), dtype=dtype)
-    for column, i in enumerate(columns):
-        features[:, column] = table.column(i).to_numpy()
-    yield _table(None if id_index is None else table.column(id_index).to_pylist(), features)
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        names = schema.names
+        id_index, columns = _split_columns(path, names, id_column)
+        wrong = [
+            f"{names[i]!r} ({kind})"
+            for i, kind in ((i, schema.types[i]) for i in columns)
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind))
+        ]
+        if wrong:
+            raise FileFormatError(
+                f"{path} has columns that hold no numbers: {shorten(wrong)}: leave them "
+                "out, or name the one that holds the ids as the id column"
+            )
+        ids = None
+        if id_index is not None:
+            ids = file.read(columns=[names[id_index]]).column(0).to_pylist()
+    rows = ParquetRows(path, [names[i] for i in columns])
+    entries = {ONLY: Entry(rows.shape, lambda: rows.read_array(0, rows.shape[0]), rows=rows)}
+    yield entries | ({} if ids is None else {IDS: _list_entry(ids)})
 
 
 def shorten(names: Sequence[str], limit: int = 8) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from relspace._validation import ItemId, to_numpy
 from relspace.errors import InvalidInputError
 from relspace.features.places import Places, TokenGrid, read_places
+from relspace.row_sources import RowSource, rows_at
 
 #: Rows of several megabytes are read at a time where more than one item is needed.
 _BYTES_AT_A_TIME = 64 * 2**20
@@ -78,6 +79,23 @@ class MappedSource:
         return self._change(self._source.read_items(items).to(self.dtype))
 
 
+class RowItems:
+    """Tokens of images that lie one below the other in a source of rows."""
+
+    def __init__(self, rows: RowSource, grid: TokenGrid) -> None:
+        self._rows = rows
+        self.shape = (grid.n_images, grid.rows, grid.columns, rows.shape[1])
+        self.dtype = rows.dtype
+
+    def read_items(self, items: Items) -> torch.Tensor:
+        """Return the tokens of some images as maps."""
+        n_images, n_rows, n_columns, _ = self.shape
+        images = torch.arange(n_images)[items]
+        n = n_rows * n_columns
+        rows = rows_at(self._rows, (images[:, None] * n + torch.arange(n)).flatten())
+        return rows.reshape(len(images), *self.shape[1:])
+
+
 class LayerFeatures:
     """Features of one layer as a matrix of tokens, image by image and row by row.
 
@@ -94,6 +112,8 @@ class LayerFeatures:
         (n_tokens, d).
     dtype : torch.dtype
         As stored.
+    chunk_rows : int
+        Rows that are read together.
     ids : tuple or None
         The items' ids where there is one row for each item; tokens have none.
     """
@@ -112,6 +132,7 @@ class LayerFeatures:
         self.n_items = source.shape[0]
         self.shape = (self.n_items * self._tokens_per_item, source.shape[-1])
         self.dtype = source.dtype
+        self.chunk_rows = self._tokens_per_item
         self.ids = ids if grid is None else None
 
     def __len__(self) -> int:
@@ -189,6 +210,23 @@ class LayerFeatures:
             None if self.grid is None else self.grid.select(items),
             None if self.ids is None else tuple(self.ids[i] for i in items.tolist()),
         )
+
+    def mapped(self, width: int, change: Callable[[torch.Tensor], torch.Tensor]) -> LayerFeatures:
+        """Return the tokens changed as they are read, on the same grid.
+
+        Parameters
+        ----------
+        width : int
+            How many features the result has.
+        change : callable
+            Takes tokens of shape (n, d) and returns as many of shape (n, width).
+        """
+
+        def change_items(items: torch.Tensor) -> torch.Tensor:
+            return change(items.reshape(-1, self.shape[1])).reshape(*items.shape[:-1], width)
+
+        source = MappedSource(self._source, (*self._source.shape[:-1], width), change_items)
+        return LayerFeatures(self.name, source, self.grid, self.ids)
 
     def averaged(self, ids: tuple[ItemId, ...] | None) -> LayerFeatures:
         """Return the mean of each item's tokens."""

@@ -138,7 +138,7 @@ def _read_store(
 
 def locate_features(
     path: str | Path, *, key: str | None = None, ids: str | Path | None = None
-) -> tuple[str, tuple[str, ...] | None]:
+) -> tuple[str, tuple[str, ...] | None, Entry]:
     """Find the features in a file, and the ids of their items, without loading them.
 
     Returns
@@ -147,11 +147,13 @@ def locate_features(
         The entry that holds them; empty for a file with one matrix only.
     ids : tuple of str, or None
         One id for each row, as :func:`read_features` finds them.
+    entry : Entry
+        What the file says of them.
     """
     path = Path(path)
     with _readable(path), _format_of(path).open(path, None) as entries:
         name, entry = _find_matrix(path, entries, key, ids)
-        return name, _load_ids(path, entries, ids, _format_of(path), entry.shape[0])
+        return name, _load_ids(path, entries, ids, _format_of(path), entry.shape[0]), entry
 
 
 def is_table_file(path: Path) -> bool:

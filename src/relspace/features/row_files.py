@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from relspace._blocks import refuse_too_large
+from relspace.errors import InvalidInputError
+from relspace.features.feature_set import FeatureSet
 from relspace.features.readers import locate_features, read_features
 from relspace.features.store import is_store, open_features
 from relspace.row_sources import (
@@ -22,6 +25,7 @@ from relspace.row_sources import (
 
 # Libraries whose arrays are read block by block.
 _LIBRARIES_OF_BLOCKS = ("h5py", "zarr", "dask")
+_READ_IN_PARTS = (".npy", ".h5", ".hdf5", ".safetensors", ".parquet")
 
 
 def open_rows(
@@ -34,8 +38,9 @@ def open_rows(
     source : path, list of paths, RowSource, array, memory map, Dask, h5py or Zarr array
         A file of features (see :func:`relspace.features.read_features`), a Zarr array or group (a
         folder ending in ``.zarr``, or a URL that fsspec knows), a list of any of them (shards, in
-        that order), or something in memory. ``.npy``, ``.h5``, ``.safetensors`` and Zarr are read
-        in parts; other files are read whole.
+        that order), or something in memory. ``.npy``, ``.h5``, ``.safetensors``, ``.parquet`` and
+        Zarr are read in parts; ``.npz``, ``.pt``, ``.pth`` and ``.csv`` are loaded whole, and
+        refused where memory does not hold them. Of a feature set of one layer, that layer.
     key : str, optional
         The entry that holds the features, where a file or group can hold several.
     ids : str or Path, optional
@@ -52,6 +57,8 @@ def open_rows(
         If a file is missing, or ``key`` or ``ids`` name nothing.
     FileFormatError
         If a file is corrupt or holds no matrix of numbers.
+    MemoryBudgetError
+        If a file that can only be loaded whole would not fit into the free memory.
 
     Examples
     --------
@@ -66,12 +73,18 @@ def open_rows(
         return _open_path(source, key, ids)
     if isinstance(source, list | tuple) and any(isinstance(one, str | Path) for one in source):
         return ShardedRows([open_rows(one, key=key, ids=ids) for one in source])
+    if isinstance(source, FeatureSet):
+        if len(source.layers) > 1:
+            raise InvalidInputError(
+                f"the feature set has {len(source.layers)} layers; give one: features[layer]."
+            )
+        return source[source.layers[0]]
     return as_rows(source)
 
 
 def is_read_in_blocks(source: object) -> bool:
     """Whether features lie somewhere else than in memory, or in several pieces."""
-    if isinstance(source, str | Path | np.memmap | RowSource):
+    if isinstance(source, str | Path | np.memmap | RowSource | FeatureSet):
         return True
     if isinstance(source, torch.Tensor | np.ndarray):
         return False
@@ -88,10 +101,20 @@ def _open_path(source: str | Path, key: str | None, ids: str | Path | None) -> R
         return ZarrRows(source, key)
     path = Path(source)
     suffix = path.suffix.lower()
-    if suffix not in (".npy", ".h5", ".hdf5", ".safetensors"):
+    if suffix not in _READ_IN_PARTS:
+        if path.is_file():
+            refuse_too_large(
+                path.stat().st_size,
+                f"{path}, which can only be loaded whole,",
+                f"save it as one of {', '.join(_READ_IN_PARTS)} or as a Zarr array, which are read "
+                "in parts.",
+            )
         table = read_features(path, key=key, ids=ids)
         return ArrayRows(table.features, table.ids)
-    entry, found = locate_features(path, key=key, ids=ids)
+    name, found, entry = locate_features(path, key=key, ids=ids)
+    if entry.rows is not None:
+        entry.rows.ids = found
+        return entry.rows
     if suffix == ".npy":
         return NpyRows(path, found)
-    return (SafetensorsRows if suffix == ".safetensors" else Hdf5Rows)(path, entry, found)
+    return (SafetensorsRows if suffix == ".safetensors" else Hdf5Rows)(path, name, found)

@@ -28,6 +28,8 @@ from relspace.features.store import (
 )
 
 STORE_DTYPES = ("float16", "float32")
+# Zarr would compare every chunk with the fill value to leave it out, which costs more than writing.
+_UNCOMPARED = {"write_empty_chunks": True}
 _PARTS_OF_ENVIRONMENT = ("relspace", "torch", "transformers", "diffusers", "pillow", "zarr")
 
 
@@ -237,7 +239,8 @@ class FeatureStoreWriter:
             Why items were skipped, by id.
         """
         for layer in self.layers:
-            self._root[layer.key][chunk] = arrays[layer.name]
+            array = self._root[layer.key].with_config(_UNCOMPARED)
+            array[chunk] = arrays[layer.name]
         self._root["image_sizes"][chunk] = image_sizes
         self._root["boxes"][:, chunk] = boxes
         if skipped:

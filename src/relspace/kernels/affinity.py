@@ -7,7 +7,9 @@ import math
 import torch
 
 from relspace._blocks import empty_matrix
+from relspace._parallel import on_one_core, side_by_side
 from relspace._validation import Array, as_features, check_fraction, check_same_width
+from relspace.kernels import fused
 from relspace.kernels.bandwidth import (
     DEFAULT_DENSITY,
     Bandwidth,
@@ -15,7 +17,6 @@ from relspace.kernels.bandwidth import (
     check_sigma,
     exact_bandwidth,
     solve_all_pairs,
-    starting_point,
 )
 from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import (
@@ -30,6 +31,9 @@ from relspace.kernels.distances import (
     refuse_matrix,
     unit_vectors,
 )
+
+# Where threads that wait for each other lose more time than they save.
+_PAIRS_FOR_ONE_CORE = 640**2
 
 
 def rbf_affinity(
@@ -177,8 +181,15 @@ def _affinity(
     if wants_gradient:
         affinity = _differentiable(x, y, bandwidth, c, cosine=cosine)
     else:
-        with torch.no_grad():
-            affinity = _in_place(x, y, bandwidth, c, cosine=cosine)[0]
+
+        def solve() -> torch.Tensor:
+            return _in_place(x, y, bandwidth, c, cosine=cosine)[0]
+
+        if len(x) * len(x if y is None else y) <= _PAIRS_FOR_ONE_CORE:
+            affinity = on_one_core(solve, x.device)
+        else:
+            with torch.no_grad():
+                affinity = solve()
     if zero_diagonal and y is None:
         affinity = affinity.fill_diagonal_(0.0) if not wants_gradient else off_diagonal(affinity)
     return given.restore(affinity)
@@ -211,8 +222,7 @@ def _in_place(
         pairs = fill_pairs(*clouds, out=out, cosine=cosine)
         _exponentiate(out, pairs, scale, symmetric=Y is None)
         return out, None
-    start = starting_point(X, Y, frame, density, cosine=cosine)
-    pairs, root = solve_all_pairs(X, Y, frame, density, cosine=cosine, start=start, out=out)
+    pairs, root = solve_all_pairs(X, Y, frame, density, cosine=cosine, out=out)
     total = _exponentiate(out, pairs, math.exp(-root.log_variance), symmetric=Y is None)
     reached = (total - pairs.n_self) / pairs.n_pairs
     return out, exact_bandwidth(root, reached, density, frame, pairs, X, Y)
@@ -221,7 +231,19 @@ def _in_place(
 def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> float:
     # Beyond the largest float the diagonal's 0 would become 0 * inf.
     factor = min(scale * LOG2_E, torch.finfo(out.dtype).max)
-    sums = finish_tiles(out, pairs, lambda tile: tile.mul_(factor).exp2_(), symmetric=symmetric)
+
+    def exponentiate(tile: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+        return torch.mul(tile, factor, out=to).exp2_()
+
+    def exponentiate_compiled(number: int) -> float:
+        tile, (rows, columns) = pairs.tiles[number], pairs.places[number]
+        mirrored = out[columns, rows] if symmetric and rows != columns else None
+        return fused.exponentiate(tile, factor, to=out[rows, columns], mirrored=mirrored)
+
+    if fused.suits(out):
+        sums = side_by_side(lambda: exponentiate_compiled, range(len(pairs.tiles)), out.device)
+    else:
+        sums = finish_tiles(out, pairs, exponentiate, symmetric=symmetric)
     return math.fsum(w * total for w, total in zip(pairs.weights, sums, strict=True))
 
 

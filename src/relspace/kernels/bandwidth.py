@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from relspace.kernels.density import (
     last_step,
     lowest_log_variance,
     pair_moments,
+    sample_pairs,
     solve_root,
     starting_log_variance,
 )
@@ -44,7 +46,6 @@ EXACT_TOLERANCE = 1e-6
 
 _FIRST_GROUPS = 128
 _GROUPS_TO_REFUSE = 1024
-_GROUPS_FOR_START = 32
 _LARGEST_SAMPLE_BYTES = 2**29
 
 
@@ -126,12 +127,16 @@ def solve_all_pairs(
     density: float,
     *,
     cosine: bool = False,
-    start: float | None = None,
     out: torch.Tensor | None = None,
 ) -> tuple[PairTiles, Root]:
     """Compute all distances and solve their bandwidth, in float64 where float32 is too coarse."""
     clouds = place_sets(X, Y, frame, cosine=cosine)
     pairs = fill_pairs(*clouds, out=out, cosine=cosine)
+    some, start = sample_pairs(pairs), None
+    if some is not None:
+        # What a sample can't have, the whole set may: all its pairs decide, from the usual start.
+        with suppress(BandwidthError):
+            start = solve_pairs(some, clouds, density, cosine=cosine).log_variance
     try:
         root = solve_pairs(pairs, clouds, density, cosine=cosine, start=start)
     except BandwidthError:
@@ -143,22 +148,6 @@ def solve_all_pairs(
             return pairs, root
     del clouds, pairs
     return solve_all_pairs(X, Y, frame.wide(), density, cosine=cosine, out=out)
-
-
-def starting_point(
-    X: torch.Tensor, Y: torch.Tensor | None, frame: Frame, density: float, *, cosine: bool
-) -> float | None:
-    """Where to begin the iteration over all pairs: the root over a small sample of a large set."""
-    if min(len(X), len(X) if Y is None else len(Y)) < 2 * _GROUPS_FOR_START * GROUP:
-        return None
-    sampler = Sampler(X, Y, frame, 0, cosine=cosine)
-    sample = sampler.grow(_GROUPS_FOR_START)
-    cloud = frame.place(X[: _GROUPS_FOR_START * GROUP])
-    try:
-        return solve_pairs(sample.pairs, (cloud, None), density, cosine=cosine).log_variance
-    except BandwidthError:
-        # What a sample can't have, the whole set may: all its pairs decide, from the usual start.
-        return None
 
 
 def solve_bandwidth(

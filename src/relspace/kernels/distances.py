@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
 from relspace._parallel import side_by_side
 from relspace._validation import Array, as_features, check_same_width
 from relspace.errors import InvalidInputError
+from relspace.kernels import fused
 
 # Location and size only keep numbers small, so a few rows tell enough of them.
 _ROWS_FOR_LOCATION = 33
 # Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
 _NEGLIGIBLE = 5e-5
 _ROWS_IN_CACHE = 256
+_KEPT_BYTES = 2**23
+_kept = threading.local()
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def tile_side(device: torch.device, n_rows: int | None = None) -> int:
     """
     if device.type != "cpu":
         return 8192
-    return 256 if n_rows is not None and n_rows < 4096 else 512
+    return 256 if n_rows is not None and n_rows <= 1024 else 512
 
 
 class Scratch:
@@ -205,16 +209,24 @@ class Scratch:
 
     Rows of a tile inside a large matrix lie far apart, by a power of two often enough, where a
     cache holds only a part of them; so tiles are worked on here and moved when they are done.
+    Memory with a name is kept by its thread for the next call: new pages cost as much as the work.
     """
 
-    def __init__(self, like: torch.Tensor) -> None:
+    def __init__(self, like: torch.Tensor, name: str | None = None) -> None:
         self._memory = like.new_empty(0)
+        self._key = None if name is None else f"{name} {like.dtype} {like.device}"
+        if self._key is not None:
+            self._memory = getattr(_kept, self._key, self._memory)
 
     def of(self, *shape: int) -> torch.Tensor:
         """A contiguous tile; what it held before is gone."""
         size = math.prod(shape)
         if self._memory.numel() < size:
-            self._memory = self._memory.new_empty(size)
+            # In inference mode it would be of no use outside.
+            with torch.inference_mode(False):
+                self._memory = self._memory.new_empty(size)
+            if self._key is not None and size * self._memory.element_size() <= _KEPT_BYTES:
+                setattr(_kept, self._key, self._memory)
         return self._memory[:size].view(shape)
 
 
@@ -298,8 +310,8 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
         out = empty_matrix(len(x.tensor), len(x.tensor if y is None else y), like=x.tensor)
         pairs = fill_pairs(left, right, out=out)
 
-        def scale(tile: torch.Tensor) -> torch.Tensor:
-            return tile.abs_().mul_(2.0 * frame.unit).mul_(frame.unit)
+        def scale(tile: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+            return torch.abs(tile, out=to).mul_(2.0 * frame.unit).mul_(frame.unit)
 
         finish_tiles(out, pairs, scale, symmetric=y is None)
         return x.restore(out)
@@ -337,14 +349,21 @@ def fill_pairs(
     places = list(tile_slices(n, None if Y is None else m, side=tile_side(X.points.device, n)))
 
     def make() -> Callable[[tuple[slice, slice]], torch.Tensor]:
-        scratch = Scratch(X.points)
+        scratch = Scratch(X.points, "distances")
 
         def compute(place: tuple[slice, slice]) -> torch.Tensor:
             left, right = X.rows(place[0]), other.rows(place[1])
             shape = (left.points.shape[0], right.points.shape[0])
+            on_diagonal = Y is None and place[0] == place[1]
+            if fused.suits(X.points) and not cosine:
+                to = left.points.new_empty(shape) if out is None else out[place]
+                products = torch.mm(left.points, right.points.T, out=scratch.of(*shape))
+                halves = left.half_norms, right.half_norms
+                fused.subtract_norms(products, *halves, to=to, on_diagonal=on_diagonal)
+                return to
             block = left.points.new_empty(shape) if out is None else scratch.of(*shape)
             fill(block, left, right)
-            if Y is None and place[0] == place[1]:
+            if on_diagonal:
                 make_symmetric(block).fill_diagonal_(0.0)
             return block if out is None else out[place].copy_(block)
 
@@ -361,7 +380,7 @@ def fill_pairs(
 def finish_tiles(
     out: torch.Tensor,
     pairs: PairTiles,
-    change: Callable[[torch.Tensor], torch.Tensor],
+    change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     *,
     symmetric: bool,
 ) -> list[float]:
@@ -374,7 +393,7 @@ def finish_tiles(
     pairs : PairTiles
         Its distances.
     change : callable
-        Takes a contiguous copy of a tile and changes it in place.
+        ``change(tile, to)`` writes what becomes of a tile into ``to``, which is contiguous.
     symmetric : bool
         Whether tiles off the diagonal stand for their mirror images too.
 
@@ -385,11 +404,11 @@ def finish_tiles(
     """
 
     def make() -> Callable[[int], float]:
-        scratch, flipped = Scratch(out), Scratch(out)
+        scratch, flipped = Scratch(out, "result"), Scratch(out, "flipped")
 
         def finish(number: int) -> float:
             tile, (rows, columns) = pairs.tiles[number], pairs.places[number]
-            block = change(scratch.of(*tile.shape).copy_(tile))
+            block = change(tile, scratch.of(*tile.shape))
             if symmetric and rows == columns:
                 # The last numbers of a vectorised loop are rounded by another routine.
                 make_symmetric(block)

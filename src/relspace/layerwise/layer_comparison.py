@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 
 from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
-from relspace.comparison import (
-    PERMUTATIONS_FOR_CHANCE,
-    as_measure,
-    library_versions,
-    null_tables,
-)
+from relspace.comparison import as_measure, null_tables
+from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, library_versions
 from relspace.errors import InvalidInputError
 from relspace.layerwise.depth import depth_correlation, monotone_path, relative_depth
 from relspace.layerwise.model_layers import ModelLayers, Progress, prepare_models
@@ -27,7 +23,7 @@ from relspace.resampling import Units, p_value, shift_families
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from relspace.report.plots import Theme
+    from relspace.figures.plots import Theme
 
 Table = NDArray[np.float64]
 
@@ -221,8 +217,8 @@ class LayerComparison:
         MissingDependencyError
             If matplotlib isn't installed.
         """
-        from relspace.report.layer_plots import draw_layer_comparison
-        from relspace.report.plots import LIGHT
+        from relspace.figures.layer_plots import draw_layer_comparison
+        from relspace.figures.plots import LIGHT
 
         return draw_layer_comparison(
             self.measure.title,

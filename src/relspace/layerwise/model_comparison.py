@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
-from relspace.comparison import as_measure, library_versions
+from relspace.comparison import as_measure
+from relspace.comparison_record import library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.layerwise.arrangement import classical_scaling, dissimilarity, hierarchy
 from relspace.layerwise.layer_comparison import chance_tables, drawn_tables, ids_of_model
@@ -22,7 +23,7 @@ from relspace.resampling import Units, p_value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from relspace.report.plots import Theme
+    from relspace.figures.plots import Theme
 
 Table = NDArray[np.float64]
 
@@ -153,8 +154,8 @@ class ModelComparison:
         MissingDependencyError
             If matplotlib isn't installed.
         """
-        from relspace.report.layer_plots import draw_model_comparison
-        from relspace.report.plots import LIGHT
+        from relspace.figures.layer_plots import draw_model_comparison
+        from relspace.figures.plots import LIGHT
 
         points, explained = classical_scaling(self.layer_distances)
         places = slices_of({name: len(layers) for name, layers in self.layers.items()})

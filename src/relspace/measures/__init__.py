@@ -17,9 +17,9 @@ from relspace.measures import (
     procrustes,
     rsa,
 )
-from relspace.measures._base import TRANSFORMATIONS, Measure, ShiftFamily
+from relspace.measures._base import MIN_ITEMS, TRANSFORMATIONS, Measure, ShiftFamily
 
-__all__ = ["TRANSFORMATIONS", "Measure", "ShiftFamily", "get", "list"]
+__all__ = ["MIN_ITEMS", "TRANSFORMATIONS", "Measure", "ShiftFamily", "get", "list"]
 
 _MEASURES = {
     measure.name: measure

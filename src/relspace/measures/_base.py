@@ -12,6 +12,7 @@ import torch
 from relspace._blocks import memory_budget_bytes
 from relspace._validation import as_features
 from relspace.errors import BandwidthError, InvalidInputError, ItemMismatchError
+from relspace.measures.cross_products import CrossProducts
 
 Factor = TypeVar("Factor")
 Direction = Literal["similarity", "distance"]
@@ -246,6 +247,34 @@ class Measure(ABC):
             if on_progress is not None:
                 on_progress(done)
         return torch.stack(tables)
+
+    @property
+    def streams(self) -> bool:
+        """Whether sums of products over items are all it needs, so that any number will do."""
+        return type(self).from_cross_products is not Measure.from_cross_products
+
+    def from_cross_products(self, products: CrossProducts) -> float:
+        """Compare two sets by sums over their items.
+
+        Parameters
+        ----------
+        products : CrossProducts
+            Made by :func:`relspace.measures.cross_products.sum_cross_products`.
+
+        Raises
+        ------
+        InvalidInputError
+            If the measure is of pairs of items, or needs the items themselves.
+        """
+        raise self.needs_items()
+
+    def needs_items(self) -> InvalidInputError:
+        """The error that sums over items are not enough."""
+        return InvalidInputError(
+            f"the measure {self.name} needs all items in memory and can't be summed over them: "
+            "compare a random part of them by max_items=10_000, or use one of cka, cka_biased, "
+            "cca, svcca, pwcca, procrustes and procrustes_angle."
+        )
 
     def expected_by_chance(self, x: Any, y: Any) -> float | None:
         """The exact mean over all permutations of the items; None where there is no closed form."""

@@ -10,6 +10,7 @@ import torch
 from relspace._validation import check_choice, check_number
 from relspace.errors import InvalidInputError
 from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
+from relspace.measures.cross_products import CrossProducts
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,10 @@ class CCA(Measure):
         turn, correlations, _ = torch.linalg.svd(left.T @ y.basis, full_matrices=False)
         weights = (turn.T @ x.loadings).abs().sum(dim=1)
         return float((weights * correlations.clamp_max(1.0)).sum() / weights.sum())
+
+    def from_cross_products(self, products: CrossProducts) -> float:
+        """Compare two sets by sums over their items."""
+        return self(*products.equivalent_items())
 
 
 MEASURES: tuple[Measure, ...] = (

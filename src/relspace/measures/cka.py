@@ -13,6 +13,7 @@ from relspace._validation import check_choice, check_positive
 from relspace.kernels.distances import Cloud, Frame, fill_half_squared, squared_norms
 from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
 from relspace.measures.affinity import affinity_entries
+from relspace.measures.cross_products import CrossProducts
 from relspace.measures.pair_matrix import Centering, PairEntries, PairMeasure
 
 _PAIRS_FOR_MEDIAN = 2**22
@@ -70,6 +71,39 @@ class CKA(PairMeasure):
         points = centered(X)
         points = (points / points.square().sum(dim=1).mean().sqrt()).to(X.dtype)
         return PairEntries(Cloud(points, squared_norms(points) / 2), _inner_products)
+
+    @property
+    def streams(self) -> bool:
+        return self.kernel == "linear"
+
+    def from_cross_products(self, products: CrossProducts) -> float:
+        """Compare two sets by sums over their items, with the linear kernel."""
+        if self.kernel != "linear":
+            raise self.needs_items()
+        hsic = _unbiased_hsic if self.estimator == "unbiased" else _biased_hsic
+        n, traces = products.n_items, (float(products.of_x.trace()), float(products.of_y.trace()))
+        both = hsic(n, products.of_both, *traces, products.squares_both)
+        x = hsic(n, products.of_x, traces[0], traces[0], products.squares_x)
+        y = hsic(n, products.of_y, traces[1], traces[1], products.squares_y)
+        low, high = self.range
+        return min(high, max(low, both / math.sqrt(x * y)))
+
+
+def _biased_hsic(
+    n: int, products: torch.Tensor, trace_x: float, trace_y: float, squares: float
+) -> float:
+    return float(products.square().sum())
+
+
+def _unbiased_hsic(
+    n: int, products: torch.Tensor, trace_x: float, trace_y: float, squares: float
+) -> float:
+    """Song et al. 2012, equation 5, times n (n - 3).
+
+    Of centred features the kernel's rows sum to 0, so without its diagonal to minus that.
+    """
+    off_diagonal = float(products.square().sum()) - squares
+    return off_diagonal + trace_x * trace_y / ((n - 1) * (n - 2)) - 2 * squares / (n - 2)
 
 
 def _inner_products(out: torch.Tensor, x: Cloud, y: Cloud) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from relspace._validation import check_choice
 from relspace.measures._base import Measure, centered, in_fewest_dimensions
+from relspace.measures.cross_products import CrossProducts
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -60,6 +61,10 @@ class Procrustes(Measure):
         if self.form == "angle":
             return math.acos(min(1.0, product))
         return math.sqrt(max(0.0, 2 - 2 * product))
+
+    def from_cross_products(self, products: CrossProducts) -> float:
+        """Compare two sets by sums over their items."""
+        return self(*products.equivalent_items())
 
 
 MEASURES: tuple[Measure, ...] = (

@@ -2,6 +2,6 @@
 
 from relspace.reporting.feature_sets import feature_sets_report
 from relspace.reporting.spaces import space_report
-from relspace.reporting.writing import write_report
+from relspace.reporting.writing import report
 
-__all__ = ["feature_sets_report", "space_report", "write_report"]
+__all__ = ["feature_sets_report", "report", "space_report"]

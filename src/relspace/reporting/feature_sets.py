@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
 
-from relspace._validation import as_features, check_random_state, name_some, pair_items
+from relspace._validation import as_features, check_random_state
 from relspace.aligner import Aligner
-from relspace.errors import BandwidthError, InvalidInputError
-from relspace.features import FeatureSet, Places, TokenGrid, choose_places
+from relspace.errors import BandwidthError
+from relspace.features import FeatureSet, Places, choose_places
+from relspace.figures.plots import DARK, LIGHT
 from relspace.kernels.bandwidth import DEFAULT_DENSITY
-from relspace.layerwise import LayerComparison, ModelComparison, compare_layers, compare_models
+from relspace.layerwise import LayerComparison, ModelComparison, compare_feature_sets
+from relspace.layerwise.feature_sets import grids_of_layers, pair_feature_sets
 from relspace.layerwise.page import comparison_page
-from relspace.report.layers import ModelPatches, report_models
-from relspace.report.summary import Curve, CurveChart, ReportData
+from relspace.pages.layers import ModelPatches, report_models
+from relspace.pages.panel import report_panel
+from relspace.pages.sections import Picture, Section
+from relspace.pages.summary import Curve, CurveChart, ReportData
 from relspace.reporting.thumbnails import grid_boxes, thumbnails_of
-
-_MEASURED_ROWS = 1000
-_FEWEST_GROUPS = 4
 
 Progress = Callable[[str], None]
 
@@ -31,6 +31,7 @@ def feature_sets_report(
     *,
     images: object = None,
     title: str | None = None,
+    compared: LayerComparison | ModelComparison | None = None,
     measure: str = "affinity",
     landmarks: int = 1024,
     density: float = DEFAULT_DENSITY,
@@ -54,6 +55,9 @@ def feature_sets_report(
         The images, by id where there are ids.
     title : str, optional
         What the page is called.
+    compared : LayerComparison or ModelComparison, optional
+        How alike the layers are, from :func:`relspace.layerwise.compare_feature_sets`; found by
+        default.
     measure : str
         What layers are compared by, see :func:`relspace.compare_layers`.
     landmarks, density, normalize
@@ -70,32 +74,29 @@ def feature_sets_report(
     Returns
     -------
     ReportData
-        For :func:`relspace.report.render_report`.
+        For :func:`relspace.pages.render_report`.
 
     Raises
     ------
     ItemMismatchError
         If the sets don't hold the same images.
     """
-    if len(sets) < 2:
-        raise InvalidInputError(f"there is {len(sets)} feature set; a report compares two or more.")
     say = progress or (lambda _: None)
     seed = check_random_state(random_state)
-    paired, ids = _paired(sets)
-    grids = _grids(paired)
+    if compared is None:
+        compared = compare_feature_sets(
+            sets,
+            measure=measure,
+            n_permutations=n_permutations,
+            random_state=seed,
+            progress=progress,
+        )
+    paired, ids = pair_feature_sets(sets)
+    grids = grids_of_layers(paired)
+    page = comparison_page(compared)
     if not grids:
-        compared = _compare(dict(paired), measure, None, n_permutations, seed, progress)
-        return _named(comparison_page(compared), compared, title)
-    n_all = len(next(iter(paired.values())))
-    per_image = max(1, _MEASURED_ROWS // n_all)
-    places = choose_places(grids, per_image * n_all, random_state=seed + 1)
-    say("Reading all layers at the same places")
-    at_places = {
-        name: {layer: fs.read_places(places, layer=layer) for layer in fs.layers}
-        for name, fs in paired.items()
-    }
-    compared = _compare(at_places, measure, places, n_permutations, seed, progress)
-    chosen = min(n_images, n_all)
+        return _named(page, compared, title)
+    chosen = min(n_images, len(next(iter(paired.values()))))
     marks = choose_places(grids, landmarks, random_state=seed)
     models = {}
     for name, fs in paired.items():
@@ -103,8 +104,7 @@ def feature_sets_report(
         models[name] = _patches(name, fs, marks, chosen, density, normalize)
     say("Colouring patches")
     shown, quantization = report_models(models, random_state=seed)
-    page = comparison_page(compared)
-    return dataclasses.replace(
+    data = dataclasses.replace(
         _named(page, compared, title),
         images=thumbnails_of(images, ids, next(iter(grids.values())), chosen),
         models=shown,
@@ -116,61 +116,33 @@ def feature_sets_report(
         parameters={
             **page.parameters,
             "landmarks": len(marks),
-            "rows compared": len(places),
+            "rows compared": compared.n_items,
             "density": density,
             "normalize": normalize,
             "random state": seed,
         },
     )
+    if images is None:
+        return data
+    return dataclasses.replace(data, sections=[_panel(data), *data.sections])
 
 
-def _paired(
-    sets: Mapping[str, FeatureSet],
-) -> tuple[dict[str, FeatureSet], tuple[Any, ...] | None]:
-    ids = {name: fs.ids for name, fs in sets.items()}
-    if any(own is None for own in ids.values()):
-        ids = dict.fromkeys(ids)
-    shared, order = pair_items({name: len(fs) for name, fs in sets.items()}, ids)
-    paired = {}
-    for name, fs in sets.items():
-        rows = order[name]
-        paired[name] = fs if rows is None else fs.select(images=rows)
-    return paired, shared
-
-
-def _grids(sets: Mapping[str, FeatureSet]) -> dict[str, TokenGrid]:
-    """The grids of all layers; none where all sets have one row for each item."""
-    found = {f"{name}, {layer}": fs[layer].grid for name, fs in sets.items() for layer in fs.layers}
-    without = [layer for layer, grid in found.items() if grid is None]
-    if without and len(without) < len(found):
-        raise InvalidInputError(
-            f"{name_some(without)} have one row for each image and other layers tokens on grids; "
-            'give layers of tokens, or pool all sets by fs.pool("mean").'
-        )
-    return {layer: grid for layer, grid in found.items() if grid is not None}
-
-
-def _compare(
-    models: dict[str, Any],
-    measure: str,
-    places: Places | None,
-    n_permutations: int,
-    seed: int,
-    progress: Progress | None,
-) -> LayerComparison | ModelComparison:
-    groups = None if places is None else places.images
-    if groups is not None and len(torch.unique(groups)) < _FEWEST_GROUPS:
-        groups, n_permutations = None, 0
-    settings: dict[str, Any] = {
-        "measure": measure,
-        "n_permutations": n_permutations,
-        "groups": groups,
-        "random_state": seed,
-        "progress": progress,
-    }
-    if len(models) == 2:
-        return compare_layers(*models.values(), names=list(models), **settings)
-    return compare_models(models, **settings)
+def _panel(data: ReportData) -> Section:
+    """What all models make of the first images, in the colours that the page explores."""
+    names = ", ".join(model.name for model in data.models)
+    return Section(
+        "One concept, one colour",
+        pictures=[
+            Picture(
+                "The first images, and under each of them its patches in layers of every model. "
+                "Right: patches whose relative features are alike have one colour, whatever the "
+                "model.",
+                f"Images across, layers of {names} down, before and after alignment.",
+                report_panel(data, LIGHT),
+                report_panel(data, DARK),
+            )
+        ],
+    )
 
 
 def _patches(

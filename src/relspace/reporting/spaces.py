@@ -11,24 +11,32 @@ import numpy as np
 import torch
 
 from relspace import __version__
-from relspace._validation import check_count, check_random_state
+from relspace._validation import as_features, check_count, check_random_state, name_some
 from relspace.aligned_space import AlignedSpace
 from relspace.common_space import CommonSpace
 from relspace.comparison import compare
 from relspace.embedding import Coloring, NormalizedCut
 from relspace.embedding.plots import principal_plane
-from relspace.errors import BandwidthError, InvalidTypeError
-from relspace.features import choose_places, read_places
+from relspace.errors import (
+    BandwidthError,
+    InvalidInputError,
+    InvalidTypeError,
+    ItemMismatchError,
+    UnknownNameError,
+)
+from relspace.features import FeatureSet, choose_places
 from relspace.kernels.relative import Match
-from relspace.report.html import KeyNumber, Table
-from relspace.report.layers import ModelPatches, report_models
-from relspace.report.summary import (
+from relspace.pages.layers import ModelPatches, report_models
+from relspace.pages.sections import KeyNumber, Table
+from relspace.pages.summary import (
     ReportData,
     Scatter,
     Value,
     value_table,
 )
 from relspace.reporting.thumbnails import grid_boxes, read_thumbnails, thumbnails_of
+from relspace.resampling import MIN_UNITS, p_value, permutation_null
+from relspace.row_sources import rows_at
 from relspace.spatial_space import SpatialSpace
 
 #: How many images of a space a page explores, unless told otherwise.
@@ -38,23 +46,26 @@ _MEASURED_ROWS = 1000
 _DRAWN_ITEMS = 600
 _LISTED_MATCHES = 300
 _FEWEST_GROUPS = 4
+#: Up to so many items are matched once more, for the p-values of matches.
+_TESTED_ITEMS = 5000
 
 
 def space_report(
     space: CommonSpace,
     *,
     images: object = None,
+    features: Mapping[str, FeatureSet] | None = None,
     title: str | None = None,
     n_images: int = N_IMAGES,
     n_permutations: int = 199,
     random_state: int = 0,
 ) -> ReportData:
-    """Gather what the report of a common space holds; see :func:`relspace.write_report`.
+    """Gather what the report of a common space holds; see :func:`relspace.report`.
 
     Returns
     -------
     ReportData
-        For :func:`relspace.report.render_report`.
+        For :func:`relspace.pages.render_report`.
     """
     if not isinstance(space, AlignedSpace | SpatialSpace):
         raise InvalidTypeError(
@@ -65,10 +76,17 @@ def space_report(
     summary = space.summary()
     names = " and ".join(space.names) if len(space.names) < 4 else f"{len(space.names)} sets"
     parts: dict[str, Any]
+    p_values: dict[tuple[str, str], float] = {}
     if isinstance(space, SpatialSpace):
-        parts = _panels(space, images, n_images, seed)
+        parts = _panels(space, images, features, n_images, seed)
         rows, groups, unit = *_rows_at_places(space, seed), "images"
     else:
+        if features is not None:
+            raise InvalidInputError(
+                "features are for the colours of tokens on grids before alignment, and the items "
+                "of this space have no grid: leave features out."
+            )
+        p_values = _match_p_values(space, n_permutations, seed)
         parts = _points(space, images, seed)
         rows, groups, unit = _rows_of_items(space, seed), None, "items"
     values = _values(rows, groups, n_permutations, seed)
@@ -76,7 +94,12 @@ def space_report(
         title=title or f"{names} in one space",
         lead=_lead(space, summary, unit),
         key_numbers=_key_numbers(summary),
-        tables=[_pairs_table(summary), *values, _sets_table(summary), *parts.pop("tables", [])],
+        tables=[
+            _pairs_table(summary, p_values),
+            *values,
+            _sets_table(summary),
+            *parts.pop("tables", []),
+        ],
         matched_by=f"{unit.capitalize()} of different sets were matched by {space.matched_by}.",
         parameters={
             **space.parameters,
@@ -93,32 +116,57 @@ def space_report(
     )
 
 
-def _panels(space: SpatialSpace, images: object, n_images: int, seed: int) -> dict[str, Any]:
+def _panels(
+    space: SpatialSpace,
+    images: object,
+    features: Mapping[str, FeatureSet] | None,
+    n_images: int,
+    seed: int,
+) -> dict[str, Any]:
     n_shown = min(n_images, space.n_images)
     shown = thumbnails_of(images, space.ids, space.grid(space.names[0]), n_shown)
+    unknown = [name for name in features or {} if name not in space.names]
+    if unknown:
+        raise UnknownNameError(
+            f"features are given of {name_some(unknown)}; the space holds {name_some(space.names)}."
+        )
     layers = space.parameters.get("layers", {})
-    models, quantization = report_models(
-        {
-            name: ModelPatches(
-                {layers.get(name, "features"): _of_images(space, name, n_shown)},
-                (space.grid(name).rows, space.grid(name).columns),
-                boxes=grid_boxes(space.grid(name), n_shown),
-            )
-            for name in space.names
-        },
-        random_state=seed,
-    )
+    patches = {}
+    for name in space.names:
+        layer = layers.get(name, "features")
+        given = None if features is None else features.get(name)
+        patches[name] = ModelPatches(
+            {layer: _of_images(space, name, n_shown)},
+            (space.grid(name).rows, space.grid(name).columns),
+            None if given is None else {layer: _before(space, name, given, n_shown)},
+            grid_boxes(space.grid(name), n_shown),
+        )
+    models, quantization = report_models(patches, random_state=seed)
     return {"images": shown, "models": models, "quantization": quantization}
 
 
 def _of_images(space: SpatialSpace, name: str, n_images: int) -> torch.Tensor:
     n_tokens = n_images * space.grid(name).tokens_per_image
-    return torch.nn.functional.normalize(_rows(space, name)[:n_tokens], dim=1)
+    return torch.nn.functional.normalize(_centered(space.rows(name).read(0, n_tokens)), dim=1)
 
 
-def _rows(space: CommonSpace, name: str) -> torch.Tensor:
-    """Rows of a set, of mean 0 whether the space is standardised or not."""
-    rows = space.aligned_set(name).relative.detach().cpu()
+def _before(space: SpatialSpace, name: str, features: FeatureSet, n_images: int) -> torch.Tensor:
+    """The tokens of a set's first images before alignment."""
+    layer = features[space.parameters.get("layers", {}).get(name, features.layers[-1])]
+    shape = (space.grid(name).rows, space.grid(name).columns)
+    if layer.grid is None or (layer.grid.rows, layer.grid.columns) != shape:
+        raise ItemMismatchError(
+            f"features of {name} are {layer!r}; the space has a grid of {shape[0]} x {shape[1]}: "
+            "give the features that were aligned."
+        )
+    chosen = slice(0, n_images) if space.ids is None else list(map(str, space.ids[:n_images]))
+    tokens = features.tokens(layer=layer.name, images=chosen)
+    return as_features(tokens, f"features of {name}").tensor
+
+
+def _centered(rows: torch.Tensor) -> torch.Tensor:
+    """Rows of mean 0 whether the space is standardised or not."""
+    rows = rows.detach().cpu()
     return rows - rows.mean(dim=1, keepdim=True)
 
 
@@ -127,13 +175,13 @@ def _rows_at_places(space: SpatialSpace, seed: int) -> tuple[dict[str, torch.Ten
     grids = {name: space.grid(name) for name in space.names}
     per_image = max(1, _MEASURED_ROWS // space.n_images)
     places = choose_places(grids, per_image * space.n_images, random_state=seed)
-    rows = {name: read_places(_rows(space, name), grids[name], places) for name in space.names}
+    rows = {name: _centered(space.read_places(name, places)) for name in space.names}
     return rows, places.images
 
 
 def _rows_of_items(space: AlignedSpace, seed: int) -> dict[str, torch.Tensor]:
     items = _sample(space.n_items, _MEASURED_ROWS, seed)
-    return {name: _rows(space, name)[items] for name in space.names}
+    return {name: _centered(rows_at(space.rows(name), items)) for name in space.names}
 
 
 def _sample(n: int, size: int, seed: int) -> torch.Tensor:
@@ -170,7 +218,7 @@ def _values(
 def _points(space: AlignedSpace, images: object, seed: int) -> dict[str, Any]:
     items = _sample(space.n_items, _DRAWN_ITEMS, seed)
     titles = [str(i + 1 if space.ids is None else space.ids[i]) for i in items.tolist()]
-    rows = {name: _rows(space, name)[items] for name in space.names}
+    rows = {name: _centered(rows_at(space.rows(name), items)) for name in space.names}
     points = principal_plane(rows)
     shown = f"{len(items)} of {space.n_items}" if len(items) < space.n_items else "all"
     scatter = Scatter(
@@ -195,6 +243,25 @@ def _item_colors(rows: Mapping[str, torch.Tensor], seed: int) -> dict[str, np.nd
         return {name: np.full((len(one), 3), 128, np.uint8) for name, one in rows.items()}
     found = Coloring().fit(cut).colors_
     return {name: (255 * one).round().to(torch.uint8).numpy() for name, one in found.items()}
+
+
+def _match_p_values(
+    space: AlignedSpace, n_permutations: int, seed: int
+) -> dict[tuple[str, str], float]:
+    """How likely as many matches would be if it were random which items belong together."""
+    n = space.n_items
+    if not n_permutations or not MIN_UNITS <= n <= _TESTED_ITEMS:
+        return {}
+    own, found = torch.arange(n), {}
+    for a, b in itertools.permutations(space.names, 2):
+        nearest = torch.as_tensor(space.match(a, b).indices)[:, 0].cpu()
+
+        def accuracy(paired: torch.Tensor, nearest: torch.Tensor = nearest) -> float:
+            return float((paired[nearest] == own).double().mean())
+
+        null = permutation_null(accuracy, n, n_permutations, random_state=seed)
+        found[a, b] = p_value(accuracy(own), null)
+    return found
 
 
 def _match_tables(space: AlignedSpace, seed: int) -> list[Table]:
@@ -248,15 +315,16 @@ def _key_numbers(summary: Mapping[str, Any]) -> list[KeyNumber]:
     ]
 
 
-def _pairs_table(summary: Mapping[str, Any]) -> Table:
+def _pairs_table(summary: Mapping[str, Any], p_values: Mapping[tuple[str, str], float]) -> Table:
     return Table(
         "Matching across sets",
-        ["", "top-1 match", "chance", "mean distance", "chance"],
+        ["", "top-1 match", "chance", *["p"] * bool(p_values), "mean distance", "chance"],
         [
             [
                 f"{pair['from']} \u2192 {pair['to']}",
                 float(pair["match_accuracy"]),
                 float(pair["match_chance"]),
+                *([p_values[pair["from"], pair["to"]]] if p_values else []),
                 float(pair["distance"]),
                 float(pair["distance_chance"]),
             ]

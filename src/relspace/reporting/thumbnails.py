@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from relspace._validation import ItemId, name_some
 from relspace.errors import ItemMismatchError
 from relspace.features import TokenGrid, open_images
-from relspace.report.summary import ReportImage
+from relspace.pages.summary import ReportImage
 
 _SIDE = 256
 

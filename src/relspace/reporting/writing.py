@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from relspace._writing import write_whole
 from relspace.common_space import CommonSpace
-from relspace.errors import InvalidTypeError
+from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet
-from relspace.report.page import render_report
-from relspace.report.writing import write_whole
+from relspace.pages.page import render_report
 from relspace.reporting.feature_sets import feature_sets_report
 from relspace.reporting.spaces import space_report
 
 
-def write_report(
+def report(
     of: Mapping[str, Any],
     out: str | Path = "report.html",
     *,
     images: object = None,
+    features: Mapping[str, FeatureSet] | None = None,
     title: str | None = None,
     n_images: int = 16,
     n_permutations: int = 199,
@@ -41,6 +42,9 @@ def write_report(
         The file; one that exists is replaced.
     images : path, glob pattern, array, or a sequence of paths, arrays or PIL images, optional
         The items' images, as for :func:`relspace.extract`; found by id where there are ids.
+    features : mapping of str to FeatureSet, optional
+        Of a space of tokens on grids: what was aligned, by set. With that of every set, the page
+        shows the colours before alignment too.
     title : str, optional
         What the page is called.
     n_images : int
@@ -70,7 +74,7 @@ def write_report(
     >>> X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     >>> space = relspace.align({"a": X, "b": X.flip(1)})
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     relspace.write_report(space, folder + "/report.html", n_permutations=99).name
+    ...     relspace.report(space, folder + "/report.html", n_permutations=99).name
     'report.html'
     """
     settings: dict[str, Any] = {
@@ -81,7 +85,12 @@ def write_report(
         "random_state": random_state,
     }
     if isinstance(of, CommonSpace):
-        data = space_report(of, **settings)
+        data = space_report(of, features=features, **settings)
+    elif features is not None:
+        raise InvalidInputError(
+            "features go with a space, whose colours before alignment they give; of feature sets "
+            "they are known: leave features out."
+        )
     elif isinstance(of, Mapping) and all(isinstance(one, FeatureSet) for one in of.values()):
         data = feature_sets_report(of, progress=progress, **settings)
     else:

@@ -14,7 +14,7 @@ from relspace.demo.portraits.figure import N_SHOWN, draw_numbers_figure, draw_pa
 from relspace.demo.portraits.page import report_data
 from relspace.demo.portraits.study import PortraitStudy, run_study
 from relspace.demo.portraits.table import summary_table
-from relspace.report.plots import LIGHT
+from relspace.figures.plots import LIGHT
 
 FEW = {
     "N_LANDMARK_IMAGES": 12,

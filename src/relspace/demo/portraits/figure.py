@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.demo.portraits.networks import NETWORKS
-from relspace.report.panels import PanelRow, panel_png, panel_rows
-from relspace.report.plots import Theme, draw_layer_map, new_figure, png_of, themed
+from relspace.figures.panels import PanelRow, panel_png, panel_rows
+from relspace.figures.plots import Theme, draw_layer_map, new_figure, png_of, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

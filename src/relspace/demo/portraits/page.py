@@ -13,7 +13,7 @@ from relspace.demo.portraits.drawing import SIDE
 from relspace.demo.portraits.methods import aligned
 from relspace.demo.portraits.networks import NETWORKS
 from relspace.demo.portraits.study import PortraitStudy
-from relspace.report import (
+from relspace.pages import (
     KeyNumber,
     LayerTable,
     Picture,
@@ -22,7 +22,7 @@ from relspace.report import (
     Section,
     Table,
 )
-from relspace.report.layers import ModelPatches, report_models
+from relspace.pages.layers import ModelPatches, report_models
 
 #: How many of the queried portraits can be explored, the first ones.
 N_EXPLORED = 6
@@ -41,7 +41,7 @@ def report_data(study: PortraitStudy, figures: Mapping[str, tuple[bytes, bytes]]
     Returns
     -------
     ReportData
-        For :func:`relspace.report.render_report`.
+        For :func:`relspace.pages.render_report`.
     """
     summary, held_out = study.summary, study.held_out
     retrieval, controls, colors = (summary[key] for key in ("retrieval", "controls", "colors"))
@@ -98,8 +98,9 @@ def report_data(study: PortraitStudy, figures: Mapping[str, tuple[bytes, bytes]]
                 column_layers=layers["columns"]["layers"],
                 values=np.array(layers[when]),
                 chance=controls["chance"]["mean"],
+                scale="Part retrieval",
             )
-            for when in ("after", "before")
+            for when in ("before", "after")
         ],
         tables=[_methods_table(summary), _colors_table(summary)],
         matched_by=(

@@ -45,7 +45,7 @@ from relspace.demo.portraits.retrieval import (
     mean_of,
 )
 from relspace.features import Places, choose_places
-from relspace.report.panels import JointColors, color_jointly
+from relspace.figures.panels import JointColors, color_jointly
 from relspace.spatial_alignment import (
     TOKEN_DENSITY,
     TOKEN_NORMALIZATION,

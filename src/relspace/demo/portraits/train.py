@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from relspace._writing import write_whole
 from relspace.demo.portraits.drawing import PARTS, Portraits, draw_portraits, part_shares
 from relspace.demo.portraits.networks import (
     CELLS,
@@ -24,7 +25,6 @@ from relspace.demo.portraits.networks import (
     PortraitNetwork,
     initial_network,
 )
-from relspace.report.writing import write_whole
 
 N_TRAIN = 2400
 N_VALIDATION = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -11,11 +12,14 @@ from relspace.features.families.vision import VisionFamily
 _JOINED = ("query", "key", "value")
 
 
-def _joined_parts(tensor: torch.Tensor, part: str, rows: int, columns: int) -> torch.Tensor:
+def _joined_parts(
+    tensor: torch.Tensor, part: str, config: Any, block: int, size: tuple[int, int]
+) -> torch.Tensor:
     """Take one of query, key and value, and put windows of attention back into their map."""
     if part not in _JOINED:
         return tensor
     one = tensor.chunk(len(_JOINED), dim=-1)[_JOINED.index(part)]
+    rows, columns = (_tokens_across(config, block, side) for side in size)
     side = one.shape[1]
     if (side, one.shape[2]) == (rows, columns):
         return one
@@ -24,6 +28,19 @@ def _joined_parts(tensor: torch.Tensor, part: str, rows: int, columns: int) -> t
     windows = one.reshape(-1, down, right, side, side, one.shape[-1])
     whole = windows.transpose(2, 3).reshape(len(windows), down * side, right * side, -1)
     return whole[:, :rows, :columns]
+
+
+def _tokens_across(config: Any, block: int, side: int) -> int:
+    """Count the tokens along one side of what goes into a block."""
+    backbone = getattr(config, "backbone_config", None)
+    if backbone is None:
+        return int(side // config.patch_size)
+    # Version 2 embeds with padding, and halves its grid inside of the first block of a stage.
+    tokens = -(-side // int(backbone.patch_stride[0]))
+    starts = list(accumulate(backbone.blocks_per_stage))[: backbone.num_query_pool_stages]
+    for _ in filter(lambda start: start < block, starts):
+        tokens //= int(backbone.query_stride[0])
+    return tokens
 
 
 SAM = VisionFamily(
@@ -54,7 +71,8 @@ SAM2 = VisionFamily(
     architecture="Sam2VisionModel",
     layout="bhwc",
     n_blocks=_n_blocks,
-    parts={"mlp": ("mlp",)},
+    parts={**dict.fromkeys(_JOINED, ("attn.qkv",)), "mlp": ("mlp",)},
+    joined_parts=_joined_parts,
     is_patched=False,
     shift=_shift,
     size="any",

@@ -92,8 +92,9 @@ class VisionFamily:
     output_layout : str or None
         Axes of the last hidden state where they differ.
     joined_parts : callable or None
-        Takes what ``parts`` lead to, the part, and the grid's rows and columns, and returns the
-        part's map, where a block keeps several parts in one tensor.
+        Takes what ``parts`` lead to, the part, the configuration, the block's number from 0, and
+        the height and width of the input, and returns the part's map, where a block keeps several
+        parts in one tensor.
     within : mapping of str to (str, str)
         For types whose vision network can't be loaded alone: the class of the whole model, and
         where in it the vision network is.
@@ -112,7 +113,9 @@ class VisionFamily:
     arguments: Callable[[Any, torch.Tensor], dict[str, Any]] = _no_arguments
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
     output_layout: str | None = None
-    joined_parts: Callable[[torch.Tensor, str, int, int], torch.Tensor] | None = None
+    joined_parts: Callable[[torch.Tensor, str, Any, int, tuple[int, int]], torch.Tensor] | None = (
+        None
+    )
     within: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -145,7 +148,8 @@ class VisionModel(FeatureModel):
         n_blocks = family.n_blocks(self.config)
         self._blocks = find_blocks(module, n_blocks)
         self.layers = tuple(f"layer_{i}" for i in range(n_blocks + 1))
-        self._size, own = needed_size(preprocessing, name), self._own_size()
+        own = self._own_size()
+        self._size = needed_size(preprocessing, name, own)
         if family.size == "fixed" and own is not None and self._size != own:
             raise InvalidInputError(
                 f"{family.title} takes images of {own[0]} x {own[1]} pixels and the preprocessing "
@@ -231,11 +235,11 @@ class VisionModel(FeatureModel):
         return {name: one.to(dtype or one.dtype) for name, one in found.items()}
 
     def _part(self, name: str, tensor: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        part = name.partition(".")[2]
+        layer, _, part = name.partition(".")
         if self.family.joined_parts is None or not part:
             return tensor
-        patch = _side(self.config.patch_size)
-        return self.family.joined_parts(tensor, part, height // patch, width // patch)
+        block = int(layer.removeprefix("layer_")) - 1
+        return self.family.joined_parts(tensor, part, self.config, block, (height, width))
 
     def _maps(
         self, name: str, tensor: torch.Tensor, layout: str, height: int, width: int

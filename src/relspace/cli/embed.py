@@ -1,0 +1,135 @@
+"""``relspace embed``: rows of one common space -> their joint embedding and colours, on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from relspace.cli.group import Progress, commands
+from relspace.cli.sources import Source, named_sources, parse_bytes, parse_sources
+from relspace.errors import InvalidInputError
+
+
+@commands.command(short_help="Embed and colour the rows of a common space, of any size.")
+@click.argument("sources", nargs=-1, required=True, callback=parse_sources, metavar="A [B]...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Folder for what is made.",
+)
+@click.option(
+    "--components",
+    type=click.IntRange(min=2),
+    default=16,
+    show_default=True,
+    help="How many components.",
+)
+@click.option(
+    "--landmarks",
+    type=click.IntRange(min=3),
+    default=4096,
+    show_default=True,
+    help="How many rows are nodes of the graph; all, if there are fewer.",
+)
+@click.option(
+    "--colors",
+    "method",
+    type=click.Choice(["spectral", "tsne", "umap"]),
+    default="spectral",
+    show_default=True,
+    help="How components become colours.",
+)
+@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@click.option("--force", is_flag=True, help="Replace the output of another job.")
+@click.option(
+    "--memory-budget",
+    callback=parse_bytes,
+    metavar="BYTES",
+    help="What working memory besides the graph may take, such as 2GiB; by default a quarter of "
+    "what is free.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def embed(
+    sources: list[Source],
+    output: Path,
+    components: int,
+    landmarks: int,
+    method: str,
+    random_state: int,
+    force: bool,
+    memory_budget: int | None,
+    as_json: bool,
+) -> None:
+    """Embed rows of one common space jointly, and colour them: one concept, one colour.
+
+    A set is [NAME=]FILE[::KEY], such as "relspace transform" writes: Zarr stores, .npy,
+    .safetensors, .h5 and .parquet are read in parts, so that they may be larger than memory. For
+    each set NAME there are then NAME.zarr, its normalized cut, and NAME-colors.zarr, sRGB in 0 to
+    1; cut.safetensors and colors.safetensors take new rows into both. A run that was cut off goes
+    on where it stopped when the same command is given again.
+
+    \b
+    relspace embed sam-aligned.zarr dino-aligned.zarr -o pictures
+    relspace embed sam=a.npy dino=b.npy -o pictures --components 32 --memory-budget 2GiB
+    """
+    named = named_sources(sources, at_least=1)
+    reserved = [name for name in named if f"{name}-colors" in named]
+    if reserved:
+        raise InvalidInputError(
+            f"the colours of {reserved[0]!r} and another set would have one name; rename a set."
+        )
+    with Progress() as progress:
+        progress("Loading torch")
+        import relspace
+        from relspace.features import open_rows
+
+        output.mkdir(parents=True, exist_ok=True)
+        rows = {name: open_rows(one.place, key=one.key) for name, one in named.items()}
+
+        def outputs(suffix: str) -> dict[str, relspace.Output]:
+            return {
+                name: relspace.Output(
+                    output / f"{name}{suffix}.zarr",
+                    dtype="float32",
+                    memory_budget=memory_budget,
+                    overwrite=force,
+                )
+                for name in named
+            }
+
+        checkpoint = output / ".pass"
+        if force:
+            checkpoint.unlink(missing_ok=True)
+        cut = relspace.NormalizedCut(
+            components, n_landmarks=landmarks, random_state=random_state
+        ).fit(
+            rows,
+            out=outputs(""),
+            memory_budget=memory_budget,
+            checkpoint=checkpoint,
+            progress=lambda done, n: progress(f"{done} of {n} rows"),
+        )
+        progress("Colouring")
+        coloring = relspace.Coloring(method, random_state=random_state).fit(
+            cut, out=outputs("-colors"), memory_budget=memory_budget
+        )
+        cut.save(output / "cut.safetensors")
+        coloring.save(output / "colors.safetensors")
+    done: dict[str, Any] = {
+        "sets": {name: one.shape[0] for name, one in rows.items()},
+        "eigenvalues": cut.eigenvalues_.tolist(),
+        "rank_correlation": coloring.rank_correlation_,
+        "output": str(output),
+    }
+    text = (
+        f"{sum(done['sets'].values())} rows of {', '.join(named)} in {components} components and "
+        f"colours saved to {output}; rank correlation of their distances "
+        f"{coloring.rank_correlation_:.2f}"
+    )
+    click.echo(json.dumps(done, indent=2) if as_json else text)

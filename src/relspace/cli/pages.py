@@ -1,0 +1,62 @@
+"""Options that commands which write an interactive page share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from relspace.errors import InvalidInputError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def with_page(*, permutations: int) -> Callable[[_Command], _Command]:
+    """Give a command the options of what its page holds, with so many permutations by default."""
+    options = [
+        click.option(
+            "-o",
+            "--output",
+            type=click.Path(path_type=Path, dir_okay=False),
+            default=Path("report.html"),
+            show_default=True,
+            metavar="PAGE",
+            callback=_check_name,
+            help="The HTML file.",
+        ),
+        click.option("--title", help="What the page is called."),
+        click.option(
+            "--n-images",
+            type=click.IntRange(min=1),
+            default=16,
+            show_default=True,
+            help="How many images are explored, where there are tokens of images; the first ones.",
+        ),
+        click.option(
+            "--permutations",
+            type=click.IntRange(min=0),
+            default=permutations,
+            show_default=True,
+            help="How many permutations p-values rest on.",
+        ),
+    ]
+
+    def with_options(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return with_options
+
+
+def said_of_page(page: Path) -> str:
+    """Say where a page is and how large it became."""
+    return f"Report: {page} ({page.stat().st_size / 1e6:.1f} MB)"
+
+
+def _check_name(context: click.Context, parameter: click.Parameter, page: Path) -> Path:
+    if page.suffix not in (".html", ".htm"):
+        raise InvalidInputError(f"a report is saved as .html, and {page} is not named so")
+    return page

@@ -1,0 +1,150 @@
+"""From embeddings to colours: unit rows, three dimensions, OKLab, sRGB."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+
+import torch
+
+from relspace._blocks import row_slices
+from relspace._validation import refuse_non_finite, to_numpy
+from relspace.embedding.oklab import oklab_to_srgb
+
+# A box around a light grey, in lightness and two chromatic axes, most of which a screen can show.
+_MIDDLE = (0.70, 0.0, 0.0)
+_REACH = (0.20, 0.17, 0.17)
+_NEIGHBORS = 5
+_ROWS_OF_NEIGHBORS = 4096
+_ROWS_AT_A_TIME = 2**16
+
+
+def unit_rows(embedding: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weight the components, put the constant one before them, and bring rows to unit norm.
+
+    Parameters
+    ----------
+    embedding : tensor of shape (n, k)
+        Components.
+    weights : tensor of shape (k,)
+        What they count.
+
+    Returns
+    -------
+    tensor of shape (n, k + 1)
+        In the float type of the weights.
+    """
+    embedding = embedding.to(weights)
+    rows = torch.cat([embedding.new_ones(len(embedding), 1), embedding * weights], dim=1)
+    norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / norms
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The three principal axes as a way to three dimensions.
+
+    Attributes
+    ----------
+    mean : tensor of shape (k + 1,)
+        The mean unit row.
+    axes : tensor of shape (k + 1, 3)
+        The axes.
+    """
+
+    mean: torch.Tensor
+    axes: torch.Tensor
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Project unit rows."""
+        places: torch.Tensor = (rows - self.mean) @ self.axes
+        return places
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """A learned way to three dimensions: the weighted mean of the nearest rows that were learned.
+
+    Attributes
+    ----------
+    known : tensor of shape (m, k + 1)
+        Unit rows that were learned.
+    places : tensor of shape (m, 3)
+        Where they lie.
+    """
+
+    known: torch.Tensor
+    places: torch.Tensor
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Place unit rows among those that were learned."""
+        out = rows.new_empty((len(rows), 3))
+        for start in range(0, len(rows), _ROWS_OF_NEIGHBORS):
+            block = rows[start : start + _ROWS_OF_NEIGHBORS]
+            near = torch.cdist(block, self.known).topk(_NEIGHBORS, dim=1, largest=False)
+            # A token that was learned itself has a neighbour at distance 0: all weight is there.
+            weight = 1 / near.values.clamp_min(1e-6)
+            weight = weight / weight.sum(dim=1, keepdim=True)
+            mean = (self.places[near.indices] * weight[..., None]).sum(1)
+            out[start : start + _ROWS_OF_NEIGHBORS] = mean
+        return out
+
+
+@dataclass(frozen=True)
+class Palette:
+    """What turns rows of an embedding into colours.
+
+    Attributes
+    ----------
+    weights : tensor of shape (k,)
+        What each component counts.
+    project : Axes or Neighbors
+        The way to three dimensions.
+    middle, reach : tensors of shape (3,)
+        The range of places that colours show.
+    """
+
+    weights: torch.Tensor
+    project: Axes | Neighbors
+    middle: torch.Tensor
+    reach: torch.Tensor
+
+    def __call__(self, rows: torch.Tensor, first: int | None = None) -> torch.Tensor:
+        """Colour rows of an embedding; ``first`` is the number of the first, for errors."""
+        found = self.weights.new_empty((len(rows), 3))
+        for part in row_slices(len(rows), 1, _ROWS_AT_A_TIME):
+            block = rows[part]
+            refuse_non_finite(block, "embedding", first_row=(first or 0) + part.start)
+            places = self.project(unit_rows(block, self.weights))
+            found[part] = oklab_to_srgb(self.lab(places))
+        return found
+
+    def lab(self, places: torch.Tensor) -> torch.Tensor:
+        """OKLab of places in three dimensions; what lies beyond the range is clipped."""
+        inside = ((places - self.middle) / self.reach).clamp(-1.0, 1.0)
+        # The axis that varies least becomes lightness, so that hue tells most.
+        inside = inside.roll(1, dims=1)
+        lab: torch.Tensor = inside.new_tensor(_MIDDLE) + inside * inside.new_tensor(_REACH)
+        return lab
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that was fitted, by name."""
+        project = {one.name: getattr(self.project, one.name) for one in fields(self.project)}
+        return {"weights": self.weights, "middle": self.middle, "reach": self.reach, **project}
+
+    @classmethod
+    def of(cls, tensors: dict[str, torch.Tensor]) -> Palette:
+        """The palette that gave these tensors."""
+        project: Axes | Neighbors
+        if "axes" in tensors:
+            project = Axes(tensors["mean"], tensors["axes"])
+        else:
+            project = Neighbors(tensors["known"], tensors["places"])
+        return cls(tensors["weights"], project, tensors["middle"], tensors["reach"])
+
+    def sha256(self) -> str:
+        """A hash of all that colours depend on."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.tensors().items()):
+            digest.update(name.encode() + to_numpy(tensor.contiguous()).tobytes())
+        return digest.hexdigest()

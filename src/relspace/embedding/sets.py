@@ -1,0 +1,91 @@
+"""Sets of tokens of one space as sources of rows, and where what is made of each of them goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from relspace._validation import as_features, name_some
+from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError
+from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.row_sources import ArrayRows, RowSource, rows_at
+from relspace.streaming import Output
+
+#: A single feature set is kept under this name.
+SINGLE = "features"
+
+#: Where a result goes: one place, or one for each set.
+Outputs = Mapping[str, str | Path | Output] | str | Path | Output
+
+
+def open_sets(sets: Mapping[str, object] | object) -> dict[str, RowSource]:
+    """Open the tokens of one or several sets; what is in memory is checked at once.
+
+    Parameters
+    ----------
+    sets : space, mapping of str to array-like or source of rows, or one of these
+        Tokens; all sets have the same columns.
+    """
+    if not isinstance(sets, Mapping):
+        return {SINGLE: _open(sets, "sets")}
+    if not sets:
+        raise InvalidInputError("sets is empty; give at least one set of tokens.")
+    # A common space may make its rows only as they are read.
+    rows = getattr(sets, "rows", None)
+    opened = {
+        str(name): _open(sets[name] if rows is None else rows(name), str(name)) for name in sets
+    }
+    first = next(iter(opened))
+    for name, one in opened.items():
+        if one.shape[1] != opened[first].shape[1]:
+            raise InvalidInputError(
+                f"{name} has {one.shape[1]} columns and {first} has "
+                f"{opened[first].shape[1]}; bring both into one space with align() first."
+            )
+    return opened
+
+
+def outputs_of(out: Outputs | None, names: tuple[str, ...]) -> dict[str, Output] | None:
+    """Where the result of each set goes; None where it is held.
+
+    Parameters
+    ----------
+    out : path or Output, mapping of str to these, or None
+        One place will do for one set.
+    names : tuple of str
+        The sets.
+    """
+    if out is None:
+        return None
+    if not isinstance(out, Mapping):
+        if len(names) > 1:
+            raise InvalidTypeError(
+                f"out is one place and there are {len(names)} sets; give each its own: "
+                f"out={{{names[0]!r}: 'embedding.zarr', ...}}."
+            )
+        out = {names[0]: out}
+    if set(out) != set(names):
+        raise InvalidInputError(
+            f"out names {name_some(list(out))}; the sets are {name_some(names)}."
+        )
+    return {name: one if isinstance(one, Output) else Output(one) for name, one in out.items()}
+
+
+def some_tokens(source: RowSource, rows: torch.Tensor, name: str) -> torch.Tensor:
+    """Some tokens of a set in float32 or float64, checked."""
+    tokens = as_features(rows_at(source, rows), name, check_finite=False).tensor
+    bad = rows[~tokens.isfinite().all(dim=1).cpu()]
+    if len(bad):
+        raise NonFiniteError(
+            f"{name} holds NaN or infinite values, among others in row {int(bad[0])}; remove or "
+            "repair these rows."
+        )
+    return tokens
+
+
+def _open(tokens: object, name: str) -> RowSource:
+    if is_read_in_blocks(tokens):
+        return open_rows(tokens)
+    return ArrayRows(as_features(tokens, name).tensor)

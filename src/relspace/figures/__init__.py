@@ -1,0 +1,1 @@
+"""Results drawn with matplotlib: plots of numbers, and panels of images in joint colours."""

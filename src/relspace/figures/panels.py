@@ -1,0 +1,345 @@
+"""Panels: images across, layers of several models down, tokens in their joint colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relspace._validation import check_count, name_some
+from relspace.embedding import Coloring, NormalizedCut
+from relspace.errors import InvalidInputError, ItemMismatchError
+from relspace.figures.common_width import to_common_width
+from relspace.figures.plots import Theme, new_figure, png_of, themed
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.axes import Axes
+
+    from relspace.spatial_space import SpatialSpace
+
+_GAP = 0.06
+# Of titles beside lines.
+_INCHES_PER_LETTER = 0.068
+
+
+@dataclass(frozen=True)
+class PanelRow:
+    """One line of a panel: the same images as one layer of one model sees them.
+
+    Attributes
+    ----------
+    title : str
+        What stands to the left of it.
+    pictures : sequence of n arrays of shape (h, w, 3)
+        sRGB in [0, 1].
+    boxes : array of shape (n, 4), optional
+        Top, left, bottom and right of the part of the image that each picture covers, as fractions
+        of its height and width; all of it by default.
+    """
+
+    title: str
+    pictures: Sequence[NDArray[Any]]
+    boxes: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class JointColors:
+    """Tokens of several sets in colours that mean the same in all of them.
+
+    Attributes
+    ----------
+    colors : dict of str to array of shape (n_images, rows, columns, 3)
+        sRGB in [0, 1], in place.
+    rank_correlation : float
+        Spearman correlation of colour distance and embedding distance.
+    """
+
+    colors: dict[str, NDArray[np.float32]]
+    rank_correlation: float
+
+
+def color_jointly(
+    sets: Mapping[str, object],
+    shapes: Mapping[str, tuple[int, int]],
+    *,
+    n_components: int = 16,
+    density: float = 0.05,
+    within_weight: float = 0.3,
+    n_landmarks: int = 4096,
+    method: str = "spectral",
+    random_state: int = 0,
+) -> JointColors:
+    """Colour the tokens of photographs by the joint normalized cut of all sets.
+
+    Parameters
+    ----------
+    sets : AlignedSpace, or mapping of str to array-like of shape (n_images * rows * columns, m)
+        Relative features of every token, image by image and row by row. Sets may have grids of
+        their own, but show the same images.
+    shapes : mapping of str to (rows, columns)
+        The grid of each set.
+    n_components, density, within_weight, n_landmarks
+        As in :class:`relspace.NormalizedCut`.
+    method : str
+        As in :class:`relspace.Coloring`.
+    random_state : int
+        Seed.
+
+    Returns
+    -------
+    JointColors
+        Colours by set, in place.
+
+    Raises
+    ------
+    InvalidInputError
+        If a set has no grid, or its tokens don't fill one.
+    ItemMismatchError
+        If the sets show different numbers of images.
+    """
+    without = [name for name in sets if name not in shapes]
+    if without:
+        raise InvalidInputError(f"the sets {name_some(without)} have no grid in shapes.")
+    cut = NormalizedCut(
+        n_components,
+        density=density,
+        within_weight=within_weight,
+        n_landmarks=n_landmarks,
+        random_state=random_state,
+    ).fit(sets)
+    coloring = Coloring(method, random_state=random_state).fit(cut)
+    placed = {}
+    for name, rgb in coloring.colors_.items():
+        rows, columns = shapes[name]
+        if len(rgb) % (rows * columns):
+            raise InvalidInputError(
+                f"{name} has {len(rgb)} tokens, which don't fill grids of {rows} x {columns}."
+            )
+        placed[name] = rgb.float().cpu().numpy().reshape(-1, rows, columns, 3)
+    counts = {name: len(one) for name, one in placed.items()}
+    if len(set(counts.values())) > 1:
+        raise ItemMismatchError(f"the sets show different numbers of images: {counts}.")
+    return JointColors(placed, coloring.rank_correlation_)
+
+
+def panel_rows(
+    joint: JointColors,
+    images: Sequence[int],
+    *,
+    titles: Mapping[str, str] | None = None,
+    boxes: Mapping[str, NDArray[Any]] | None = None,
+) -> list[PanelRow]:
+    """Take some images of every set as lines of a panel.
+
+    Parameters
+    ----------
+    joint : JointColors
+        From :func:`color_jointly`.
+    images : sequence of int
+        Which images, by position.
+    titles : mapping of str to str, optional
+        What the sets are called; their names by default.
+    boxes : mapping of str to array of shape (n_images, 4), optional
+        What each set's grid covers, see :class:`PanelRow`.
+    """
+    chosen = list(images)
+    return [
+        PanelRow(
+            (titles or {}).get(name, name),
+            [colors[image] for image in chosen],
+            None if boxes is None else boxes[name][chosen],
+        )
+        for name, colors in joint.colors.items()
+    ]
+
+
+def space_panel(
+    space: SpatialSpace,
+    images: Sequence[NDArray[Any]],
+    theme: Theme,
+    *,
+    title: str,
+    shown: Sequence[int] | None = None,
+    titles: Mapping[str, str] | None = None,
+    features: Mapping[str, torch.Tensor] | None = None,
+    method: str = "spectral",
+    random_state: int = 0,
+) -> bytes:
+    """Draw photographs across and models or layers down, in joint colours, as one PNG.
+
+    Parameters
+    ----------
+    space : SpatialSpace
+        Tokens of the photographs in one common space, from :func:`relspace.align`.
+    images : sequence of arrays of shape (h, w, 3)
+        All the photographs of the space, in its order, sRGB in [0, 1] or as bytes.
+    theme : Theme
+        Colours of ground and ink.
+    title : str
+        What stands above all.
+    shown : sequence of int, optional
+        Which photographs, by position; the first five by default.
+    titles : mapping of str to str, optional
+        What the sets are called; their names by default.
+    features : mapping of str to tensor of shape (n_tokens, d), optional
+        Every set's tokens before alignment, image by image and row by row; with them, the panel
+        before stands to the left of the one after.
+    method : str
+        As in :class:`relspace.Coloring`.
+    random_state : int
+        Seed.
+
+    Returns
+    -------
+    bytes
+        The PNG.
+
+    Raises
+    ------
+    ItemMismatchError
+        If there is not one photograph for each image of the space.
+    """
+    if len(images) != space.n_images:
+        raise ItemMismatchError(
+            f"images holds {len(images)} photographs; the space has {space.n_images}."
+        )
+    chosen = list(range(min(5, len(images)))) if shown is None else list(shown)
+    grids = {name: space.grid(name) for name in space.names}
+    shapes = {name: (grid.rows, grid.columns) for name, grid in grids.items()}
+    boxes = {
+        name: (grid.boxes / grid.image_sizes.repeat(1, 2)).numpy() for name, grid in grids.items()
+    }
+    halves: dict[str, Mapping[str, object]] = {}
+    if features is not None:
+        halves["Before: principal components of one width"] = to_common_width(features)
+    halves["After: relative features in one common space"] = space
+    lines = {}
+    for half, sets in halves.items():
+        joint = color_jointly(sets, shapes, method=method, random_state=random_state)
+        lines[half] = panel_rows(joint, chosen, titles=titles, boxes=boxes)
+    return panel_png([images[image] for image in chosen], lines, theme, title=title)
+
+
+def draw_panel(
+    axes: Axes,
+    images: Sequence[NDArray[Any]],
+    rows: Sequence[PanelRow],
+    theme: Theme,
+    *,
+    with_titles: bool = True,
+) -> None:
+    """Draw images across and under each of them what every layer makes of it.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to draw.
+    images : sequence of n arrays of shape (h, w, 3)
+        Photographs, sRGB in [0, 1] or as bytes; of any shape each.
+    rows : sequence of PanelRow
+        The lines, each with n pictures.
+    theme : Theme
+        Colours.
+    with_titles : bool
+        Whether the lines' titles are written.
+    """
+    n = check_count(len(images), "the number of images")
+    lines = [PanelRow("", images), *rows]
+    for number, line in enumerate(lines):
+        if len(line.pictures) != n:
+            raise ItemMismatchError(
+                f"the line {line.title!r} has {len(line.pictures)} pictures for {n} images."
+            )
+        top = number * (1 + _GAP)
+        for place, (picture, image) in enumerate(zip(line.pictures, images, strict=True)):
+            height, width = image.shape[:2]
+            across, down = min(1.0, width / height), min(1.0, height / width)
+            left, above = place * (1 + _GAP) + (1 - across) / 2, top + (1 - down) / 2
+            box = np.array([0.0, 0.0, 1.0, 1.0]) if line.boxes is None else line.boxes[place]
+            first, start, last, end = box * [down, across, down, across]
+            axes.imshow(
+                picture,
+                extent=(left + start, left + end, above + last, above + first),
+                interpolation="antialiased" if number == 0 else "nearest",
+            )
+        if with_titles:
+            axes.text(
+                -0.12, top + 0.5, line.title, ha="right", va="center", linespacing=1.3, fontsize=8
+            )
+    axes.set(
+        xlim=(0, n * (1 + _GAP) - _GAP),
+        ylim=(len(lines) * (1 + _GAP) - _GAP, 0),
+        aspect="equal",
+        anchor="W",
+    )
+    axes.set_facecolor(theme.ground)
+    axes.axis("off")
+
+
+def panel_png(
+    images: Sequence[NDArray[Any]],
+    halves: Mapping[str, Sequence[PanelRow]],
+    theme: Theme,
+    *,
+    title: str,
+    cell: float = 0.85,
+) -> bytes:
+    """Draw panels beside each other, before and after alignment for example, as one PNG.
+
+    Parameters
+    ----------
+    images : sequence of arrays of shape (h, w, 3)
+        Photographs.
+    halves : mapping of str to sequence of PanelRow
+        Panels by title, with the same lines.
+    theme : Theme
+        Colours; the last panel's title is in the accent.
+    title : str
+        What stands above all.
+    cell : float
+        Size of a picture in inches.
+
+    Returns
+    -------
+    bytes
+        The PNG.
+    """
+    n, lines = len(images), 1 + max(len(rows) for rows in halves.values())
+    longest = max(
+        len(part) for rows in halves.values() for row in rows for part in row.title.split("\n")
+    )
+    margin, head = max(1.35, 0.25 + _INCHES_PER_LETTER * longest), 0.72
+    panel, between = n * (1 + _GAP) * cell, 0.25
+    width = margin + len(halves) * (panel + between)
+    height = head + lines * (1 + _GAP) * cell + 0.1
+    with themed(theme):
+        figure = new_figure(width, height)
+        figure.text(
+            0.12 / width,
+            1 - 0.22 / height,
+            title,
+            ha="left",
+            va="center",
+            fontsize=11,
+            fontweight="bold",
+        )
+        for number, (name, rows) in enumerate(halves.items()):
+            left = margin + number * (panel + between)
+            axes = figure.add_axes(
+                (left / width, 0.1 / height, panel / width, (height - head - 0.1) / height)
+            )
+            draw_panel(axes, images, rows, theme, with_titles=number == 0)
+            figure.text(
+                left / width,
+                1 - 0.53 / height,
+                name,
+                fontsize=9.5,
+                fontweight="bold",
+                va="center",
+                color=theme.accent if number == len(halves) - 1 else theme.ink,
+            )
+        return png_of(figure)

@@ -1,0 +1,158 @@
+/* Loops over a tile of pairs that stays in the cache: what torch does in a pass per operation.
+
+   Every function has its counterpart in torch operations, the reference that the tests compare it
+   with and that is used where no compiler was at hand. Values are float32. No Python headers are
+   needed: the functions are called through ctypes, which leaves other threads running. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#define FOR_EACH_PROCESSOR \
+    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EACH_PROCESSOR
+#endif
+
+#define ROWS_OF_STRIP 16
+#define COLUMNS_OF_STRIP 512
+
+/* The smallest power of two that is a normal float; it is finite, so that its product with an
+   affinity of 0 is 0. */
+#define LOWEST_EXPONENT (-126.0f)
+#define SMALLEST_POWER 0x1p-126f
+
+/* 2^x for x <= 0, to 1e-7 of it, 1 for 0, and 0 from the lowest exponent on: a power of two times
+   a polynomial on [-0.5, 0.5], fitted at Chebyshev nodes. Without a branch, which would keep the
+   compiler from vectors. */
+static inline __attribute__((always_inline)) float power_of_two(float x)
+{
+    int32_t whole = (int32_t)(x - 0.5f);
+    float rest = x - (float)whole;
+    float value = 1.54614475e-4f;
+    value = value * rest + 1.33908674e-3f;
+    value = value * rest + 9.61805667e-3f;
+    value = value * rest + 5.55035710e-2f;
+    value = value * rest + 2.40226509e-1f;
+    value = value * rest + 6.93147188e-1f;
+    value = value * rest + 1.0f;
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits += whole * (1 << 23);
+    memcpy(&value, &bits, sizeof value);
+    return value - SMALLEST_POWER;
+}
+
+static inline __attribute__((always_inline)) void add_moments(
+    const float *row, ptrdiff_t n, float factor, double sums[4])
+{
+    float zeroth = 0, first = 0, second = 0, third = 0;
+    for (ptrdiff_t j = 0; j < n; j++) {
+        float exponent = row[j] * factor;
+        exponent = exponent > LOWEST_EXPONENT ? exponent : LOWEST_EXPONENT;
+        float term = power_of_two(exponent);
+        zeroth += term;
+        term *= exponent;
+        first += term;
+        term *= exponent;
+        second += term;
+        term *= exponent;
+        third += term;
+    }
+    sums[0] += zeroth;
+    sums[1] += first;
+    sums[2] += second;
+    sums[3] += third;
+}
+
+/* Sum 2^e e^k for k = 0 to 3 over e = factor * tile. Where period is not 0 the entry of row i in
+   column i % period is left out: it is an item's pair with itself. */
+FOR_EACH_PROCESSOR
+void sum_moments(
+    const float *tile, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride, float factor,
+    ptrdiff_t period, double sums[4])
+{
+    for (int k = 0; k < 4; k++)
+        sums[k] = 0;
+    for (ptrdiff_t i = 0; i < n_rows; i++) {
+        const float *row = tile + i * stride;
+        ptrdiff_t own = period ? i % period : n_columns;
+        add_moments(row, own, factor, sums);
+        if (own < n_columns)
+            add_moments(row + own + 1, n_columns - own - 1, factor, sums);
+    }
+}
+
+/* Write min(0, product - half_x - half_y) of a tile; of one on the diagonal the half above it,
+   mirrored, and zeros on it. */
+FOR_EACH_PROCESSOR
+void subtract_norms(
+    const float *restrict products, ptrdiff_t n_rows, ptrdiff_t n_columns,
+    const float *restrict half_x, const float *restrict half_y, float *restrict to,
+    ptrdiff_t stride, int on_diagonal)
+{
+    for (ptrdiff_t i = 0; i < n_rows; i++) {
+        const float *from = products + i * n_columns;
+        float *row = to + i * stride, half = half_x[i];
+        for (ptrdiff_t j = 0; j < n_columns; j++) {
+            float value = from[j] - half - half_y[j];
+            row[j] = value < 0 ? value : 0;
+        }
+    }
+    if (!on_diagonal)
+        return;
+    for (ptrdiff_t top = 0; top < n_rows; top += ROWS_OF_STRIP) {
+        ptrdiff_t end = top + ROWS_OF_STRIP < n_rows ? top + ROWS_OF_STRIP : n_rows;
+        for (ptrdiff_t j = 0; j < end; j++)
+            for (ptrdiff_t i = top > j + 1 ? top : j + 1; i < end; i++)
+                to[i * stride + j] = to[j * stride + i];
+    }
+    for (ptrdiff_t i = 0; i < n_rows; i++)
+        to[i * stride + i] = 0;
+}
+
+/* Write 2^(factor * tile) to one place and its mirror image to another; return the sum. The first
+   place may be the tile itself. */
+FOR_EACH_PROCESSOR
+double exponentiate(
+    const float *tile, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride, float factor,
+    float *to, ptrdiff_t to_stride, float *mirrored, ptrdiff_t mirrored_stride)
+{
+    float strip[ROWS_OF_STRIP][COLUMNS_OF_STRIP];
+    double total = 0;
+    for (ptrdiff_t top = 0; top < n_rows; top += ROWS_OF_STRIP) {
+        ptrdiff_t height = n_rows - top < ROWS_OF_STRIP ? n_rows - top : ROWS_OF_STRIP;
+        for (ptrdiff_t left = 0; left < n_columns; left += COLUMNS_OF_STRIP) {
+            ptrdiff_t width = n_columns - left;
+            width = width < COLUMNS_OF_STRIP ? width : COLUMNS_OF_STRIP;
+            for (ptrdiff_t i = 0; i < height; i++) {
+                const float *row = tile + (top + i) * stride + left;
+                float sum = 0;
+                for (ptrdiff_t j = 0; j < width; j++) {
+                    float exponent = row[j] * factor;
+                    exponent = exponent > LOWEST_EXPONENT ? exponent : LOWEST_EXPONENT;
+                    float value = power_of_two(exponent);
+                    strip[i][j] = value;
+                    sum += value;
+                }
+                total += sum;
+                memcpy(to + (top + i) * to_stride + left, strip[i], width * sizeof(float));
+            }
+            if (mirrored == NULL)
+                continue;
+            if (height == ROWS_OF_STRIP) {
+                for (ptrdiff_t j = 0; j < width; j++) {
+                    float *line = mirrored + (left + j) * mirrored_stride + top;
+                    for (ptrdiff_t i = 0; i < ROWS_OF_STRIP; i++)
+                        line[i] = strip[i][j];
+                }
+            } else {
+                for (ptrdiff_t j = 0; j < width; j++)
+                    for (ptrdiff_t i = 0; i < height; i++)
+                        mirrored[(left + j) * mirrored_stride + top + i] = strip[i][j];
+            }
+        }
+    }
+    return total;
+}

@@ -1,0 +1,155 @@
+"""Compiled loops over tiles: one pass through the cache for what torch does in several."""
+
+from __future__ import annotations
+
+import ctypes
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+
+_Address, _Count, _Float = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_float
+
+
+def _load() -> ctypes.CDLL | None:
+    """Load what was compiled when the package was installed; None where there was no compiler."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name("_fused" + suffix)
+        if path.exists():
+            library = ctypes.CDLL(str(path))
+            break
+    else:
+        return None
+    library.sum_moments.argtypes = [_Address, _Count, _Count, _Count, _Float, _Count, _Address]
+    library.sum_moments.restype = None
+    library.subtract_norms.argtypes = [
+        _Address,
+        _Count,
+        _Count,
+        _Address,
+        _Address,
+        _Address,
+        _Count,
+        ctypes.c_int,
+    ]
+    library.subtract_norms.restype = None
+    library.exponentiate.argtypes = [
+        _Address,
+        _Count,
+        _Count,
+        _Count,
+        _Float,
+        _Address,
+        _Count,
+        _Address,
+        _Count,
+    ]
+    library.exponentiate.restype = ctypes.c_double
+    return library
+
+
+_library = _load()
+
+
+def is_compiled() -> bool:
+    """Whether the package was installed where a C compiler was at hand."""
+    return _library is not None
+
+
+def suits(tile: torch.Tensor) -> bool:
+    """Whether the compiled loops can be used for tiles like this one."""
+    return (
+        _library is not None
+        and tile.dtype == torch.float32
+        and tile.device.type == "cpu"
+        and tile.stride(-1) == 1
+    )
+
+
+def sum_moments(
+    tile: torch.Tensor, factor: float, *, without_diagonal: bool
+) -> tuple[float, float, float, float]:
+    """Sum 2^e e^k for k = 0 to 3 over e = factor * tile.
+
+    Parameters
+    ----------
+    tile : tensor of shape (n, m) or (n_groups, n, m)
+        Values of at most 0.
+    factor : float
+        What they are multiplied by.
+    without_diagonal : bool
+        Whether the diagonal, of each group, is left out.
+    """
+    assert _library is not None
+    sums = (ctypes.c_double * 4)()
+    period = tile.shape[-2] if without_diagonal else 0
+    rows = tile if tile.ndim == 2 else tile.reshape(-1, tile.shape[-1])
+    _library.sum_moments(
+        rows.data_ptr(), rows.shape[0], rows.shape[1], rows.stride(0), factor, period, sums
+    )
+    return sums[0], sums[1], sums[2], sums[3]
+
+
+def subtract_norms(
+    products: torch.Tensor,
+    half_x: torch.Tensor,
+    half_y: torch.Tensor,
+    *,
+    to: torch.Tensor,
+    on_diagonal: bool,
+) -> None:
+    """Write products less half the squared norms, at most 0; symmetric with zeros on a diagonal.
+
+    Parameters
+    ----------
+    products : contiguous tensor of shape (n, m)
+        Scalar products x.y.
+    half_x, half_y : contiguous tensors of shape (n,) and (m,)
+        Half the squared norms.
+    to : tensor of shape (n, m)
+        Where the result goes: other memory, whose rows may lie apart.
+    on_diagonal : bool
+        Whether x and y are the same points.
+    """
+    assert _library is not None
+    _library.subtract_norms(
+        products.data_ptr(),
+        products.shape[0],
+        products.shape[1],
+        half_x.data_ptr(),
+        half_y.data_ptr(),
+        to.data_ptr(),
+        to.stride(0),
+        on_diagonal,
+    )
+
+
+def exponentiate(
+    tile: torch.Tensor, factor: float, *, to: torch.Tensor, mirrored: torch.Tensor | None
+) -> float:
+    """Write 2^(factor * tile) to one place, its mirror image to another, and return the sum.
+
+    Parameters
+    ----------
+    tile : tensor of shape (n, m)
+        Values of at most 0.
+    factor : float
+        What they are multiplied by.
+    to : tensor of shape (n, m)
+        Where the result goes, which may be the tile itself.
+    mirrored : tensor of shape (m, n) or None
+        Where its transpose goes.
+    """
+    assert _library is not None
+    total: float = _library.exponentiate(
+        tile.data_ptr(),
+        tile.shape[0],
+        tile.shape[1],
+        tile.stride(0),
+        factor,
+        to.data_ptr(),
+        to.stride(0),
+        None if mirrored is None else mirrored.data_ptr(),
+        0 if mirrored is None else mirrored.stride(0),
+    )
+    return total

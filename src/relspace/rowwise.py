@@ -1,0 +1,95 @@
+"""A fitted function of rows applied to whatever holds rows: in blocks, on disk, or on Dask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+
+from relspace._validation import Array, to_numpy
+from relspace.errors import InvalidInputError
+from relspace.execution.dask import map_rows, write_rows_on_cluster
+from relspace.features.row_files import open_rows
+from relspace.row_sources import RowSource, is_dask_array
+from relspace.row_writers import ZarrWriter
+from relspace.streaming import Output, begin_output, collect_rows, write_rows
+
+Progress = Callable[[int, int], None]
+
+
+class RowFunction(Protocol):
+    """What makes rows of rows, each from its own; workers of a cluster are sent it."""
+
+    def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
+        """Make the result's rows of some rows; ``first`` is the number of the first, if known."""
+
+
+def write_result(
+    source: RowSource,
+    compute: Callable[[torch.Tensor, int], torch.Tensor],
+    n_columns: int,
+    *,
+    out: str | Path | Output,
+    job: Mapping[str, Any],
+    client: Any = None,
+    progress: Progress | None = None,
+) -> RowSource:
+    """Write what a function makes of rows, chunk by chunk, or go on where the same job stopped.
+
+    Parameters
+    ----------
+    source : RowSource
+        Where rows come from.
+    compute : callable
+        ``compute(rows, first)`` of some rows and the number of the first gives the result's.
+    n_columns : int
+        The width of the result.
+    out : str, Path or Output
+        Where it goes.
+    job : mapping
+        What it depends on besides the source, as plain values.
+    client : distributed.Client, optional
+        A cluster that makes the chunks.
+    progress : callable, optional
+        ``progress(n_done, n_rows)`` after every chunk.
+    """
+    output = out if isinstance(out, Output) else Output(out)
+    writer = begin_output(output, source, n_columns, job)
+    if client is None:
+        return write_rows(source, compute, writer, progress)
+    if not isinstance(writer, ZarrWriter):
+        raise InvalidInputError(
+            f"out is {str(output.path)!r}; a cluster writes Zarr stores, ending in .zarr."
+        )
+    return write_rows_on_cluster(source, compute, str(output.path), client, progress)
+
+
+def gather_result(
+    X: object, compute: RowFunction, n_columns: int, *, memory_budget: int | None = None
+) -> Array:
+    """Gather what a function makes of rows that are read in blocks; of a Dask array, lazily.
+
+    Parameters
+    ----------
+    X : path, list of shards, source of rows, memory map or Dask array
+        Where rows come from.
+    compute : callable
+        As for :func:`write_result`.
+    n_columns : int
+        The width of the result.
+    memory_budget : int, optional
+        Bytes that working memory may take.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If the result would not fit into the free memory.
+    """
+    if is_dask_array(X):
+        return cast("Array", map_rows(X, compute, n_columns, None))
+    source = open_rows(X)
+    dtype = source.dtype if source.dtype.is_floating_point else torch.float32
+    collected = collect_rows(source, compute, n_columns, dtype, memory_budget=memory_budget)
+    return to_numpy(collected) if hasattr(X, "__array__") else collected

@@ -1,0 +1,167 @@
+"""Comparison of features that memory can't hold: by sums over items, or of a part of the items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace._blocks import free_memory_bytes
+from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, Comparison, library_versions
+from relspace.errors import InvalidInputError, ItemMismatchError
+from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.measures import Measure
+from relspace.measures.cross_products import CrossProducts, sum_cross_products
+from relspace.resampling import p_value
+from relspace.row_sources import RowSource
+
+Progress = Callable[[str], None]
+
+# Comparing takes copies of the features in float64.
+_COPIES_IN_MEMORY = 4
+
+
+def open_pair(X: object, Y: object) -> tuple[RowSource, RowSource] | None:
+    """Open two sets as sources of rows; None where neither is read in blocks."""
+    if not (is_read_in_blocks(X) or is_read_in_blocks(Y)):
+        return None
+    x, y = open_rows(X), open_rows(Y)
+    return x, y
+
+
+def fits_in_memory(x: RowSource, y: RowSource, memory_budget: int | None) -> bool:
+    """Whether two sets can be compared as matrices in memory."""
+    needed = _COPIES_IN_MEMORY * 8 * sum(source.shape[0] * source.shape[1] for source in (x, y))
+    return needed <= (free_memory_bytes() // 2 if memory_budget is None else memory_budget)
+
+
+def check_same_items(x: RowSource, y: RowSource, ids: object = None) -> str:
+    """Say what rows are matched by; items must be in one order, since rows are read side by side.
+
+    Raises
+    ------
+    InvalidInputError
+        If ids are given apart from the features.
+    ItemMismatchError
+        If the sets differ in their number of items, or both have ids and these differ.
+    """
+    if ids is not None:
+        raise InvalidInputError(
+            "ids can't be given for features larger than memory, which are read side by side: "
+            "store both in one order, and ids with them."
+        )
+    if x.shape[0] != y.shape[0]:
+        raise ItemMismatchError(
+            f"X has {x.shape[0]} items and Y has {y.shape[0]}: a comparison is of features of the "
+            "same items; store the shared ones."
+        )
+    if x.ids is None or y.ids is None:
+        return "position"
+    for number, (one, other) in enumerate(zip(x.ids, y.ids, strict=True)):
+        if one != other:
+            raise ItemMismatchError(
+                f"row {number} is {one!r} in X and {other!r} in Y: features larger than memory are "
+                "read side by side; store both in one order."
+            )
+    return "ids"
+
+
+def refuse_in_blocks(*, groups: object, n_bootstraps: int, ceiling: bool) -> None:
+    """Refuse what needs items again and again where they are read once.
+
+    Raises
+    ------
+    InvalidInputError
+        If groups, an interval or a ceiling are asked for.
+    """
+    asked = {"groups": groups is not None, "n_bootstraps": n_bootstraps > 0, "ceiling": ceiling}
+    for name, wanted in asked.items():
+        if wanted:
+            raise InvalidInputError(
+                f"{name} needs items again and again, and these features don't fit into the memory "
+                "budget: compare a random part of them by max_items=10_000, or raise memory_budget."
+            )
+
+
+def draw_items(n_items: int, max_items: int, seed: int) -> torch.Tensor:
+    """Choose items at random, in the order they are stored."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(n_items, generator=generator)[:max_items].sort().values
+
+
+def select_labels(labels: object, items: torch.Tensor) -> object:
+    """The labels of chosen items; None stays None."""
+    return None if labels is None else np.asarray(labels)[items.numpy()]
+
+
+def compare_by_sums(
+    measure: Measure,
+    x: RowSource,
+    y: RowSource,
+    matched_by: str,
+    *,
+    n_permutations: int,
+    random_state: int,
+    memory_budget: int | None,
+    progress: Progress | None,
+) -> Comparison:
+    """Compare two sets by sums over their items, with chance from the limit of permutations.
+
+    Parameters
+    ----------
+    measure : Measure
+        One that streams.
+    x, y : RowSource
+        Features of the same items in the same order.
+    matched_by : str
+        By what they are the same.
+    n_permutations : int
+        How many permutations are drawn, from the normal distribution that is their limit.
+    random_state : int
+        Seed of the draws.
+    memory_budget : int, optional
+        Bytes that blocks of rows may take.
+    progress : callable, optional
+        Called with a line of text.
+
+    Raises
+    ------
+    InvalidInputError
+        If the measure doesn't stream, or features are not finite or constant.
+    """
+    if not measure.streams:
+        raise measure.needs_items()
+    products = sum_cross_products(x, y, memory_budget=memory_budget, progress=progress)
+    value = measure.from_cross_products(products)
+    null = draw_null(measure, products, n_permutations or PERMUTATIONS_FOR_CHANCE, random_state)
+    larger = measure.direction == "similarity"
+    return Comparison(
+        measure=measure,
+        value=value,
+        chance=float(null.mean()),
+        chance_std=float(null.std(ddof=1)) if len(null) > 1 else None,
+        p_value=p_value(value, null, larger=larger) if n_permutations else None,
+        interval=None,
+        ceiling=None,
+        null=null,
+        n_items=products.n_items,
+        n_features=(x.shape[1], y.shape[1]),
+        n_available=products.n_items,
+        null_by="limit",
+        n_units=products.n_items,
+        matched_by=matched_by,
+        n_bootstraps=0,
+        random_state=random_state,
+        versions=library_versions(),
+    )
+
+
+def draw_null(
+    measure: Measure, products: CrossProducts, n_permutations: int, random_state: int
+) -> NDArray[np.float64]:
+    """Values under permutations of the items, drawn from their normal limit."""
+    generator = torch.Generator().manual_seed(random_state)
+    drawn = (products.permuted(generator) for _ in range(n_permutations))
+    return np.array([measure.from_cross_products(one) for one in drawn])

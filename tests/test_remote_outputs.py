@@ -1,0 +1,107 @@
+"""Stores at URLs, written and read in fsspec's memory and on a server that speaks S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from fsspec.registry import known_implementations
+
+import relspace as rs
+from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
+from relspace.features import open_rows
+from relspace.row_sources import GeneratedRows
+
+N, D = 500, 12
+X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A bucket of a server that speaks S3, on this machine."""
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "test")
+        import s3fs
+
+        s3fs.S3FileSystem().mkdir("bucket")
+        yield "s3://bucket"
+        server.stop()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "memory":
+        return f"memory://{tmp_path.name}"
+    return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+
+
+def test_a_store_at_a_url_is_gone_on_with_and_read(place: str) -> None:
+    aligner = rs.Aligner().fit(X[:40])
+    made: list[int] = []
+
+    def source(fails_at: int) -> GeneratedRows:
+        def make(start: int, stop: int) -> np.ndarray:
+            if start == fails_at:
+                raise OSError("the link is down")
+            made.append(start)
+            return X[start:stop]
+
+        return GeneratedRows((N, D), make, ids=tuple(range(N)))
+
+    out = rs.Output(f"{place}/aligned.zarr", chunk_rows=50)
+    with pytest.raises(OSError, match="the link is down"):
+        aligner.transform(source(200), out=out)
+    made.clear()
+    result = aligner.transform(source(-1), out=out)
+    assert [start for start in made if start % 50 == 0 and start] == list(range(200, N, 50))
+    np.testing.assert_allclose(result.read(0, N), aligner.transform(X), atol=1e-6)
+    with pytest.raises(InvalidInputError, match="another job; different are source"):
+        aligner.transform(X + 1, out=out)
+    replaced = aligner.transform(X[:100], out=rs.Output(out.path, overwrite=True))
+    assert replaced.shape == (100, 40)
+    assert open_rows(out.path, key="rows").ids is None
+
+
+def test_all_of_a_pipeline_lies_at_urls(place: str) -> None:
+    group = zarr.create_group(f"{place}/tokens.zarr")
+    group.create_array("features", data=X, chunks=(64, D))
+    tokens = f"{place}/tokens.zarr"
+    space = rs.align({"a": tokens, "b": X[:, ::-1].copy()}, landmarks=60)
+    aligned = space.transform("a", tokens, out=f"{place}/aligned.zarr")
+    expected = space.transform("a", X)
+    np.testing.assert_allclose(aligned.read(0, N), expected, atol=1e-6)
+    cut = rs.NormalizedCut(3, n_landmarks=100).fit(f"{place}/aligned.zarr", out=f"{place}/cut.zarr")
+    held = rs.NormalizedCut(3, n_landmarks=100).fit(expected)
+    torch.testing.assert_close(cut["features"].read(0, N), held["features"], atol=1e-4, rtol=1e-3)
+    rgb = rs.colors(cut, out=f"{place}/rgb.zarr")["features"]
+    torch.testing.assert_close(
+        open_rows(f"{place}/rgb.zarr").read(0, N), rgb.read(0, N), atol=0, rtol=0
+    )
+
+
+def test_a_store_of_something_else_is_left_alone(place: str) -> None:
+    zarr.create_group(f"{place}/other.zarr").create_array("photos", data=X)
+    with pytest.raises(FileFormatError, match="something else"):
+        rs.Aligner().fit(X[:40]).transform(X, out=f"{place}/other.zarr")
+    with pytest.raises(FileFormatError, match="can't be read as Zarr"):
+        open_rows(f"{place}/none.zarr")
+
+
+def test_the_package_that_a_url_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"class": "absent_package.FileSystem", "err": "Install absent_package to access it"}
+    monkeypatch.setitem(known_implementations, "far", known)
+    with pytest.raises(MissingDependencyError, match="Install absent_package"):
+        open_rows("far://bucket/none.zarr")
+    with pytest.raises(MissingDependencyError, match=r"Install absent_package.* s3fs for s3://"):
+        rs.Aligner().fit(X[:40]).transform(X, out="far://bucket/out.zarr")

@@ -1,0 +1,150 @@
+"""Features on disk are compared as those in memory are, or it is said why not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import relspace as rs
+from relspace.errors import InvalidInputError, ItemMismatchError
+from relspace.row_sources import ArrayRows
+
+N_ITEMS = 900
+# Less than comparing these in memory takes, more than a few rows.
+SMALL = 50_000
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[Path, Path]:
+    rng = np.random.default_rng(0)
+    concepts = rng.normal(size=(N_ITEMS, 4))
+    X = concepts @ rng.normal(size=(4, 10)) + 0.5 * rng.normal(size=(N_ITEMS, 10))
+    Y = np.tanh(concepts) @ rng.normal(size=(4, 20)) + 0.5 * rng.normal(size=(N_ITEMS, 20))
+    paths = tmp_path / "x.npy", tmp_path / "y.npy"
+    for path, features in zip(paths, (X, Y), strict=True):
+        np.save(path, features)
+    return paths
+
+
+@pytest.mark.parametrize("measure", ["cka", "svcca", "pwcca", "procrustes"])
+def test_blocks_give_the_value_of_the_whole(measure: str, stored: tuple[Path, Path]) -> None:
+    whole = rs.compare(*map(np.load, stored), measure=measure, n_permutations=199)
+    blocks = rs.compare(*stored, measure=measure, n_permutations=199, memory_budget=SMALL)
+    assert blocks.value == pytest.approx(whole.value, abs=1e-10)
+    assert (blocks.n_items, blocks.n_available, blocks.n_features) == (N_ITEMS, N_ITEMS, (10, 20))
+    assert (whole.null_by, blocks.null_by) == ("permutations", "limit")
+    assert blocks.p_value == whole.p_value == 1 / 200
+    assert abs(blocks.chance - whole.chance) < 0.5 * whole.null.std()
+    assert "199 draws of their limit" in repr(blocks)
+    again = rs.compare(*stored, measure=measure, n_permutations=199, memory_budget=SMALL)
+    np.testing.assert_array_equal(again.null, blocks.null)
+
+
+def test_what_fits_is_compared_in_memory_whatever_the_measure(stored: tuple[Path, Path]) -> None:
+    whole = rs.compare(*map(np.load, stored), measure="rsa", n_permutations=19)
+    assert rs.compare(*stored, measure="rsa", n_permutations=19).to_dict() == whole.to_dict()
+
+
+def test_shards_maps_and_sources_are_read_alike(stored: tuple[Path, Path]) -> None:
+    X, Y = map(np.load, stored)
+    sources = [
+        [X[:100], X[100:]],
+        np.load(stored[0], mmap_mode="r"),
+        ArrayRows(torch.from_numpy(X)),
+    ]
+    expected = rs.compare(X, Y, measure="cka").value
+    for source in sources:
+        found = rs.compare(source, stored[1], measure="cka", memory_budget=SMALL)
+        assert found.value == pytest.approx(expected, abs=1e-10)
+
+
+def test_a_part_of_the_items_is_chosen_by_the_seed_and_stated(stored: tuple[Path, Path]) -> None:
+    blocks = rs.compare(*stored, measure="rsa", max_items=300, memory_budget=SMALL)
+    whole = rs.compare(*map(np.load, stored), measure="rsa", max_items=300)
+    assert blocks.value == whole.value
+    assert (blocks.n_items, blocks.n_available) == (300, N_ITEMS)
+    assert "300 of 900, at random" in repr(blocks)
+    other = rs.compare(*stored, measure="rsa", max_items=300, random_state=1)
+    assert other.value != blocks.value
+    full = rs.compare(*stored, measure="rsa")
+    assert abs(full.value - blocks.value) < 0.1
+
+
+def test_groups_go_with_the_items_chosen(stored: tuple[Path, Path]) -> None:
+    X, Y = map(np.load, stored)
+    found = rs.compare(
+        X, Y, measure="cka", max_items=600, groups=np.arange(N_ITEMS), n_permutations=9
+    )
+    assert found.n_units == 600
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"measure": "affinity"}, "max_items"),
+        ({"measure": "cka", "n_bootstraps": 10}, "n_bootstraps needs items again"),
+        ({"measure": "cka", "ceiling": True}, "ceiling needs items again"),
+        ({"measure": "cka", "groups": [0] * N_ITEMS}, "groups needs items again"),
+        ({"measure": "cka", "ids": list(range(N_ITEMS))}, "ids can't be given"),
+        ({"measure": "cka", "max_items": 3}, "max_items"),
+    ],
+)
+def test_what_blocks_can_not_give_is_refused(
+    settings: dict[str, object], said: str, stored: tuple[Path, Path]
+) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        rs.compare(*stored, memory_budget=SMALL, **settings)
+
+
+def test_other_items_and_other_orders_are_refused(stored: tuple[Path, Path]) -> None:
+    X, Y = (torch.from_numpy(np.load(path)) for path in stored)
+    with pytest.raises(ItemMismatchError, match="Y has 899"):
+        rs.compare(ArrayRows(X), ArrayRows(Y[1:]), measure="cka", memory_budget=SMALL)
+    ids = tuple(f"item {number}" for number in range(N_ITEMS))
+    turned = ArrayRows(Y.flip(0), ids[::-1])
+    with pytest.raises(ItemMismatchError, match="row 0 is 'item 0' in X"):
+        rs.compare(ArrayRows(X, ids), turned, measure="cka", memory_budget=SMALL)
+    by_ids = rs.compare(ArrayRows(X, ids), turned, measure="cka")
+    assert by_ids.matched_by == "ids"
+    assert by_ids.value == rs.compare(X, Y, measure="cka").value
+
+
+PEAK = """
+import sys, torch
+import relspace as rs
+from relspace.row_sources import GeneratedRows
+
+def make(seed):
+    def rows(start, stop):
+        generator = torch.Generator().manual_seed(seed + start)
+        return torch.randn(stop - start, 64, generator=generator)
+    return rows
+
+n = int(sys.argv[1])
+X, Y = (GeneratedRows((n, 64), make(seed)) for seed in (0, 10**9))
+found = rs.compare(X, Y, measure="cka", memory_budget=2**26)
+assert found.n_items == n and abs(found.value) < 0.01, found
+for line in open("/proc/self/status"):
+    if line.startswith("VmHWM:"):
+        print(int(line.split()[1]) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
+def test_memory_does_not_grow_with_the_items() -> None:
+    peaks = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", PEAK, str(n)], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for n in (200_000, 1_000_000)
+    ]
+    # A million rows of both sets are 977 MiB in float64.
+    assert peaks[1] - peaks[0] < 48
