@@ -181,6 +181,12 @@ def test_landmarks_are_places(landmarks: object, error: type[Exception]) -> None
         rs.align({"a": seen_by(1), "b": seen_by(2)}, landmarks=landmarks)
 
 
+@pytest.mark.parametrize("standardize", ["whiten", "half-whiten"])
+def test_columns_that_are_mixed_are_refused(standardize: str) -> None:
+    with pytest.raises(InvalidInputError, match=standardize):
+        rs.align({"a": seen_by(1), "b": seen_by(2)}, standardize=standardize, landmarks=50)
+
+
 def test_landmarks_can_be_given() -> None:
     sets = {"a": seen_by(1), "b": seen_by(2)}
     places = choose_places([fs["late"].grid for fs in sets.values()], 60, random_state=5)

@@ -72,6 +72,16 @@ def test_whitened_columns_are_uncorrelated_up_to_the_ridge() -> None:
     )
 
 
+def test_half_whitening_is_the_square_root_of_whitening() -> None:
+    A = torch.as_tensor(relspace.rbf_affinity(features(50, 5), density=0.1))
+    half, whole = (column_profile(A, standardize=one) for one in ("half-whiten", "whiten"))
+    assert half.whitening is not None
+    assert whole.whitening is not None
+    torch.testing.assert_close(
+        half.whitening @ half.whitening, whole.whitening, rtol=1e-6, atol=1e-8
+    )
+
+
 def test_own_entries_are_left_out_before_columns_are_mixed() -> None:
     A = torch.as_tensor(relspace.rbf_affinity(features(30, 5), density=0.2))
     profile = column_profile(A, standardize="whiten")
