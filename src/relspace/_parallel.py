@@ -53,13 +53,18 @@ def side_by_side(
     stopped = threading.Event()
 
     def run() -> None:
-        with torch.no_grad():
-            work = make()
-            # next() on a range's iterator is atomic.
-            for position in left:
-                if stopped.is_set():
-                    return
-                results[position] = work(items[position])
+        try:
+            with torch.no_grad():
+                work = make()
+                # next() on a range's iterator is atomic.
+                for position in left:
+                    if stopped.is_set():
+                        return
+                    results[position] = work(items[position])
+        except BaseException:
+            # Whichever thread it is, the others need not go on.
+            stopped.set()
+            raise
 
     futures = [_threads(torch.get_num_threads()).submit(run) for _ in range(n_threads)]
     try:
