@@ -241,11 +241,10 @@ def write_all(store: FeatureStoreWriter) -> None:
         store.write(
             chunk,
             {store.layers[0].name: np.ones((2, 3), dtype="float16")},
-            status=np.ones(2, dtype=np.uint8),
             image_sizes=np.ones((2, 2), dtype=np.int64),
             boxes=np.zeros((1, 2, 4)),
-            skipped={},
         )
+        store.mark(chunk, np.ones(2, dtype=np.uint8), {})
 
 
 def test_two_writers_refuse_each_other(tmp_path: Path) -> None:

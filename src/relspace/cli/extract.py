@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,16 @@ from relspace.cli.models import extraction_options, load_named, named_models, wi
     "their stores go into.",
 )
 @with_extraction
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Run on the Dask cluster whose scheduler is there (tcp://host:8786); its workers must "
+    "reach ITEMS and STORE under the same paths.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was stored as JSON.")
-def extract(arguments: Sequence[str], output: Path, as_json: bool, **options: Any) -> None:
+def extract(
+    arguments: Sequence[str], output: Path, scheduler: str | None, as_json: bool, **options: Any
+) -> None:
     """Extract features of layers into a Zarr store, in one pass over the images.
 
     A MODEL is [NAME=]FOLDER, as transformers or diffusers save it, or a name on the Hugging Face
@@ -39,14 +48,22 @@ def extract(arguments: Sequence[str], output: Path, as_json: bool, **options: An
     \b
     relspace extract facebook/dinov2-base photos/ -o dino.zarr
     relspace extract models/sam models/clip photos/ -o features/ --layers 0,6,-1
+    relspace extract models/sam photos/ -o sam.zarr --scheduler tcp://host:8786
     """
     if len(arguments) < 2:
         raise click.UsageError("name a model and its images or texts")
     models, items = named_models(arguments[:-1]), arguments[-1]
-    with Progress() as progress:
+    with Progress() as progress, ExitStack() as stack:
         progress("Loading torch")
         import relspace
 
+        client = None
+        if scheduler is not None:
+            from relspace.execution.dask import connect
+
+            progress(f"Connecting to {scheduler}")
+            client = connect(scheduler)
+            stack.callback(client.close)
         found = {}
         for name, place in models.items():
             progress(f"Loading {place}")
@@ -54,6 +71,7 @@ def extract(arguments: Sequence[str], output: Path, as_json: bool, **options: An
                 load_named(name, place, options),
                 items,
                 output if len(models) == 1 else output / f"{name}.zarr",
+                client=client,
                 progress=progress,
                 **extraction_options(options),
             )

@@ -7,9 +7,9 @@ fetch it from each other, and it is made again where the worker that held it is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from relspace.errors import InvalidInputError, MissingDependencyError
 from relspace.row_sources import RowSource, tensor_of, torch_dtype
 from relspace.row_writers import ZarrWriter
 
+_Result = TypeVar("_Result")
 Compute = Callable[[torch.Tensor, int], torch.Tensor]
 
 _SECONDS_TO_CONNECT = 10
@@ -181,6 +182,37 @@ def sum_on_cluster(
     return total or ()
 
 
+def run_on_cluster(
+    work: Callable[[Any, Any], Any], argument: object, parts: Sequence[Any], client: Any
+) -> Generator[Any, None, None]:
+    """Do work on parts, each as a task of a cluster, and give results as they come.
+
+    The parts of a worker that is lost are done again by another, so that work must do no harm
+    when it is done twice.
+
+    Parameters
+    ----------
+    work : callable
+        ``work(argument, part)``; both are pickled.
+    argument : object
+        What every part needs, sent to each worker once.
+    parts : sequence
+        What is worked on.
+    client : distributed.Client
+        The cluster.
+    """
+    from distributed import as_completed
+
+    held = client.submit(_Held, argument, pure=False)
+    tasks = [client.submit(_work_on, held, work, part, pure=False) for part in parts]
+    try:
+        for task in as_completed(tasks):  # type: ignore[no-untyped-call]
+            yield task.result()
+            task.release()
+    finally:
+        client.cancel(tasks)
+
+
 def connect(address: str) -> Any:
     """A client of the cluster whose scheduler is at an address, such as tcp://host:8786.
 
@@ -199,6 +231,17 @@ def connect(address: str) -> Any:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InvalidInputError(f"no Dask scheduler answers at {address} ({reason}).") from error
+
+
+class _Held:
+    """What every part of some work needs, held once by each worker."""
+
+    def __init__(self, argument: Any) -> None:
+        self.argument = argument
+
+
+def _work_on(held: _Held, work: Callable[[Any, Any], Any], part: Any) -> Any:
+    return _in_turn(lambda: work(held.argument, part))
 
 
 class _Job:
@@ -244,7 +287,7 @@ def _read_block(numbers: NDArray[Any], *, state: RowSource, out_dtype: str) -> N
     return to_numpy(rows.to(torch_dtype(np.dtype(out_dtype))))
 
 
-def _in_turn(call: Callable[[], torch.Tensor]) -> torch.Tensor:
+def _in_turn(call: Callable[[], _Result]) -> _Result:
     """One block at a time where torch uses all cores for it; else Dask's threads do, together."""
     if torch.get_num_threads() == 1:
         return call()

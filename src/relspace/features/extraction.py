@@ -10,17 +10,24 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from relspace._validation import as_ids, check_choice, check_count, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
+from relspace.execution.dask import run_on_cluster
+from relspace.features.extraction_chunks import (
+    Batch,
+    ExtractedChunk,
+    ExtractionSource,
+    extract_chunk,
+)
 from relspace.features.families import load_model
 from relspace.features.feature_model import (
     Description,
@@ -30,22 +37,15 @@ from relspace.features.feature_model import (
 )
 from relspace.features.feature_set import FeatureSet
 from relspace.features.images import UnreadableImageError, open_images
-from relspace.features.loader import load_ahead
-from relspace.features.preprocessing import View
 from relspace.features.store import open_features
 from relspace.features.store_writer import (
     STORE_DTYPES,
     FeatureStoreWriter,
-    refuse_what_does_not_fit,
-    skipped_status,
 )
 
 #: About how many bytes of features are held before they are written.
 _CHUNK_BYTES = 64 * 2**20
 _SECONDS_BETWEEN_REPORTS = 0.5
-
-Prepared = tuple[NDArray[Any], View | None] | UnreadableImageError
-_Batch = tuple[list[Prepared], dict[str, torch.Tensor]]
 
 
 class SkippedImageWarning(RelspaceWarning):
@@ -66,6 +66,7 @@ def extract(
     on_error: str = "raise",
     n_threads: int | None = None,
     overwrite: bool = False,
+    client: Any = None,
     progress: Callable[[str], None] | None = None,
 ) -> FeatureSet | dict[str, FeatureSet]:
     """Extract features of layers into a store, in one pass over the items.
@@ -102,6 +103,9 @@ def extract(
         How many threads decode images ahead.
     overwrite : bool
         Whether a store of another extraction is replaced.
+    client : distributed.Client, optional
+        A cluster whose workers compute and write the chunks. They are sent the model and must
+        reach items and store under the same paths; this process holds the store's lock.
     progress : callable, optional
         Is told how far it is, how fast, and how long it will take.
 
@@ -133,6 +137,7 @@ def extract(
         "on_error": on_error,
         "n_threads": n_threads,
         "overwrite": overwrite,
+        "client": client,
         "progress": progress or (lambda message: None),
     }
 
@@ -197,6 +202,7 @@ def _extract_one(
     on_error: str,
     n_threads: int | None,
     overwrite: bool,
+    client: Any,
     progress: Callable[[str], None],
 ) -> FeatureSet:
     names = model.names_of(layers)
@@ -213,20 +219,9 @@ def _extract_one(
         "on_error": on_error,
     }
 
-    def prepare(position: int) -> Prepared:
-        try:
-            return model.prepare(load_item(position))
-        except UnreadableImageError as error:
-            if on_error == "raise":
-                raise
-            return error
-
-    def compute(prepared: list[Prepared]) -> _Batch:
-        inputs = [one[0] for one in prepared if not isinstance(one, UnreadableImageError)]
-        if not inputs:
-            return prepared, {}
-        return prepared, model.forward(inputs, names, dtype=getattr(torch, store_dtype))
-
+    source = ExtractionSource(
+        model, names, found_ids, load_item, batch_size, store_dtype, on_error, n_threads
+    )
     writer = FeatureStoreWriter.resume(
         out, ids=found_ids, extraction=extraction, overwrite=overwrite
     )
@@ -235,10 +230,8 @@ def _extract_one(
         if writer is not None:
             stack.enter_context(writer)
             missing = writer.missing_chunks()
-        batches = list(chain.from_iterable(_batches(part, batch_size) for part in missing))
-        loaded = stack.enter_context(closing(load_ahead(prepare, batches, n_threads=n_threads)))
-        computed: Iterator[_Batch] = map(compute, loaded)
-        meter = _Meter(model.name, sum(map(len, batches)), progress)
+        meter = _Meter(model.name, sum(part.stop - part.start for part in missing), progress)
+        computed: Iterator[Batch] = stack.enter_context(closing(source.batches(missing)))
         if writer is None:
             # What a store holds is known once a batch has been seen.
             first = next(computed)
@@ -254,7 +247,10 @@ def _extract_one(
             )
             stack.enter_context(writer)
             computed = chain([first], computed)
-        _fill(writer, computed, found_ids, batch_size, meter)
+        if client is None:
+            _fill(writer, computed, source, meter)
+        else:
+            _fill_on_cluster(writer, source, client, meter)
         skipped = writer.skipped
     if skipped:
         warnings.warn(
@@ -267,12 +263,7 @@ def _extract_one(
     return open_features(out)
 
 
-def _batches(chunk: slice, batch_size: int) -> list[range]:
-    starts = range(chunk.start, chunk.stop, batch_size)
-    return [range(start, min(start + batch_size, chunk.stop)) for start in starts]
-
-
-def _describe(model: FeatureModel, names: Sequence[str], batch: _Batch) -> Description:
+def _describe(model: FeatureModel, names: Sequence[str], batch: Batch) -> Description:
     prepared, features = batch
     shapes = [one[0].shape for one in prepared if not isinstance(one, UnreadableImageError)]
     if not shapes:
@@ -289,76 +280,39 @@ def _chunk_items(description: Description, n: int, batch_size: int, store_dtype:
 
 def _fill(
     writer: FeatureStoreWriter,
-    computed: Iterator[_Batch],
-    ids: Sequence[str],
-    batch_size: int,
+    computed: Iterator[Batch],
+    source: ExtractionSource,
     meter: _Meter,
 ) -> None:
     """Write the chunks that are missing, each while the next is computed."""
     with ThreadPoolExecutor(1, thread_name_prefix="relspace-write") as pool:
         writing: Future[None] | None = None
+
+        def write(chunk: ExtractedChunk) -> None:
+            writer.mark(chunk.part, *chunk.write())
+
         for part in writer.missing_chunks():
-            chunk = _Chunk(writer, ids, part)
-            for batch in _batches(part, batch_size):
+            chunk = ExtractedChunk(writer, source.ids, part)
+            for batch in source.ranges(part):
                 chunk.add(batch, *next(computed))
                 meter.add(len(batch))
             # No more than one waits to be written, so that memory is bounded.
             if writing is not None:
                 writing.result()
-            writing = pool.submit(chunk.write)
+            writing = pool.submit(write, chunk)
         if writing is not None:
             writing.result()
 
 
-class _Chunk:
-    """What is written at once: features, sizes and boxes of some items."""
-
-    def __init__(self, writer: FeatureStoreWriter, ids: Sequence[str], part: slice) -> None:
-        n = part.stop - part.start
-        self._writer, self._part, self._ids = writer, part, ids[part]
-        self._arrays = {
-            layer.name: np.empty((n, *layer.shape), dtype=writer.dtype) for layer in writer.layers
-        }
-        self._regions = np.array(writer.regions, dtype=np.float64)
-        self._boxes = np.full((len(self._regions), n, 4), np.nan)
-        self._sizes = np.zeros((n, 2), dtype=np.int64)
-        self._reasons: list[str | None] = [None] * n
-
-    def add(
-        self, batch: range, prepared: list[Prepared], features: Mapping[str, torch.Tensor]
-    ) -> None:
-        """Take what a batch gave."""
-        rows = []
-        for position, one in zip(batch, prepared, strict=True):
-            row = position - self._part.start
-            if isinstance(one, UnreadableImageError):
-                self._reasons[row] = str(one)
-                continue
-            rows.append(row)
-            if one[1] is not None:
-                self._sizes[row] = one[1].image_size
-                self._boxes[:, row] = one[1].to_original(self._regions)
-        for name, tensor in features.items():
-            self._arrays[name][rows] = tensor.cpu().numpy()
-
-    def write(self) -> None:
-        """Check the features and hand all of it to the store."""
-        present = [row for row, reason in enumerate(self._reasons) if reason is None]
-        lost = [row for row, reason in enumerate(self._reasons) if reason is not None]
-        for name, array in self._arrays.items():
-            kept, ids = (
-                (array[present], [self._ids[i] for i in present]) if lost else (array, self._ids)
-            )
-            refuse_what_does_not_fit(kept, name, ids)
-            array[lost] = np.nan
-        self._writer.write(
-            self._part,
-            self._arrays,
-            status=skipped_status(self._reasons),
-            image_sizes=self._sizes,
-            boxes=self._boxes,
-            skipped={self._ids[i]: str(self._reasons[i]) for i in lost},
-        )
+def _fill_on_cluster(
+    writer: FeatureStoreWriter, source: ExtractionSource, client: Any, meter: _Meter
+) -> None:
+    """Have workers write the chunks that are missing, and mark each when it is there."""
+    work = partial(extract_chunk, path=str(writer.path.resolve()))
+    with closing(run_on_cluster(work, source, writer.missing_chunks(), client)) as done:
+        for part, status, skipped in done:
+            writer.mark(part, status, skipped)
+            meter.add(part.stop - part.start)
 
 
 class _Meter:

@@ -58,7 +58,7 @@ class FeatureStoreWriter:
         What has been written.
     """
 
-    def __init__(self, path: Path, root: Any, header: dict[str, Any], lock: int) -> None:
+    def __init__(self, path: Path, root: Any, header: dict[str, Any], lock: int | None) -> None:
         self.path = path
         self.layers = tuple(map(StoredLayer.of, header["layers"]))
         self.regions: tuple[Box, ...] = tuple(tuple(region) for region in header["regions"])
@@ -198,7 +198,8 @@ class FeatureStoreWriter:
 
     def close(self) -> None:
         """Let others write."""
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -211,17 +212,24 @@ class FeatureStoreWriter:
         chunks = [slice(i, min(i + self.chunk_items, n)) for i in range(0, n, self.chunk_items)]
         return [chunk for chunk in chunks if (self.status[chunk] == MISSING).any()]
 
+    @classmethod
+    def join(cls, path: str | Path) -> Self:
+        """Open a store to write features of chunks that the process with the lock hands out.
+
+        Such a writer marks nothing: the other one does, when it hears that a chunk is there.
+        """
+        header = read_header(Path(path))[1]
+        return cls(Path(path), import_zarr().open_group(path, mode="r+"), header, None)
+
     def write(
         self,
         chunk: slice,
         arrays: Mapping[str, NDArray[Any]],
         *,
-        status: NDArray[np.uint8],
         image_sizes: NDArray[np.int64],
         boxes: NDArray[np.float64],
-        skipped: Mapping[str, str],
     ) -> None:
-        """Write one chunk of :meth:`missing_chunks`.
+        """Write the features of one chunk of :meth:`missing_chunks`.
 
         Parameters
         ----------
@@ -229,20 +237,29 @@ class FeatureStoreWriter:
             Its items.
         arrays : mapping of str to array of shape (n_chunk, ...)
             Features of each layer, NaN for items that were skipped.
-        status : uint8 array of shape (n_chunk,)
-            PRESENT or SKIPPED for each item.
         image_sizes : int64 array of shape (n_chunk, 2)
             Heights and widths of the images.
         boxes : float64 array of shape (n_regions, n_chunk, 4)
             What the grids cover.
-        skipped : mapping of str to str
-            Why items were skipped, by id.
         """
         for layer in self.layers:
             array = self._root[layer.key].with_config(_UNCOMPARED)
             array[chunk] = arrays[layer.name]
         self._root["image_sizes"][chunk] = image_sizes
         self._root["boxes"][:, chunk] = boxes
+
+    def mark(self, chunk: slice, status: NDArray[np.uint8], skipped: Mapping[str, str]) -> None:
+        """Say that a chunk has been written, from when on it counts.
+
+        Parameters
+        ----------
+        chunk : slice
+            Its items.
+        status : uint8 array of shape (n_chunk,)
+            PRESENT or SKIPPED for each item.
+        skipped : mapping of str to str
+            Why items were skipped, by id.
+        """
         if skipped:
             self._header["skipped"] |= skipped
             self._root.attrs[KEY] = self._header

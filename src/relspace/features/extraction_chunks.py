@@ -1,0 +1,160 @@
+"""Chunks of an extraction: items through a model batch by batch, and what is written at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace.features.feature_model import FeatureModel
+from relspace.features.images import UnreadableImageError
+from relspace.features.loader import load_ahead
+from relspace.features.preprocessing import View
+from relspace.features.store_writer import (
+    FeatureStoreWriter,
+    refuse_what_does_not_fit,
+    skipped_status,
+)
+
+Prepared = tuple[NDArray[Any], View | None] | UnreadableImageError
+Batch = tuple[list[Prepared], dict[str, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class ExtractionSource:
+    """A model and the items that it sees; workers of a cluster are sent it once.
+
+    Attributes
+    ----------
+    model : FeatureModel
+        What computes.
+    layers : tuple of str
+        Whose features are wanted.
+    ids : tuple of str
+        The items' ids.
+    load_item : callable
+        ``load_item(position)`` gives an item.
+    batch_size : int
+        How many items the model sees at a time.
+    store_dtype : str
+        What features are stored in.
+    on_error : {"raise", "skip"}
+        What an image that can't be read does.
+    n_threads : int or None
+        How many threads decode images ahead.
+    """
+
+    model: FeatureModel
+    layers: Sequence[str]
+    ids: tuple[str, ...]
+    load_item: Callable[[int], Any]
+    batch_size: int
+    store_dtype: str
+    on_error: str
+    n_threads: int | None
+
+    def ranges(self, part: slice) -> list[range]:
+        """The batches of a part of the items."""
+        starts = range(part.start, part.stop, self.batch_size)
+        return [range(start, min(start + self.batch_size, part.stop)) for start in starts]
+
+    def batches(self, parts: Sequence[slice]) -> Generator[Batch, None, None]:
+        """Features of parts of the items, batch by batch; images are decoded ahead."""
+        ranges = [one for part in parts for one in self.ranges(part)]
+        loaded = load_ahead(self._prepare, ranges, n_threads=self.n_threads)
+        with closing(loaded):
+            for prepared in loaded:
+                yield self._compute(prepared)
+
+    def _prepare(self, position: int) -> Prepared:
+        try:
+            return self.model.prepare(self.load_item(position))
+        except UnreadableImageError as error:
+            if self.on_error == "raise":
+                raise
+            return error
+
+    def _compute(self, prepared: list[Prepared]) -> Batch:
+        inputs = [one[0] for one in prepared if not isinstance(one, UnreadableImageError)]
+        if not inputs:
+            return prepared, {}
+        dtype = getattr(torch, self.store_dtype)
+        return prepared, self.model.forward(inputs, self.layers, dtype=dtype)
+
+
+class ExtractedChunk:
+    """What is written at once: features, sizes and boxes of some items."""
+
+    def __init__(self, writer: FeatureStoreWriter, ids: Sequence[str], part: slice) -> None:
+        n = part.stop - part.start
+        self.part = part
+        self._writer, self._ids = writer, ids[part]
+        self._arrays = {
+            layer.name: np.empty((n, *layer.shape), dtype=writer.dtype) for layer in writer.layers
+        }
+        self._regions = np.array(writer.regions, dtype=np.float64)
+        self._boxes = np.full((len(self._regions), n, 4), np.nan)
+        self._sizes = np.zeros((n, 2), dtype=np.int64)
+        self._reasons: list[str | None] = [None] * n
+
+    def add(
+        self, batch: range, prepared: list[Prepared], features: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Take what a batch gave."""
+        rows = []
+        for position, one in zip(batch, prepared, strict=True):
+            row = position - self.part.start
+            if isinstance(one, UnreadableImageError):
+                self._reasons[row] = str(one)
+                continue
+            rows.append(row)
+            if one[1] is not None:
+                self._sizes[row] = one[1].image_size
+                self._boxes[:, row] = one[1].to_original(self._regions)
+        for name, tensor in features.items():
+            self._arrays[name][rows] = tensor.cpu().numpy()
+
+    def write(self) -> tuple[NDArray[np.uint8], dict[str, str]]:
+        """Check the features, write them, and return the items' status and who was skipped."""
+        present = [row for row, reason in enumerate(self._reasons) if reason is None]
+        lost = [row for row, reason in enumerate(self._reasons) if reason is not None]
+        for name, array in self._arrays.items():
+            kept, ids = (
+                (array[present], [self._ids[i] for i in present]) if lost else (array, self._ids)
+            )
+            refuse_what_does_not_fit(kept, name, ids)
+            array[lost] = np.nan
+        self._writer.write(self.part, self._arrays, image_sizes=self._sizes, boxes=self._boxes)
+        skipped = {self._ids[i]: str(self._reasons[i]) for i in lost}
+        return skipped_status(self._reasons), skipped
+
+
+def extract_chunk(
+    source: ExtractionSource, part: slice, *, path: str
+) -> tuple[slice, NDArray[np.uint8], dict[str, str]]:
+    """Compute and write one chunk of a store that another process has locked and will mark.
+
+    Parameters
+    ----------
+    source : ExtractionSource
+        The model and the items.
+    part : slice
+        The items of the chunk.
+    path : str
+        The store.
+
+    Returns
+    -------
+    slice, uint8 array and dict
+        The items, their status, and why some were skipped.
+    """
+    chunk = ExtractedChunk(FeatureStoreWriter.join(path), source.ids, part)
+    with closing(source.batches([part])) as computed:
+        for batch in source.ranges(part):
+            chunk.add(batch, *next(computed))
+    return (part, *chunk.write())
