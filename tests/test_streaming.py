@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -54,7 +55,8 @@ def test_output_holds_what_memory_would(
     else:
         assert np.load(tmp_path / name).shape == (N, 40)
         assert (tmp_path / "out.ids.txt").read_text().split("\n")[:2] == list(ids[:2])
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ids.txt", "out.npy"]
+        left = sorted(path.name for path in tmp_path.iterdir())
+        assert left == [".out.npy.progress", "out.ids.txt", "out.npy"]
 
 
 def test_space_transforms_into_a_store(tmp_path: Path) -> None:
@@ -121,6 +123,32 @@ def test_a_run_that_failed_goes_on_where_it_stopped(
     assert [start for start in made if start % 50 == 0 and start] == list(range(200, N, 50))
     whole = aligner.transform(source(-1), out=Output(tmp_path / f"whole-{name}", chunk_rows=50))
     assert torch.equal(result.read(0, N), whole.read(0, N))
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_run_that_was_done_is_found_done(aligner: rs.Aligner, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    first = aligner.transform(X, out=out).read(0, N)
+    changed = out.stat().st_mtime_ns
+    assert torch.equal(aligner.transform(X, out=out).read(0, N), first)
+    assert out.stat().st_mtime_ns == changed
+    with pytest.raises(InvalidInputError, match="another job"):
+        aligner.transform(X + 1, out=out)
+
+
+def test_a_file_that_was_changed_since_is_not_taken_for_the_output(
+    aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.npy"
+    first = aligner.transform(X, out=out).read(0, N)
+    out.unlink()
+    assert torch.equal(aligner.transform(X, out=out).read(0, N), first)
+    np.save(out, X)
+    os.utime(out, ns=(1, 1))
+    with pytest.raises(InvalidInputError, match="exists"):
+        aligner.transform(X, out=out)
+    replaced = aligner.transform(X, out=Output(out, overwrite=True))
+    assert torch.equal(replaced.read(0, N), first)
 
 
 def test_damaged_rows_are_named_and_nothing_half_done_is_left(

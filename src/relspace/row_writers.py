@@ -115,8 +115,9 @@ class ZarrWriter:
 class NpyWriter:
     """Writes rows into an ``.npy`` file, which has its name only when it is complete.
 
-    Beside it lie, until then, ``.NAME.partial`` with the rows and ``.NAME.progress`` with the
-    header in its first line and a byte for each chunk that is done.
+    Beside it lie, until then, ``.NAME.partial`` with the rows, and ``.NAME.progress`` with the
+    header in its first line and a byte for each chunk that is done. The latter stays, with the time
+    of the complete file, so that the same job finds it done.
     """
 
     def __init__(self, path: Path) -> None:
@@ -124,8 +125,8 @@ class NpyWriter:
         self._partial, self._progress = _beside(path)
         first, _, done = self._progress.read_bytes().partition(b"\n")
         self.header: dict[str, Any] = json.loads(first)
-        self._n_done = len(done)
-        with self._partial.open("rb") as stream:
+        self._n_done = done.count(b".")
+        with (self._partial if self._partial.exists() else path).open("rb") as stream:
             np.lib.format.read_magic(stream)
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
             self._offset = stream.tell()
@@ -173,8 +174,10 @@ class NpyWriter:
 
     def finish(self) -> RowSource:
         """Give the complete file its name."""
-        self._partial.replace(self._path)
-        self._progress.unlink()
+        if self._partial.exists():
+            with self._progress.open("ab") as stream:
+                stream.write(f"\n{self._partial.stat().st_mtime_ns}".encode())
+            self._partial.replace(self._path)
         return NpyRows(self._path)
 
 
@@ -218,9 +221,9 @@ def open_writer(
     is_zarr = place.rstrip("/").endswith(".zarr")
     if not is_zarr and not place.endswith(".npy"):
         raise InvalidInputError(f"out is {place!r}; it must end in .zarr or .npy.")
-    if not is_zarr and Path(place).exists() and not overwrite:
-        raise InvalidInputError(f"{place} exists; name another file, or overwrite it.")
     found = _zarr_header(place) if is_zarr else _npy_header(Path(place))
+    if not is_zarr and found is None and Path(place).exists() and not overwrite:
+        raise InvalidInputError(f"{place} exists; name another file, or overwrite it.")
     if found is not None and not overwrite and found["job"] != dict(job):
         different = [key for key in job if found["job"].get(key) != job[key]]
         raise InvalidInputError(
@@ -268,10 +271,16 @@ def _zarr_header(path: str) -> dict[str, Any] | None:
 
 
 def _npy_header(path: Path) -> dict[str, Any] | None:
-    progress = _beside(path)[1]
+    """The header of a file that was begun, or is complete and as it was left; None for others."""
+    partial, progress = _beside(path)
     if not progress.exists():
         return None
-    header: dict[str, Any] = json.loads(progress.read_bytes().partition(b"\n")[0])
+    first, *rest = progress.read_bytes().splitlines()
+    if not partial.exists():
+        finished = str(path.stat().st_mtime_ns).encode() if path.exists() else b""
+        if len(rest) < 2 or rest[-1] != finished:
+            return None
+    header: dict[str, Any] = json.loads(first)
     return header
 
 

@@ -16,8 +16,9 @@ from PIL import Image
 
 import relspace
 from relspace.cli import commands
-from relspace.errors import RelspaceError
+from relspace.errors import InvalidInputError, RelspaceError
 from relspace.features import SkippedImageWarning, StoreLockedError, extraction, open_features
+from relspace.features.store import read_header
 from relspace.features.store_writer import FeatureStoreWriter
 
 pytestmark = pytest.mark.slow
@@ -132,6 +133,18 @@ def test_what_is_there_is_left_and_the_lock_is_held(
     )
     assert len(relspace.extract(saved("vit"), many_photos, out, **given)) == N_PHOTOS
     assert sorted(chunk.start for chunk in marked) == list(range(0, N_PHOTOS, 4))
+
+
+def test_a_worker_that_is_late_writes_into_no_other_store(
+    saved: Saved, many_photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.zarr"
+    given = {"device": "cpu", "batch_size": 4}
+    relspace.extract(saved("vit"), many_photos, out, layers="last", **given)
+    extraction = read_header(out)[1]["extraction"]
+    FeatureStoreWriter.join(out, extraction)
+    with pytest.raises(InvalidInputError, match="another extraction; different are layers"):
+        FeatureStoreWriter.join(out, extraction | {"layers": ["layer_0"]})
 
 
 def test_images_that_workers_can_not_read_are_named(

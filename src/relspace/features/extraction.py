@@ -220,7 +220,7 @@ def _extract_one(
     }
 
     source = ExtractionSource(
-        model, names, found_ids, load_item, batch_size, store_dtype, on_error, n_threads
+        model, names, found_ids, load_item, batch_size, store_dtype, on_error, n_threads, extraction
     )
     writer = FeatureStoreWriter.resume(
         out, ids=found_ids, extraction=extraction, overwrite=overwrite

@@ -47,6 +47,8 @@ class ExtractionSource:
         What an image that can't be read does.
     n_threads : int or None
         How many threads decode images ahead.
+    extraction : mapping
+        What says whether two extractions are the same.
     """
 
     model: FeatureModel
@@ -57,6 +59,7 @@ class ExtractionSource:
     store_dtype: str
     on_error: str
     n_threads: int | None
+    extraction: Mapping[str, Any]
 
     def ranges(self, part: slice) -> list[range]:
         """The batches of a part of the items."""
@@ -153,8 +156,11 @@ def extract_chunk(
     slice, uint8 array and dict
         The items, their status, and why some were skipped.
     """
-    chunk = ExtractedChunk(FeatureStoreWriter.join(path), source.ids, part)
+    writer = FeatureStoreWriter.join(path, source.extraction)
+    chunk = ExtractedChunk(writer, source.ids, part)
     with closing(source.batches([part])) as computed:
         for batch in source.ranges(part):
             chunk.add(batch, *next(computed))
+    # Whoever asked may have given up meanwhile, and somebody else begun another one there.
+    FeatureStoreWriter.join(path, source.extraction)
     return (part, *chunk.write())

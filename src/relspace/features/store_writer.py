@@ -213,12 +213,23 @@ class FeatureStoreWriter:
         return [chunk for chunk in chunks if (self.status[chunk] == MISSING).any()]
 
     @classmethod
-    def join(cls, path: str | Path) -> Self:
+    def join(cls, path: str | Path, extraction: Mapping[str, Any]) -> Self:
         """Open a store to write features of chunks that the process with the lock hands out.
 
         Such a writer marks nothing: the other one does, when it hears that a chunk is there.
+
+        Raises
+        ------
+        InvalidInputError
+            If the store is by now of another extraction.
         """
         header = read_header(Path(path))[1]
+        different = _differences(header["extraction"], extraction)
+        if different:
+            raise InvalidInputError(
+                f"{path} became the store of another extraction; different are "
+                f"{', '.join(different)}."
+            )
         return cls(Path(path), import_zarr().open_group(path, mode="r+"), header, None)
 
     def write(

@@ -194,14 +194,18 @@ def make_symmetric(tile: torch.Tensor) -> torch.Tensor:
     return tile.add_(tile.T.contiguous()).mul_(0.5)
 
 
-def tile_side(device: torch.device, n_rows: int | None = None) -> int:
+def tile_side(device: torch.device, points: torch.Tensor | None = None) -> int:
     """Rows and columns of a tile: what a CPU core's second cache holds, more on a GPU.
 
-    Of a small matrix a part as large is on the diagonal, where half the work is for nothing.
+    Of a small matrix a part as large is on the diagonal, where half the work is for nothing, and
+    that costs more than smaller tiles do where there are many features.
     """
     if device.type != "cpu":
         return 8192
-    return 256 if n_rows is not None and n_rows <= 1024 else 512
+    if points is None:
+        return 512
+    n, width = points.shape
+    return 256 if n <= 1024 or (n <= 4096 and width >= 256) else 512
 
 
 class Scratch:
@@ -346,7 +350,9 @@ def fill_pairs(
     fill = fill_half_squared_cosine if cosine else fill_half_squared
     n, other = X.points.shape[0], X if Y is None else Y
     m = other.points.shape[0]
-    places = list(tile_slices(n, None if Y is None else m, side=tile_side(X.points.device, n)))
+    places = list(
+        tile_slices(n, None if Y is None else m, side=tile_side(X.points.device, X.points))
+    )
 
     def make() -> Callable[[tuple[slice, slice]], torch.Tensor]:
         scratch = Scratch(X.points, "distances")
