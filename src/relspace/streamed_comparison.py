@@ -183,5 +183,5 @@ def draw_null(
 ) -> NDArray[np.float64]:
     """Values under permutations of the items, drawn from their normal limit."""
     generator = torch.Generator().manual_seed(random_state)
-    drawn = (products.permuted(generator) for _ in range(n_permutations))
+    drawn = products.permutations(n_permutations, generator)
     return np.array([measure.from_cross_products(one) for one in drawn])

@@ -93,7 +93,7 @@ def test_the_limit_is_the_distribution_over_permutations(
     measure, n_draws = measures.get(name), 300
     generator = torch.Generator().manual_seed(1)
     drawn = np.array(
-        [measure.from_cross_products(products.permuted(generator)) for _ in range(n_draws)]
+        [measure.from_cross_products(one) for one in products.permutations(n_draws, generator)]
     )
     x, y = (measure.prepare(one) for one in sets)
     permuted = np.array(

@@ -6,13 +6,13 @@ CKA, the CCAs and Procrustes distances are functions of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 
 from relspace._blocks import memory_budget_bytes, row_slices
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, NonFiniteError
 from relspace.row_sources import RowSource
 
 Progress = Callable[[str], None]
@@ -74,7 +74,7 @@ class CrossProducts:
         tensors of shape (k, d) and (k, e)
             k is 1 more than the dimensions that both sets span.
         """
-        (axes_x, sizes_x), (axes_y, sizes_y) = _principal(self.of_x), _principal(self.of_y)
+        (axes_x, sizes_x), (axes_y, sizes_y) = principal(self.of_x), principal(self.of_y)
         ranks = len(sizes_x), len(sizes_y)
         if sum(ranks) > self.n_items - 1:
             raise InvalidInputError(
@@ -93,21 +93,22 @@ class CrossProducts:
         y = (torch.cat([coupling, own]) * sizes_y) @ axes_y.T
         return _with_mean_zero(x), _with_mean_zero(y)
 
-    def permuted(self, generator: torch.Generator) -> CrossProducts:
-        r"""Draw what a random permutation of the items makes of the products of both sets.
+    def permutations(self, n_draws: int, generator: torch.Generator) -> Iterator[CrossProducts]:
+        r"""Draw what random permutations of the items make of the products of both sets.
 
         Over permutations, :math:`X^\top P Y` has mean 0 and covariance
         :math:`X^\top X \otimes Y^\top Y / (n - 1)`, and where items are many its distribution is
         normal (Hoeffding 1951): no item need be read again.
         """
-        (axes_x, sizes_x), (axes_y, sizes_y) = _principal(self.of_x), _principal(self.of_y)
-        noise = torch.randn(
-            len(sizes_x), len(sizes_y), dtype=torch.float64, generator=generator
-        ).to(sizes_x.device)
-        both = (axes_x * sizes_x) @ noise @ (axes_y * sizes_y).T
+        (axes_x, sizes_x), (axes_y, sizes_y) = principal(self.of_x), principal(self.of_y)
         # The spread of this sum is smaller than that of the others by the root of the items.
         squares = float(self.of_x.trace() * self.of_y.trace()) / self.n_items
-        return replace(self, of_both=both / (self.n_items - 1) ** 0.5, squares_both=squares)
+        for _ in range(n_draws):
+            noise = torch.randn(
+                len(sizes_x), len(sizes_y), dtype=torch.float64, generator=generator
+            )
+            both = (axes_x * sizes_x) @ noise @ (axes_y * sizes_y).T
+            yield replace(self, of_both=both / (self.n_items - 1) ** 0.5, squares_both=squares)
 
 
 def sum_cross_products(
@@ -140,7 +141,7 @@ def sum_cross_products(
     largest = [torch.zeros(width, dtype=torch.float64) for width in widths]
     for number, rows in enumerate(blocks, start=1):
         for k, (source, name) in enumerate(((x, "X"), (y, "Y"))):
-            values = _read(source, rows, name)
+            values = read_finite(source, rows.start, rows.stop, name)
             means[k] += values.sum(dim=0)
             largest[k] = torch.maximum(largest[k], values.abs().amax(dim=0))
         _tell(progress, "means", number, len(blocks))
@@ -148,19 +149,15 @@ def sum_cross_products(
     sums = [torch.zeros(a, b, dtype=torch.float64) for a, b in _shapes(*widths)]
     squares = torch.zeros(3, dtype=torch.float64)
     for number, rows in enumerate(blocks, start=1):
-        u, v = _read(x, rows, "X") - means[0], _read(y, rows, "Y") - means[1]
+        u = read_finite(x, rows.start, rows.stop, "X") - means[0]
+        v = read_finite(y, rows.start, rows.stop, "Y") - means[1]
         for total, (left, right) in zip(sums, ((u, u), (v, v), (u, v)), strict=True):
             total.addmm_(left.T, right)
         of_u, of_v = u.square().sum(dim=1), v.square().sum(dim=1)
         squares += torch.stack([of_u @ of_u, of_v @ of_v, of_u @ of_v])
         _tell(progress, "products", number, len(blocks))
     for name, total, top, source in (("X", sums[0], largest[0], x), ("Y", sums[1], largest[1], y)):
-        rounding = 4 * torch.finfo(_float(source.dtype)).eps * top
-        if bool((total.diagonal() <= n * rounding.square()).all()):
-            raise InvalidInputError(
-                f"{name} is constant: all its rows are the same to within rounding, so there is "
-                "nothing to compare; check where these features come from."
-            )
+        refuse_constant_sums(total.diagonal(), top, n, source.dtype, name)
     of_x, of_y, of_both = sums
     squares_x, squares_y, squares_both = squares.tolist()
     return CrossProducts(n, of_x, of_y, of_both, squares_x, squares_y, squares_both)
@@ -170,20 +167,54 @@ def _shapes(d: int, e: int) -> tuple[tuple[int, int], ...]:
     return (d, d), (e, e), (d, e)
 
 
-def _float(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype.is_floating_point else torch.float64
+def read_finite(source: RowSource, start: int, stop: int, name: str) -> torch.Tensor:
+    """Read some rows in float64, and refuse NaN and infinity.
 
-
-def _read(source: RowSource, rows: slice, name: str) -> torch.Tensor:
-    values = source.read(rows.start, rows.stop).to("cpu", torch.float64)
+    Raises
+    ------
+    NonFiniteError
+        If a row holds some; it names the first.
+    """
+    values = source.read(start, stop).to("cpu", torch.float64)
     finite = values.isfinite().all(dim=1)
     if not bool(finite.all()):
-        first = rows.start + int((~finite).nonzero()[0])
-        raise InvalidInputError(
-            f"{name} holds NaN or infinity, first in row {first}: remove these items from both "
-            "sets, or check where these features come from."
+        raise NonFiniteError(
+            f"{name} holds NaN or infinity, first in row {start + int((~finite).nonzero()[0])}: "
+            "remove these items from all sets, or check where these features come from."
         )
     return values
+
+
+def refuse_constant_sums(
+    squares: torch.Tensor, magnitudes: torch.Tensor, n_items: int, dtype: torch.dtype, name: str
+) -> None:
+    """Refuse a set whose rows are all the same to within rounding, by sums over them.
+
+    Parameters
+    ----------
+    squares : tensor of shape (d,)
+        Sums of squares of the centred features.
+    magnitudes : tensor of shape (d,)
+        How large features are, which tells what they are rounded by.
+    n_items : int
+        Items summed over.
+    dtype : torch.dtype
+        The type that features were rounded to.
+    name : str
+        What an error calls the set.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is constant.
+    """
+    exact = dtype if dtype.is_floating_point else torch.float64
+    rounding = 4 * torch.finfo(exact).eps * magnitudes
+    if bool((squares <= n_items * rounding.square()).all()):
+        raise InvalidInputError(
+            f"{name} is constant: all its rows are the same to within rounding, so there is "
+            "nothing to compare; check where these features come from."
+        )
 
 
 def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:
@@ -191,7 +222,7 @@ def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:
         progress(f"Summing {what}: block {done} of {total}")
 
 
-def _principal(products: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def principal(products: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Axes and sizes of the directions that products of rounded features can tell from none."""
     values, axes = torch.linalg.eigh(products)
     keep = values > len(values) * torch.finfo(values.dtype).eps * values[-1]

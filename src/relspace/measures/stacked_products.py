@@ -10,9 +10,14 @@ from typing import Any
 import torch
 
 from relspace._blocks import memory_budget_bytes, row_slices
-from relspace.errors import InvalidInputError, MemoryBudgetError, NonFiniteError
+from relspace.errors import MemoryBudgetError
 from relspace.execution.dask import sum_on_cluster
-from relspace.measures.cross_products import CrossProducts
+from relspace.measures.cross_products import (
+    CrossProducts,
+    principal,
+    read_finite,
+    refuse_constant_sums,
+)
 from relspace.row_sources import RowSource
 
 Progress = Callable[[str], None]
@@ -64,7 +69,7 @@ class StackedProducts:
         r"""What random permutations of the items of the first few sets make of the products.
 
         One permutation is drawn for all pairs of sets, from the normal distribution that is the
-        limit for many items (Hoeffding 1951), see :meth:`CrossProducts.permuted`.
+        limit for many items (Hoeffding 1951), see :meth:`CrossProducts.permutations`.
 
         Parameters
         ----------
@@ -147,9 +152,13 @@ def sum_stacked_products(
             return sums(0, n, means, tell)
         return sum_on_cluster(sums, n, means, client, tell)
 
-    total, largest = add_up(None)
+    total, magnitudes = add_up(None)
     products, squares = add_up(total / n)
-    _refuse_constant(products.diagonal(), largest, n, sources, names)
+    squares_of, means_of = (
+        torch.split(one, list(widths)) for one in (products.diagonal(), magnitudes / n)
+    )
+    for source, name, of_square, of_mean in zip(sources, names, squares_of, means_of, strict=True):
+        refuse_constant_sums(of_square, of_mean, n, source.dtype, name)
     return StackedProducts(n, widths, products, squares)
 
 
@@ -190,43 +199,11 @@ class _Sums:
         return first, second
 
     def _read(self, start: int, stop: int) -> torch.Tensor:
-        parts = []
-        for source, name in zip(self._sources, self._names, strict=True):
-            part = source.read(start, stop).to("cpu", torch.float64)
-            finite = part.isfinite().all(dim=1)
-            if not bool(finite.all()):
-                raise NonFiniteError(
-                    f"{name} holds NaN or infinity, first in row "
-                    f"{start + int((~finite).nonzero()[0])}: remove these items from all sets, or "
-                    "check where these features come from."
-                )
-            parts.append(part)
-        return torch.cat(parts, dim=1)
-
-
-def _refuse_constant(
-    squares: torch.Tensor,
-    magnitudes: torch.Tensor,
-    n_items: int,
-    sources: Sequence[RowSource],
-    names: Sequence[str],
-) -> None:
-    widths = [source.shape[1] for source in sources]
-    for source, name, square, magnitude in zip(
-        sources, names, torch.split(squares, widths), torch.split(magnitudes, widths), strict=True
-    ):
-        exact = source.dtype if source.dtype.is_floating_point else torch.float64
-        rounding = 4 * torch.finfo(exact).eps * magnitude / n_items
-        if bool((square <= n_items * rounding.square()).all()):
-            raise InvalidInputError(
-                f"{name} is constant: all its rows are the same to within rounding, so there is "
-                "nothing to compare; check where these features come from."
-            )
+        named = zip(self._sources, self._names, strict=True)
+        return torch.cat([read_finite(one, start, stop, name) for one, name in named], dim=1)
 
 
 def _root(products: torch.Tensor) -> torch.Tensor:
     """Columns whose products with themselves, summed, are these."""
-    values, axes = torch.linalg.eigh(products)
-    keep = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
-    root: torch.Tensor = axes[:, keep] * values[keep].sqrt()
-    return root
+    axes, sizes = principal(products)
+    return axes * sizes
