@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
 from relspace.cli.sources import (
     Source,
@@ -62,12 +62,7 @@ from relspace.errors import InvalidInputError
     help="What is done to landmark columns: whiten for items, columns for tokens on grids.",
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Run on the Dask cluster whose scheduler is there (tcp://host:8786); its workers must "
-    "reach the files under the same paths.",
-)
+@with_scheduler(reach="the files")
 @click.option(
     "--memory-budget",
     callback=parse_bytes,
@@ -115,19 +110,16 @@ def align(
         import relspace
 
         sets: dict[str, object] = {name: table.features for name, table in tables.items()}
-        cluster: AbstractContextManager[object] = nullcontext()
         if scheduler is not None:
-            from relspace.execution.dask import connect, rows_as_array
+            from relspace.execution.dask import rows_as_array
             from relspace.features import open_rows
 
-            progress(f"Connecting to {scheduler}")
-            cluster = connect(scheduler)
             sets = {
                 name: rows_as_array(open_rows(table.source, key=table.key))
                 for name, table in tables.items()
             }
-        progress(f"Aligning {len(tables)} sets")
-        with cluster:
+        with cluster_at(scheduler, progress):
+            progress(f"Aligning {len(tables)} sets")
             space = relspace.align(
                 sets,
                 ids=ids,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands
 from relspace.cli.sources import Source, files, named_sources, parse_sources, read_sets, with_ids
@@ -80,12 +81,7 @@ def _list_measures(context: click.Context, parameter: click.Parameter, wanted: b
 @click.option("--ceiling", is_flag=True, help="Say what split halves of the features reach.")
 @with_ids
 @with_comparison
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Sum over the items on the Dask cluster whose scheduler is there (tcp://host:8786); its "
-    "workers must reach the files under the same paths.",
-)
+@with_scheduler(do="Sum over the items", reach="the files")
 def compare(
     sources: Sequence[Source],
     measure_names: str,
@@ -134,12 +130,7 @@ def compare(
             tables, ids = read_sets(named, ids_from, columns_from, by_position, progress)
             features = {name: _rows(table, pool) for name, table in tables.items()}
             places = files(tables)
-        client = None
-        if scheduler is not None:
-            from relspace.execution.dask import connect
-
-            progress(f"Connecting to {scheduler}")
-            client = stack.enter_context(connect(scheduler))
+        client = stack.enter_context(cluster_at(scheduler, progress))
         import relspace
 
         chosen = [one.strip() for one in measure_names.split(",") if one.strip()]

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from relspace.cli.group import give_options
 from relspace.cli.sources import parse_bytes
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -38,6 +39,4 @@ def with_comparison(command: _Command) -> _Command:
         click.option("--random-state", type=int, default=0, show_default=True, help="Seed."),
         click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON."),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return give_options(command, options)

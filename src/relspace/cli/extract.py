@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
+from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
 from relspace.cli.models import extraction_options, load_named, named_models, with_extraction
 
@@ -26,12 +26,7 @@ from relspace.cli.models import extraction_options, load_named, named_models, wi
     "their stores go into.",
 )
 @with_extraction
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Run on the Dask cluster whose scheduler is there (tcp://host:8786); its workers must "
-    "reach ITEMS and STORE under the same paths.",
-)
+@with_scheduler(reach="ITEMS and STORE")
 @click.option("--json", "as_json", is_flag=True, help="Print what was stored as JSON.")
 def extract(
     arguments: Sequence[str], output: Path, scheduler: str | None, as_json: bool, **options: Any
@@ -53,17 +48,10 @@ def extract(
     if len(arguments) < 2:
         raise click.UsageError("name a model and its images or texts")
     models, items = named_models(arguments[:-1]), arguments[-1]
-    with Progress() as progress, ExitStack() as stack:
+    with Progress() as progress, cluster_at(scheduler, progress) as client:
         progress("Loading torch")
         import relspace
 
-        client = None
-        if scheduler is not None:
-            from relspace.execution.dask import connect
-
-            progress(f"Connecting to {scheduler}")
-            client = connect(scheduler)
-            stack.callback(client.close)
         found = {}
         for name, place in models.items():
             progress(f"Loading {place}")

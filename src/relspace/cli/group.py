@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -16,6 +16,16 @@ from relspace.errors import RelspaceError
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def give_options(command: _Command, options: Sequence[Callable[[_Command], _Command]]) -> _Command:
+    """Give a command options that several share, in the order in which help lists them."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 class _Commands(click.Group):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from relspace.cli.group import give_options
+
 if TYPE_CHECKING:
     from relspace.features import FeatureModel
 
@@ -119,9 +121,7 @@ def with_extraction(command: _Command) -> _Command:
         ),
         click.option("--random-state", type=int, default=0, show_default=True, help="Seed."),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return give_options(command, options)
 
 
 def named_models(models: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from relspace.cli.group import give_options
 from relspace.errors import InvalidInputError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -44,9 +45,7 @@ def with_page(*, permutations: int) -> Callable[[_Command], _Command]:
     ]
 
     def with_options(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
+        return give_options(command, options)
 
     return with_options
 

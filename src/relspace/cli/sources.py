@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from relspace.cli.group import give_options
 from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ def with_ids(command: _Command) -> _Command:
             "--by-position", is_flag=True, help="Match rows by position, whatever the ids."
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return give_options(command, options)
 
 
 def named_sources(sources: Sequence[Source], *, at_least: int = 2) -> dict[str, Source]:

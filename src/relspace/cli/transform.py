@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
 from relspace.cli.sources import Source, parse_bytes, parse_sources
 
@@ -38,12 +39,7 @@ if TYPE_CHECKING:
     metavar="BYTES",
     help="What working memory may take, such as 2GiB; by default a quarter of what is free.",
 )
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Run on the Dask cluster whose scheduler is there (tcp://host:8786); its workers must "
-    "reach FILE and OUT under the same paths.",
-)
+@with_scheduler(reach="FILE and OUT")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def transform(
     space: Path,
@@ -78,22 +74,13 @@ def transform(
         aligner = relspace.load_space(space).aligner(name)
         shards: list[RowSource] = [open_rows(one.place, key=one.key) for one in sources]
         rows = shards[0] if len(shards) == 1 else ShardedRows(shards)
-        client = None
-        if scheduler is not None:
-            from relspace.execution.dask import connect
-
-            progress(f"Connecting to {scheduler}")
-            client = connect(scheduler)
-        try:
+        with cluster_at(scheduler, progress) as client:
             result = aligner.transform(
                 rows,
                 out=Output(output, dtype=dtype, memory_budget=memory_budget, overwrite=force),
                 client=client,
                 progress=lambda done, n: progress(f"{done} of {n} rows"),
             )
-        finally:
-            if client is not None:
-                client.close()
     done = {"output": output, "n_items": result.shape[0], "n_landmarks": result.shape[1]}
     text = f"{result.shape[0]} rows over {result.shape[1]} landmarks saved to {output}"
     click.echo(json.dumps(done, indent=2) if as_json else text)
