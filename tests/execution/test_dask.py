@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import dask
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import relspace as rs
 from relspace.cli import commands
@@ -33,20 +32,6 @@ def space() -> rs.AlignedSpace:
     space = rs.align({"a": X, "b": -X @ np.diag(np.arange(1, D + 1)).astype("f4")}, landmarks=M)
     assert isinstance(space, rs.AlignedSpace)
     return space
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    folder = str(tmp_path_factory.mktemp("dask"))
-    cluster = LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        memory_limit="1GiB",
-        dashboard_address=None,
-        local_directory=folder,
-    )
-    with cluster, Client(cluster) as client:
-        yield client
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])

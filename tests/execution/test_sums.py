@@ -7,13 +7,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import relspace as rs
 from relspace.cli import commands
@@ -22,20 +21,6 @@ from relspace.row_sources import GeneratedRows, ZarrRows
 
 N = 3000
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    folder = str(tmp_path_factory.mktemp("dask"))
-    cluster = LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        memory_limit="1GiB",
-        dashboard_address=None,
-        local_directory=folder,
-    )
-    with cluster, Client(cluster) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

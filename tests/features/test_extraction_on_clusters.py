@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from distributed import Client, LocalCluster
+from distributed import Client
 from PIL import Image
 
 import relspace
@@ -25,20 +25,6 @@ pytestmark = pytest.mark.slow
 
 Saved = Callable[[str], Path]
 N_PHOTOS = 24
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    folder = str(tmp_path_factory.mktemp("dask"))
-    cluster = LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        memory_limit="2GiB",
-        dashboard_address=None,
-        local_directory=folder,
-    )
-    with cluster, Client(cluster) as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)

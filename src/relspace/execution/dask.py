@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -118,21 +119,16 @@ def write_rows_on_cluster(
     progress : callable, optional
         ``progress(n_done, n_rows)`` after every chunk.
     """
-    from distributed import as_completed
-
     writer = ZarrWriter(path)
     chunks = writer.missing()
-    state = client.submit(_Job, source, compute, path, pure=False)
-    tasks = [client.submit(_write_chunk, state, c.start, c.stop, pure=False) for c in chunks]
     n = source.shape[0]
-    done = n - sum(c.stop - c.start for c in chunks)
-    try:
-        for task in as_completed(tasks):  # type: ignore[no-untyped-call]
-            done += task.result()
+    done = n - sum(chunk.stop - chunk.start for chunk in chunks)
+    job = (source, compute, path)
+    with closing(run_on_cluster(_write_chunk, job, chunks, client)) as counts:
+        for count in counts:
+            done += count
             if progress is not None:
                 progress(done, n)
-    finally:
-        client.cancel(tasks)
     return writer.finish()
 
 
@@ -163,10 +159,8 @@ def sum_on_cluster(
     """
     n_parts = min(n_rows, _PARTS_FOR_EACH_THREAD * max(1, sum(client.nthreads().values())))
     edges = [n_rows * part // n_parts for part in range(n_parts + 1)]
-    state = client.submit(_Part, sums, argument, pure=False)
-    tasks = [
-        client.submit(_sum_part, state, start, stop, pure=False) for start, stop in pairwise(edges)
-    ]
+    held = client.submit(_Held, (sums, argument), pure=False)
+    tasks = [client.submit(_work_on, held, _sum_part, part, pure=False) for part in pairwise(edges)]
     total: tuple[torch.Tensor, ...] | None = None
     try:
         # Taken one by one, so that what is added up here is no more than the parts that wait.
@@ -241,33 +235,25 @@ class _Held:
 
 
 def _work_on(held: _Held, work: Callable[[Any, Any], Any], part: Any) -> Any:
-    return _in_turn(lambda: work(held.argument, part))
+    return work(held.argument, part)
 
 
-class _Job:
-    """What every chunk needs, held once by each worker."""
-
-    def __init__(self, source: RowSource, compute: Compute, path: str) -> None:
-        self.source, self.compute, self.path = source, compute, path
-
-
-class _Part:
-    """What every part of a sum needs, held once by each worker."""
-
-    def __init__(self, sums: Callable[..., Any], argument: torch.Tensor | None) -> None:
-        self.sums, self.argument = sums, argument
+def _sum_part(
+    job: tuple[Callable[..., Any], torch.Tensor | None], part: tuple[int, int]
+) -> tuple[NDArray[Any], ...]:
+    sums, argument = job
+    return tuple(map(to_numpy, sums(*part, argument)))
 
 
-def _sum_part(part: _Part, start: int, stop: int) -> tuple[NDArray[Any], ...]:
-    return tuple(map(to_numpy, part.sums(start, stop, part.argument)))
-
-
-def _write_chunk(job: _Job, start: int, stop: int) -> int:
-    writer, rows = ZarrWriter(job.path), slice(start, stop)
+def _write_chunk(job: tuple[RowSource, Compute, str], chunk: slice) -> int:
+    source, compute, path = job
+    writer = ZarrWriter(path)
     # A worker that is lost takes the news of its chunks with it, not the chunks.
-    if not writer.has(rows):
-        writer.write(rows, _in_turn(lambda: job.compute(job.source.read(start, stop), start)))
-    return stop - start
+    if not writer.has(chunk):
+        writer.write(
+            chunk, in_turn(lambda: compute(source.read(chunk.start, chunk.stop), chunk.start))
+        )
+    return int(chunk.stop - chunk.start)
 
 
 def _compute_block(
@@ -278,7 +264,7 @@ def _compute_block(
     out_dtype: str,
 ) -> NDArray[Any]:
     column = None if own is None else torch.from_numpy(np.ascontiguousarray(own[:, 0]))
-    rows = _in_turn(lambda: state(tensor_of(block), column))
+    rows = in_turn(lambda: state(tensor_of(block), column))
     return to_numpy(rows.to(torch_dtype(np.dtype(out_dtype))))
 
 
@@ -287,7 +273,7 @@ def _read_block(numbers: NDArray[Any], *, state: RowSource, out_dtype: str) -> N
     return to_numpy(rows.to(torch_dtype(np.dtype(out_dtype))))
 
 
-def _in_turn(call: Callable[[], _Result]) -> _Result:
+def in_turn(call: Callable[[], _Result]) -> _Result:
     """One block at a time where torch uses all cores for it; else Dask's threads do, together."""
     if torch.get_num_threads() == 1:
         return call()

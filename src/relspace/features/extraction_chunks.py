@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace.execution.dask import in_turn
 from relspace.features.feature_model import FeatureModel
 from relspace.features.images import UnreadableImageError
 from relspace.features.loader import load_ahead
@@ -158,9 +159,13 @@ def extract_chunk(
     """
     writer = FeatureStoreWriter.join(path, source.extraction)
     chunk = ExtractedChunk(writer, source.ids, part)
-    with closing(source.batches([part])) as computed:
-        for batch in source.ranges(part):
-            chunk.add(batch, *next(computed))
+
+    def compute() -> None:
+        with closing(source.batches([part])) as computed:
+            for batch in source.ranges(part):
+                chunk.add(batch, *next(computed))
+
+    in_turn(compute)
     # Whoever asked may have given up meanwhile, and somebody else begun another one there.
     FeatureStoreWriter.join(path, source.extraction)
     return (part, *chunk.write())
