@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ import torch
 
 from relspace._blocks import chunk_slices, empty_matrix, memory_budget_bytes, refuse_too_large
 from relspace._validation import check_choice, check_count
+from relspace.reading_ahead import read_blocks, write_behind
 from relspace.row_sources import RowSource, fingerprint, whole_chunks
 from relspace.row_writers import STORED_TYPES, RowsWriter, open_writer
 
 # A chunk of the output, uncompressed: large enough for a file system, small enough to lose.
 _CHUNK_BYTES = 2**25
 _INPUT_BYTES = 4 * _CHUNK_BYTES
-_COPIES_OF_INPUT = 2
-_COPIES_OF_OUTPUT = 4
+_COPIES_OF_INPUT = 3
+_COPIES_OF_OUTPUT = 5
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,17 @@ def write_rows(
     progress : callable, optional
         ``progress(n_done, n_rows)`` after every chunk.
     """
-    for rows in writer.missing():
-        writer.write(rows, compute(source.read(rows.start, rows.stop), rows.start))
+
+    def written(rows: slice) -> None:
         if progress is not None:
             progress(rows.stop, source.shape[0])
+
+    with (
+        write_behind(writer.write, written) as put,
+        closing(read_blocks(source, writer.missing())) as blocks,
+    ):
+        for chunk, rows in blocks:
+            put(chunk, compute(rows, chunk.start))
     return writer.finish()
 
 
@@ -161,15 +170,17 @@ def collect_rows(
     budget = memory_budget_bytes(memory_budget)
     result = empty_matrix(n, n_columns, like=torch.empty(0, dtype=dtype))
     at_once = min(budget, _INPUT_BYTES) // bytes_per_row(source, n_columns)
-    for rows in chunk_slices(n, whole_chunks(source, at_once)):
-        result[rows] = compute(source.read(rows.start, rows.stop), rows.start)
+    with closing(read_blocks(source, chunk_slices(n, whole_chunks(source, at_once)))) as blocks:
+        for chunk, rows in blocks:
+            result[chunk] = compute(rows, chunk.start)
     return result
 
 
 def bytes_per_row(source: RowSource, n_columns: int) -> int:
     """What a row takes on its way: as read, in the float type of the computation, and the result's.
 
-    The result exists as computed, in the type of the output, and compressed.
+    While a block is worked on, the next one is read and the one before is written, which exists as
+    computed, in the type of the output, and compressed.
     """
     width = source.shape[1]
     return _COPIES_OF_INPUT * width * max(4, source.dtype.itemsize) + (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -25,6 +26,7 @@ from relspace.embedding.palette import Axes, Neighbors, Palette, unit_rows
 from relspace.embedding.sets import Outputs, outputs_of
 from relspace.errors import InvalidInputError
 from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.reading_ahead import read_blocks
 from relspace.row_sources import ArrayRows, RowSource
 from relspace.rowwise import Progress, gather_result, write_result
 from relspace.streaming import Output
@@ -158,8 +160,9 @@ class Coloring:
         for name, source in sources.items():
             if outputs is None:
                 found = weights.new_empty((source.shape[0], 3))
-                for part in _parts(source, budget):
-                    found[part] = self.palette_(source.read(part.start, part.stop), part.start)
+                with closing(read_blocks(source, _parts(source, budget))) as blocks:
+                    for part, block in blocks:
+                        found[part] = self.palette_(block, part.start)
                 self.colors_[name] = found
             else:
                 self.colors_[name] = self._write(source, outputs[name])
@@ -374,7 +377,7 @@ def _spread_sample(n_items: int, seed: int) -> torch.Tensor:
 
 
 def _parts(source: RowSource, budget: int) -> Iterator[slice]:
-    per_row = 4 * 4 * source.shape[1] + _BYTES_PER_COLOR
+    per_row = 5 * 4 * source.shape[1] + _BYTES_PER_COLOR
     return row_slices(source.shape[0], per_row, min(budget, per_row * _ROWS_AT_A_TIME))
 
 
@@ -387,16 +390,16 @@ def _measure(
     products = total.new_zeros(width, width)
     chosen, n_before = [], 0
     for name, source in sources.items():
-        for part in _parts(source, budget):
-            block = source.read(part.start, part.stop)
-            refuse_non_finite(block, f"the embedding of {name}", first_row=part.start)
-            rows = unit_rows(block, weights)
-            first = n_before + part.start
-            at = wanted[(wanted >= first) & (wanted < n_before + part.stop)] - first
-            chosen.append(rows[at.to(rows.device)])
-            wide = rows.double()
-            total += wide.sum(dim=0)
-            products += wide.T @ wide
+        with closing(read_blocks(source, _parts(source, budget))) as blocks:
+            for part, block in blocks:
+                refuse_non_finite(block, f"the embedding of {name}", first_row=part.start)
+                rows = unit_rows(block, weights)
+                first = n_before + part.start
+                at = wanted[(wanted >= first) & (wanted < n_before + part.stop)] - first
+                chosen.append(rows[at.to(rows.device)])
+                wide = rows.double()
+                total += wide.sum(dim=0)
+                products += wide.T @ wide
         n_before += source.shape[0]
     mean = total / n_before
     axes = torch.linalg.eigh(products / n_before - mean[:, None] * mean).eigenvectors

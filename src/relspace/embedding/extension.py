@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from relspace._validation import refuse_non_finite, to_numpy
 from relspace.embedding.graph import JointGraph
 from relspace.errors import InvalidInputError
 from relspace.kernels.precision import full_precision
+from relspace.reading_ahead import read_blocks
 from relspace.row_sources import RowSource
 
 # Sums are taken over so many tokens at a time, wherever these come from: always the same bits.
@@ -82,15 +84,15 @@ class Extension:
 
     def blocks(
         self, source: RowSource, budget: int, *, start: int = 0
-    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    ) -> Generator[tuple[slice, torch.Tensor, torch.Tensor], None, None]:
         """Extend a source block by block: the rows, their extension and their degrees."""
         n, width = source.shape
-        per_row = 3 * width * max(4, source.dtype.itemsize) + 12 * self.walk.shape[1]
+        per_row = 4 * width * max(4, source.dtype.itemsize) + 12 * self.walk.shape[1]
         step = max(1, min(budget, _BLOCK_BYTES) // (per_row * _ROWS)) * _ROWS
-        for at in range(start, n, step):
-            rows = slice(at, min(at + step, n))
-            tokens = self.brought(source.read(rows.start, rows.stop), at)
-            yield (rows, *self.unrotated(tokens))
+        parts = [slice(at, min(at + step, n)) for at in range(start, n, step)]
+        with closing(read_blocks(source, parts)) as blocks:
+            for rows, read in blocks:
+                yield (rows, *self.unrotated(self.brought(read, rows.start)))
 
     def rotated(self, rotation: torch.Tensor) -> Extension:
         """The same with another rotation."""
