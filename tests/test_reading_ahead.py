@@ -13,6 +13,7 @@ import torch
 
 import relspace as rs
 from relspace._blocks import chunk_slices
+from relspace.device_copies import DeviceCopies
 from relspace.features import FeatureSet, open_rows
 from relspace.reading_ahead import read_ahead, read_blocks, write_behind
 from relspace.row_sources import ArrayRows, GeneratedRows, ShardedRows, lies_in
@@ -252,14 +253,14 @@ def test_only_files_are_read_in_another_thread(tmp_path: Path) -> None:
         seen.append(threading.get_ident())
         return X[start:stop]
 
-    for _ in read_blocks(GeneratedRows(X.shape, make), BLOCKS):
+    for _ in read_blocks(GeneratedRows(X.shape, make), BLOCKS, DeviceCopies()):
         pass
     assert set(seen) == {here}
     stored = open_rows(X)
     stored.lies_in = "files"
     stored._array = _Noting(seen)
     seen.clear()
-    for _ in read_blocks(stored, BLOCKS):
+    for _ in read_blocks(stored, BLOCKS, DeviceCopies()):
         pass
     assert here not in seen
     assert len(set(seen)) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -273,6 +273,9 @@ class AlignedSpace(CommonSpace):
             "versions": {"torch": str(torch.__version__)},
         }
         return write_archive(path, ITEM_SPACE, {"landmarks": self.landmarks, **tensors}, metadata)
+
+    def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
+        return type(self)(sets, ids=self.ids, landmarks=self.landmarks, parameters=self.parameters)
 
     def _comparable(
         self, a: str, b: str, items: torch.Tensor | None

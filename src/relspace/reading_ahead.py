@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 import torch
 
 from relspace._parallel import background_thread
+from relspace.device_copies import DeviceCopies
 from relspace.row_sources import RowSource, lies_in
 
 _Block = TypeVar("_Block")
@@ -17,7 +18,11 @@ _Rows = TypeVar("_Rows")
 
 
 def read_ahead(
-    read: Callable[[_Block], _Rows], blocks: Iterable[_Block], *, ahead: bool = True
+    read: Callable[[_Block], _Rows],
+    blocks: Iterable[_Block],
+    *,
+    ahead: bool = True,
+    one_core: bool = True,
 ) -> Generator[tuple[_Block, _Rows], None, None]:
     """Read blocks one after the other, each in another thread while the one before is worked on.
 
@@ -32,6 +37,8 @@ def read_ahead(
         What is read, in this order.
     ahead : bool
         Whether to read ahead; otherwise a block is read when it is asked for.
+    one_core : bool
+        Whether torch reads on one core, which leaves the others to the caller.
 
     Yields
     ------
@@ -42,7 +49,7 @@ def read_ahead(
         for block in blocks:
             yield block, read(block)
         return
-    with background_thread("relspace reads ahead", one_core=True) as submit:
+    with background_thread("relspace reads ahead", one_core=one_core) as submit:
         coming: tuple[_Block, Future[_Rows]] | None = None
         for block in blocks:
             arrived = None if coming is None else (coming[0], coming[1].result())
@@ -57,7 +64,10 @@ def read_ahead(
 
 @contextmanager
 def write_behind(
-    write: Callable[[slice, _Rows], object], written: Callable[[slice], object] = lambda rows: None
+    write: Callable[[slice, _Rows], object],
+    written: Callable[[slice], object] = lambda rows: None,
+    *,
+    one_core: bool = True,
 ) -> Iterator[Callable[[slice, _Rows], None]]:
     """Write blocks in another thread, in their order, while the next one is made.
 
@@ -70,13 +80,15 @@ def write_behind(
         ``write(rows, values)`` writes one block.
     written : callable
         ``written(rows)`` is called in the caller's thread after a block was written.
+    one_core : bool
+        Whether torch uses one core for it, which leaves the others to the caller.
 
     Yields
     ------
     put : callable
         ``put(rows, values)`` hands a block over, and waits for the one before.
     """
-    with background_thread("relspace writes behind", one_core=True) as submit:
+    with background_thread("relspace writes behind", one_core=one_core) as submit:
         waiting: list[tuple[slice, Future[object]]] = []
 
         def settle() -> None:
@@ -96,12 +108,12 @@ def write_behind(
 
 
 def read_blocks(
-    source: RowSource, blocks: Iterable[slice]
+    source: RowSource, blocks: Iterable[slice], copies: DeviceCopies
 ) -> Generator[tuple[slice, torch.Tensor], None, None]:
-    """Read blocks of a source, ahead where it lies in files.
+    """Read blocks of a source for a device, ahead where it lies in files.
 
-    Rows in memory are there already. Those that code makes may take all cores, and the code may
-    not like other threads: they are made when they are asked for.
+    Rows in memory are there already, unless they have to go to a GPU. Those that code makes may
+    take all cores, and the code may not like other threads: they are made when they are asked for.
 
     Parameters
     ----------
@@ -109,7 +121,16 @@ def read_blocks(
         Where rows lie.
     blocks : iterable of slice
         Which are read.
+    copies : DeviceCopies
+        How they get to the device.
     """
-    return read_ahead(
-        lambda rows: source.read(rows.start, rows.stop), blocks, ahead=lies_in(source) == "files"
+    place = lies_in(source)
+    sent = read_ahead(
+        lambda rows: copies.send(source.read(rows.start, rows.stop)),
+        blocks,
+        ahead=place == "files" or (place == "memory" and copies.overlap),
+        one_core=not copies.overlap,
     )
+    with closing(sent):
+        for block, copy in sent:
+            yield block, copies.receive(copy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -302,6 +302,15 @@ class SpatialSpace(CommonSpace):
             "versions": {"torch": str(torch.__version__)},
         }
         return write_archive(path, SPATIAL_SPACE, tensors, metadata)
+
+    def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
+        return type(self)(
+            sets,
+            grids=self._grids,
+            ids=self.ids,
+            places=self.places,
+            parameters=self.parameters,
+        )
 
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         A = self._grouped(a, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from copy import copy
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -11,6 +12,7 @@ import torch
 
 from relspace._archive import read_archive, write_archive
 from relspace._blocks import memory_budget_bytes, refuse_too_large, row_slices
+from relspace._devices import choose_device, to_device
 from relspace._validation import (
     Array,
     as_features,
@@ -20,6 +22,7 @@ from relspace._validation import (
     refuse_non_finite,
     to_numpy,
 )
+from relspace.device_copies import copies_for
 from relspace.embedding.learned import learn_tsne, learn_umap
 from relspace.embedding.ncut import NormalizedCut
 from relspace.embedding.palette import Axes, Neighbors, Palette, unit_rows
@@ -157,10 +160,11 @@ class Coloring:
         lab = self.palette_.lab(places)
         self.rank_correlation_ = distance_rank_correlation(rows, lab, random_state=seed)
         self.colors_: dict[str, Any] = {}
+        copies = copies_for(weights.device)
         for name, source in sources.items():
             if outputs is None:
                 found = weights.new_empty((source.shape[0], 3))
-                with closing(read_blocks(source, _parts(source, budget))) as blocks:
+                with closing(read_blocks(source, _parts(source, budget), copies)) as blocks:
                     for part, block in blocks:
                         found[part] = self.palette_(block, part.start)
                 self.colors_[name] = found
@@ -253,6 +257,28 @@ class Coloring:
         known = rows[chosen.to(rows.device)]
         learn = learn_tsne if self.method == "tsne" else learn_umap
         return Neighbors(known, torch.from_numpy(learn(to_numpy(known), seed)).to(rows))
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same colours on another device, which computes from then on.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            Such as "cuda", "cuda:1" or "cpu"; "auto" is the first GPU, or the CPU without one.
+
+        Returns
+        -------
+        Coloring
+            One of its own. Colours that were written to files stay there.
+        """
+        where = choose_device(device)
+        moved = copy(self)
+        moved.palette_ = to_device(self.palette_, where)
+        moved.colors_ = {
+            name: rows.to(where) if isinstance(rows, torch.Tensor) else rows
+            for name, rows in self.colors_.items()
+        }
+        return moved
 
     def save(self, path: str | Path) -> Path:
         """Write the fitted colours into one safetensors file, whole or not at all.
@@ -389,8 +415,9 @@ def _measure(
     total = weights.new_zeros(width, dtype=torch.float64)
     products = total.new_zeros(width, width)
     chosen, n_before = [], 0
+    copies = copies_for(weights.device)
     for name, source in sources.items():
-        with closing(read_blocks(source, _parts(source, budget))) as blocks:
+        with closing(read_blocks(source, _parts(source, budget), copies)) as blocks:
             for part, block in blocks:
                 refuse_non_finite(block, f"the embedding of {name}", first_row=part.start)
                 rows = unit_rows(block, weights)

@@ -14,6 +14,7 @@ from relspace._archive import read_archive, write_archive
 from relspace._blocks import chunk_slices
 from relspace._parallel import side_by_side
 from relspace._validation import refuse_non_finite, to_numpy
+from relspace.device_copies import copies_for
 from relspace.embedding.graph import JointGraph
 from relspace.errors import InvalidInputError
 from relspace.kernels.precision import full_precision
@@ -57,6 +58,11 @@ class Extension:
         found: torch.Tensor = self.unrotated(rows)[0] @ self.rotation
         return found
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.walk.device
+
     def brought(self, rows: torch.Tensor, first: int) -> torch.Tensor:
         """Tokens as they were read in the float type and on the device of the graph."""
         rows = rows.to(self.graph.frame.origin)
@@ -90,7 +96,7 @@ class Extension:
         per_row = 4 * width * max(4, source.dtype.itemsize) + 12 * self.walk.shape[1]
         step = max(1, min(budget, _BLOCK_BYTES) // (per_row * _ROWS)) * _ROWS
         parts = [slice(at, min(at + step, n)) for at in range(start, n, step)]
-        with closing(read_blocks(source, parts)) as blocks:
+        with closing(read_blocks(source, parts, copies_for(self.device))) as blocks:
             for rows, read in blocks:
                 yield (rows, *self.unrotated(self.brought(read, rows.start)))
 

@@ -75,7 +75,8 @@ class Frame:
             block = torch.sub(X[rows], self.origin, out=points[rows]).div_(self.unit)
             torch.linalg.vector_norm(block, dim=1, out=half_norms[rows])
 
-        blocks = chunk_slices(len(X), _ROWS_IN_CACHE)
+        step = _ROWS_IN_CACHE if X.device.type == "cpu" else max(1, len(X))
+        blocks = chunk_slices(len(X), step)
         side_by_side(lambda: place, blocks, X.device)
         half_norms.square_().div_(2)
         if X.dtype == torch.float64 and not bool(half_norms.isfinite().all()):
