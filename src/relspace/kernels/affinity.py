@@ -32,12 +32,12 @@ from relspace.kernels.distances import (
     differentiable_squared_distances,
     fill_pairs,
     finish_tiles,
-    full_precision,
     off_diagonal,
     place_sets,
     refuse_matrix,
     unit_vectors,
 )
+from relspace.kernels.precision import full_precision
 
 # Where threads that wait for each other lose more time than they save.
 _PAIRS_FOR_ONE_CORE = 640**2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +15,7 @@ from relspace._parallel import side_by_side
 from relspace._validation import Array, as_features, check_same_width
 from relspace.errors import InvalidInputError
 from relspace.kernels import fused
+from relspace.kernels.precision import full_precision
 
 #: Location and size only keep numbers small, so a few rows tell enough of them.
 ROWS_FOR_LOCATION = 33
@@ -135,20 +135,6 @@ def squared_norms(points: torch.Tensor) -> torch.Tensor:
     """Squared Euclidean norm of every row, without a copy of the matrix."""
     norms: torch.Tensor = torch.linalg.vector_norm(points, dim=1)
     return norms.square()
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Keep float32 products in float32, whatever precision the caller allows for his own."""
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def fill_half_squared(out: torch.Tensor, X: Cloud, Y: Cloud) -> None:
