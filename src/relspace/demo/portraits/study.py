@@ -18,7 +18,7 @@ from relspace.demo.portraits.color_agreement import (
     retrieval_both_ways,
 )
 from relspace.demo.portraits.drawing import PARTS
-from relspace.demo.portraits.held_out import HeldOut, hold_out, load_network
+from relspace.demo.portraits.held_out import HeldOut, hold_out
 from relspace.demo.portraits.methods import (
     DENSITY,
     NORMALIZE,
@@ -36,7 +36,7 @@ from relspace.demo.portraits.methods import (
     separately,
     with_random_signs,
 )
-from relspace.demo.portraits.networks import NETWORKS, initial_network
+from relspace.demo.portraits.networks import NETWORKS, initial_network, load_network
 from relspace.demo.portraits.retrieval import (
     Patches,
     Retrieval,
