@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from relspace.demo.portraits.contenders import contenders
 from relspace.demo.portraits.held_out import hold_out
 from relspace.demo.portraits.methods import Method, Sides, aligned, separately
 from relspace.demo.portraits.networks import NETWORKS, load_network
@@ -22,7 +23,6 @@ from relspace.demo.portraits.study import (
     N_QUERIED_IMAGES,
     QUERIES_PER_PART,
     Truth,
-    contenders,
     shared_places,
     sides,
 )
