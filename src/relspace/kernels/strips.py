@@ -14,7 +14,8 @@ from relspace.errors import BandwidthError
 from relspace.kernels import fused
 from relspace.kernels.bandwidth import Bandwidth, exact_bandwidth
 from relspace.kernels.density import LOG2_E, Moments, last_step, solve_root
-from relspace.kernels.distances import NEGLIGIBLE, ROWS_FOR_LOCATION, full_precision
+from relspace.kernels.distances import NEGLIGIBLE, ROWS_FOR_LOCATION
+from relspace.kernels.precision import full_precision
 
 # 2,896 items; of more, memory is slower than the product.
 _LARGEST_BYTES = 2**25
