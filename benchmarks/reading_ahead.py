@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,17 @@ def in_turn(way: str) -> None:
     import relspace.streaming as streaming
     from relspace.reading_ahead import read_ahead
 
-    def read_blocks(source: Any, blocks: Iterable[slice]) -> Iterator[tuple[slice, torch.Tensor]]:
+    def read_blocks(
+        source: Any, blocks: Iterable[slice], copies: Any
+    ) -> Generator[tuple[slice, torch.Tensor], None, None]:
         return read_ahead(lambda rows: source.read(rows.start, rows.stop), blocks, ahead=False)
 
     @contextmanager
     def write_at_once(
-        write: Callable[[slice, Any], object], written: Callable[[slice], object]
+        write: Callable[[slice, Any], object],
+        written: Callable[[slice], object],
+        *,
+        one_core: bool,
     ) -> Iterator[Callable[[slice, Any], None]]:
         def put(rows: slice, values: Any) -> None:
             write(rows, values)
