@@ -15,7 +15,7 @@ from relspace._parallel import side_by_side
 from relspace._validation import Array, as_features, check_same_width
 from relspace.errors import InvalidInputError
 from relspace.kernels import fused
-from relspace.kernels.precision import full_precision
+from relspace.kernels.precision import full_precision, product
 
 #: Location and size only keep numbers small, so a few rows tell enough of them.
 ROWS_FOR_LOCATION = 33
@@ -241,7 +241,7 @@ def differentiable_squared_distances(
     """Squared distances, in units of the frame, by operations that record their gradient."""
     x = (X - frame.origin) / frame.unit
     y = x if Y is None else (Y - frame.origin) / frame.unit
-    squared = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp_min(0.0)
+    squared = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * product(x, y.T)).clamp_min(0.0)
     return squared if Y is not None else off_diagonal((squared + squared.T) / 2)
 
 
