@@ -11,7 +11,7 @@ import torch
 
 from relspace._blocks import memory_budget_bytes, row_slices
 from relspace.errors import MemoryBudgetError
-from relspace.execution.dask import sum_on_cluster
+from relspace.execution.cluster_work import sum_on_cluster
 from relspace.measures.cross_products import (
     CrossProducts,
     principal,
