@@ -19,6 +19,7 @@ from relspace._validation import (
 from relspace.aligned_set import AlignedSet
 from relspace.common_space import FORMAT_VERSION, CommonSpace
 from relspace.errors import InvalidInputError
+from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.relative import (
     NO_LANDMARK,
     Match,
@@ -140,7 +141,7 @@ class AlignedSpace(CommonSpace):
         generator = torch.Generator().manual_seed(random_state)
         items = None
         if not self._holds(a, b):
-            items = torch.randperm(self.n_items, generator=generator)[:_SUMMARY_ITEMS].sort().values
+            items = draw_distinct(self.n_items, _SUMMARY_ITEMS, generator)
         A, B = self._comparable(a, b, items)
         own = self._own if items is None else self._own[items]
         n = len(A)
@@ -224,7 +225,7 @@ class AlignedSpace(CommonSpace):
         from relspace.embedding.plots import draw_items
 
         generator = torch.Generator().manual_seed(0)
-        items = torch.randperm(self.n_items, generator=generator)[: check_count(n_items, "n_items")]
+        items = draw_distinct(self.n_items, check_count(n_items, "n_items"), generator)
         return draw_items({name: self._rows_of(name, items) for name in self.names})
 
     def summary(self) -> dict[str, Any]:
@@ -240,7 +241,7 @@ class AlignedSpace(CommonSpace):
             ``n_items``, what an ``item`` is, ``n_landmarks`` and ``parameters``.
         """
         generator = torch.Generator().manual_seed(0)
-        items = torch.randperm(self.n_items, generator=generator)[:_SUMMARY_ITEMS].sort().values
+        items = draw_distinct(self.n_items, _SUMMARY_ITEMS, generator)
         return {
             "sets": self._set_summaries(),
             "pairs": self._pair_summaries(lambda a, b: self.match(a, b, items=items)),
