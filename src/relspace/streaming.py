@@ -61,7 +61,12 @@ class Output:
 
 
 def begin_output(
-    output: Output, source: RowSource, n_columns: int, job: Mapping[str, Any]
+    output: Output,
+    source: RowSource,
+    n_columns: int,
+    job: Mapping[str, Any],
+    *,
+    with_ids: bool = True,
 ) -> RowsWriter:
     """Open the output of a job, new or begun before, for rows made from those of a source.
 
@@ -75,6 +80,8 @@ def begin_output(
         Its width.
     job : mapping
         What else the result depends on.
+    with_ids : bool
+        Whether the source's ids are written beside the rows.
     """
     n = source.shape[0]
     dtype = output.dtype
@@ -106,7 +113,7 @@ def begin_output(
         dtype=dtype,
         chunk_rows=chunk_rows,
         job=whole,
-        ids=source.ids,
+        ids=source.ids if with_ids else None,
         overwrite=output.overwrite,
     )
 

@@ -77,13 +77,13 @@ class Extension:
         return out, degrees
 
     def blocks(
-        self, source: RowSource, budget: int, *, start: int = 0
+        self, source: RowSource, budget: int
     ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
         """Extend a source block by block: the rows, their extension and their degrees."""
         n, width = source.shape
         per_row = 3 * width * max(4, source.dtype.itemsize) + 12 * self.walk.shape[1]
         step = max(1, min(budget, _BLOCK_BYTES) // (per_row * ROWS_AT_A_TIME)) * ROWS_AT_A_TIME
-        for at in range(start, n, step):
+        for at in range(0, n, step):
             rows = slice(at, min(at + step, n))
             tokens = self.brought(source.read(rows.start, rows.stop), at)
             yield (rows, *self.unrotated(tokens))
