@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -244,6 +245,23 @@ def open_writer(
     if is_zarr:
         return ZarrWriter.create(place, shape, dtype, chunk_rows, header, ids)
     return NpyWriter.create(Path(place), shape, dtype, chunk_rows, header, ids)
+
+
+def remove_output(path: str | Path) -> None:
+    """Remove an output, complete or begun, with what lies beside it; nothing if there is none."""
+    place = Path(path)
+    if "://" in str(path):
+        from fsspec.core import url_to_fs
+
+        system, inside = url_to_fs(str(path))
+        system.invalidate_cache()
+        if system.exists(inside):
+            system.rm(inside, recursive=True)
+    elif place.is_dir():
+        shutil.rmtree(place)
+    else:
+        for one in (place, *_beside(place)):
+            one.unlink(missing_ok=True)
 
 
 def _zarr_header(path: str) -> dict[str, Any] | None:
