@@ -26,7 +26,7 @@ from relspace.measures import MIN_ITEMS, Measure, ShiftFamily
 from relspace.resampling import (
     Units,
     bootstrap,
-    interval_around,
+    interval_within,
     p_value,
     shift_families,
     split_halves,
@@ -37,8 +37,8 @@ from relspace.streamed_comparison import (
     compare_by_sums,
     draw_items,
     fits_in_memory,
+    needs_items_again,
     open_pair,
-    refuse_in_blocks,
     select_labels,
 )
 
@@ -83,10 +83,12 @@ def compare(
         How many permutations of the items make the null distribution. With 0 there is no p-value,
         and the chance level comes from the closed form, or from 20 permutations.
     n_bootstraps : int
-        On how many random halves of the items the interval rests; 0 for none.
+        On how many random halves of the items the interval rests; 0 for none. Items that are
+        summed over are drawn in random parts, as many as the budget holds.
     groups : sequence, optional
         A label for each item of X, such as the image a patch is from. Groups are then what is
-        permuted and resampled, since the items of one are not independent.
+        permuted and resampled, since the items of one are not independent. Where items are summed
+        over, groups can be resampled but not permuted: chance is then of items.
     ceiling : bool
         Whether to compute what split halves of the features reach.
     max_items : int, optional
@@ -143,12 +145,15 @@ def compare(
     else:
         matched_by, n_available = check_same_items(*pair, ids), pair[0].shape[0]
         if max_items is None or max_items >= n_available:
-            refuse_in_blocks(groups=groups, n_bootstraps=n_bootstraps, ceiling=ceiling)
+            if ceiling:
+                raise needs_items_again("ceiling")
             return compare_by_sums(
                 record,
                 *pair,
                 matched_by,
+                groups=groups,
                 n_permutations=n_permutations,
+                n_bootstraps=n_bootstraps,
                 random_state=seed,
                 memory_budget=memory_budget,
                 client=client,
@@ -185,8 +190,7 @@ def compare(
             groups=groups,
             random_state=seed,
         )
-        low, high = interval_around(value, draws)
-        interval = (max(low, record.range[0]), min(high, record.range[1]))
+        interval = interval_within(record.range, value, draws)
     return Comparison(
         measure=record,
         value=value,
@@ -201,6 +205,7 @@ def compare(
         n_available=n_available,
         null_by="permutations",
         n_units=len(x) if units is None else len(units),
+        n_parts=None,
         matched_by=matched_by,
         n_bootstraps=n_bootstraps,
         random_state=seed,

@@ -109,6 +109,8 @@ def tables_by_sums(
         [as_rows(layer) for model in (a, b) for layer in model.layers.values()],
         [f"{model.name}, {layer}" for model in (a, b) for layer in model.layers],
         folds=measure.folds(a.n_items),
+        n_permuted=len(a.layers),
+        copies_for_pair=measure.copies_of_products,
         memory_budget=memory_budget,
         client=client,
         progress=progress,
@@ -121,9 +123,9 @@ def tables_by_sums(
         )
 
     null = []
-    drawn = products.permutations(rows, columns, n_draws, torch.Generator().manual_seed(seed))
-    for number, permuted in enumerate(drawn, start=1):
-        null.append(table(permuted))
+    draw = products.permutations(rows, columns, torch.Generator().manual_seed(seed))
+    for number in range(1, n_draws + 1):
+        null.append(table(draw()))
         if progress is not None:
             progress(f"Permutation {number} of {n_draws}")
     drift = [

@@ -13,7 +13,7 @@ from relspace._blocks import memory_budget_bytes
 from relspace._validation import as_features
 from relspace.errors import BandwidthError, InvalidInputError, ItemMismatchError
 from relspace.measures.cross_products import CrossProducts
-from relspace.measures.item_parts import Parts
+from relspace.measures.item_parts import RandomParts
 
 Factor = TypeVar("Factor")
 Direction = Literal["similarity", "distance"]
@@ -270,9 +270,15 @@ class Measure(ABC):
         """
         raise self.needs_items()
 
-    def folds(self, n_items: int) -> Parts | None:
+    def folds(self, n_items: int) -> RandomParts | None:
         """The parts of the items that are held out in turn; None where none are."""
         return None
+
+    @property
+    def copies_of_products(self) -> int:
+        """How many matrices as large as the products of two sets comparing them takes at once."""
+        # Items that have the same products, and their factors.
+        return 7
 
     def needs_items(self) -> InvalidInputError:
         """The error that sums over items are not enough."""
