@@ -145,6 +145,34 @@ def test_rows_that_are_not_finite_constant_or_in_another_order_are_refused() -> 
         )
 
 
+@pytest.mark.parametrize("measure", ["cka", "pwcca", "linear_predictivity"])
+def test_several_models_are_those_in_memory(tmp_path: Path, measure: str) -> None:
+    a, b = layers()
+    options: dict[str, Any] = {"measure": measure, "n_permutations": 19}
+    whole = rs.compare_models({"a": a, "b": b, "c": {"z": a["in"]}}, **options)
+    read = rs.compare_models(
+        {"a": on_disk(a, tmp_path), "b": on_disk(b, tmp_path), "c": {"z": tmp_path / "in.npy"}},
+        **options,
+        memory_budget=475_000,
+    )
+    assert (whole.null_by, read.null_by) == ("permutations", "limit")
+    np.testing.assert_allclose(read.values, whole.values, atol=1e-6)
+    np.testing.assert_allclose(read.summary, whole.summary, atol=1e-6)
+    np.testing.assert_allclose(read.chance, whole.chance, atol=0.02)
+    assert read.p_values is not None
+    assert whole.p_values is not None
+    assert read.p_values[0, 1] == whole.p_values[0, 1] == 0.05
+    assert read.to_dict()["n_available"] == N
+
+
+def test_several_models_are_compared_in_part(tmp_path: Path) -> None:
+    a, b = (on_disk(model, tmp_path) for model in layers())
+    part = rs.compare_models({"a": a, "b": b}, measure="affinity", max_items=300, n_permutations=0)
+    assert (part.n_items, part.n_available, part.null_by) == (300, N, "permutations")
+    pair = rs.compare_layers(a, b, measure="affinity", max_items=300, n_permutations=0)
+    np.testing.assert_allclose(part.block("a", "b"), pair.values, atol=1e-12)
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_items() -> None:
     program = """
