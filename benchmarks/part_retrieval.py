@@ -13,16 +13,16 @@ from pathlib import Path
 
 import torch
 
-from relspace.demo.portraits.held_out import hold_out, load_network
+from relspace.demo.portraits.contenders import contenders
+from relspace.demo.portraits.held_out import hold_out
 from relspace.demo.portraits.methods import Method, Sides, aligned, separately
-from relspace.demo.portraits.networks import NETWORKS
+from relspace.demo.portraits.networks import NETWORKS, load_network
 from relspace.demo.portraits.study import (
     N_LANDMARK_IMAGES,
     N_LANDMARKS,
     N_QUERIED_IMAGES,
     QUERIES_PER_PART,
     Truth,
-    contenders,
     shared_places,
     sides,
 )

@@ -177,7 +177,7 @@ class TestFile:
     def test_a_later_format_is_refused(
         self, space: rs.AlignedSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("relspace.aligned_space.FORMAT_VERSION", 2)
+        monkeypatch.setattr("relspace.common_space.FORMAT_VERSION", 2)
         path = space.save(tmp_path / "space.safetensors")
         with pytest.raises(FileFormatError, match="format version 2"):
             rs.load_space(path)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from relspace.demo import weights
 from relspace.demo.networks import (
     IMAGE_SIDE,
     N_CLASSES,
@@ -151,22 +152,12 @@ def initial_network(build: Callable[[], DigitNetwork], seed: int) -> DigitNetwor
     Weights are normal with variance 2 / fan-in (He et al. 2015), the last map of a residual
     branch with a tenth of that deviation; norms start as the identity, biases at zero.
     """
-    with torch.device("meta"):
-        network = build()
-    network = network.to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
+
+    def draw(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
+        weight.normal_(0.0, math.sqrt(2 / fan_in), generator=generator)
+
+    network = weights.initial_network(build, seed, draw)
     with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                deviation = math.sqrt(2 / module.weight[0].numel())
-                module.weight.normal_(0.0, deviation, generator=generator)
-                assert module.bias is not None
-                module.bias.zero_()
-            elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
-                module.weight.fill_(1.0)
-                module.bias.zero_()
-            elif isinstance(module, VisionTransformer):
-                module.places.normal_(0.0, 0.5, generator=generator)
         for module in network.modules():
             if isinstance(module, ResidualBlock):
                 module.second.weight.mul_(0.1)

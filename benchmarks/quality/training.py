@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from quality.networks import initial_network
+from relspace.demo.descent import descend
 from relspace.demo.digits import Digits
 from relspace.demo.networks import IMAGE_SIDE, N_CLASSES, DigitNetwork
 
@@ -100,19 +101,15 @@ def train(
     """
     treatment = treatment or Treatment()
     treated = treatment.apply(digits)
-    network = initial_network(build, seed).train()
+    network = initial_network(build, seed)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
-    for _ in range(steps):
+
+    def loss() -> Tensor:
         items = torch.randint(0, len(treated.labels), (BATCH,), generator=generator)
         batch = treated.take(items)
         images = batch.images
         if treatment.noise:
             images = images + treatment.noise * torch.randn(images.shape, generator=generator)
-        loss = functional.cross_entropy(network(images), batch.labels)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        schedule.step()
-    return network.eval()
+        return functional.cross_entropy(network(images), batch.labels)
+
+    return descend(network, loss, steps, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)

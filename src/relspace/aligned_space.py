@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from relspace._archive import write_archive
 from relspace._blocks import memory_budget_bytes, row_slices
 from relspace._validation import (
     Array,
@@ -17,7 +15,7 @@ from relspace._validation import (
     check_count,
 )
 from relspace.aligned_set import AlignedSet
-from relspace.common_space import FORMAT_VERSION, CommonSpace
+from relspace.common_space import CommonSpace
 from relspace.errors import InvalidInputError
 from relspace.kernels.relative import (
     NO_LANDMARK,
@@ -70,6 +68,8 @@ class AlignedSpace(CommonSpace):
     >>> space["a"].shape
     torch.Size([60, 60])
     """
+
+    _kind, _item = ITEM_SPACE, "item"
 
     def __init__(
         self,
@@ -227,52 +227,18 @@ class AlignedSpace(CommonSpace):
         items = torch.randperm(self.n_items, generator=generator)[: check_count(n_items, "n_items")]
         return draw_items({name: self._rows_of(name, items) for name in self.names})
 
-    def summary(self) -> dict[str, Any]:
-        """The numbers of the space, ready for JSON.
+    @property
+    def _n_shared(self) -> int:
+        return self.n_items
 
-        Of more than 5000 items, matching is measured on a seeded sample of 5000.
-
-        Returns
-        -------
-        dict
-            ``sets`` (per set: n_items, n_features, sigma, density), ``pairs`` (per pair, in both
-            directions: match accuracy, its chance, mean distance, its chance), ``matched_by``,
-            ``n_items``, what an ``item`` is, ``n_landmarks`` and ``parameters``.
-        """
+    def _match_of_some(self, a: str, b: str) -> Match:
         generator = torch.Generator().manual_seed(0)
         items = torch.randperm(self.n_items, generator=generator)[:_SUMMARY_ITEMS].sort().values
-        return {
-            "sets": self._set_summaries(),
-            "pairs": self._pair_summaries(lambda a, b: self.match(a, b, items=items)),
-            "matched_by": self.matched_by,
-            "n_items": self.n_items,
-            "item": "item",
-            "n_landmarks": len(self.landmarks),
-            "parameters": self.parameters,
-        }
+        return self.match(a, b, items=items)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the space into one safetensors file, whole or not at all.
-
-        Parameters
-        ----------
-        path : str or Path
-            The file; one that exists is replaced.
-
-        Returns
-        -------
-        Path
-            The file.
-        """
-        tensors, records = self._stored_sets()
-        metadata = {
-            "format_version": FORMAT_VERSION,
-            "sets": records,
-            "ids": None if self.ids is None else list(self.ids),
-            "parameters": self.parameters,
-            "versions": {"torch": str(torch.__version__)},
-        }
-        return write_archive(path, ITEM_SPACE, {"landmarks": self.landmarks, **tensors}, metadata)
+    def _stored(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+        tensors, records = super()._stored()
+        return {"landmarks": self.landmarks, **tensors}, records
 
     def _comparable(
         self, a: str, b: str, items: torch.Tensor | None

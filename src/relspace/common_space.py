@@ -6,10 +6,11 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import torch
 
+from relspace._archive import write_archive
 from relspace._blocks import refuse_too_large
 from relspace._html import html_table
 from relspace._validation import Array, ItemId, name_some
@@ -204,6 +205,65 @@ class CommonSpace(Mapping[str, Array], ABC):
         for rows, correlation in self._correlation_blocks(a, b):
             yield rows, 1 - correlation
 
+    def summary(self) -> dict[str, Any]:
+        """The numbers of the space, ready for JSON.
+
+        Of more than 5000 items or tokens a set, matching is measured on a seeded sample.
+
+        Returns
+        -------
+        dict
+            ``sets`` (per set: n_items, n_features, sigma, density; for tokens on grids rows and
+            columns too), ``pairs`` (per pair, in both directions: match accuracy, its chance, mean
+            distance, its chance), ``matched_by``, ``n_items`` (items or images), what an ``item``
+            is, ``n_landmarks`` and ``parameters``.
+        """
+        return {
+            "sets": self._set_summaries(),
+            "pairs": self._pair_summaries(),
+            "matched_by": self.matched_by,
+            "n_items": self._n_shared,
+            "item": self._item,
+            "n_landmarks": next(iter(self._sets.values())).aligner.n_landmarks,
+            "parameters": self.parameters,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the space into one safetensors file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; one that exists is replaced.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        tensors, records = self._stored()
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "sets": records,
+            "ids": None if self.ids is None else list(self.ids),
+            "parameters": self.parameters,
+            "versions": {"torch": str(torch.__version__)},
+        }
+        return write_archive(path, self._kind, tensors, metadata)
+
+    #: What a file of such a space says it holds, and what its sets share.
+    _kind: ClassVar[str]
+    _item: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def _n_shared(self) -> int:
+        """How many items or images the sets share."""
+
+    @abstractmethod
+    def _match_of_some(self, a: str, b: str) -> Match:
+        """Nearest rows across two sets, on a seeded sample where there are many."""
+
     @abstractmethod
     def distances(self, a: str, b: str) -> Array:
         """Distance of every row of one set from what corresponds to it in another."""
@@ -238,11 +298,11 @@ class CommonSpace(Mapping[str, Array], ABC):
             for name, one in self._sets.items()
         }
 
-    def _pair_summaries(self, match: Callable[[str, str], Match]) -> list[dict[str, Any]]:
+    def _pair_summaries(self) -> list[dict[str, Any]]:
         """Matches and distances of every pair in both directions, with their chance levels."""
         pairs = []
         for a, b in itertools.permutations(self.names, 2):
-            found = match(a, b)
+            found = self._match_of_some(a, b)
             # Tokens at places that the other set did not see have no distance.
             distance = torch.as_tensor(self.distances(a, b)).double().nanmean()
             pairs.append(
@@ -258,8 +318,8 @@ class CommonSpace(Mapping[str, Array], ABC):
             )
         return pairs
 
-    def _stored_sets(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-        """The sets' tensors and records, as a file holds them."""
+    def _stored(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+        """The tensors of the space and the records of its sets, as a file holds them."""
         tensors: dict[str, torch.Tensor] = {}
         records = []
         for number, (name, one) in enumerate(self._sets.items()):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from relspace._archive import write_archive
 from relspace._blocks import memory_budget_bytes, refuse_too_large, row_slices
 from relspace._validation import Array, ItemId, as_item_indices, check_count
 from relspace.aligned_set import AlignedSet
-from relspace.common_space import FORMAT_VERSION, CommonSpace
+from relspace.common_space import CommonSpace
 from relspace.errors import InvalidInputError
 from relspace.features import Places, TokenGrid, read_places, token_places
 from relspace.features.layer_features import LayerFeatures, RowItems
@@ -67,6 +65,8 @@ class SpatialSpace(CommonSpace):
     >>> space["coarse"].shape
     torch.Size([96, 1024])
     """
+
+    _kind, _item = SPATIAL_SPACE, "image"
 
     def __init__(
         self,
@@ -251,57 +251,21 @@ class SpatialSpace(CommonSpace):
         shapes = {name: (n, grid.rows, grid.columns, 3) for name, grid in self._grids.items()}
         return draw_panels({name: one.reshape(shapes[name]) for name, one in colors.items()})
 
-    def summary(self) -> dict[str, Any]:
-        """The numbers of the space, ready for JSON.
+    @property
+    def _n_shared(self) -> int:
+        return self.n_images
 
-        Of more than 5000 tokens a set, matching is measured on a seeded sample of images.
+    def _match_of_some(self, a: str, b: str) -> Match:
+        return self.match(a, b, images=self._some_images())
 
-        Returns
-        -------
-        dict
-            ``sets`` (per set: tokens, rows, columns, n_features, sigma, density), ``pairs`` (per
-            pair, in both directions: match accuracy, its chance, mean distance, its chance),
-            ``matched_by``, ``n_items`` (images), what an ``item`` is, ``n_landmarks`` and
-            ``parameters``.
-        """
-        images = self._some_images()
-        return {
-            "sets": self._set_summaries(),
-            "pairs": self._pair_summaries(lambda a, b: self.match(a, b, images=images)),
-            "matched_by": self.matched_by,
-            "n_items": self.n_images,
-            "item": "image",
-            "n_landmarks": len(self.places),
-            "parameters": self.parameters,
-        }
-
-    def save(self, path: str | Path) -> Path:
-        """Write the space into one safetensors file, whole or not at all.
-
-        Parameters
-        ----------
-        path : str or Path
-            The file; one that exists is replaced.
-
-        Returns
-        -------
-        Path
-            The file.
-        """
-        tensors, records = self._stored_sets()
+    def _stored(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+        tensors, records = super()._stored()
         tensors |= {"places.images": self.places.images, "places.y": self.places.y}
         tensors |= {"places.x": self.places.x}
         for number, (record, grid) in enumerate(zip(records, self._grids.values(), strict=True)):
             record |= {"rows": grid.rows, "columns": grid.columns}
             tensors |= {f"{number}.boxes": grid.boxes, f"{number}.image_sizes": grid.image_sizes}
-        metadata = {
-            "format_version": FORMAT_VERSION,
-            "sets": records,
-            "ids": None if self.ids is None else list(self.ids),
-            "parameters": self.parameters,
-            "versions": {"torch": str(torch.__version__)},
-        }
-        return write_archive(path, SPATIAL_SPACE, tensors, metadata)
+        return tensors, records
 
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         A = self._grouped(a, None)

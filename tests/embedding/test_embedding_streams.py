@@ -285,7 +285,7 @@ def test_a_sample_of_many_tokens_gives_nearly_the_same_colors(
     cut: rs.NormalizedCut, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = rs.Coloring().fit(cut)
-    monkeypatch.setattr("relspace.embedding.color._SAMPLED_ITEMS", 1500)
+    monkeypatch.setattr("relspace.embedding.color_axes._SAMPLED_ITEMS", 1500)
     sampled = rs.Coloring().fit(cut)
     apart = (sampled.colors_["features"] - exact.colors_["features"]).abs()
     # Only what lies at the edge of the range of colours may differ much.

@@ -8,8 +8,7 @@ import torch
 
 import relspace as rs
 from relspace.errors import InvalidInputError, ItemMismatchError
-from relspace.features import FeatureSet
-from relspace.figures.panels import PanelRow, color_jointly, panel_png, panel_rows, space_panel
+from relspace.figures.panels import PanelRow, color_jointly, panel_png, panel_rows
 from relspace.figures.plots import DARK, LIGHT
 
 
@@ -90,21 +89,3 @@ def test_a_line_that_misses_a_picture_is_refused() -> None:
     image = np.zeros((4, 4, 3))
     with pytest.raises(ItemMismatchError, match="'layer' has 1 pictures for 2 images"):
         panel_png([image, image], {"After": [PanelRow("layer", [image])]}, LIGHT, title="")
-
-
-def test_a_space_of_photographs_becomes_a_panel_before_and_after() -> None:
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(5, 8, 8, 6, generator=generator)
-    sizes = [(40, 60)] * 5
-    fine = FeatureSet.from_arrays({"maps": maps}, layout="bhwc", image_sizes=sizes)
-    space = rs.align({"fine": fine, "coarse": fine.pool((4, 4))})
-    images = [np.full((40, 60, 3), 0.5)] * 5
-    features = {"fine": fine.tokens(), "coarse": fine.pool((4, 4)).tokens()}
-    after = space_panel(space, images, LIGHT, title="After")
-    both = space_panel(space, images, LIGHT, title="Both", shown=[4, 1], features=features)
-    assert after.startswith(b"\x89PNG")
-    width = [int.from_bytes(png[16:20], "big") for png in (after, both)]
-    # Five images once, or two images twice with a gap between the halves.
-    assert width[1] < width[0]
-    with pytest.raises(ItemMismatchError, match="images holds 4 photographs; the space has 5"):
-        space_panel(space, images[:4], LIGHT, title="")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from relspace.pages import Picture, ReportData, Section, Table, render_report
+from relspace.pages.packing import packed_figures
 from relspace.pages.page import cell_text, image_address
 
 
@@ -34,7 +35,7 @@ def test_the_page_forbids_itself_to_load_anything(html: str) -> None:
 def test_data_is_read_back_from_the_page(html: str, report_data: ReportData) -> None:
     found = re.search(r'id="report-data">(.*?)</script>', html, re.DOTALL)
     assert found is not None
-    assert json.loads(found[1]) == json.loads(json.dumps(report_data.figures()))
+    assert json.loads(found[1]) == json.loads(json.dumps(packed_figures(report_data)))
 
 
 def test_every_table_is_there_with_its_values_in_full(html: str) -> None:

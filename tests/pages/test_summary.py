@@ -22,7 +22,7 @@ from relspace.pages import (
     Value,
     value_table,
 )
-from relspace.pages.summary import pack
+from relspace.pages.packing import pack, packed_figures
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
@@ -36,7 +36,7 @@ def test_packed_arrays_come_back(dtype: Any) -> None:
 
 
 def test_figures_are_plain_json_whatever_the_numbers(report_data: ReportData) -> None:
-    figures = json.loads(json.dumps(report_data.figures(), allow_nan=False))
+    figures = json.loads(json.dumps(packed_figures(report_data), allow_nan=False))
     assert figures["charts"][0]["curves"][0]["values"] == [0.2, None, 0.9]
     assert figures["models"][0]["layers"][0]["vectors"]["shape"][:3] == [5, 6, 6]
     assert list(figures["models"][0]["layers"][0]["colors"]) == ["joint", "per model", "before"]

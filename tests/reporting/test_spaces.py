@@ -17,7 +17,8 @@ from relspace.errors import (
     UnknownNameError,
 )
 from relspace.features import FeatureSet, TokenGrid
-from relspace.pages import ReportData, Table
+from relspace.figures.plots import LIGHT
+from relspace.pages import ReportData, Table, report_panel
 from relspace.reporting import space_report
 from relspace.reporting.thumbnails import grid_boxes, read_thumbnails
 
@@ -123,6 +124,8 @@ def test_given_what_was_aligned_it_shows_the_colours_before(models: dict[str, Fe
         before = one.layers[0].colors["before"]
         assert before.shape == (*one.layers[0].vectors.shape[:3], 3)
         np.testing.assert_array_equal(before, other.layers[0].colors["before"])
+    # The same colours make a panel, before beside after.
+    assert report_panel(data, LIGHT).startswith(b"\x89PNG")
 
 
 def test_features_that_were_not_aligned_are_refused(

@@ -1,16 +1,13 @@
-"""The digits, their split, and the features that the trained networks give of held-out ones."""
+"""The digits, their split, and the features that networks give of them."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from relspace.demo.networks import DigitNetwork, empty_network
+from relspace.demo.networks import DigitNetwork
 from relspace.errors import MissingDependencyError
 
 N_TRAIN = 1000
@@ -62,35 +59,6 @@ def load_split() -> tuple[Digits, Digits]:
     digits = Digits(images, torch.as_tensor(data.target, dtype=torch.int64))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
     return digits.take(order[:N_TRAIN]), digits.take(order[N_TRAIN:])
-
-
-def load_network(name: str) -> tuple[DigitNetwork, dict[str, Any]]:
-    """Load one of the trained networks that ship with the package.
-
-    Parameters
-    ----------
-    name : str
-        A key of :data:`relspace.demo.networks.NETWORKS`.
-
-    Returns
-    -------
-    network : DigitNetwork
-        In evaluation mode.
-    record : dict
-        How it was trained: accuracy on held-out digits, seeds, versions.
-    """
-    from safetensors import safe_open
-
-    network = empty_network(name)
-    with (
-        resources.as_file(
-            resources.files("relspace.demo") / "weights" / f"{name}.safetensors"
-        ) as path,
-        safe_open(path, framework="pt") as weights,
-    ):
-        network.load_state_dict({key: weights.get_tensor(key) for key in weights.keys()})  # noqa: SIM118
-        record: dict[str, Any] = json.loads(weights.metadata()["record"])
-    return network.eval(), record
 
 
 def extract(network: DigitNetwork, images: Tensor) -> dict[str, Tensor]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from relspace.demo import weights
+from relspace.demo.weights import NetworkRecord
 
 IMAGE_SIDE = 8
 N_CLASSES = 10
@@ -151,46 +152,17 @@ class VisionTransformer(DigitNetwork):
         return quadrants(tokens.transpose(1, 2).view(len(tokens), -1, self.grid, self.grid))
 
 
-@dataclass(frozen=True)
-class NetworkRecord:
-    """How one of the demo's networks is called, built and seeded."""
-
-    title: str
-    build: Callable[[], DigitNetwork]
-    seed: int
-
-
-NETWORKS = {
+NETWORKS: dict[str, NetworkRecord[DigitNetwork]] = {
     "cnn": NetworkRecord("Convolutional network", ConvolutionalNetwork, 1),
     "vit": NetworkRecord("Vision transformer", VisionTransformer, 2),
 }
 
 
-def empty_network(name: str) -> DigitNetwork:
-    """Build one of :data:`NETWORKS` without values, so that no global random state is read."""
-    with torch.device("meta"):
-        network = NETWORKS[name].build()
-    return network.to_empty(device="cpu")
-
-
 def initial_network(name: str, seed: int) -> DigitNetwork:
-    """Build one of :data:`NETWORKS` with seeded random weights.
+    """Build one of :data:`NETWORKS` with seeded random weights."""
+    return weights.initial_network(NETWORKS[name].build, seed, weights.draw_uniform)
 
-    Weights of maps are uniform with the variance of PyTorch's own default, 1 / (3 fan-in); norms
-    start as the identity, biases at zero, places have a standard deviation of 0.5.
-    """
-    network = empty_network(name)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                bound = 1 / math.sqrt(module.weight[0].numel())
-                module.weight.uniform_(-bound, bound, generator=generator)
-                assert module.bias is not None
-                module.bias.zero_()
-            elif isinstance(module, nn.LayerNorm):
-                module.weight.fill_(1.0)
-                module.bias.zero_()
-            elif isinstance(module, VisionTransformer):
-                module.places.normal_(0.0, 0.5, generator=generator)
-    return network
+
+def load_network(name: str) -> tuple[DigitNetwork, dict[str, Any]]:
+    """Load one of :data:`NETWORKS` as it ships, and how it was trained and what it reached."""
+    return weights.shipped_network(NETWORKS[name].build, "relspace.demo", name)

@@ -15,7 +15,7 @@ from torch import Tensor
 from relspace import __version__
 from relspace._validation import check_random_state
 from relspace.alignment import align
-from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, extract, load_network, load_split
+from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, extract, load_split
 from relspace.demo.matching import (
     RATE_TITLES,
     Split,
@@ -26,7 +26,7 @@ from relspace.demo.matching import (
     nearest_before,
     pad_to_common_width,
 )
-from relspace.demo.networks import NETWORKS
+from relspace.demo.networks import NETWORKS, load_network
 
 N_LANDMARKS = 297
 N_DRAWS = 20

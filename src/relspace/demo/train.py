@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relspace._writing import write_whole
+from relspace.demo.descent import descend
 from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, accuracy, load_split
 from relspace.demo.networks import NETWORKS, DigitNetwork, initial_network
+from relspace.demo.weights import write_weights
 
 EPOCHS = 60
 BATCH = 50
@@ -51,28 +50,21 @@ def train(name: str, digits: Digits, *, seed: int, epochs: int = EPOCHS) -> Digi
     DigitNetwork
         In evaluation mode.
     """
-    network = initial_network(name, seed).train()
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+
+    def batches() -> Iterator[Digits]:
+        for _ in range(epochs):
+            order = torch.randperm(len(digits.labels), generator=generator)
+            yield from map(digits.take, torch.split(order, BATCH))
+
+    network, coming = initial_network(name, seed), batches()
+
+    def loss() -> Tensor:
+        batch = next(coming)
+        return functional.cross_entropy(network(shift(batch.images, generator)), batch.labels)
+
     steps = epochs * -(-len(digits.labels) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
-    for _ in range(epochs):
-        order = torch.randperm(len(digits.labels), generator=generator)
-        for items in torch.split(order, BATCH):
-            batch = digits.take(items)
-            loss = functional.cross_entropy(network(shift(batch.images, generator)), batch.labels)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
-    return network.eval()
-
-
-def write_weights(path: Path, network: DigitNetwork, record: dict[str, Any]) -> None:
-    """Write weights and the record of their training into one file, whole or not at all."""
-    from safetensors.torch import save
-
-    write_whole(path, save(dict(network.state_dict()), {"record": json.dumps(record)}))
+    return descend(network, loss, steps, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
 
 def main() -> None:
@@ -95,18 +87,15 @@ def main() -> None:
             "n_held_out": len(held_out.labels),
             "accuracy_train": accuracy(network, digits),
             "accuracy_held_out": accuracy(network, held_out),
-            "n_parameters": sum(p.numel() for p in network.parameters()),
             "epochs": EPOCHS,
             "batch": BATCH,
             "learning_rate": LEARNING_RATE,
             "weight_decay": WEIGHT_DECAY,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
         }
         write_weights(output / f"{name}.safetensors", network, record)
         sys.stdout.write(
             f"{about.title}: {record['accuracy_held_out']:.3f} of {record['n_held_out']} held-out "
-            f"digits right, {record['n_parameters']:,} parameters\n"
+            "digits right\n"
         )
 
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, overload
 
 import torch
 
 from relspace._archive import read_archive, write_archive
-from relspace._blocks import memory_budget_bytes, refuse_too_large, row_slices
+from relspace._blocks import memory_budget_bytes, refuse_too_large
 from relspace._validation import (
     Array,
     as_features,
     check_choice,
     check_number,
     check_random_state,
-    refuse_non_finite,
     to_numpy,
 )
+from relspace.embedding.color_axes import measure_rows, parts_of, spread_sample
 from relspace.embedding.learned import learn_tsne, learn_umap
 from relspace.embedding.ncut import NormalizedCut
-from relspace.embedding.palette import Axes, Neighbors, Palette, unit_rows
+from relspace.embedding.palette import Neighbors, Palette
 from relspace.embedding.sets import Outputs, outputs_of
 from relspace.errors import InvalidInputError
 from relspace.features.row_files import is_read_in_blocks, open_rows
@@ -34,11 +34,6 @@ METHODS = ("spectral", "tsne", "umap")
 
 _KIND = "coloring"
 _LEARNED_ITEMS = 4096
-# Tokens that quantiles and the rank correlation are taken from, where there are more.
-_SAMPLED_ITEMS = 2**18
-# What a token takes on its way to a colour, besides its embedding, and how many go at once.
-_BYTES_PER_COLOR = 256
-_ROWS_AT_A_TIME = 2**16
 
 
 class Coloring:
@@ -145,7 +140,7 @@ class Coloring:
             )
         weights = cut.eigenvalues_.clamp_min(0.0).sqrt()
         budget = memory_budget_bytes(memory_budget)
-        rows, axes = _measure(sources, weights, _spread_sample(n_tokens, seed), budget)
+        rows, axes = measure_rows(sources, weights, spread_sample(n_tokens, seed), budget)
         project = axes if self.method == "spectral" else self._learned(rows, seed)
         places = project(rows)
         low, high = (torch.quantile(places, q, dim=0) for q in (quantile, 1 - quantile))
@@ -158,7 +153,7 @@ class Coloring:
         for name, source in sources.items():
             if outputs is None:
                 found = weights.new_empty((source.shape[0], 3))
-                for part in _parts(source, budget):
+                for part in parts_of(source, budget):
                     found[part] = self.palette_(source.read(part.start, part.stop), part.start)
                 self.colors_[name] = found
             else:
@@ -361,45 +356,3 @@ def distance_rank_correlation(
 
 def _rows_of(embedding: torch.Tensor | RowSource) -> RowSource:
     return ArrayRows(embedding) if isinstance(embedding, torch.Tensor) else embedding
-
-
-def _spread_sample(n_items: int, seed: int) -> torch.Tensor:
-    """All items, or one at random of each of as many stretches as are sampled."""
-    if n_items <= _SAMPLED_ITEMS:
-        return torch.arange(n_items)
-    generator = torch.Generator().manual_seed(seed)
-    at = torch.rand(_SAMPLED_ITEMS, generator=generator, dtype=torch.float64)
-    places = (torch.arange(_SAMPLED_ITEMS) + at) * (n_items / _SAMPLED_ITEMS)
-    return places.long().clamp_max(n_items - 1)
-
-
-def _parts(source: RowSource, budget: int) -> Iterator[slice]:
-    per_row = 4 * 4 * source.shape[1] + _BYTES_PER_COLOR
-    return row_slices(source.shape[0], per_row, min(budget, per_row * _ROWS_AT_A_TIME))
-
-
-def _measure(
-    sources: Mapping[str, RowSource], weights: torch.Tensor, wanted: torch.Tensor, budget: int
-) -> tuple[torch.Tensor, Axes]:
-    """Read all unit rows once: the wanted ones, in their order, and the principal axes of all."""
-    width = len(weights) + 1
-    total = weights.new_zeros(width, dtype=torch.float64)
-    products = total.new_zeros(width, width)
-    chosen, n_before = [], 0
-    for name, source in sources.items():
-        for part in _parts(source, budget):
-            block = source.read(part.start, part.stop)
-            refuse_non_finite(block, f"the embedding of {name}", first_row=part.start)
-            rows = unit_rows(block, weights)
-            first = n_before + part.start
-            at = wanted[(wanted >= first) & (wanted < n_before + part.stop)] - first
-            chosen.append(rows[at.to(rows.device)])
-            wide = rows.double()
-            total += wide.sum(dim=0)
-            products += wide.T @ wide
-        n_before += source.shape[0]
-    mean = total / n_before
-    axes = torch.linalg.eigh(products / n_before - mean[:, None] * mean).eigenvectors
-    axes = axes.flip(1)[:, :3]
-    sign = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
-    return torch.cat(chosen), Axes(mean.to(weights), (axes * sign).to(weights))

@@ -5,24 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
-from relspace._archive import read_archive, write_archive
 from relspace._blocks import chunk_slices
 from relspace._parallel import side_by_side
 from relspace._validation import refuse_non_finite, to_numpy
 from relspace.embedding.graph import JointGraph
-from relspace.errors import InvalidInputError
-from relspace.kernels.distances import full_precision
+from relspace.kernels.precision import full_precision
 from relspace.row_sources import RowSource
 
 # Sums are taken over so many tokens at a time, wherever these come from: always the same bits.
-_ROWS = 1024
+ROWS_AT_A_TIME = 1024
 # Rows that are read at a time where memory would hold more.
 _BLOCK_BYTES = 2**27
-_PASS = "pass over the tokens"
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,7 @@ class Extension:
     walk: torch.Tensor
     rotation: torch.Tensor
 
+    @full_precision()
     def __call__(self, rows: torch.Tensor, first: int | None = None) -> torch.Tensor:
         """Embed some tokens; ``first`` is the number of the first, for errors."""
         rows = self.brought(rows, first or 0)
@@ -76,7 +73,7 @@ class Extension:
             out[part] = (edges @ self.walk) / degree[:, None]
 
         with full_precision():
-            side_by_side(lambda: extend, chunk_slices(len(rows), _ROWS), rows.device)
+            side_by_side(lambda: extend, chunk_slices(len(rows), ROWS_AT_A_TIME), rows.device)
         return out, degrees
 
     def blocks(
@@ -85,7 +82,7 @@ class Extension:
         """Extend a source block by block: the rows, their extension and their degrees."""
         n, width = source.shape
         per_row = 3 * width * max(4, source.dtype.itemsize) + 12 * self.walk.shape[1]
-        step = max(1, min(budget, _BLOCK_BYTES) // (per_row * _ROWS)) * _ROWS
+        step = max(1, min(budget, _BLOCK_BYTES) // (per_row * ROWS_AT_A_TIME)) * ROWS_AT_A_TIME
         for at in range(start, n, step):
             rows = slice(at, min(at + step, n))
             tokens = self.brought(source.read(rows.start, rows.stop), at)
@@ -105,66 +102,3 @@ class Extension:
         ):
             digest.update(to_numpy(tensor.contiguous()).tobytes())
         return digest.hexdigest()
-
-
-@dataclass
-class DegreeGram:
-    """Sums over all tokens of the products of their components, weighted by degree.
-
-    Attributes
-    ----------
-    gram : float64 tensor of shape (k, k)
-        Sum of d y y^T.
-    total : float64 tensor of shape ()
-        Sum of the degrees d.
-    done : int
-        Tokens that were added, of all sets in their order.
-    """
-
-    gram: torch.Tensor
-    total: torch.Tensor
-    done: int = 0
-
-    @classmethod
-    def empty(cls, k: int, device: torch.device) -> DegreeGram:
-        """Of no tokens."""
-        zero = torch.zeros((), dtype=torch.float64, device=device)
-        return cls(torch.zeros(k, k, dtype=torch.float64, device=device), zero)
-
-    def add(self, rows: torch.Tensor, degrees: torch.Tensor) -> None:
-        """Add tokens, a fixed number at a time, so that the sum does not depend on the blocks."""
-        for part in chunk_slices(len(rows), _ROWS):
-            some, weight = rows[part].double(), degrees[part].double()
-            self.gram += (some * weight[:, None]).T @ some
-            self.total += weight.sum()
-        self.done += len(rows)
-
-    def orthonormalizer(self) -> torch.Tensor:
-        """The triangular map that makes components orthonormal, each with those before it."""
-        factor = torch.linalg.cholesky(self.gram / self.total)
-        identity = torch.eye(len(factor), dtype=torch.float64, device=factor.device)
-        inverse: torch.Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
-        return inverse.T
-
-    def save(self, path: str | Path, job: str) -> None:
-        """Write the sums so far, whole or not at all."""
-        write_archive(
-            path, _PASS, {"gram": self.gram, "total": self.total}, {"job": job, "done": self.done}
-        )
-
-    @classmethod
-    def load(cls, path: str | Path, job: str, device: torch.device) -> DegreeGram:
-        """Read what :meth:`save` wrote for the same job.
-
-        Raises
-        ------
-        InvalidInputError
-            If the file belongs to another job.
-        """
-        tensors, metadata = read_archive(path, _PASS)
-        if metadata["job"] != job:
-            raise InvalidInputError(
-                f"{path} is the checkpoint of another job (other tokens or settings); name "
-                "another file, or delete it."
-            )
-        return cls(tensors["gram"].to(device), tensors["total"].to(device), metadata["done"])

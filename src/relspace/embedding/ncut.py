@@ -21,14 +21,16 @@ from relspace._validation import (
     name_some,
 )
 from relspace.embedding.components import leading_components
-from relspace.embedding.extension import DegreeGram, Extension
+from relspace.embedding.extension import Extension
 from relspace.embedding.graph import JointGraph, joint_graph
+from relspace.embedding.orthonormal import orthonormalize
 from relspace.embedding.sets import Outputs, open_sets, outputs_of, some_tokens
 from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.distances import Cloud, Frame
 from relspace.kernels.landmarks import choose_landmarks
-from relspace.row_sources import RowSource, fingerprint
+from relspace.kernels.precision import full_precision
+from relspace.row_sources import RowSource
 from relspace.rowwise import Progress, gather_result, write_result
 from relspace.streaming import Output
 
@@ -193,54 +195,25 @@ class NormalizedCut:
         self.eigenvalues_, self.vectors_ = leading_components(self.graph_.weights(), k)
         self.rotation_ = torch.eye(k, dtype=self.vectors_.dtype, device=kind.device)
         budget = memory_budget_bytes(memory_budget)
-        held = self._first_pass(sources, outputs is None, budget, checkpoint, progress)
+        extensions = {name: self._extension(name) for name in sources}
+        self.rotation_, held = orthonormalize(
+            extensions,
+            sources,
+            hold=outputs is None,
+            budget=budget,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
         self.embedding_: dict[str, Any] = {}
         for name, source in sources.items():
             if outputs is None:
-                self.embedding_[name] = held[name] @ self.rotation_
+                with full_precision():
+                    self.embedding_[name] = held[name] @ self.rotation_
             else:
                 own = outputs[name]
                 dtype = own.dtype or str(kind.dtype).removeprefix("torch.")
                 self.embedding_[name] = self._write(name, source, replace(own, dtype=dtype))
         return self
-
-    def _first_pass(
-        self,
-        sources: Mapping[str, RowSource],
-        hold: bool,
-        budget: int,
-        checkpoint: str | Path | None,
-        progress: Progress | None,
-    ) -> dict[str, torch.Tensor]:
-        """Set the rotation from all tokens; the extension before it, where it is held."""
-        extensions = {name: self._extension(name) for name in sources}
-        k, device = self.rotation_.shape[0], self.rotation_.device
-        sums = DegreeGram.empty(k, device)
-        job = ""
-        if checkpoint is not None:
-            job = "".join(
-                extensions[name].sha256() + fingerprint(sources[name]) for name in sources
-            )
-            if Path(checkpoint).exists():
-                sums = DegreeGram.load(checkpoint, job, device)
-        n_tokens = sum(one.shape[0] for one in sources.values())
-        held, before = {}, 0
-        for name, source in sources.items():
-            n = source.shape[0]
-            if hold:
-                held[name] = self.rotation_.new_empty((n, k))
-            start = min(max(sums.done - before, 0), n)
-            for rows, extended, degrees in extensions[name].blocks(source, budget, start=start):
-                sums.add(extended, degrees)
-                if hold:
-                    held[name][rows] = extended
-                if checkpoint is not None:
-                    sums.save(checkpoint, job)
-                if progress is not None:
-                    progress(before + rows.stop, n_tokens)
-            before += n
-        self.rotation_ = sums.orthonormalizer().to(self.rotation_)
-        return held
 
     def __getitem__(self, name: str) -> Any:
         self._which(name)

@@ -18,9 +18,9 @@ from relspace.errors import (
     UnknownNameError,
 )
 from relspace.features.layer_features import LayerFeatures, MemorySource
+from relspace.features.layouts import check_layout, check_tokens
 from relspace.features.places import Places, TokenGrid
 
-LAYOUTS = ("nd", "btd", "bchw", "bhwc")
 #: What the class token of a layer is called: ``layer_7.class``.
 CLASS_SUFFIX = ".class"
 
@@ -143,7 +143,7 @@ class FeatureSet:
             array = given if isinstance(given, torch.Tensor) else np.asarray(given)
             form = layout.get(name) if isinstance(layout, Mapping) else layout
             shape = grid_shape.get(name) if isinstance(grid_shape, Mapping) else grid_shape
-            form = _check_layout(name, array.shape, form)
+            form = check_layout(name, array.shape, form)
             flat = as_features(array.reshape(len(array), -1), name)
             # float16 is checked in float32 and held as it came; arrays have no bfloat16.
             held = torch.float32 if flat.dtype == torch.bfloat16 else flat.dtype
@@ -153,7 +153,7 @@ class FeatureSet:
                 layers[name] = LayerFeatures(name, MemorySource(tensor), None, own_ids)
                 continue
             if form == "btd":
-                n_prefix, rows, columns = _check_tokens(
+                n_prefix, rows, columns = check_tokens(
                     name, tensor.shape[1], n_prefix_tokens, shape
                 )
                 if n_prefix:
@@ -383,42 +383,3 @@ class FeatureSet:
             held = f"its ids are {name_some(self.ids)}" if self.ids else "it has no ids"
             raise UnknownNameError(f"the set has no images {name_some(missing)}; {held}.")
         return torch.tensor([row_of[item] for item in wanted])
-
-
-def _check_layout(name: str, shape: tuple[int, ...], layout: str | None) -> str:
-    ndim = len(shape)
-    if layout is None:
-        if ndim == 2:
-            return "nd"
-        could_be = [form for form in LAYOUTS if len(form) == ndim]
-        raise InvalidInputError(
-            f"{name} has shape {tuple(shape)}, and its layout is not declared: "
-            + (f"give layout={' or '.join(map(repr, could_be))}." if could_be else "it fits none.")
-        )
-    check_choice(layout, f"the layout of {name}", LAYOUTS)
-    if ndim != len(layout):
-        raise InvalidInputError(
-            f"{name} has shape {tuple(shape)}, which is not of the layout {layout!r}."
-        )
-    if 0 in shape:
-        raise InvalidInputError(f"{name} is empty: its shape is {tuple(shape)}.")
-    return layout
-
-
-def _check_tokens(
-    name: str, n_tokens: int, n_prefix_tokens: int | None, grid_shape: tuple[int, int] | None
-) -> tuple[int, int, int]:
-    if n_prefix_tokens is None or grid_shape is None:
-        missing = "n_prefix_tokens" if n_prefix_tokens is None else "grid_shape"
-        raise InvalidInputError(
-            f"{name} has {n_tokens} tokens for each image, which could be many grids with or "
-            f"without class and register tokens: give {missing}."
-        )
-    n_prefix = check_count(n_prefix_tokens, "n_prefix_tokens", at_least=0)
-    rows, columns = (check_count(one, "grid_shape") for one in grid_shape)
-    if n_prefix + rows * columns != n_tokens:
-        raise InvalidInputError(
-            f"{name} has {n_tokens} tokens for each image; {n_prefix} prefix tokens and a grid of "
-            f"{rows} x {columns} make {n_prefix + rows * columns}."
-        )
-    return n_prefix, rows, columns

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from relspace._validation import check_count, name_some
 from relspace.embedding import Coloring, NormalizedCut
 from relspace.errors import InvalidInputError, ItemMismatchError
-from relspace.figures.common_width import to_common_width
 from relspace.figures.plots import Theme, new_figure, png_of, themed
 
 if TYPE_CHECKING:
-    import torch
     from matplotlib.axes import Axes
 
-    from relspace.spatial_space import SpatialSpace
+#: What stands over the panels, from left to right.
+BEFORE = "Before: principal components of one width"
+AFTER = "After: relative features in one common space"
 
 _GAP = 0.06
 # Of titles beside lines.
@@ -131,7 +131,6 @@ def panel_rows(
     images: Sequence[int],
     *,
     titles: Mapping[str, str] | None = None,
-    boxes: Mapping[str, NDArray[Any]] | None = None,
 ) -> list[PanelRow]:
     """Take some images of every set as lines of a panel.
 
@@ -143,85 +142,11 @@ def panel_rows(
         Which images, by position.
     titles : mapping of str to str, optional
         What the sets are called; their names by default.
-    boxes : mapping of str to array of shape (n_images, 4), optional
-        What each set's grid covers, see :class:`PanelRow`.
     """
-    chosen = list(images)
     return [
-        PanelRow(
-            (titles or {}).get(name, name),
-            [colors[image] for image in chosen],
-            None if boxes is None else boxes[name][chosen],
-        )
+        PanelRow((titles or {}).get(name, name), [colors[image] for image in images])
         for name, colors in joint.colors.items()
     ]
-
-
-def space_panel(
-    space: SpatialSpace,
-    images: Sequence[NDArray[Any]],
-    theme: Theme,
-    *,
-    title: str,
-    shown: Sequence[int] | None = None,
-    titles: Mapping[str, str] | None = None,
-    features: Mapping[str, torch.Tensor] | None = None,
-    method: str = "spectral",
-    random_state: int = 0,
-) -> bytes:
-    """Draw photographs across and models or layers down, in joint colours, as one PNG.
-
-    Parameters
-    ----------
-    space : SpatialSpace
-        Tokens of the photographs in one common space, from :func:`relspace.align`.
-    images : sequence of arrays of shape (h, w, 3)
-        All the photographs of the space, in its order, sRGB in [0, 1] or as bytes.
-    theme : Theme
-        Colours of ground and ink.
-    title : str
-        What stands above all.
-    shown : sequence of int, optional
-        Which photographs, by position; the first five by default.
-    titles : mapping of str to str, optional
-        What the sets are called; their names by default.
-    features : mapping of str to tensor of shape (n_tokens, d), optional
-        Every set's tokens before alignment, image by image and row by row; with them, the panel
-        before stands to the left of the one after.
-    method : str
-        As in :class:`relspace.Coloring`.
-    random_state : int
-        Seed.
-
-    Returns
-    -------
-    bytes
-        The PNG.
-
-    Raises
-    ------
-    ItemMismatchError
-        If there is not one photograph for each image of the space.
-    """
-    if len(images) != space.n_images:
-        raise ItemMismatchError(
-            f"images holds {len(images)} photographs; the space has {space.n_images}."
-        )
-    chosen = list(range(min(5, len(images)))) if shown is None else list(shown)
-    grids = {name: space.grid(name) for name in space.names}
-    shapes = {name: (grid.rows, grid.columns) for name, grid in grids.items()}
-    boxes = {
-        name: (grid.boxes / grid.image_sizes.repeat(1, 2)).numpy() for name, grid in grids.items()
-    }
-    halves: dict[str, Mapping[str, object]] = {}
-    if features is not None:
-        halves["Before: principal components of one width"] = to_common_width(features)
-    halves["After: relative features in one common space"] = space
-    lines = {}
-    for half, sets in halves.items():
-        joint = color_jointly(sets, shapes, method=method, random_state=random_state)
-        lines[half] = panel_rows(joint, chosen, titles=titles, boxes=boxes)
-    return panel_png([images[image] for image in chosen], lines, theme, title=title)
 
 
 def draw_panel(

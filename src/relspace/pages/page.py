@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import MissingDependencyError
+from relspace.pages.packing import packed_figures
 from relspace.pages.scripts import page_script
 from relspace.pages.sections import Table
 from relspace.pages.summary import LayerTable, Quantization, ReportData
@@ -66,7 +67,7 @@ def render_report(data: ReportData) -> str:
     environment.filters |= {"png_address": png_address, "cell": cell_text}
     template = environment.get_template("report.html.j2")
     # "<" can't end the script element that it stands in when it is written as an escape.
-    figures = json.dumps(data.figures(), allow_nan=False).replace("<", "\\u003c")
+    figures = json.dumps(packed_figures(data), allow_nan=False).replace("<", "\\u003c")
     assert environment.loader is not None
     style = environment.loader.get_source(environment, "report.css")[0]
     counts = sorted({k for model in data.models for layer in model.layers for k in layer.segments})

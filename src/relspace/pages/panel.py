@@ -8,15 +8,12 @@ import numpy as np
 
 from relspace._validation import check_count
 from relspace.errors import InvalidInputError
-from relspace.figures.panels import PanelRow, panel_png
+from relspace.figures.panels import AFTER, BEFORE, PanelRow, panel_png
 from relspace.figures.plots import Theme
 from relspace.pages.summary import ReportData, ReportLayer
 
 #: What stands over the panel of each colouring, from left to right.
-_HALVES = {
-    "before": "Before: principal components of one width",
-    "joint": "After: relative features in one common space",
-}
+_HALVES = {"before": BEFORE, "joint": AFTER}
 
 
 def report_panel(data: ReportData, theme: Theme, *, n_images: int = 5, n_layers: int = 4) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -244,70 +242,6 @@ class ReportData:
             math.prod(layer.vectors.shape[:3]) for model in self.models for layer in model.layers
         )
 
-    def figures(self) -> dict[str, Any]:
-        """What the page's scripts draw, ready for JSON; arrays are packed (:func:`pack`)."""
-        return {
-            "images": [image.title for image in self.images],
-            "models": [
-                {
-                    "name": model.name,
-                    "description": model.description,
-                    "layers": [_packed_layer(layer) for layer in model.layers],
-                }
-                for model in self.models
-            ],
-            "scales": _numbers(self.quantization.scales) if self.quantization else [],
-            "layer_tables": [
-                {
-                    "title": table.title,
-                    "row_model": table.row_model,
-                    "column_model": table.column_model,
-                    "row_layers": list(table.row_layers),
-                    "column_layers": list(table.column_layers),
-                    "values": _numbers(table.values),
-                    "chance": _number(table.chance),
-                    "p_values": None if table.p_values is None else _numbers(table.p_values),
-                    "is_distance": table.is_distance,
-                    "scale": table.scale or table.title,
-                }
-                for table in self.layer_tables
-            ],
-            "charts": [
-                {
-                    "title": chart.title,
-                    "x_title": chart.x_title,
-                    "y_title": chart.y_title,
-                    "places": list(chart.places),
-                    "chance": _number(chart.chance),
-                    "curves": [
-                        {
-                            "title": curve.title,
-                            "values": _numbers(curve.values),
-                            "is_control": curve.is_control,
-                        }
-                        for curve in chart.curves
-                    ],
-                }
-                for chart in self.charts
-            ],
-            "scatters": [
-                {
-                    "title": scatter.title,
-                    "items": list(scatter.items),
-                    "shows_images": scatter.shows_images,
-                    "sets": [
-                        {
-                            "name": name,
-                            "points": _numbers(points),
-                            "colors": np.asarray(scatter.colors[name]).tolist(),
-                        }
-                        for name, points in scatter.points.items()
-                    ],
-                }
-                for scatter in self.scatters
-            ],
-        }
-
 
 def value_table(caption: str, values: Sequence[Value]) -> Table:
     """Lay values out beside their chance, p-value and interval; columns without any are left out.
@@ -329,51 +263,6 @@ def value_table(caption: str, values: Sequence[Value]) -> Table:
         optional += list(one.interval or (None, None)) * has_interval
         rows.append([one.title, one.value, *("" if cell is None else cell for cell in optional)])
     return Table(caption, columns, rows, emphasis=1)
-
-
-def pack(array: NDArray[Any]) -> dict[str, Any]:
-    """Pack an array of bytes for JSON: its shape, its type, its content compressed, in base64.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> packed = pack(np.zeros((2, 3), dtype=np.uint8))
-    >>> packed["type"], packed["shape"]
-    ('uint8', [2, 3])
-    """
-    # No time stamp: the same array must give the same page.
-    content = gzip.compress(np.ascontiguousarray(array).tobytes(), compresslevel=9, mtime=0)
-    return {
-        "type": str(array.dtype),
-        "shape": list(array.shape),
-        "gzip": base64.b64encode(content).decode("ascii"),
-    }
-
-
-def _packed_layer(layer: ReportLayer) -> dict[str, Any]:
-    known = [name for name in COLORINGS if name in layer.colors]
-    return {
-        "name": layer.name,
-        "vectors": pack(layer.vectors),
-        "colors": {
-            name: pack(layer.colors[name])
-            for name in [*known, *(name for name in layer.colors if name not in known)]
-        },
-        "segments": {str(k): pack(layer.segments[k]) for k in sorted(layer.segments)},
-        "boxes": None if layer.boxes is None else _numbers(layer.boxes),
-    }
-
-
-def _numbers(values: object) -> Any:
-    """Nested lists of numbers, rounded to what can be seen, None for those that are not finite."""
-    array = np.asarray(values, dtype=float)
-    if array.ndim == 0:
-        return _number(float(array))
-    return [_numbers(one) for one in array]
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
 
 def _check(data: ReportData) -> None:

@@ -8,8 +8,12 @@ import pytest
 import torch
 
 from relspace.demo.portraits.drawing import Portraits, draw_portraits
-from relspace.demo.portraits.held_out import load_network
-from relspace.demo.portraits.networks import NETWORKS, initial_network, spread_cells
+from relspace.demo.portraits.networks import (
+    NETWORKS,
+    initial_network,
+    load_network,
+    spread_cells,
+)
 from relspace.demo.portraits.train import (
     N_VALIDATION,
     TRAIN_SEEDS,
@@ -20,8 +24,8 @@ from relspace.demo.portraits.train import (
     score,
     train,
     varied,
-    write_weights,
 )
+from relspace.demo.weights import write_weights
 
 SHAPES = {"boundaries": (24, 24, 64), "parts": (12, 12, 96)}
 MAX_BYTES = 2_000_000
@@ -114,6 +118,6 @@ def test_training_portraits_are_none_of_the_studys() -> None:
 
 def test_weights_are_written_in_half_precision(tmp_path: Path) -> None:
     path = tmp_path / "new" / "parts.safetensors"
-    write_weights(path, initial_network("parts", 0), {"seed": 0})
+    write_weights(path, initial_network("parts", 0), {"seed": 0}, torch.float16)
     n_values = sum(value.numel() for value in initial_network("parts", 0).state_dict().values())
     assert 2 * n_values <= path.stat().st_size < 2 * n_values + 10_000

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.demo.portraits.networks import NETWORKS
-from relspace.figures.panels import PanelRow, panel_png, panel_rows
+from relspace.figures.panels import AFTER, BEFORE, PanelRow, panel_png, panel_rows
 from relspace.figures.plots import Theme, draw_layer_map, new_figure, png_of, themed
 
 if TYPE_CHECKING:
@@ -53,10 +53,7 @@ def draw_panel_figure(study: PortraitStudy, theme: Theme) -> bytes:
     images, halves = panel_parts(study)
     return panel_png(
         images,
-        {
-            "Before: principal components of one width": halves["before"],
-            "After: relative features in one common space": halves["after"],
-        },
+        {BEFORE: halves["before"], AFTER: halves["after"]},
         theme,
         title="Two networks look at the same portraits; one joint normalized cut colours both",
     )

@@ -1,18 +1,15 @@
-"""Held-out portraits: the networks that ship, and every layer's tokens at their own resolution."""
+"""Held-out portraits: every layer's tokens at their own resolution."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from relspace.demo.portraits.drawing import SIDE, Portraits, draw_portraits, part_shares
-from relspace.demo.portraits.networks import PortraitNetwork, empty_network
+from relspace.demo.portraits.networks import PortraitNetwork
 from relspace.demo.portraits.retrieval import Patches
 from relspace.features import FeatureSet, TokenGrid, token_centers, token_places
 
@@ -70,35 +67,6 @@ class HeldOut:
     def tokens(self, network: str, layer: str) -> Tensor:
         """A layer's tokens in the queried portraits."""
         return self.features[network].tokens(layer=layer, images=list(self.queried_images))
-
-
-def load_network(name: str) -> tuple[PortraitNetwork, dict[str, Any]]:
-    """Load one of the trained networks that ship with the package.
-
-    Parameters
-    ----------
-    name : str
-        A key of :data:`relspace.demo.portraits.networks.NETWORKS`.
-
-    Returns
-    -------
-    network : PortraitNetwork
-        In evaluation mode.
-    record : dict
-        How it was trained and what it reached on validation portraits.
-    """
-    from safetensors import safe_open
-
-    network = empty_network(name)
-    folder = resources.files("relspace.demo.portraits") / "weights"
-    with (
-        resources.as_file(folder / f"{name}.safetensors") as path,
-        safe_open(path, framework="pt") as weights,
-    ):
-        stored = {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118
-        record: dict[str, Any] = json.loads(weights.metadata()["record"])
-    network.load_state_dict(stored)
-    return network.eval(), record
 
 
 def extract(network: PortraitNetwork, portraits: Portraits) -> FeatureSet:

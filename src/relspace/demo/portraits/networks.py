@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from relspace.demo import weights
 from relspace.demo.networks import TransformerBlock
 from relspace.demo.portraits.drawing import PARTS, SIDE
+from relspace.demo.weights import NetworkRecord
 
 #: Each token predicts for this many cells across and down its patch.
 CELLS = 2
@@ -210,46 +211,17 @@ def spread_cells(tokens: Tensor) -> Tensor:
     return cells.reshape(n, h * CELLS, w * CELLS, -1)
 
 
-@dataclass(frozen=True)
-class NetworkRecord:
-    """How one of the two networks is called, built and seeded."""
-
-    title: str
-    build: Callable[[], PortraitNetwork]
-    seed: int
-
-
-NETWORKS = {
+NETWORKS: dict[str, NetworkRecord[PortraitNetwork]] = {
     "boundaries": NetworkRecord("Boundary network", BoundaryNetwork, 1),
     "parts": NetworkRecord("Part network", PartNetwork, 2),
 }
 
 
-def empty_network(name: str) -> PortraitNetwork:
-    """Build one of :data:`NETWORKS` without values, so that no global random state is read."""
-    with torch.device("meta"):
-        network = NETWORKS[name].build()
-    return network.to_empty(device="cpu")
-
-
 def initial_network(name: str, seed: int) -> PortraitNetwork:
-    """Build one of :data:`NETWORKS` with seeded random weights.
+    """Build one of :data:`NETWORKS` with seeded random weights."""
+    return weights.initial_network(NETWORKS[name].build, seed, weights.draw_normal)
 
-    Weights of maps are normal with the variance 1 / fan-in; norms start as the identity, biases at
-    zero, places have a standard deviation of 0.5.
-    """
-    network = empty_network(name)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                deviation = 1 / math.sqrt(module.weight[0].numel())
-                module.weight.normal_(0.0, deviation, generator=generator)
-                assert module.bias is not None
-                module.bias.zero_()
-            elif isinstance(module, nn.LayerNorm):
-                module.weight.fill_(1.0)
-                module.bias.zero_()
-            elif isinstance(module, PartNetwork):
-                module.places.normal_(0.0, 0.5, generator=generator)
-    return network
+
+def load_network(name: str) -> tuple[PortraitNetwork, dict[str, Any]]:
+    """Load one of :data:`NETWORKS` as it ships, and how it was trained and what it reached."""
+    return weights.shipped_network(NETWORKS[name].build, "relspace.demo.portraits", name)

@@ -17,26 +17,21 @@ from relspace.demo.portraits.color_agreement import (
     mean_agreement,
     retrieval_both_ways,
 )
+from relspace.demo.portraits.contenders import contenders
 from relspace.demo.portraits.drawing import PARTS
-from relspace.demo.portraits.held_out import HeldOut, hold_out, load_network
+from relspace.demo.portraits.held_out import HeldOut, hold_out
 from relspace.demo.portraits.methods import (
     DENSITY,
     NORMALIZE,
     STANDARDIZE,
-    Method,
     OneSided,
     Sides,
     aligned,
-    canonical_correlation,
-    fixed_bandwidth,
-    median_bandwidth,
-    padded,
     principal_components,
-    relative_representations,
     separately,
     with_random_signs,
 )
-from relspace.demo.portraits.networks import NETWORKS, initial_network
+from relspace.demo.portraits.networks import NETWORKS, initial_network, load_network
 from relspace.demo.portraits.retrieval import (
     Patches,
     Retrieval,
@@ -46,11 +41,7 @@ from relspace.demo.portraits.retrieval import (
 )
 from relspace.features import Places, choose_places
 from relspace.figures.panels import JointColors, color_jointly
-from relspace.spatial_alignment import (
-    TOKEN_DENSITY,
-    TOKEN_NORMALIZATION,
-    TOKEN_STANDARDIZATION,
-)
+from relspace.spatial_alignment import TOKEN_NORMALIZATION, TOKEN_STANDARDIZATION
 
 N_LANDMARK_IMAGES = 40
 N_QUERIED_IMAGES = 24
@@ -65,60 +56,6 @@ PICTURE_DENSITY = 0.02
 UNTRAINED_SEED = 100
 #: Draws of the signs of principal components, over which their retrieval is averaged.
 N_SIGNS = 4
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A way to bring two networks side by side, and what kind of way it is.
-
-    Attributes
-    ----------
-    title : str
-        What tables call it.
-    kind : str
-        "before", "peer" (sees no pairs: landmarks only say which place is which), "paired" (is
-        fitted on pairs), "ours".
-    method : Method
-        The way.
-    """
-
-    title: str
-    kind: str
-    method: Method
-
-
-def contenders(narrow: int, wide: int) -> dict[str, Contender]:
-    """The ways that are compared, for networks of these widths."""
-    return {
-        "padded": Contender("before: padded, cosine", "before", separately(padded(wide))),
-        "principal_components": Contender(
-            "before: principal components, cosine",
-            "before",
-            separately(principal_components(narrow)),
-        ),
-        "relative": Contender(
-            "relative representations",
-            "peer",
-            separately(relative_representations(center=False)),
-        ),
-        "relative_centered": Contender(
-            "relative representations, centred",
-            "peer",
-            separately(relative_representations(center=True)),
-        ),
-        "fixed_bandwidth": Contender("bandwidth 1", "peer", separately(fixed_bandwidth(1.0))),
-        "median_bandwidth": Contender("median bandwidth", "peer", separately(median_bandwidth)),
-        "cca": Contender("CCA, fitted on pairs", "paired", canonical_correlation),
-        "aligned": Contender("aligned", "ours", separately(aligned())),
-        "aligned_default": Contender(
-            "aligned, defaults of grids",
-            "ours",
-            separately(aligned(TOKEN_DENSITY, TOKEN_NORMALIZATION, TOKEN_STANDARDIZATION)),
-        ),
-        "aligned_zscore": Contender(
-            "aligned, channels z-scored", "ours", separately(aligned(normalize="zscore+unit"))
-        ),
-    }
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relspace._writing import write_whole
+from relspace.demo.descent import descend
 from relspace.demo.portraits.drawing import PARTS, Portraits, draw_portraits, part_shares
 from relspace.demo.portraits.networks import (
     CELLS,
@@ -25,6 +22,7 @@ from relspace.demo.portraits.networks import (
     PortraitNetwork,
     initial_network,
 )
+from relspace.demo.weights import write_weights
 
 N_TRAIN = 2400
 N_VALIDATION = 100
@@ -136,19 +134,21 @@ def train(name: str, portraits: Portraits, *, seed: int, schedule: Schedule) -> 
     PortraitNetwork
         In evaluation mode.
     """
-    network = initial_network(name, seed).train()
+    network = initial_network(name, seed)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, schedule.steps)
-    for _ in range(schedule.steps):
+
+    def loss() -> Tensor:
         items = torch.randint(len(portraits), (schedule.batch,), generator=generator)
-        loss = loss_of(network, varied(portraits.take(items), generator), generator)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        rate.step()
-    return network.eval()
+        return loss_of(network, varied(portraits.take(items), generator), generator)
+
+    return descend(
+        network,
+        loss,
+        schedule.steps,
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        largest_gradient=1.0,
+    )
 
 
 def loss_of(network: PortraitNetwork, batch: Portraits, generator: torch.Generator) -> Tensor:
@@ -183,14 +183,6 @@ def score(network: PortraitNetwork, portraits: Portraits) -> dict[str, float]:
     parts = part_shares(portraits.parts, cells).argmax(-1)
     right = [float((named[parts == part] == part).float().mean()) for part in range(len(PARTS))]
     return {"part_recall": sum(right) / len(right)}
-
-
-def write_weights(path: Path, network: PortraitNetwork, record: dict[str, Any]) -> None:
-    """Write weights in half precision and the record of their training, whole or not at all."""
-    from safetensors.torch import save
-
-    halved = {name: value.half() for name, value in network.state_dict().items()}
-    write_whole(path, save(halved, {"record": json.dumps(record)}))
 
 
 def draw_training_portraits(n: int) -> Portraits:
@@ -228,18 +220,13 @@ def main() -> None:
             "n_train": N_TRAIN,
             "n_validation": N_VALIDATION,
             **reached,
-            "n_parameters": sum(p.numel() for p in network.parameters()),
             **asdict(schedule),
             "learning_rate": LEARNING_RATE,
             "weight_decay": WEIGHT_DECAY,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
         }
-        write_weights(options.output / f"{name}.safetensors", network, record)
+        write_weights(options.output / f"{name}.safetensors", network, record, torch.float16)
         scores = ", ".join(f"{key.replace('_', ' ')} {one:.3f}" for key, one in reached.items())
-        sys.stdout.write(
-            f"{about.title}: {scores}, {record['n_parameters']:,} parameters, {seconds:.0f} s\n"
-        )
+        sys.stdout.write(f"{about.title}: {scores}, {seconds:.0f} s\n")
 
 
 if __name__ == "__main__":

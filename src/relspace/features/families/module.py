@@ -19,8 +19,8 @@ from relspace.features.feature_model import (
     needed_size,
     split_tokens,
 )
-from relspace.features.feature_set import LAYOUTS
 from relspace.features.hooks import match_layers, record
+from relspace.features.layouts import LAYOUTS
 from relspace.features.preprocessing import Preprocessing, View
 from relspace.features.store import Box
 

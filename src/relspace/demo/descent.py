@@ -1,0 +1,54 @@
+"""Gradient descent on small networks, the same for the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def descend(
+    network: N,
+    loss: Callable[[], Tensor],
+    n_steps: int,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    largest_gradient: float | None = None,
+) -> N:
+    """Make a loss small by AdamW, whose learning rate rises and falls once.
+
+    Parameters
+    ----------
+    network : Module
+        What learns, in place.
+    loss : callable
+        The loss of the next batch.
+    n_steps : int
+        How many batches.
+    learning_rate, weight_decay : float
+        The highest rate, and AdamW's decay.
+    largest_gradient : float, optional
+        The norm that gradients are cut to.
+
+    Returns
+    -------
+    Module
+        The network, in evaluation mode.
+    """
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, n_steps)
+    for _ in range(n_steps):
+        value = loss()
+        optimizer.zero_grad()
+        torch.autograd.backward(value)
+        if largest_gradient is not None:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), largest_gradient)
+        optimizer.step()
+        rate.step()
+    return network.eval()

@@ -1,0 +1,140 @@
+"""One pass over all tokens that makes components orthonormal, and goes on where it was cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from relspace._archive import read_archive, write_archive
+from relspace._blocks import chunk_slices
+from relspace.embedding.extension import ROWS_AT_A_TIME, Extension
+from relspace.errors import InvalidInputError
+from relspace.row_sources import RowSource, fingerprint
+
+_PASS = "pass over the tokens"
+
+
+def orthonormalize(
+    extensions: Mapping[str, Extension],
+    sources: Mapping[str, RowSource],
+    *,
+    hold: bool,
+    budget: int,
+    checkpoint: str | Path | None,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Find what makes the components of all tokens orthonormal, weighted by degree.
+
+    Parameters
+    ----------
+    extensions : mapping of str to Extension
+        Each set's way into the embedding.
+    sources : mapping of str to RowSource
+        Each set's tokens.
+    hold : bool
+        Whether the tokens' extensions are kept.
+    budget : int
+        Bytes that blocks of tokens may take.
+    checkpoint : path, optional
+        A small file that keeps how far the pass has come.
+    progress : callable, optional
+        ``progress(n_done, n_tokens)`` after every block.
+
+    Returns
+    -------
+    rotation : tensor of shape (k, k)
+        What components are multiplied by.
+    held : dict of str to tensor of shape (n_s, k)
+        Every set's components before; empty if they are not kept.
+    """
+    like = next(iter(extensions.values())).rotation
+    k = like.shape[0]
+    sums = DegreeGram.empty(k, like.device)
+    job = ""
+    if checkpoint is not None:
+        job = "".join(extensions[name].sha256() + fingerprint(sources[name]) for name in sources)
+        if Path(checkpoint).exists():
+            sums = DegreeGram.load(checkpoint, job, like.device)
+    n_tokens = sum(one.shape[0] for one in sources.values())
+    held, before = {}, 0
+    for name, source in sources.items():
+        n = source.shape[0]
+        if hold:
+            held[name] = like.new_empty((n, k))
+        start = min(max(sums.done - before, 0), n)
+        for rows, extended, degrees in extensions[name].blocks(source, budget, start=start):
+            sums.add(extended, degrees)
+            if hold:
+                held[name][rows] = extended
+            if checkpoint is not None:
+                sums.save(checkpoint, job)
+            if progress is not None:
+                progress(before + rows.stop, n_tokens)
+        before += n
+    return sums.orthonormalizer().to(like), held
+
+
+@dataclass
+class DegreeGram:
+    """Sums over all tokens of the products of their components, weighted by degree.
+
+    Attributes
+    ----------
+    gram : float64 tensor of shape (k, k)
+        Sum of d y y^T.
+    total : float64 tensor of shape ()
+        Sum of the degrees d.
+    done : int
+        Tokens that were added, of all sets in their order.
+    """
+
+    gram: torch.Tensor
+    total: torch.Tensor
+    done: int = 0
+
+    @classmethod
+    def empty(cls, k: int, device: torch.device) -> DegreeGram:
+        """Of no tokens."""
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        return cls(torch.zeros(k, k, dtype=torch.float64, device=device), zero)
+
+    def add(self, rows: torch.Tensor, degrees: torch.Tensor) -> None:
+        """Add tokens, a fixed number at a time, so that the sum does not depend on the blocks."""
+        for part in chunk_slices(len(rows), ROWS_AT_A_TIME):
+            some, weight = rows[part].double(), degrees[part].double()
+            self.gram += (some * weight[:, None]).T @ some
+            self.total += weight.sum()
+        self.done += len(rows)
+
+    def orthonormalizer(self) -> torch.Tensor:
+        """The triangular map that makes components orthonormal, each with those before it."""
+        factor = torch.linalg.cholesky(self.gram / self.total)
+        identity = torch.eye(len(factor), dtype=torch.float64, device=factor.device)
+        inverse: torch.Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+        return inverse.T
+
+    def save(self, path: str | Path, job: str) -> None:
+        """Write the sums so far, whole or not at all."""
+        write_archive(
+            path, _PASS, {"gram": self.gram, "total": self.total}, {"job": job, "done": self.done}
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, job: str, device: torch.device) -> DegreeGram:
+        """Read what :meth:`save` wrote for the same job.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file belongs to another job.
+        """
+        tensors, metadata = read_archive(path, _PASS)
+        if metadata["job"] != job:
+            raise InvalidInputError(
+                f"{path} is the checkpoint of another job (other tokens or settings); name "
+                "another file, or delete it."
+            )
+        return cls(tensors["gram"].to(device), tensors["total"].to(device), metadata["done"])

@@ -1,0 +1,50 @@
+"""What the axes of an array of features are: declared and checked, never guessed."""
+
+from __future__ import annotations
+
+from relspace._validation import check_choice, check_count
+from relspace.errors import InvalidInputError
+
+#: Axes by their letters: n items, d features; b images, t tokens, c channels, h rows, w columns.
+LAYOUTS = ("nd", "btd", "bchw", "bhwc")
+
+
+def check_layout(name: str, shape: tuple[int, ...], layout: str | None) -> str:
+    """Return the layout of a layer's array; only that of a matrix need not be declared."""
+    ndim = len(shape)
+    if layout is None:
+        if ndim == 2:
+            return "nd"
+        could_be = [form for form in LAYOUTS if len(form) == ndim]
+        raise InvalidInputError(
+            f"{name} has shape {tuple(shape)}, and its layout is not declared: "
+            + (f"give layout={' or '.join(map(repr, could_be))}." if could_be else "it fits none.")
+        )
+    check_choice(layout, f"the layout of {name}", LAYOUTS)
+    if ndim != len(layout):
+        raise InvalidInputError(
+            f"{name} has shape {tuple(shape)}, which is not of the layout {layout!r}."
+        )
+    if 0 in shape:
+        raise InvalidInputError(f"{name} is empty: its shape is {tuple(shape)}.")
+    return layout
+
+
+def check_tokens(
+    name: str, n_tokens: int, n_prefix_tokens: int | None, grid_shape: tuple[int, int] | None
+) -> tuple[int, int, int]:
+    """Return how many tokens come before those of the grid, and its rows and columns."""
+    if n_prefix_tokens is None or grid_shape is None:
+        missing = "n_prefix_tokens" if n_prefix_tokens is None else "grid_shape"
+        raise InvalidInputError(
+            f"{name} has {n_tokens} tokens for each image, which could be many grids with or "
+            f"without class and register tokens: give {missing}."
+        )
+    n_prefix = check_count(n_prefix_tokens, "n_prefix_tokens", at_least=0)
+    rows, columns = (check_count(one, "grid_shape") for one in grid_shape)
+    if n_prefix + rows * columns != n_tokens:
+        raise InvalidInputError(
+            f"{name} has {n_tokens} tokens for each image; {n_prefix} prefix tokens and a grid of "
+            f"{rows} x {columns} make {n_prefix + rows * columns}."
+        )
+    return n_prefix, rows, columns

@@ -1,0 +1,123 @@
+"""What a page's scripts draw of a report, ready for JSON: arrays compressed, numbers rounded."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relspace.pages.summary import COLORINGS, ReportData, ReportLayer
+
+
+def packed_figures(data: ReportData) -> dict[str, Any]:
+    """What the page's scripts draw, ready for JSON; arrays are packed (:func:`pack`)."""
+    return {
+        "images": [image.title for image in data.images],
+        "models": [
+            {
+                "name": model.name,
+                "description": model.description,
+                "layers": [_packed_layer(layer) for layer in model.layers],
+            }
+            for model in data.models
+        ],
+        "scales": _numbers(data.quantization.scales) if data.quantization else [],
+        "layer_tables": [
+            {
+                "title": table.title,
+                "row_model": table.row_model,
+                "column_model": table.column_model,
+                "row_layers": list(table.row_layers),
+                "column_layers": list(table.column_layers),
+                "values": _numbers(table.values),
+                "chance": _number(table.chance),
+                "p_values": None if table.p_values is None else _numbers(table.p_values),
+                "is_distance": table.is_distance,
+                "scale": table.scale or table.title,
+            }
+            for table in data.layer_tables
+        ],
+        "charts": [
+            {
+                "title": chart.title,
+                "x_title": chart.x_title,
+                "y_title": chart.y_title,
+                "places": list(chart.places),
+                "chance": _number(chart.chance),
+                "curves": [
+                    {
+                        "title": curve.title,
+                        "values": _numbers(curve.values),
+                        "is_control": curve.is_control,
+                    }
+                    for curve in chart.curves
+                ],
+            }
+            for chart in data.charts
+        ],
+        "scatters": [
+            {
+                "title": scatter.title,
+                "items": list(scatter.items),
+                "shows_images": scatter.shows_images,
+                "sets": [
+                    {
+                        "name": name,
+                        "points": _numbers(points),
+                        "colors": np.asarray(scatter.colors[name]).tolist(),
+                    }
+                    for name, points in scatter.points.items()
+                ],
+            }
+            for scatter in data.scatters
+        ],
+    }
+
+
+def pack(array: NDArray[Any]) -> dict[str, Any]:
+    """Pack an array of bytes for JSON: its shape, its type, its content compressed, in base64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> packed = pack(np.zeros((2, 3), dtype=np.uint8))
+    >>> packed["type"], packed["shape"]
+    ('uint8', [2, 3])
+    """
+    # No time stamp: the same array must give the same page.
+    content = gzip.compress(np.ascontiguousarray(array).tobytes(), compresslevel=9, mtime=0)
+    return {
+        "type": str(array.dtype),
+        "shape": list(array.shape),
+        "gzip": base64.b64encode(content).decode("ascii"),
+    }
+
+
+def _packed_layer(layer: ReportLayer) -> dict[str, Any]:
+    known = [name for name in COLORINGS if name in layer.colors]
+    return {
+        "name": layer.name,
+        "vectors": pack(layer.vectors),
+        "colors": {
+            name: pack(layer.colors[name])
+            for name in [*known, *(name for name in layer.colors if name not in known)]
+        },
+        "segments": {str(k): pack(layer.segments[k]) for k in sorted(layer.segments)},
+        "boxes": None if layer.boxes is None else _numbers(layer.boxes),
+    }
+
+
+def _numbers(values: object) -> Any:
+    """Nested lists of numbers, rounded to what can be seen, None for those that are not finite."""
+    array = np.asarray(values, dtype=float)
+    if array.ndim == 0:
+        return _number(float(array))
+    return [_numbers(one) for one in array]
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
