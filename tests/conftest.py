@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,33 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     )
     with cluster, Client(cluster) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """A bucket of a server that speaks S3, on this machine."""
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "test")
+        import s3fs
+
+        s3fs.S3FileSystem().mkdir("bucket")
+        yield "s3://bucket"
+        server.stop()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A URL below which a test may write, in memory and on that server."""
+    if request.param == "memory":
+        return f"memory://{tmp_path.name}"
+    return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -19,32 +18,6 @@ from relspace.row_sources import GeneratedRows
 
 N, D = 500, 12
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """A bucket of a server that speaks S3, on this machine."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            environment.setenv(name, "test")
-        import s3fs
-
-        s3fs.S3FileSystem().mkdir("bucket")
-        yield "s3://bucket"
-        server.stop()
-
-
-@pytest.fixture(params=["memory", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "memory":
-        return f"memory://{tmp_path.name}"
-    return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
 
 
 def test_a_store_at_a_url_is_gone_on_with_and_read(place: str) -> None:
@@ -113,6 +86,12 @@ def test_a_store_of_something_else_is_left_alone(place: str) -> None:
     zarr.create_group(f"{place}/other.zarr").create_array("photos", data=X)
     with pytest.raises(FileFormatError, match="something else"):
         rs.Aligner().fit(X[:40]).transform(X, out=f"{place}/other.zarr")
+    system, path = fsspec.core.url_to_fs(place)
+    system.makedirs(f"{path}/photos.zarr", exist_ok=True)
+    system.pipe_file(f"{path}/photos.zarr/a.png", b"a photo")
+    with pytest.raises(FileFormatError, match="no Zarr store"):
+        rs.Aligner().fit(X[:40]).transform(X, out=f"{place}/photos.zarr")
+    assert system.cat_file(f"{path}/photos.zarr/a.png") == b"a photo"
     with pytest.raises(FileFormatError, match="can't be read as Zarr"):
         open_rows(f"{place}/none.zarr")
 

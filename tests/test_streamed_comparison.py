@@ -16,7 +16,7 @@ from relspace.row_sources import ArrayRows
 
 N_ITEMS = 900
 # Less than comparing these in memory takes, more than a few rows.
-SMALL = 50_000
+SMALL = 200_000
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def stored(tmp_path: Path) -> tuple[Path, Path]:
     return paths
 
 
-@pytest.mark.parametrize("measure", ["cka", "svcca", "pwcca", "procrustes"])
+@pytest.mark.parametrize("measure", ["cka", "svcca", "pwcca", "procrustes", "linear_predictivity"])
 def test_blocks_give_the_value_of_the_whole(measure: str, stored: tuple[Path, Path]) -> None:
     whole = rs.compare(*map(np.load, stored), measure=measure, n_permutations=199)
     blocks = rs.compare(*stored, measure=measure, n_permutations=199, memory_budget=SMALL)

@@ -257,7 +257,7 @@ def _zarr_header(path: str) -> dict[str, Any] | None:
     except ImportError as error:
         raise missing_file_system(path, error) from error
     except FileNotFoundError:
-        if "://" not in path and local.is_dir() and any(local.iterdir()):
+        if _holds_something(path):
             raise FileFormatError(
                 f"{path} is a folder that is no Zarr store; name another output."
             ) from None
@@ -268,6 +268,16 @@ def _zarr_header(path: str) -> dict[str, Any] | None:
     if header is not None and header.get("kind") != "rows":
         raise FileFormatError(f"{path} holds a {header.get('kind')}; name another output.")
     return header
+
+
+def _holds_something(path: str) -> bool:
+    if "://" not in path:
+        return Path(path).is_dir() and any(Path(path).iterdir())
+    from fsspec.core import url_to_fs
+
+    system, place = url_to_fs(path)
+    system.invalidate_cache()
+    return bool(system.exists(place) and system.find(place))
 
 
 def _npy_header(path: Path) -> dict[str, Any] | None:

@@ -14,8 +14,7 @@ from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, Comparison, libr
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.measures import Measure
-from relspace.measures.cross_products import CrossProducts, sum_cross_products
-from relspace.measures.stacked_products import sum_stacked_products
+from relspace.measures.stacked_products import StackedProducts, sum_stacked_products
 from relspace.resampling import Units, p_value
 from relspace.row_sources import RowSource
 
@@ -148,13 +147,15 @@ def compare_by_sums(
     """
     if not measure.streams:
         raise measure.needs_items()
-    if client is None:
-        products = sum_cross_products(x, y, memory_budget=memory_budget, progress=progress)
-    else:
-        products = sum_stacked_products(
-            (x, y), ("X", "Y"), memory_budget=memory_budget, client=client, progress=progress
-        ).pair(0, 1)
-    value = measure.from_cross_products(products)
+    products = sum_stacked_products(
+        (x, y),
+        ("X", "Y"),
+        folds=measure.folds(x.shape[0]),
+        memory_budget=memory_budget,
+        client=client,
+        progress=progress,
+    )
+    value = measure.from_cross_products(products.pair(0, 1))
     null = draw_null(measure, products, n_permutations or PERMUTATIONS_FOR_CHANCE, random_state)
     larger = measure.direction == "similarity"
     return Comparison(
@@ -179,9 +180,9 @@ def compare_by_sums(
 
 
 def draw_null(
-    measure: Measure, products: CrossProducts, n_permutations: int, random_state: int
+    measure: Measure, products: StackedProducts, n_permutations: int, random_state: int
 ) -> NDArray[np.float64]:
     """Values under permutations of the items, drawn from their normal limit."""
     generator = torch.Generator().manual_seed(random_state)
-    drawn = products.permutations(n_permutations, generator)
-    return np.array([measure.from_cross_products(one) for one in drawn])
+    drawn = products.permutations(range(1), range(1, 2), n_permutations, generator)
+    return np.array([measure.from_cross_products(one.pair(0, 1)) for one in drawn])

@@ -36,7 +36,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return f"file://{folder}/a.zarr", f"file://{folder}/b.zarr"
 
 
-@pytest.mark.parametrize("measure", ["cka", "pwcca", "procrustes"])
+@pytest.mark.parametrize("measure", ["cka", "pwcca", "procrustes", "linear_predictivity"])
 def test_a_comparison_is_that_of_one_machine(
     client: Client, paths: tuple[str, str], measure: str
 ) -> None:

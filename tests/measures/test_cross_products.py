@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from relspace import measures
 from relspace.errors import InvalidInputError
-from relspace.measures.cross_products import CrossProducts, sum_cross_products
+from relspace.measures.folded_products import principal
+from relspace.measures.item_parts import RandomParts
+from relspace.measures.stacked_products import StackedProducts, sum_stacked_products
 from relspace.row_sources import ArrayRows
 
 STREAMS = [one.name for one in measures.list() if one.streams]
@@ -30,15 +34,24 @@ def sets() -> tuple[torch.Tensor, torch.Tensor]:
     return X, Y
 
 
+def summed(*sets: torch.Tensor, memory_budget: int = 60_000, folds: int = 5) -> StackedProducts:
+    names = ["X", "Y", "Z"][: len(sets)]
+    parts = RandomParts(len(sets[0]), folds, 0) if folds else None
+    return sum_stacked_products(
+        list(map(ArrayRows, sets)), names, folds=parts, memory_budget=memory_budget
+    )
+
+
 @pytest.fixture(scope="module")
-def products(sets: tuple[torch.Tensor, torch.Tensor]) -> CrossProducts:
-    X, Y = sets
-    return sum_cross_products(ArrayRows(X), ArrayRows(Y), memory_budget=20_000)
+def stack(sets: tuple[torch.Tensor, torch.Tensor]) -> StackedProducts:
+    return summed(*sets)
 
 
+@pytest.mark.parametrize("folds", [0, 5])
 def test_sums_in_blocks_are_those_of_centred_features(
-    sets: tuple[torch.Tensor, torch.Tensor], products: CrossProducts
+    folds: int, sets: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
+    products = summed(*sets, folds=folds).pair(0, 1)
     x, y = (Z - Z.mean(dim=0) for Z in sets)
     torch.testing.assert_close(products.of_x, x.T @ x)
     torch.testing.assert_close(products.of_y, y.T @ y)
@@ -49,7 +62,35 @@ def test_sums_in_blocks_are_those_of_centred_features(
     assert products.squares_both == pytest.approx(float(of_x @ of_y))
 
 
-def test_equivalent_items_have_the_same_products_and_no_mean(products: CrossProducts) -> None:
+def test_folds_hold_the_products_of_their_items(
+    sets: tuple[torch.Tensor, torch.Tensor], stack: StackedProducts
+) -> None:
+    x, y = (Z - Z.mean(dim=0) for Z in sets)
+    folds, fold_of = stack.pair(0, 1).folds, RandomParts(N_ITEMS, 5, 0)(0, N_ITEMS)
+    assert folds is not None
+    for fold in range(5):
+        own, other = x[fold_of == fold], y[fold_of == fold]
+        assert int(folds.x.sizes[fold]) == len(own) == 80
+        torch.testing.assert_close(folds.x.sums[fold], own.sum(dim=0))
+        torch.testing.assert_close(folds.y.products[fold], other.T @ other)
+        torch.testing.assert_close(folds.y_by_x.products[fold], own.T @ other)
+        torch.testing.assert_close(folds.x_by_y.products[fold], other.T @ own)
+        assert float(folds.x_by_y.traces[fold]) == pytest.approx(float(own.square().sum()))
+
+
+def test_features_far_from_the_origin_and_in_order_lose_nothing() -> None:
+    generator = torch.Generator().manual_seed(3)
+    drift = torch.linspace(0, 1e3, 5000, dtype=torch.float64)[:, None]
+    X = 1e6 + drift + torch.randn(5000, 4, generator=generator, dtype=torch.float64)
+    products = summed(X, X.flip(1), folds=0).pair(0, 1)
+    x = X - X.mean(dim=0)
+    torch.testing.assert_close(products.of_x, x.T @ x, rtol=1e-12, atol=0.0)
+    squares = float(x.square().sum(dim=1).square().sum())
+    assert products.squares_both == pytest.approx(squares, rel=1e-12)
+
+
+def test_equivalent_items_have_the_same_products_and_no_mean(stack: StackedProducts) -> None:
+    products = stack.pair(0, 1)
     x, y = products.equivalent_items()
     # 9 and 13 dimensions, and one more item than these.
     assert (len(x), len(y)) == (23, 23)
@@ -66,35 +107,45 @@ def test_values_are_those_of_the_items(
     name: str,
     turned: bool,
     sets: tuple[torch.Tensor, torch.Tensor],
-    products: CrossProducts,
+    stack: StackedProducts,
 ) -> None:
     measure = measures.get(name)
     first, second = reversed(sets) if turned else sets
     expected = measure(first, second)
-    found = measure.from_cross_products(products.swapped() if turned else products)
+    found = measure.from_cross_products(stack.pair(1, 0) if turned else stack.pair(0, 1))
     assert found == pytest.approx(expected, abs=1e-10)
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_set_is_identical_to_itself(name: str, products: CrossProducts) -> None:
-    same = CrossProducts(
-        products.n_items,
-        *[products.of_x] * 3,
-        *[products.squares_x] * 3,
-    )
+def test_a_set_is_identical_to_itself(name: str, stack: StackedProducts) -> None:
     measure = measures.get(name)
-    assert measure.from_cross_products(same) == pytest.approx(measure.identical, abs=1e-6)
+    found = measure.from_cross_products(stack.pair(0, 0))
+    assert found == pytest.approx(measure.identical, abs=1e-6)
+
+
+@pytest.mark.parametrize("predicted", ["both", "first", "second"])
+@pytest.mark.parametrize("n_folds", [2, 7])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_folds_are_those_in_memory(
+    predicted: str, n_folds: int, seed: int, sets: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    settings = {"predicted": predicted, "n_folds": n_folds, "random_state": seed}
+    measure = measures.get("linear_predictivity", **settings)
+    X, Y = (Z[:90].float() for Z in sets)
+    # Blocks of a few rows; parts of a run of items too.
+    sources = [ArrayRows(X), ArrayRows(Y)]
+    stack = sum_stacked_products(sources, ["X", "Y"], folds=measure.folds(90), memory_budget=95_000)
+    assert measure.from_cross_products(stack.pair(0, 1)) == pytest.approx(measure(X, Y), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_the_limit_is_the_distribution_over_permutations(
-    name: str, sets: tuple[torch.Tensor, torch.Tensor], products: CrossProducts
+    name: str, sets: tuple[torch.Tensor, torch.Tensor], stack: StackedProducts
 ) -> None:
     measure, n_draws = measures.get(name), 300
     generator = torch.Generator().manual_seed(1)
-    drawn = np.array(
-        [measure.from_cross_products(one) for one in products.permutations(n_draws, generator)]
-    )
+    draws = stack.permutations(range(1), range(1, 2), n_draws, generator)
+    drawn = np.array([measure.from_cross_products(one.pair(0, 1)) for one in draws])
     x, y = (measure.prepare(one) for one in sets)
     permuted = np.array(
         [
@@ -107,12 +158,61 @@ def test_the_limit_is_the_distribution_over_permutations(
     assert 0.75 < drawn.std() / permuted.std() < 1.33
 
 
+def test_draws_of_folds_have_the_covariance_of_permutations(
+    sets: tuple[torch.Tensor, torch.Tensor], stack: StackedProducts
+) -> None:
+    x, y = (Z - Z.mean(dim=0) for Z in sets)
+    (axes_x, sizes_x), (axes_y, sizes_y) = (principal(Z.T @ Z) for Z in (x, y))
+    u, v = x @ axes_x[:, 0] / sizes_x[0], y @ axes_y[:, 0] / sizes_y[0]
+    fold_of = RandomParts(N_ITEMS, 5, 0)(0, N_ITEMS)
+    by_fold = torch.nn.functional.one_hot(fold_of, 5).double()
+    generator = torch.Generator().manual_seed(4)
+    permuted, drawn = [], []
+    for one in stack.permutations(range(1), range(1, 2), 3000, generator):
+        assert one.folds is not None
+        (by_x, y_sums), (by_y, x_sums) = one.folds
+        drawn.append(
+            torch.cat(
+                [
+                    by_x @ (axes_y[:, 0] / sizes_y[0]) @ (axes_x[:, 0] / sizes_x[0]),
+                    by_y @ (axes_x[:, 0] / sizes_x[0]) @ (axes_y[:, 0] / sizes_y[0]),
+                    y_sums @ (axes_y[:, 0] / sizes_y[0]),
+                    x_sums @ (axes_x[:, 0] / sizes_x[0]),
+                ]
+            )
+        )
+        order = torch.randperm(N_ITEMS, generator=generator)
+        # Item order[i] of the first set is paired with item i of the second.
+        back = order.argsort()
+        permuted.append(
+            torch.cat(
+                [
+                    by_fold.T @ (u * v[back]),
+                    by_fold.T @ (v * u[order]),
+                    by_fold.T @ v[back],
+                    by_fold.T @ u[order],
+                ]
+            )
+        )
+    one, other = (torch.stack(many).T.cov() for many in (drawn, permuted))
+    unit = other.diagonal().sqrt().view(4, 5).mean(dim=1).repeat_interleave(5)
+    one, other = ((of / unit / unit[:, None]).view(4, 5, 4, 5) for of in (one, other))
+    # Folds of 80 items differ in their variance; in the limit of many they don't.
+    for a, b in itertools.product(range(4), range(4)):
+        same = [of[a, :, b].diagonal().mean() for of in (one, other)]
+        apart = [
+            of[a, :, b].sum() / 20 - mean / 4 for of, mean in zip((one, other), same, strict=True)
+        ]
+        assert abs(same[0] - same[1]) < 0.05
+        assert abs(apart[0] - apart[1]) < 0.03
+
+
 @pytest.mark.parametrize("name", ["affinity", "rsa", "cka_rbf", "mutual_neighbors"])
-def test_measures_of_pairs_say_what_to_do(name: str, products: CrossProducts) -> None:
+def test_measures_of_pairs_say_what_to_do(name: str, stack: StackedProducts) -> None:
     measure = measures.get(name)
     assert not measure.streams
     with pytest.raises(InvalidInputError, match="max_items"):
-        measure.from_cross_products(products)
+        measure.from_cross_products(stack.pair(0, 1))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -120,17 +220,17 @@ def test_the_first_bad_row_is_named(bad: float, sets: tuple[torch.Tensor, torch.
     X, Y = sets[0].clone(), sets[1]
     X[317, 2] = bad
     with pytest.raises(InvalidInputError, match="row 317"):
-        sum_cross_products(ArrayRows(X), ArrayRows(Y), memory_budget=20_000)
+        summed(X, Y)
 
 
 def test_constant_features_are_refused(sets: tuple[torch.Tensor, torch.Tensor]) -> None:
     X = torch.full((N_ITEMS, 3), 0.1)
     with pytest.raises(InvalidInputError, match="Y is constant"):
-        sum_cross_products(ArrayRows(sets[0]), ArrayRows(X))
+        summed(sets[0], X)
 
 
 def test_fewer_items_than_dimensions_are_refused() -> None:
     X = torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
-    products = sum_cross_products(ArrayRows(X), ArrayRows(X + X.roll(1, 0)))
+    products = summed(X, X + X.roll(1, 0)).pair(0, 1)
     with pytest.raises(InvalidInputError, match="too few"):
         products.equivalent_items()

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
-import torch
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.metrics.pairwise import cosine_similarity
 from tests.measures.test_references import Matrix, two_sets
 
 import relspace
 from relspace import measures
+from relspace.measures.item_parts import RandomParts
 from relspace.measures.linear_predictivity import PENALTIES
 
 
@@ -89,17 +89,37 @@ class TestLinearPredictivity:
     def test_is_cross_validated_ridge_regression(self, n: int, predicted: str) -> None:
         X, Y = two_sets(n)
         features, targets = (X, Y) if predicted == "second" else (Y, X)
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+        fold_of = RandomParts(n, 5, 0)(0, n).numpy()
         missed = total = 0.0
-        for part in order.chunk(5):
-            train = np.setdiff1d(np.arange(n), part)
-            variance = np.sum((features[train] - features[train].mean(0)) ** 2)
-            model = RidgeCV(alphas=np.array(PENALTIES) * variance)
-            model.fit(features[train], targets[train])
+        for fold in range(5):
+            train, part = fold_of != fold, fold_of == fold
+            known, wanted = features[train] - features[train].mean(0), targets[train]
+            penalties = np.array(PENALTIES) * np.sum(known**2)
+            errors = []
+            for penalty in penalties:
+                gram = known.T @ known + penalty * np.eye(known.shape[1])
+                hat = known @ np.linalg.solve(gram, known.T) + 1 / len(known)
+                errors.append(
+                    np.sum((wanted - hat @ wanted) ** 2) / (1 - np.trace(hat) / len(known)) ** 2
+                )
+            model = Ridge(alpha=penalties[np.argmin(errors)]).fit(features[train], wanted)
             missed += np.sum((targets[part] - model.predict(features[part])) ** 2)
-            total += np.sum((targets[part] - targets[train].mean(0)) ** 2)
+            total += np.sum((targets[part] - wanted.mean(0)) ** 2)
         value = measures.get("linear_predictivity", predicted=predicted)(X, Y)
         assert value == pytest.approx(1 - missed / total, abs=1e-6)
+
+    def test_the_penalty_is_nearly_that_of_leave_one_out(self) -> None:
+        X, Y = two_sets(400)
+        fold_of = RandomParts(400, 5, 0)(0, 400).numpy()
+        missed = total = 0.0
+        for fold in range(5):
+            train, part = fold_of != fold, fold_of == fold
+            model = RidgeCV(alphas=np.array(PENALTIES) * np.sum((X[train] - X[train].mean(0)) ** 2))
+            model.fit(X[train], Y[train])
+            missed += np.sum((Y[part] - model.predict(X[part])) ** 2)
+            total += np.sum((Y[part] - Y[train].mean(0)) ** 2)
+        value = measures.get("linear_predictivity", predicted="second")(X, Y)
+        assert value == pytest.approx(1 - missed / total, abs=2e-3)
 
     def test_both_directions_are_the_mean(self) -> None:
         X, Y = two_sets(60)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,16 +19,15 @@ from relspace.cli.models import extraction_options, load_named, named_models, wi
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path),
     metavar="STORE",
-    help="Folder of the store, by custom ending in .zarr; for several models the folder that "
-    "their stores go into.",
+    help="The store, a folder or a URL that fsspec knows (s3://, gs://), by custom ending in "
+    ".zarr; for several models the folder that their stores go into.",
 )
 @with_extraction
 @with_scheduler(reach="ITEMS and STORE")
 @click.option("--json", "as_json", is_flag=True, help="Print what was stored as JSON.")
 def extract(
-    arguments: Sequence[str], output: Path, scheduler: str | None, as_json: bool, **options: Any
+    arguments: Sequence[str], output: str, scheduler: str | None, as_json: bool, **options: Any
 ) -> None:
     """Extract features of layers into a Zarr store, in one pass over the images.
 
@@ -43,7 +41,7 @@ def extract(
     \b
     relspace extract facebook/dinov2-base photos/ -o dino.zarr
     relspace extract models/sam models/clip photos/ -o features/ --layers 0,6,-1
-    relspace extract models/sam photos/ -o sam.zarr --scheduler tcp://host:8786
+    relspace extract models/sam photos/ -o s3://bucket/sam.zarr --scheduler tcp://host:8786
     """
     if len(arguments) < 2:
         raise click.UsageError("name a model and its images or texts")
@@ -58,7 +56,7 @@ def extract(
             found[name] = relspace.extract(
                 load_named(name, place, options),
                 items,
-                output if len(models) == 1 else output / f"{name}.zarr",
+                output if len(models) == 1 else f"{output.rstrip('/')}/{name}.zarr",
                 client=client,
                 progress=progress,
                 **extraction_options(options),

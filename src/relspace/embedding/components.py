@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from relspace.kernels.precision import full_precision
 
+
+@full_precision()
 def leading_components(weights: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     r"""The k leading eigenvectors of the random walk on a graph, without the constant one.
 

@@ -12,7 +12,7 @@ from relspace._blocks import chunk_slices
 from relspace._parallel import side_by_side
 from relspace._validation import refuse_non_finite, to_numpy
 from relspace.embedding.graph import JointGraph
-from relspace.kernels.distances import full_precision
+from relspace.kernels.precision import full_precision
 from relspace.row_sources import RowSource
 
 # Sums are taken over so many tokens at a time, wherever these come from: always the same bits.
@@ -44,6 +44,7 @@ class Extension:
     walk: torch.Tensor
     rotation: torch.Tensor
 
+    @full_precision()
     def __call__(self, rows: torch.Tensor, first: int | None = None) -> torch.Tensor:
         """Embed some tokens; ``first`` is the number of the first, for errors."""
         rows = self.brought(rows, first or 0)

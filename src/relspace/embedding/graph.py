@@ -9,7 +9,8 @@ import torch
 
 from relspace.errors import BandwidthError
 from relspace.kernels.bandwidth import solve_bandwidth
-from relspace.kernels.distances import Cloud, Frame, fill_half_squared, full_precision
+from relspace.kernels.distances import Cloud, Frame, fill_half_squared
+from relspace.kernels.precision import full_precision
 
 _ROWS_IN_CACHE = 512
 

@@ -29,6 +29,7 @@ from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.distances import Cloud, Frame
 from relspace.kernels.landmarks import choose_landmarks
+from relspace.kernels.precision import full_precision
 from relspace.row_sources import RowSource
 from relspace.rowwise import Progress, gather_result, write_result
 from relspace.streaming import Output
@@ -206,7 +207,8 @@ class NormalizedCut:
         self.embedding_: dict[str, Any] = {}
         for name, source in sources.items():
             if outputs is None:
-                self.embedding_[name] = held[name] @ self.rotation_
+                with full_precision():
+                    self.embedding_[name] = held[name] @ self.rotation_
             else:
                 own = outputs[name]
                 dtype = own.dtype or str(kind.dtype).removeprefix("torch.")

@@ -10,6 +10,7 @@ import torch
 from relspace._blocks import row_slices
 from relspace._validation import refuse_non_finite, to_numpy
 from relspace.embedding.oklab import oklab_to_srgb
+from relspace.kernels.precision import full_precision
 
 # A box around a light grey, in lightness and two chromatic axes, most of which a screen can show.
 _MIDDLE = (0.70, 0.0, 0.0)
@@ -55,6 +56,7 @@ class Axes:
     mean: torch.Tensor
     axes: torch.Tensor
 
+    @full_precision()
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Project unit rows."""
         places: torch.Tensor = (rows - self.mean) @ self.axes
@@ -76,6 +78,7 @@ class Neighbors:
     known: torch.Tensor
     places: torch.Tensor
 
+    @full_precision()
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Place unit rows among those that were learned."""
         out = rows.new_empty((len(rows), 3))
@@ -109,6 +112,7 @@ class Palette:
     middle: torch.Tensor
     reach: torch.Tensor
 
+    @full_precision()
     def __call__(self, rows: torch.Tensor, first: int | None = None) -> torch.Tensor:
         """Colour rows of an embedding; ``first`` is the number of the first, for errors."""
         found = self.weights.new_empty((len(rows), 3))

@@ -20,7 +20,7 @@ from relspace.features.preprocessing import Preprocessing
 from relspace.features.readers import FeatureTable, is_table_file, read_features
 from relspace.features.row_files import open_rows
 from relspace.features.store import open_features
-from relspace.features.store_writer import StoreLockedError
+from relspace.features.store_lock import StoreLockedError
 from relspace.features.token_features import token_features
 
 __all__ = [

@@ -38,6 +38,7 @@ from relspace.features.feature_model import (
 from relspace.features.feature_set import FeatureSet
 from relspace.features.images import UnreadableImageError, open_images
 from relspace.features.store import open_features
+from relspace.features.store_places import located
 from relspace.features.store_writer import (
     STORE_DTYPES,
     FeatureStoreWriter,
@@ -84,6 +85,7 @@ def extract(
         text file with one text in each line.
     out : str or Path
         The store, by custom ending in ``.zarr``; for several models a folder for their stores.
+        Either may be a URL that fsspec knows (``s3://``, ``gs://``).
     layers : "all", "last", or a sequence of int or str
         Which layers: positions, names, ``"layer_3.key"`` (also query, value, attention, mlp,
         where the architecture shows them), ``"*.key"``, or ``"output"``.
@@ -105,7 +107,7 @@ def extract(
         Whether a store of another extraction is replaced.
     client : distributed.Client, optional
         A cluster whose workers compute and write the chunks. They are sent the model and must
-        reach items and store under the same paths; this process holds the store's lock.
+        reach items and store under the same paths or URLs; this process holds the store's lock.
     progress : callable, optional
         Is told how far it is, how fast, and how long it will take.
 
@@ -154,10 +156,12 @@ def extract(
         return load_model(one, device=device, dtype=dtype)
 
     if several is None:
-        return _extract_one(load(model), items, Path(out), **options)
+        return _extract_one(load(model), items, out, **options)
     found = {}
     for name, one in several.items():
-        found[name] = _extract_one(load(one), items, Path(out) / f"{name}.zarr", **options)
+        place = located(out)
+        own = f"{str(place).rstrip('/')}/{name}.zarr"
+        found[name] = _extract_one(load(one), items, own, **options)
     return found
 
 
@@ -193,7 +197,7 @@ def _several(model: Any) -> dict[str, Any] | None:
 def _extract_one(
     model: FeatureModel,
     items: object,
-    out: Path,
+    out: str | Path,
     *,
     layers: Layers,
     ids: Sequence[str] | None,
@@ -223,7 +227,7 @@ def _extract_one(
         model, names, found_ids, load_item, batch_size, store_dtype, on_error, n_threads, extraction
     )
     writer = FeatureStoreWriter.resume(
-        out, ids=found_ids, extraction=extraction, overwrite=overwrite
+        out, ids=found_ids, extraction=extraction, overwrite=overwrite, progress=progress
     )
     with ExitStack() as stack:
         missing = [slice(0, len(found_ids))]
@@ -244,6 +248,7 @@ def _extract_one(
                 ids=found_ids,
                 chunk_items=chunk_items,
                 extraction=extraction,
+                progress=progress,
             )
             stack.enter_context(writer)
             computed = chain([first], computed)
@@ -308,7 +313,8 @@ def _fill_on_cluster(
     writer: FeatureStoreWriter, source: ExtractionSource, client: Any, meter: _Meter
 ) -> None:
     """Have workers write the chunks that are missing, and mark each when it is there."""
-    work = partial(extract_chunk, path=str(writer.path.resolve()))
+    place = writer.path
+    work = partial(extract_chunk, path=str(place.resolve() if isinstance(place, Path) else place))
     with closing(run_on_cluster(work, source, writer.missing_chunks(), client)) as done:
         for part, status, skipped in done:
             writer.mark(part, status, skipped)

@@ -19,12 +19,12 @@ from relspace.errors import (
 from relspace.features.feature_set import FeatureSet
 from relspace.features.layer_features import Items, LayerFeatures
 from relspace.features.places import TokenGrid
+from relspace.features.store_places import KEY, is_url, located
 from relspace.row_sources import missing_file_system
 
 if TYPE_CHECKING:
     import zarr
 
-KEY = "relspace"
 KIND = "feature set"
 FORMAT_VERSION = 1
 
@@ -117,7 +117,7 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
     MissingDependencyError
         If zarr is not installed.
     """
-    source = path if is_url(path) else Path(path)
+    source = located(path)
     root, header = read_header(source)
     status = torch.from_numpy(np.asarray(root["status"][...]))
     n_missing = int((status == MISSING).sum())
@@ -153,11 +153,6 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
 
 
 _UNIT_BOX = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-
-
-def is_url(path: str | Path) -> bool:
-    """Whether a place is one that fsspec reaches, not a path."""
-    return isinstance(path, str) and "://" in path
 
 
 def is_store(path: str | Path) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +13,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError, RelspaceError
+from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.features.store import (
     FORMAT_VERSION,
-    KEY,
     KIND,
     MISSING,
     SKIPPED,
@@ -26,6 +24,8 @@ from relspace.features.store import (
     import_zarr,
     read_header,
 )
+from relspace.features.store_lock import FolderLock, Lease, StoreLock, StoreLockedError
+from relspace.features.store_places import KEY, empty_group, is_free, located
 
 STORE_DTYPES = ("float16", "float32")
 # Zarr would compare every chunk with the fill value to leave it out, which costs more than writing.
@@ -33,19 +33,16 @@ _UNCOMPARED = {"write_empty_chunks": True}
 _PARTS_OF_ENVIRONMENT = ("relspace", "torch", "transformers", "diffusers", "pillow", "zarr")
 
 
-class StoreLockedError(RelspaceError, OSError):
-    """Another process is writing the store."""
-
-
 class FeatureStoreWriter:
     """Writes one store; a chunk counts once its status is written, which comes last.
 
-    The folder is locked while the writer is open, by a lock that ends with the process.
+    While the writer is open nobody else writes: a folder is locked, by a lock that ends with the
+    process, and a store at a URL has a lease (:class:`relspace.features.store_lock.Lease`).
 
     Attributes
     ----------
-    path : Path
-        The store.
+    path : Path or str
+        The store, a folder or a URL.
     layers : tuple of StoredLayer
         What is stored for each item.
     regions : tuple of Box
@@ -58,7 +55,9 @@ class FeatureStoreWriter:
         What has been written.
     """
 
-    def __init__(self, path: Path, root: Any, header: dict[str, Any], lock: int | None) -> None:
+    def __init__(
+        self, path: Path | str, root: Any, header: dict[str, Any], lock: StoreLock | None
+    ) -> None:
         self.path = path
         self.layers = tuple(map(StoredLayer.of, header["layers"]))
         self.regions: tuple[Box, ...] = tuple(tuple(region) for region in header["regions"])
@@ -77,6 +76,7 @@ class FeatureStoreWriter:
         ids: Sequence[str],
         chunk_items: int,
         extraction: Mapping[str, Any],
+        progress: Callable[[str], None] | None = None,
     ) -> Self:
         """Make a store in which every item is missing.
 
@@ -91,6 +91,8 @@ class FeatureStoreWriter:
         extraction : mapping
             What says whether two extractions are the same: model, weights, preprocessing, items
             and ``store_dtype``.
+        progress : callable, optional
+            Is told what is waited for.
 
         Raises
         ------
@@ -107,25 +109,50 @@ class FeatureStoreWriter:
             "versions": _versions(),
             "skipped": {},
         }
-        place = Path(path)
+        place = located(path)
+        if isinstance(place, str):
+            return cls._create_at_url(place, header, layers, ids, progress)
         # Made beside its place and renamed, so that a store has all its arrays from the start. The
         # lock is on the folder itself and stays with it through the renaming.
         unfinished = place.with_name(f".{place.name}.new")
         unfinished.mkdir(parents=True, exist_ok=True)
-        lock = _lock(unfinished)
+        lock = FolderLock(unfinished)
         try:
             for old in unfinished.iterdir():
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
-            _make_arrays(unfinished, header, layers, ids)
+            root = import_zarr().create_group(unfinished, attributes={KEY: header})
+            _make_arrays(root, header, layers, ids)
             unfinished.rename(place)
             return cls(place, import_zarr().open_group(place, mode="r+"), header, lock)
         except OSError as error:
-            os.close(lock)
+            lock.release()
             raise StoreLockedError(
                 f"{place} can't be made, or appeared while it was ({error})."
             ) from error
         except BaseException:
-            os.close(lock)
+            lock.release()
+            raise
+
+    @classmethod
+    def _create_at_url(
+        cls,
+        url: str,
+        header: dict[str, Any],
+        layers: Sequence[StoredLayer],
+        ids: Sequence[str],
+        progress: Callable[[str], None] | None,
+    ) -> Self:
+        lock = Lease(url, progress)
+        try:
+            if not is_free(url):
+                raise StoreLockedError(f"{url} appeared while it was made.")
+            root = empty_group(url)
+            _make_arrays(root, header, layers, ids)
+            # A URL can't be renamed: what has the header, which comes last, has all its arrays.
+            root.attrs[KEY] = header
+            return cls(url, root, header, lock)
+        except BaseException:
+            lock.release()
             raise
 
     @classmethod
@@ -136,6 +163,7 @@ class FeatureStoreWriter:
         ids: Sequence[str],
         extraction: Mapping[str, Any],
         overwrite: bool = False,
+        progress: Callable[[str], None] | None = None,
     ) -> Self | None:
         """Open the store of an extraction that stopped, or was finished; None if there is none.
 
@@ -147,6 +175,8 @@ class FeatureStoreWriter:
             As for :meth:`create`; they must be the same.
         overwrite : bool
             Whether a store of another extraction is removed rather than refused.
+        progress : callable, optional
+            Is told what is waited for.
 
         Raises
         ------
@@ -157,10 +187,10 @@ class FeatureStoreWriter:
         StoreLockedError
             If another process is writing it.
         """
-        place = Path(path)
-        if not place.exists():
+        place = located(path)
+        if is_free(place):
             return None
-        lock = _lock(place)
+        lock = Lease(place, progress) if isinstance(place, str) else FolderLock(place)
         try:
             try:
                 root, found = read_header(place)
@@ -175,14 +205,17 @@ class FeatureStoreWriter:
                     "Choose another name, or overwrite it (overwrite=True, --force)."
                 )
             if different:
-                shutil.rmtree(place)
-                os.close(lock)
+                if isinstance(place, str):
+                    empty_group(place)
+                else:
+                    shutil.rmtree(place)
+                lock.release()
                 return None
-            for leftover in place.rglob("*.partial"):
+            for leftover in place.rglob("*.partial") if isinstance(place, Path) else ():
                 leftover.unlink()
             return cls(place, import_zarr().open_group(place, mode="r+"), found, lock)
         except BaseException:
-            os.close(lock)
+            lock.release()
             raise
 
     def __enter__(self) -> Self:
@@ -199,7 +232,7 @@ class FeatureStoreWriter:
     def close(self) -> None:
         """Let others write."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -223,14 +256,15 @@ class FeatureStoreWriter:
         InvalidInputError
             If the store is by now of another extraction.
         """
-        header = read_header(Path(path))[1]
+        place = located(path)
+        header = read_header(place)[1]
         different = _differences(header["extraction"], extraction)
         if different:
             raise InvalidInputError(
-                f"{path} became the store of another extraction; different are "
+                f"{place} became the store of another extraction; different are "
                 f"{', '.join(different)}."
             )
-        return cls(Path(path), import_zarr().open_group(path, mode="r+"), header, None)
+        return cls(place, import_zarr().open_group(place, mode="r+"), header, None)
 
     def write(
         self,
@@ -252,7 +286,13 @@ class FeatureStoreWriter:
             Heights and widths of the images.
         boxes : float64 array of shape (n_regions, n_chunk, 4)
             What the grids cover.
+
+        Raises
+        ------
+        StoreLockedError
+            If the store was taken over by another process.
         """
+        self._check_lock()
         for layer in self.layers:
             array = self._root[layer.key].with_config(_UNCOMPARED)
             array[chunk] = arrays[layer.name]
@@ -270,20 +310,29 @@ class FeatureStoreWriter:
             PRESENT or SKIPPED for each item.
         skipped : mapping of str to str
             Why items were skipped, by id.
+
+        Raises
+        ------
+        StoreLockedError
+            If the store was taken over by another process.
         """
+        self._check_lock()
         if skipped:
             self._header["skipped"] |= skipped
             self._root.attrs[KEY] = self._header
         self._root["status"][chunk] = status
         self.status[chunk] = status
 
+    def _check_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
+
 
 def _make_arrays(
-    folder: Path, header: Mapping[str, Any], layers: Sequence[StoredLayer], ids: Sequence[str]
+    root: Any, header: Mapping[str, Any], layers: Sequence[StoredLayer], ids: Sequence[str]
 ) -> None:
     zarr = import_zarr()
     n = len(ids)
-    root = zarr.create_group(folder, attributes={KEY: header})
 
     def add(
         key: str, shape: tuple[int, ...], names: tuple[str, ...], dtype: Any, fill: Any
@@ -351,22 +400,6 @@ def refuse_what_does_not_fit(features: NDArray[Any], layer: str, ids: Sequence[s
 def skipped_status(reasons: Sequence[str | None]) -> NDArray[np.uint8]:
     """Return the status of items that were skipped for a reason, or are there (None)."""
     return np.array([1 if reason is None else SKIPPED for reason in reasons], dtype=np.uint8)
-
-
-def _lock(folder: Path) -> int:
-    import fcntl
-
-    if not folder.is_dir():
-        raise FileFormatError(f"{folder} is a file; a feature store is a folder.")
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise StoreLockedError(
-            f"another process is writing {folder}: wait for it, or choose another name."
-        ) from error
-    return descriptor
 
 
 def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

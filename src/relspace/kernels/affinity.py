@@ -8,13 +8,20 @@ import torch
 
 from relspace._blocks import empty_matrix
 from relspace._parallel import on_one_core, side_by_side
-from relspace._validation import Array, as_features, check_fraction, check_same_width
-from relspace.kernels import fused
+from relspace._validation import (
+    Array,
+    as_features,
+    check_fraction,
+    check_same_width,
+    refuse_non_finite,
+)
+from relspace.kernels import fused, strips
 from relspace.kernels.bandwidth import (
     DEFAULT_DENSITY,
     Bandwidth,
     check_enough_items,
     check_sigma,
+    count_pairs,
     exact_bandwidth,
     solve_all_pairs,
 )
@@ -25,12 +32,12 @@ from relspace.kernels.distances import (
     differentiable_squared_distances,
     fill_pairs,
     finish_tiles,
-    full_precision,
     off_diagonal,
     place_sets,
     refuse_matrix,
     unit_vectors,
 )
+from relspace.kernels.precision import full_precision
 
 # Where threads that wait for each other lose more time than they save.
 _PAIRS_FOR_ONE_CORE = 640**2
@@ -162,7 +169,7 @@ def _affinity(
     *,
     cosine: bool,
 ) -> Array:
-    given = as_features(X, "X")
+    given = as_features(X, "X", check_finite=False)
     x = given.tensor
     y = None if Y is None else as_features(Y, "Y").tensor.to(x)
     if y is not None:
@@ -172,27 +179,44 @@ def _affinity(
     if bandwidth is None:
         check_enough_items(x, y)
     refuse_matrix(x, y, "the affinity matrix")
-    if cosine:
-        x = unit_vectors(x, "X")
-        y = None if y is None else unit_vectors(y, "Y")
     wants_gradient = torch.is_grad_enabled() and any(
         isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in (x, y, bandwidth)
     )
-    if wants_gradient:
-        affinity = _differentiable(x, y, bandwidth, c, cosine=cosine)
-    else:
-
-        def solve() -> torch.Tensor:
-            return _in_place(x, y, bandwidth, c, cosine=cosine)[0]
-
-        if len(x) * len(x if y is None else y) <= _PAIRS_FOR_ONE_CORE:
-            affinity = on_one_core(solve, x.device)
-        else:
-            with torch.no_grad():
-                affinity = solve()
+    affinity = None
+    if y is None and not cosine and not wants_gradient and strips.suit(x):
+        with torch.no_grad():
+            value = None if bandwidth is None else float(bandwidth)
+            affinity, _ = strips.affinities_in_strips(x, value, c) or (None, None)
+    if affinity is None:
+        refuse_non_finite(x, "X")
+        if cosine:
+            x = unit_vectors(x, "X")
+            y = None if y is None else unit_vectors(y, "Y")
+        affinity = _in_tiles(x, y, bandwidth, c, cosine=cosine, wants_gradient=wants_gradient)
     if zero_diagonal and y is None:
         affinity = affinity.fill_diagonal_(0.0) if not wants_gradient else off_diagonal(affinity)
     return given.restore(affinity)
+
+
+def _in_tiles(
+    X: torch.Tensor,
+    Y: torch.Tensor | None,
+    sigma: float | torch.Tensor | None,
+    density: float,
+    *,
+    cosine: bool,
+    wants_gradient: bool,
+) -> torch.Tensor:
+    if wants_gradient:
+        return _differentiable(X, Y, sigma, density, cosine=cosine)
+
+    def solve() -> torch.Tensor:
+        return _in_place(X, Y, sigma, density, cosine=cosine)[0]
+
+    if len(X) * len(X if Y is None else Y) <= _PAIRS_FOR_ONE_CORE:
+        return on_one_core(solve, X.device)
+    with torch.no_grad():
+        return solve()
 
 
 def _frame_of(X: torch.Tensor, Y: torch.Tensor | None, *, cosine: bool) -> Frame:
@@ -225,7 +249,8 @@ def _in_place(
     pairs, root = solve_all_pairs(X, Y, frame, density, cosine=cosine, out=out)
     total = _exponentiate(out, pairs, math.exp(-root.log_variance), symmetric=Y is None)
     reached = (total - pairs.n_self) / pairs.n_pairs
-    return out, exact_bandwidth(root, reached, density, frame, pairs, X, Y)
+    counts = count_pairs(pairs, X, Y)
+    return out, exact_bandwidth(root, reached, density, unit=frame.unit, **counts)
 
 
 def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> float:

@@ -218,7 +218,7 @@ def solve_bandwidth(
         if x.shape[0] * (x if y is None else y).shape[0] <= limit**2:
             pairs, root = solve_all_pairs(x, y, frame, c)
             reached = pair_moments(pairs, math.exp(-root.log_variance)).density
-            return exact_bandwidth(root, reached, c, frame, pairs, x, y)
+            return exact_bandwidth(root, reached, c, unit=frame.unit, **count_pairs(pairs, x, y))
         return _solve_by_sampling(x, y, frame, c, relative, seed)
 
 
@@ -242,23 +242,24 @@ def check_enough_items(X: torch.Tensor, Y: torch.Tensor | None) -> None:
         )
 
 
+def count_pairs(pairs: PairTiles, X: torch.Tensor, Y: torch.Tensor | None) -> dict[str, int]:
+    """How many pairs of how many items were counted."""
+    if Y is None:
+        return {"n_pairs": pairs.n_pairs // 2, "n_items": len(X)}
+    return {"n_pairs": pairs.n_pairs, "n_items": len(X) + len(Y)}
+
+
 def exact_bandwidth(
-    root: Root,
-    reached: float,
-    density: float,
-    frame: Frame,
-    pairs: PairTiles,
-    X: torch.Tensor,
-    Y: torch.Tensor | None,
+    root: Root, reached: float, density: float, *, unit: float, n_pairs: int, n_items: int
 ) -> Bandwidth:
     """The result where every pair was counted, in the features' own units."""
     return Bandwidth(
-        sigma=frame.unit * math.exp(root.log_variance / 2),
+        sigma=unit * math.exp(root.log_variance / 2),
         density=reached,
         target=density,
         standard_error=0.0,
-        n_pairs=pairs.n_pairs if Y is not None else pairs.n_pairs // 2,
-        n_items=X.shape[0] + (0 if Y is None else Y.shape[0]),
+        n_pairs=n_pairs,
+        n_items=n_items,
         iterations=root.iterations,
         converged=abs(reached - density) <= EXACT_TOLERANCE * density,
     )

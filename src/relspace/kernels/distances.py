@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,12 +15,15 @@ from relspace._parallel import side_by_side
 from relspace._validation import Array, as_features, check_same_width
 from relspace.errors import InvalidInputError
 from relspace.kernels import fused
+from relspace.kernels.precision import full_precision
 
-# Location and size only keep numbers small, so a few rows tell enough of them.
-_ROWS_FOR_LOCATION = 33
-# Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
-_NEGLIGIBLE = 5e-5
+#: Location and size only keep numbers small, so a few rows tell enough of them.
+ROWS_FOR_LOCATION = 33
+#: Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
+NEGLIGIBLE = 5e-5
 _ROWS_IN_CACHE = 256
+# Asking how much is free takes longer than filling so many bytes.
+_ALWAYS_FIT = 2**24
 _KEPT_BYTES = 2**23
 _kept = threading.local()
 
@@ -54,7 +56,7 @@ class Frame:
         """Measure location and size on a few rows spread evenly over the features."""
         with torch.no_grad():
             some = [
-                Z[:: max(1, -(-Z.shape[0] // _ROWS_FOR_LOCATION))].to(torch.float64)
+                Z[:: max(1, -(-Z.shape[0] // ROWS_FOR_LOCATION))].to(torch.float64)
                 for Z in (X, Y)
                 if Z is not None
             ]
@@ -124,29 +126,15 @@ def too_coarse(clouds: Sequence[Cloud | None], scale: float, *, cosine: bool = F
         return False
     epsilon = torch.finfo(half_norms.dtype).eps
     if cosine:
-        return epsilon * math.sqrt(scale) > _NEGLIGIBLE
+        return epsilon * math.sqrt(scale) > NEGLIGIBLE
     second = float(half_norms.topk(min(2, len(half_norms))).values[-1])
-    return not 2 * epsilon * second * scale <= _NEGLIGIBLE
+    return not 2 * epsilon * second * scale <= NEGLIGIBLE
 
 
 def squared_norms(points: torch.Tensor) -> torch.Tensor:
     """Squared Euclidean norm of every row, without a copy of the matrix."""
     norms: torch.Tensor = torch.linalg.vector_norm(points, dim=1)
     return norms.square()
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Keep float32 products in float32, whatever precision the caller allows for his own."""
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def fill_half_squared(out: torch.Tensor, X: Cloud, Y: Cloud) -> None:
@@ -324,8 +312,11 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
 def refuse_matrix(X: torch.Tensor, Y: torch.Tensor | None, what: str) -> None:
     """Refuse a matrix of X against Y or itself that would not fit into the free memory."""
     n, m = len(X), len(X if Y is None else Y)
+    n_bytes = n * m * X.element_size()
+    if n_bytes <= _ALWAYS_FIT:
+        return
     refuse_too_large(
-        n * m * X.element_size(),
+        n_bytes,
         f"{what} of shape ({n}, {m})",
         "describe items by fewer landmarks instead: align(..., landmarks=1024).",
         device=X.device,

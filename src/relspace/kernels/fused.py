@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import sys
+from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
+
+#: Of a matrix that threads share, what one takes at a time.
+ROWS_OF_STRIP = 16
 
 _Address, _Count, _Float = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_float
 
@@ -45,10 +50,68 @@ def _load() -> ctypes.CDLL | None:
         _Count,
     ]
     library.exponentiate.restype = ctypes.c_double
+    library.locate.argtypes = [_Address, _Count, _Count, _Count, _Address]
+    library.locate.restype = ctypes.c_double
+    for name, work in _SHARED_WORK.items():
+        getattr(library, name).argtypes = [ctypes.POINTER(work)]
+        getattr(library, name).restype = None
     return library
 
 
+def _find_team() -> Callable[..., None] | None:
+    """The function of torch's OpenMP that calls another in all its threads, where there is one."""
+    if sys.platform != "linux":
+        return None
+    team = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
+    if team is not None:
+        team.argtypes = [_Address, _Address, ctypes.c_uint, ctypes.c_uint]
+        team.restype = None
+    return team
+
+
+class Placing(ctypes.Structure):
+    """Rows to be brought to an origin and a size."""
+
+    _fields_ = (
+        ("rows", _Address),
+        ("origin", _Address),
+        ("n_rows", _Count),
+        ("n_columns", _Count),
+        ("stride", _Count),
+        ("scale", _Float),
+        ("points", _Address),
+        ("half_norms", _Address),
+        ("next", _Count),
+    )
+
+
+class Strips(ctypes.Structure):
+    """A square matrix whose entries above the diagonal are worked on, 16 rows at a time."""
+
+    _fields_ = (
+        ("matrix", _Address),
+        ("half_norms", _Address),
+        ("n", _Count),
+        ("first", _Count),
+        ("end", _Count),
+        ("factor", _Float),
+        ("fresh", ctypes.c_int),
+        ("sums", _Address),
+        ("next", _Count),
+    )
+
+
+_SHARED_WORK: dict[str, type[ctypes.Structure]] = {
+    "place_rows": Placing,
+    "sum_strips": Strips,
+    "exponentiate_strips": Strips,
+}
 _library = _load()
+_team = _find_team()
+_addresses = {
+    name: ctypes.cast(getattr(_library, name), _Address)
+    for name in (_SHARED_WORK if _library is not None else ())
+}
 
 
 def is_compiled() -> bool:
@@ -153,3 +216,40 @@ def exponentiate(
         0 if mirrored is None else mirrored.stride(0),
     )
     return total
+
+
+def locate(rows: torch.Tensor, origin: torch.Tensor) -> float:
+    """Write the coordinate-wise median of at most 33 rows; return their median distance from it.
+
+    Parameters
+    ----------
+    rows : tensor of shape (n, d)
+        The rows, each contiguous.
+    origin : contiguous tensor of shape (d,)
+        Where the median goes.
+    """
+    assert _library is not None
+    distance: float = _library.locate(
+        rows.data_ptr(), rows.shape[0], rows.shape[1], rows.stride(0), origin.data_ptr()
+    )
+    return distance
+
+
+def share(name: str, work: Placing | Strips) -> None:
+    """Do work in the threads that torch's own operations share, without waking others.
+
+    A second set of threads would compete with those, which go on spinning for a while after an
+    operation. Where torch has another kind of threads, this one does all.
+
+    Parameters
+    ----------
+    name : str
+        ``"place_rows"``, ``"sum_strips"`` or ``"exponentiate_strips"``.
+    work : Placing or Strips
+        What it is about.
+    """
+    work.next = 0
+    if _team is None:
+        getattr(_library, name)(work)
+    else:
+        _team(_addresses[name], ctypes.addressof(work), 0, 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from relspace._validation import check_choice
-from relspace.kernels.distances import full_precision
+from relspace.kernels.precision import full_precision
 
 #: The share of each principal axis's deviation, in the exponent, that partial whitening takes off.
 _WHITENING = {"quarter-whiten": 0.25, "half-whiten": 0.5}

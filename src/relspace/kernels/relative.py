@@ -9,7 +9,8 @@ import torch
 
 from relspace._blocks import memory_budget_bytes, row_slices
 from relspace.kernels.density import LOG2_E
-from relspace.kernels.distances import Cloud, fill_half_squared, full_precision
+from relspace.kernels.distances import Cloud, fill_half_squared
+from relspace.kernels.precision import full_precision
 
 #: In place of a landmark's number: the item is no landmark.
 NO_LANDMARK = -1
@@ -195,6 +196,7 @@ def correlation_blocks(
         )
 
 
+@full_precision()
 def correlation_of_pairs(
     A: torch.Tensor, B: torch.Tensor, own_a: torch.Tensor | None, own_b: torch.Tensor | None
 ) -> torch.Tensor:

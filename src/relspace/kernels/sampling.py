@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace.kernels.distances import Cloud, Frame, PairTiles, full_precision
+from relspace.kernels.distances import Cloud, Frame, PairTiles
+from relspace.kernels.precision import full_precision
 
 #: Items in a group, all of whose pairs count.
 GROUP = 64

@@ -15,7 +15,11 @@ from relspace._validation import pair_items
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.layerwise.model_layers import ModelLayers, Progress
 from relspace.measures import MIN_ITEMS, Measure
-from relspace.measures.stacked_products import StackedProducts, sum_stacked_products
+from relspace.measures.stacked_products import (
+    PermutedProducts,
+    StackedProducts,
+    sum_stacked_products,
+)
 from relspace.row_sources import RowSource, as_rows
 
 Table = NDArray[np.float64]
@@ -104,29 +108,27 @@ def tables_by_sums(
     products = sum_stacked_products(
         [as_rows(layer) for model in (a, b) for layer in model.layers.values()],
         [f"{model.name}, {layer}" for model in (a, b) for layer in model.layers],
+        folds=measure.folds(a.n_items),
         memory_budget=memory_budget,
         client=client,
         progress=progress,
     )
-    n_rows, n_sets = len(a.layers), len(products.widths)
+    rows, columns = range(len(a.layers)), range(len(a.layers), len(products.widths))
 
-    def table(of: StackedProducts) -> Table:
+    def table(of: StackedProducts | PermutedProducts) -> Table:
         return np.array(
-            [
-                [measure.from_cross_products(of.pair(i, j)) for j in range(n_rows, n_sets)]
-                for i in range(n_rows)
-            ]
+            [[measure.from_cross_products(of.pair(i, j)) for j in columns] for i in rows]
         )
 
     null = []
-    drawn = products.permutations(n_rows, n_draws, torch.Generator().manual_seed(seed))
+    drawn = products.permutations(rows, columns, n_draws, torch.Generator().manual_seed(seed))
     for number, permuted in enumerate(drawn, start=1):
         null.append(table(permuted))
         if progress is not None:
             progress(f"Permutation {number} of {n_draws}")
     drift = [
         np.array([measure.from_cross_products(products.pair(*pair)) for pair in pairwise(of_model)])
-        for of_model in (range(n_rows), range(n_rows, n_sets))
+        for of_model in (rows, columns)
     ]
     return table(products), np.array(null), (drift[0], drift[1]), matched_by
 

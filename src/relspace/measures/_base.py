@@ -13,6 +13,7 @@ from relspace._blocks import memory_budget_bytes
 from relspace._validation import as_features
 from relspace.errors import BandwidthError, InvalidInputError, ItemMismatchError
 from relspace.measures.cross_products import CrossProducts
+from relspace.measures.item_parts import Parts
 
 Factor = TypeVar("Factor")
 Direction = Literal["similarity", "distance"]
@@ -259,7 +260,8 @@ class Measure(ABC):
         Parameters
         ----------
         products : CrossProducts
-            Made by :func:`relspace.measures.cross_products.sum_cross_products`.
+            Of two of the sets of :class:`relspace.measures.stacked_products.StackedProducts`,
+            summed over the :meth:`folds`.
 
         Raises
         ------
@@ -268,12 +270,17 @@ class Measure(ABC):
         """
         raise self.needs_items()
 
+    def folds(self, n_items: int) -> Parts | None:
+        """The parts of the items that are held out in turn; None where none are."""
+        return None
+
     def needs_items(self) -> InvalidInputError:
         """The error that sums over items are not enough."""
         return InvalidInputError(
             f"the measure {self.name} needs all items in memory and can't be summed over them: "
             "compare a random part of them by max_items=10_000 (--max-items), or use one of "
-            "cka, cka_biased, cca, svcca, pwcca, procrustes and procrustes_angle."
+            "cka, cka_biased, cca, svcca, pwcca, procrustes, procrustes_angle and "
+            "linear_predictivity."
         )
 
     def expected_by_chance(self, x: Any, y: Any) -> float | None:

@@ -11,6 +11,7 @@ import torch
 
 from relspace._validation import check_choice, check_positive
 from relspace.kernels.distances import Cloud, Frame, fill_half_squared, squared_norms
+from relspace.kernels.precision import full_precision
 from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
 from relspace.measures.affinity import affinity_entries
 from relspace.measures.cross_products import CrossProducts
@@ -110,6 +111,7 @@ def _inner_products(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
     torch.mm(x.points, y.points.T, out=out)
 
 
+@full_precision()
 def median_distance(X: torch.Tensor) -> float:
     """Median Euclidean distance between distinct items, of a seeded sample of pairs if many."""
     frame = Frame.of(X)

@@ -15,10 +15,10 @@ from relspace.kernels.distances import (
     Cloud,
     Frame,
     fill_half_squared,
-    full_precision,
     squared_norms,
     unit_vectors,
 )
+from relspace.kernels.precision import full_precision
 from relspace.measures._base import Measure
 
 BLOCK_BYTES = 2**26
@@ -212,6 +212,7 @@ class SecondOrderCosine(MeanAgreement):
         return torch.cosine_similarity(s_x.double(), s_y.double(), dim=1)
 
 
+@full_precision()
 def similarities(points: torch.Tensor, rows: slice, others: torch.Tensor) -> torch.Tensor:
     """Inner products of some items with others, a row of them for each."""
     return torch.einsum("id,ikd->ik", points[rows], points[others])

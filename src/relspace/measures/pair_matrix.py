@@ -16,7 +16,8 @@ import torch
 
 from relspace._parallel import side_by_side
 from relspace.errors import InvalidInputError
-from relspace.kernels.distances import Cloud, Scratch, full_precision, tile_side, tile_slices
+from relspace.kernels.distances import Cloud, Scratch, tile_side, tile_slices
+from relspace.kernels.precision import full_precision
 from relspace.measures._base import Measure, ShiftFamily
 
 Centering = Literal["none", "mean", "unbiased", "double"]
@@ -251,6 +252,7 @@ def _center(
     return offset, squares - 2 * of_rows / (n - 2) + total**2 / ((n - 1) * (n - 2))
 
 
+@full_precision()
 def inner_products(
     A: Sequence[PairMatrix], B: Sequence[PairMatrix], permutation: torch.Tensor | None = None
 ) -> torch.Tensor:

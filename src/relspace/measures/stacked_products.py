@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 
-from relspace._blocks import memory_budget_bytes, row_slices
+from relspace._blocks import memory_budget_bytes
 from relspace.errors import MemoryBudgetError
-from relspace.execution.dask import sum_on_cluster
-from relspace.measures.cross_products import (
-    CrossProducts,
+from relspace.measures.cross_products import CrossProducts
+from relspace.measures.folded_products import (
+    FoldedSet,
+    FoldedTargets,
+    Folds,
+    draw_targets,
     principal,
-    read_finite,
-    refuse_constant_sums,
 )
+from relspace.measures.item_parts import Parts
+from relspace.measures.item_sums import sum_over_items
 from relspace.row_sources import RowSource
 
 Progress = Callable[[str], None]
 
-_LARGEST_BLOCK_BYTES = 2**27
-_COPIES_OF_BLOCK = 3
-# Products, those of a permutation, their axes, and what finding these takes.
-_COPIES_OF_PRODUCTS = 5
+# Products of a permutation, and what finding axes takes, in matrices of all products.
+_COPIES_BESIDE = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,17 +44,24 @@ class StackedProducts:
         :math:`Z^\top Z` of the sets side by side, w the sum of the widths.
     squares : tensor of shape (n_sets, n_sets)
         Sums of :math:`|x_i|^2 |y_i|^2` for sets x and y.
+    folds : FoldedSet or None
+        The products by folds, where there are some.
     """
 
     n_items: int
     widths: tuple[int, ...]
     products: torch.Tensor
     squares: torch.Tensor
+    folds: FoldedSet | None = None
 
     def pair(self, first: int, second: int) -> CrossProducts:
         """The products of two of the sets, by their numbers."""
-        ends = list(accumulate(self.widths))
-        x, y = (slice(ends[k] - self.widths[k], ends[k]) for k in (first, second))
+        x, y = self.columns([first]), self.columns([second])
+        folds = None
+        if self.folds is not None:
+            of_x, of_y = self._folded_sets[first], self._folded_sets[second]
+            both = self.folds.products[:, x, y]
+            folds = Folds(of_x, of_y, of_x.targets(of_y, both), of_y.targets(of_x, both.mT))
         return CrossProducts(
             self.n_items,
             self.products[x, x],
@@ -61,51 +70,119 @@ class StackedProducts:
             float(self.squares[first, first]),
             float(self.squares[second, second]),
             float(self.squares[first, second]),
+            folds,
         )
 
-    def permutations(
-        self, n_first: int, n_draws: int, generator: torch.Generator
-    ) -> Iterator[StackedProducts]:
-        r"""What random permutations of the items of the first few sets make of the products.
+    def columns(self, sets: Sequence[int]) -> slice:
+        """Where the features of consecutive sets lie."""
+        edges = [0, *accumulate(self.widths)]
+        return slice(edges[sets[0]], edges[sets[-1] + 1])
 
-        One permutation is drawn for all pairs of sets, from the normal distribution that is the
-        limit for many items (Hoeffding 1951), see :meth:`CrossProducts.permutations`.
+    @cached_property
+    def _folded_sets(self) -> tuple[FoldedSet, ...]:
+        assert self.folds is not None
+        sizes, sums, products = self.folds.sizes, self.folds.sums, self.folds.products
+        slices = [self.columns([k]) for k in range(len(self.widths))]
+        return tuple(FoldedSet(sizes, sums[:, one], products[:, one, one]) for one in slices)
+
+    def permutations(
+        self, first: range, second: range, n_draws: int, generator: torch.Generator
+    ) -> Iterator[PermutedProducts]:
+        r"""Draw what random permutations of the items make of the products of sets with others.
+
+        Over permutations, :math:`X^\top P Y` has mean 0 and covariance
+        :math:`X^\top X \otimes Y^\top Y / (n - 1)`, and where items are many its distribution is
+        normal (Hoeffding 1951): no item need be read again. One permutation is drawn for all pairs.
 
         Parameters
         ----------
-        n_first : int
-            How many sets are permuted, together, against the others.
+        first, second : range
+            Numbers of the sets that are permuted, together, and of those they are paired with.
         n_draws : int
             How many permutations.
         generator : torch.Generator
             What they are drawn from.
         """
-        width, k = sum(self.widths[:n_first]), n_first
-        x, y = _root(self.products[:width, :width]), _root(self.products[width:, width:])
-        ends = [0, *accumulate(self.widths)]
-        diagonal = self.products.diagonal()
-        traces = torch.stack([diagonal[a:b].sum() for a, b in pairwise(ends)])
-        squares = self.squares.clone()
-        # The spread of this sum is smaller than that of the others by the root of the items.
-        squares[:k, k:] = traces[:k, None] * traces[k:] / self.n_items
-        squares[k:, :k] = squares[:k, k:].T
-        products = self.products.clone()
+        x = self._root(first)
+        y = x if second == first else self._root(second)
         for _ in range(n_draws):
             noise = torch.randn(x.shape[1], y.shape[1], dtype=torch.float64, generator=generator)
-            products[:width, width:] = x @ noise @ y.T / (self.n_items - 1) ** 0.5
-            products[width:, :width] = products[:width, width:].T
-            yield StackedProducts(self.n_items, self.widths, products, squares)
+            both = (x @ noise @ y.T).div_((self.n_items - 1) ** 0.5)
+            del noise
+            folds = None
+            if self.folds is not None:
+                shares = self.folds.sizes / self.n_items
+                folds = (
+                    draw_targets(both, x, y, shares, self.n_items, generator),
+                    draw_targets(both.T, y, x, shares, self.n_items, generator),
+                )
+            yield PermutedProducts(self, first, second, both, folds)
+
+    def _root(self, sets: range) -> torch.Tensor:
+        """Columns whose products with themselves, summed, are those of consecutive sets."""
+        axes, sizes = principal(self.products[self.columns(sets), self.columns(sets)])
+        return axes * sizes
+
+
+@dataclass(frozen=True, eq=False)
+class PermutedProducts:
+    """Products of some sets with others whose items are permuted.
+
+    Attributes
+    ----------
+    stack : StackedProducts
+        The sets.
+    first, second : range
+        Their numbers.
+    both : tensor of shape (d, e)
+        Products of all features of the first sets with all those of the second.
+    folds : pair of (tensor of shape (n_folds, d, e), tensor of shape (n_folds, e)) or None
+        Products and sums of the second sets by the folds of the first, and the other way round.
+    """
+
+    stack: StackedProducts
+    first: range
+    second: range
+    both: torch.Tensor
+    folds: tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None
+
+    def pair(self, first: int, second: int) -> CrossProducts:
+        """The products of one of the first sets with one of the second, by their numbers."""
+        sets = self.stack.pair(first, second)
+        x, y = self._columns(self.first, first), self._columns(self.second, second)
+        traces = float(sets.of_x.trace()), float(sets.of_y.trace())
+        folds = sets.folds
+        if folds is not None and self.folds is not None:
+            shares = folds.x.sizes / sets.n_items
+            (by_x, y_sums), (by_y, x_sums) = self.folds
+            folds = replace(
+                folds,
+                y_by_x=FoldedTargets(by_x[:, x, y], y_sums[:, y], shares * traces[1]),
+                x_by_y=FoldedTargets(by_y[:, y, x], x_sums[:, x], shares * traces[0]),
+            )
+        return replace(
+            sets,
+            of_both=self.both[x, y],
+            # The spread of this sum is smaller than that of the others by the root of the items.
+            squares_both=traces[0] * traces[1] / sets.n_items,
+            folds=folds,
+        )
+
+    def _columns(self, sets: range, one: int) -> slice:
+        own, before = self.stack.columns([one]), self.stack.columns(sets).start
+        return slice(own.start - before, own.stop - before)
 
 
 def sum_stacked_products(
     sources: Sequence[RowSource],
     names: Sequence[str],
     *,
+    folds: Parts | None = None,
     memory_budget: int | None = None,
     client: Any | None = None,
     progress: Progress | None = None,
 ) -> StackedProducts:
-    """Sum the products of sets in two passes over their rows: for the means, and centred.
+    """Sum the products of sets in one pass over their rows.
 
     Parameters
     ----------
@@ -113,6 +190,8 @@ def sum_stacked_products(
         Features of the same items in the same order.
     names : sequence of str
         What an error calls them.
+    folds : Parts, optional
+        Parts of the items that are summed apart.
     memory_budget : int, optional
         Bytes that sums and blocks of rows may take; on a cluster, in each worker.
     client : distributed.Client, optional
@@ -129,81 +208,50 @@ def sum_stacked_products(
     InvalidInputError
         If a set is constant.
     """
-    n, widths = sources[0].shape[0], tuple(source.shape[1] for source in sources)
+    widths = tuple(source.shape[1] for source in sources)
+    room = _room_for_blocks(widths, 1 if folds is None else 1 + folds.n_parts, memory_budget)
+    sums = sum_over_items(sources, names, folds, block_bytes=room, client=client, progress=progress)
+    return _centered(sums, widths)
+
+
+def _room_for_blocks(widths: Sequence[int], n_kept: int, memory_budget: int | None) -> int:
+    """What a budget leaves beside so many matrices of sums, and what is made of them."""
     budget = memory_budget_bytes(memory_budget)
-    held = 8 * _COPIES_OF_PRODUCTS * sum(widths) ** 2
+    held = 8 * (n_kept + _COPIES_BESIDE) * (sum(widths) + len(widths) + 1) ** 2
     if held > budget:
         raise MemoryBudgetError(
-            f"the products of {sum(widths)} features in all need {held / 2**30:.1f} GiB and "
-            f"{budget / 2**30:.1f} GiB may be used; compare fewer layers at a time, or a part of "
-            "the items by max_items=10_000."
+            f"the products of {sum(widths)} features in all need {held / 2**30:.2g} GiB and "
+            f"{budget / 2**30:.2g} GiB may be used; compare fewer layers at a time, raise "
+            "memory_budget, or compare a part of the items by max_items=10_000."
         )
-    room = min(budget - held, _LARGEST_BLOCK_BYTES)
-    sums = _Sums(tuple(sources), tuple(names), max(1, room))
-
-    def add_up(means: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        what = "means" if means is None else "products"
-
-        def tell(done: int) -> None:
-            if progress is not None:
-                progress(f"Summing {what}: {done} of {n} rows")
-
-        if client is None:
-            return sums(0, n, means, tell)
-        return sum_on_cluster(sums, n, means, client, tell)
-
-    total, magnitudes = add_up(None)
-    products, squares = add_up(total / n)
-    squares_of, means_of = (
-        torch.split(one, list(widths)) for one in (products.diagonal(), magnitudes / n)
-    )
-    for source, name, of_square, of_mean in zip(sources, names, squares_of, means_of, strict=True):
-        refuse_constant_sums(of_square, of_mean, n, source.dtype, name)
-    return StackedProducts(n, widths, products, squares)
+    return budget - held
 
 
-class _Sums:
-    """Sums over some rows: what a worker of a cluster is given once."""
-
-    def __init__(self, sources: tuple[RowSource, ...], names: tuple[str, ...], budget: int) -> None:
-        self._sources, self._names, self._budget = sources, names, budget
-
-    def __call__(
-        self,
-        start: int,
-        stop: int,
-        means: torch.Tensor | None,
-        tell: Callable[[int], None] = lambda done: None,
-    ) -> tuple[torch.Tensor, ...]:
-        """Return sums and sums of magnitudes, or of products and of squares where means are known.
-
-        Magnitudes tell what a mean is rounded by.
-        """
-        widths = [source.shape[1] for source in self._sources]
-        width, k = sum(widths), len(widths)
-        shapes = [(width,), (width,)] if means is None else [(width, width), (k, k)]
-        first, second = (torch.zeros(shape, dtype=torch.float64) for shape in shapes)
-        for rows in row_slices(stop - start, 8 * _COPIES_OF_BLOCK * width, self._budget):
-            values = self._read(start + rows.start, start + rows.stop)
-            if means is None:
-                first += values.sum(dim=0)
-                second += values.abs().sum(dim=0)
-            else:
-                values -= means
-                first.addmm_(values.T, values)
-                lengths = torch.stack(
-                    [part.square().sum(dim=1) for part in torch.split(values, widths, dim=1)]
-                )
-                second.addmm_(lengths, lengths.T)
-            tell(rows.stop)
-        return first, second
-
-    def _read(self, start: int, stop: int) -> torch.Tensor:
-        named = zip(self._sources, self._names, strict=True)
-        return torch.cat([read_finite(one, start, stop, name) for one, name in named], dim=1)
+def _centered(sums: torch.Tensor, widths: tuple[int, ...]) -> StackedProducts:
+    """Move sums over items, by folds where there are several, to the mean; they are overwritten."""
+    total = sums[0] if len(sums) == 1 else sums.sum(dim=0)
+    width, n = sum(widths), float(total[-1, -1])
+    mean = total[-1, :width] / n
+    # The squared lengths about the mean, as a function of what was summed.
+    lengths = torch.zeros(len(total), len(widths), dtype=torch.float64)
+    edges = [0, *accumulate(widths)]
+    for k, (a, b) in enumerate(pairwise(edges)):
+        lengths[a:b, k] = -2 * mean[a:b]
+        lengths[width + k, k] = 1.0
+        lengths[-1, k] = mean[a:b].square().sum()
+    squares = lengths.T @ total @ lengths
+    folds = None
+    if len(sums) > 1:
+        sizes = sums[:, -1, -1].clone()
+        for one in sums:
+            _move(one[:width, :width], one[-1, :width], mean, float(one[-1, -1]))
+        by_fold = sums[:, -1, :width] - sizes[:, None] * mean
+        folds = FoldedSet(sizes, by_fold, sums[:, :width, :width])
+    products = total[:width, :width]
+    _move(products, total[-1, :width], mean, n)
+    return StackedProducts(round(n), widths, products, squares, folds)
 
 
-def _root(products: torch.Tensor) -> torch.Tensor:
-    """Columns whose products with themselves, summed, are these."""
-    axes, sizes = principal(products)
-    return axes * sizes
+def _move(products: torch.Tensor, sums: torch.Tensor, mean: torch.Tensor, n: float) -> None:
+    """Take the products of some items about another mean."""
+    products.addr_(sums, mean, alpha=-1).addr_(mean, sums, alpha=-1).addr_(mean, mean, alpha=n)

@@ -1,0 +1,169 @@
+"""Who may write a store: a lock on a folder, a lease beside a URL."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from relspace.errors import FileFormatError, RelspaceError
+from relspace.features.store_places import file_system
+
+_SECONDS_BETWEEN_RENEWALS = 5.0
+_SECONDS_UNTIL_DEAD = 20.0
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class StoreLockedError(RelspaceError, OSError):
+    """Another process is writing the store."""
+
+
+class StoreLock(Protocol):
+    """The right to write a store."""
+
+    def check(self) -> None:
+        """Raise StoreLockedError if another process has the right by now."""
+
+    def release(self) -> None:
+        """Let others write."""
+
+
+class FolderLock:
+    """A lock on a folder; it ends with the process, and stays with a folder that is renamed."""
+
+    def __init__(self, folder: Path) -> None:
+        import fcntl
+
+        if not folder.is_dir():
+            raise FileFormatError(f"{folder} is a file; a feature store is a folder.")
+        self._descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise _locked(folder) from error
+
+    def check(self) -> None:
+        """Do nothing: nobody can take it."""
+
+    def release(self) -> None:
+        """Let others write."""
+        os.close(self._descriptor)
+
+
+class Lease:
+    """An object beside a store at a URL, renewed every few seconds by the process that writes.
+
+    Leases are numbered, made only where there is none of that number, and the highest counts. One
+    that is not renewed for a while belongs to a process that is gone: the next one is made by
+    whoever waited, of several by one. No clocks are compared. A process that was only asleep finds
+    itself replaced when it checks, which it does before it writes; an object store can't tie that
+    check and the write together, so that what is under way just then still arrives.
+
+    Parameters
+    ----------
+    url : str
+        The store.
+    progress : callable, optional
+        Is told what is waited for.
+
+    Raises
+    ------
+    StoreLockedError
+        If another process renews its lease, or was faster.
+    """
+
+    def __init__(self, url: str, progress: Callable[[str], None] | None = None) -> None:
+        self._url = url
+        self._owner = secrets.token_hex(8)
+        self._system, path = file_system(url)
+        self._folder = path.rstrip("/") + ".lease"
+        newest = self._newest()
+        if newest is not None:
+            self._watch(newest, progress or (lambda message: None))
+        self._own = f"{self._folder}/{0 if newest is None else _number(newest[0]) + 1:08d}"
+        self._renewals = 0
+        try:
+            self._system.pipe_file(self._own, self._content(), mode="create")
+        except FileExistsError as error:
+            raise _locked(url) from error
+        # Not every file system knows of making only what is not there.
+        self.check()
+        if newest is not None:
+            self._remove(newest[0])
+        self._ended = threading.Event()
+        self._renewing = threading.Thread(target=self._renew, name="relspace-lease", daemon=True)
+        self._renewing.start()
+
+    def check(self) -> None:
+        """Raise StoreLockedError if another process has the lease by now."""
+        newest = self._newest()
+        if newest is None or newest[0] != self._own or not newest[1].startswith(self._mark()):
+            raise _locked(self._url)
+
+    def release(self) -> None:
+        """Let others write."""
+        self._ended.set()
+        self._renewing.join()
+        # One that can't be removed now is dead soon.
+        with suppress(OSError):
+            self.check()
+            self._remove(self._own)
+
+    def _newest(self) -> tuple[str, bytes] | None:
+        """The lease that counts, and what it holds."""
+        self._system.invalidate_cache()
+        try:
+            found = max(self._system.ls(self._folder, detail=False), key=_number, default=None)
+            return None if found is None else (str(found), self._system.cat_file(found))
+        except FileNotFoundError:
+            return None
+
+    def _watch(self, newest: tuple[str, bytes], progress: Callable[[str], None]) -> None:
+        progress(
+            f"Waiting up to {_SECONDS_UNTIL_DEAD:.0f} s whether another process writes {self._url}"
+        )
+        start = time.monotonic()
+        while time.monotonic() - start < _SECONDS_UNTIL_DEAD:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            found = self._newest()
+            if found is None:
+                return
+            if found != newest:
+                raise _locked(self._url)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(_SECONDS_BETWEEN_RENEWALS):
+            # What is lost stays lost; a link that is down is told by the next write.
+            with suppress(OSError):
+                try:
+                    self.check()
+                except StoreLockedError:
+                    return
+                self._renewals += 1
+                self._system.pipe_file(self._own, self._content())
+
+    def _remove(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self._system.rm_file(path)
+
+    def _mark(self) -> bytes:
+        return f"{self._owner} ".encode()
+
+    def _content(self) -> bytes:
+        return self._mark() + str(self._renewals).encode()
+
+
+def _number(path: Any) -> int:
+    return int(str(path).rpartition("/")[2])
+
+
+def _locked(place: str | Path) -> StoreLockedError:
+    return StoreLockedError(
+        f"another process is writing {place}: wait for it, or choose another name."
+    )

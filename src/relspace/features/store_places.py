@@ -1,0 +1,70 @@
+"""Where feature stores lie, folders or URLs, and what is there before one is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from relspace.errors import FileFormatError
+from relspace.row_sources import import_zarr, missing_file_system
+
+#: Where a store's header is among its attributes.
+KEY = "relspace"
+_BEGUN = "feature set that was begun"
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether a place is one that fsspec reaches, not a path."""
+    return isinstance(path, str) and "://" in path
+
+
+def located(path: str | Path) -> str | Path:
+    """A URL that fsspec reaches as it is, and a path, which ``file://`` stands for too."""
+    if isinstance(path, str) and path.startswith("file://"):
+        return Path(path.removeprefix("file://"))
+    return path if is_url(path) else Path(path)
+
+
+def is_free(place: str | Path) -> bool:
+    """Whether there is nothing, or at a URL the beginning of a store, which has no header yet.
+
+    Raises
+    ------
+    FileFormatError
+        If there is something at a URL that is no Zarr group.
+    """
+    if isinstance(place, Path):
+        return not place.exists()
+    try:
+        found = dict(import_zarr().open_group(place, mode="r").attrs).get(KEY)
+    except ImportError as error:
+        raise missing_file_system(place, error) from error
+    except FileNotFoundError:
+        system, path = file_system(place)
+        if system.exists(path):
+            raise FileFormatError(
+                f"{place} holds something that is no feature store: choose another name."
+            ) from None
+        return True
+    return isinstance(found, dict) and found.get("kind") == _BEGUN
+
+
+def empty_group(url: str) -> Any:
+    """Make a group at a URL that says it is no store yet, and has nothing else in it."""
+    root = import_zarr().open_group(url, mode="a")
+    # Said first, so that what is half removed is not taken for a whole.
+    root.attrs[KEY] = {"kind": _BEGUN}
+    system, path = file_system(url)
+    for old in system.ls(path, detail=False):
+        if not str(old).endswith("/zarr.json"):
+            system.rm(old, recursive=True)
+    return root
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL, which asks anew what is there, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    system, path = url_to_fs(url)
+    system.invalidate_cache()
+    return system, path

@@ -1,0 +1,54 @@
+"""Products of float32 in float32: no TF32, no bfloat16, whatever a program allows for its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+_lock = threading.Lock()
+_in_use = 0
+_undo = ExitStack()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Keep float32 products in float32, whatever precision the caller allows for his own.
+
+    That covers the settings of TF32 and bfloat16 products, old and new, and autocast. Settings
+    belong to the whole program: they are put back when the last of all threads is done.
+    """
+    global _in_use
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        with _lock:
+            if _in_use == 0:
+                _forbid_reduced()
+            _in_use += 1
+        try:
+            yield
+        finally:
+            with _lock:
+                _in_use -= 1
+                if _in_use == 0:
+                    _undo.close()
+
+
+def _forbid_reduced() -> None:
+    backends: Any = torch.backends
+    if not hasattr(backends.cuda.matmul, "fp32_precision"):
+        # Before torch 2.9 one setting stands for all.
+        _undo.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
+        return
+    # The old functions fail where the new settings were used, so these are read and set alone.
+    for setting in (backends.cuda.matmul, backends.mkldnn.matmul):
+        allowed = setting.fp32_precision
+        if allowed not in ("none", "ieee"):
+            _undo.callback(setattr, setting, "fp32_precision", allowed)
+            setting.fp32_precision = "ieee"

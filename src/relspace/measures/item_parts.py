@@ -1,0 +1,71 @@
+"""Items in parts at random: folds that are held out, and parts that are resampled."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+# Items that are dealt to the parts together.
+_RUN = 4096
+
+
+class RandomParts:
+    """Items in equal parts at random, told for any rows on their own: nothing is held of all items.
+
+    Items are dealt in runs of 4,096: the r-th of a run, in a random order of its own, goes to part
+    r modulo the number of parts. Of a multiple of as many parts, those of one remainder make up a
+    part.
+
+    Parameters
+    ----------
+    n_items : int
+        How many items there are.
+    n_parts : int
+        How many parts.
+    random_state : int
+        Seed.
+
+    Examples
+    --------
+    >>> parts, twice = RandomParts(10, 5, 0), RandomParts(10, 10, 0)
+    >>> parts(0, 10).bincount().tolist()
+    [2, 2, 2, 2, 2]
+    >>> bool((twice(3, 8) % 5 == parts(3, 8)).all())
+    True
+    """
+
+    def __init__(self, n_items: int, n_parts: int, random_state: int) -> None:
+        self.n_items, self.n_parts, self._seed = n_items, n_parts, random_state
+
+    def __call__(self, start: int, stop: int) -> torch.Tensor:
+        """The part of each item from start to stop."""
+        first = start // _RUN
+        runs = [self._run(run) for run in range(first, -(-stop // _RUN))]
+        return torch.cat(runs)[start - first * _RUN : stop - first * _RUN]
+
+    def _run(self, number: int) -> torch.Tensor:
+        size = min(_RUN, self.n_items - number * _RUN)
+        order = np.random.default_rng([self._seed, number]).permutation(size)
+        return torch.from_numpy(order % self.n_parts)
+
+
+class GivenParts:
+    """Items in parts that are given.
+
+    Parameters
+    ----------
+    part_of : LongTensor of shape (n_items,)
+        The part of each item.
+    n_parts : int
+        How many parts there are.
+    """
+
+    def __init__(self, part_of: torch.Tensor, n_parts: int) -> None:
+        self.n_items, self.n_parts, self._part_of = len(part_of), n_parts, part_of
+
+    def __call__(self, start: int, stop: int) -> torch.Tensor:
+        """The part of each item from start to stop."""
+        return self._part_of[start:stop]
+
+
+Parts = RandomParts | GivenParts

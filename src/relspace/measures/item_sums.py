@@ -1,0 +1,189 @@
+"""Sums over items of products of the features of several sets: one pass over their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+
+from relspace._blocks import row_slices
+from relspace.errors import InvalidInputError, NonFiniteError
+from relspace.execution.dask import sum_on_cluster
+from relspace.measures.item_parts import Parts
+from relspace.row_sources import RowSource
+
+Progress = Callable[[str], None]
+
+_LARGEST_BLOCK_BYTES = 2**27
+_COPIES_OF_BLOCK = 3
+_PLACES_FOR_CENTRE = 8
+_ROWS_AT_A_PLACE = 32
+
+
+def sum_over_items(
+    sources: Sequence[RowSource],
+    names: Sequence[str],
+    parts: Parts | None,
+    *,
+    block_bytes: int,
+    client: Any | None = None,
+    progress: Progress | None = None,
+) -> torch.Tensor:
+    r"""Sum the products of what is known of items, :math:`z_i = (x_i, |x_i|^2, 1)` of all sets.
+
+    Features are taken about a centre near their mean, so that moving sums to the mean itself loses
+    nothing to rounding.
+
+    Parameters
+    ----------
+    sources : sequence of RowSource
+        Features of the same items in the same order, w in all.
+    names : sequence of str
+        What an error calls them.
+    parts : Parts or None
+        Which items are summed together; all of them by default.
+    block_bytes : int
+        Bytes that a block of rows may take.
+    client : distributed.Client, optional
+        A cluster whose workers sum parts of the rows; they must reach files by the same paths.
+    progress : callable, optional
+        Called with a line of text as rows are read.
+
+    Returns
+    -------
+    tensor of shape (n_parts, w + n_sets + 1, w + n_sets + 1)
+        Sums of :math:`z_i z_i^\top`, first the features of all sets, then their squared lengths,
+        then 1, in float64.
+
+    Raises
+    ------
+    NonFiniteError
+        If a row holds NaN or infinity.
+    InvalidInputError
+        If a set is constant.
+    """
+    n = sources[0].shape[0]
+    centre = torch.cat([_near_mean(source) for source in sources])
+    sums = _Sums(tuple(sources), tuple(names), parts, min(block_bytes, _LARGEST_BLOCK_BYTES))
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(f"Summing products: {done} of {n} rows")
+
+    if client is None:
+        (total,) = sums(0, n, centre, tell)
+    else:
+        (total,) = sum_on_cluster(sums, n, centre, client, tell)
+    for a, b in pairwise(_edges(sources)):
+        total[:, b:, a:b] = total[:, a:b, b:].mT
+    _refuse_constant(total.sum(dim=0), centre, sources, names)
+    return total
+
+
+class _Sums:
+    """Sums over some rows: what a worker of a cluster is given once."""
+
+    def __init__(
+        self,
+        sources: tuple[RowSource, ...],
+        names: tuple[str, ...],
+        parts: Parts | None,
+        block_bytes: int,
+    ) -> None:
+        self._sources, self._names = sources, names
+        self._parts, self._block_bytes = parts, max(1, block_bytes)
+
+    def __call__(
+        self,
+        start: int,
+        stop: int,
+        centre: torch.Tensor,
+        tell: Callable[[int], None] = lambda done: None,
+    ) -> tuple[torch.Tensor]:
+        """Return the sums of some rows by part, those above the diagonal and beside it."""
+        edges = _edges(self._sources)
+        n_parts = 1 if self._parts is None else self._parts.n_parts
+        sums = torch.zeros(n_parts, edges[-1], edges[-1], dtype=torch.float64)
+        for rows in row_slices(stop - start, 8 * _COPIES_OF_BLOCK * edges[-1], self._block_bytes):
+            first, last = start + rows.start, start + rows.stop
+            known = self._read(first, last, centre)
+            by_part = (
+                [known] if self._parts is None else _split(known, self._parts(first, last), n_parts)
+            )
+            for total, of_part in zip(sums, by_part, strict=True):
+                for a, b in pairwise(edges):
+                    total[a:b, a:].addmm_(of_part[:, a:b].T, of_part[:, a:])
+            tell(rows.stop)
+        return (sums,)
+
+    def _read(self, start: int, stop: int, centre: torch.Tensor) -> torch.Tensor:
+        """Features of some items about the centre, their squared lengths, and 1."""
+        edges = _edges(self._sources)
+        known = torch.ones(stop - start, edges[-1], dtype=torch.float64)
+        for k, (source, name) in enumerate(zip(self._sources, self._names, strict=True)):
+            features = known[:, edges[k] : edges[k + 1]]
+            features.copy_(read_finite(source, start, stop, name))
+            features -= centre[edges[k] : edges[k + 1]]
+            known[:, len(centre) + k] = features.square().sum(dim=1)
+        return known
+
+
+def _edges(sources: Sequence[RowSource]) -> list[int]:
+    """Where each set begins among all features, where they end, and what is known of items."""
+    ends = [0, *accumulate(source.shape[1] for source in sources)]
+    return [*ends, ends[-1] + len(sources) + 1]
+
+
+def _split(known: torch.Tensor, part_of: torch.Tensor, n_parts: int) -> tuple[torch.Tensor, ...]:
+    counts = part_of.bincount(minlength=n_parts).tolist()
+    return torch.split(known[part_of.argsort(stable=True)], counts)
+
+
+def _near_mean(source: RowSource) -> torch.Tensor:
+    """The mean of some rows at places that are spread evenly."""
+    n = source.shape[0]
+    last = max(0, n - _ROWS_AT_A_PLACE)
+    starts = sorted(
+        {last * place // (_PLACES_FOR_CENTRE - 1) for place in range(_PLACES_FOR_CENTRE)}
+    )
+    read = [source.read(start, min(n, start + _ROWS_AT_A_PLACE)) for start in starts]
+    # Rows that are not finite are refused when their turn comes, the first of them first.
+    return torch.cat(read).to("cpu", torch.float64).nan_to_num(0.0, 0.0, 0.0).mean(dim=0)
+
+
+def read_finite(source: RowSource, start: int, stop: int, name: str) -> torch.Tensor:
+    """Read some rows in float64, and refuse NaN and infinity.
+
+    Raises
+    ------
+    NonFiniteError
+        If a row holds some; it names the first.
+    """
+    values = source.read(start, stop).to("cpu", torch.float64)
+    finite = values.isfinite().all(dim=1)
+    if not bool(finite.all()):
+        raise NonFiniteError(
+            f"{name} holds NaN or infinity, first in row {start + int((~finite).nonzero()[0])}: "
+            "remove these items from all sets, or check where these features come from."
+        )
+    return values
+
+
+def _refuse_constant(
+    sums: torch.Tensor, centre: torch.Tensor, sources: Sequence[RowSource], names: Sequence[str]
+) -> None:
+    """Refuse a set whose rows are all the same to within rounding."""
+    n, of_features = sums[-1, -1], sums[-1, : len(centre)]
+    squares = sums.diagonal()[: len(centre)] - of_features.square() / n
+    sizes = (centre + of_features / n).abs()
+    edges = _edges(sources)
+    for source, name, (a, b) in zip(sources, names, pairwise(edges[:-1]), strict=True):
+        exact = source.dtype if source.dtype.is_floating_point else torch.float64
+        rounding = 4 * torch.finfo(exact).eps * sizes[a:b]
+        if bool((squares[a:b] <= n * rounding.square()).all()):
+            raise InvalidInputError(
+                f"{name} is constant: all its rows are the same to within rounding, so there is "
+                "nothing to compare; check where these features come from."
+            )

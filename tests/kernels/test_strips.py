@@ -1,0 +1,146 @@
+"""Affinities in compiled strips: against float64, against tiles, and when they are left alone."""
+
+import math
+
+import pytest
+import torch
+
+from relspace import rbf_affinity
+from relspace.errors import BandwidthError, NonFiniteError
+from relspace.kernels import fused, strips
+from relspace.kernels.distances import Frame
+
+pytestmark = pytest.mark.skipif(
+    not fused.is_compiled(), reason="the package was installed without a C compiler"
+)
+
+SHAPES = [(3, 1), (15, 2), (16, 7), (17, 64), (33, 16), (130, 200), (257, 128), (600, 30)]
+
+
+def make_features(n: int, width: int, *, offset: float = 0.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(n + width)
+    return torch.randn(n, width, generator=generator) * 3 + offset
+
+
+def in_float64(X: torch.Tensor, sigma: float) -> torch.Tensor:
+    points = X.double() - X.double().mean(0)
+    return (-torch.cdist(points, points).square() / (2 * sigma**2)).exp()
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request: pytest.FixtureRequest):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_affinities_and_density_are_right(shape: tuple[int, int], threads: int) -> None:
+    X = make_features(*shape)
+    found = strips.affinities_in_strips(X, None, 0.3)
+    assert found is not None
+    A, bandwidth = found
+    n = len(X)
+    assert bandwidth is not None
+    assert bandwidth.converged
+    assert (bandwidth.n_pairs, bandwidth.n_items) == (n * (n - 1) // 2, n)
+    expected = in_float64(X, bandwidth.sigma)
+    torch.testing.assert_close(A.double(), expected, rtol=0.0, atol=5e-5)
+    density = float((expected.sum() - n) / (n * (n - 1)))
+    assert density == pytest.approx(0.3, rel=2e-5)
+    assert torch.equal(A, A.T)
+    assert torch.equal(A.diagonal(), torch.ones(n))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_given_bandwidth_is_used(shape: tuple[int, int]) -> None:
+    X = make_features(*shape, offset=1e3)
+    sigma = 2.0 * math.sqrt(shape[1])
+    found = strips.affinities_in_strips(X, sigma, 0.05)
+    assert found is not None
+    assert found[1] is None
+    torch.testing.assert_close(found[0].double(), in_float64(X, sigma), rtol=0.0, atol=5e-5)
+
+
+@pytest.mark.parametrize("density", [0.01, 0.05, 0.5, 0.95])
+def test_strips_and_tiles_agree(density: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = make_features(300, 40)
+    in_strips = rbf_affinity(X, density=density)
+    given = rbf_affinity(X, sigma=4.0)
+    monkeypatch.setattr(strips, "suit", lambda X: False)
+    torch.testing.assert_close(in_strips, rbf_affinity(X, density=density), rtol=0.0, atol=1e-5)
+    torch.testing.assert_close(given, rbf_affinity(X, sigma=4.0), rtol=0.0, atol=1e-5)
+
+
+def test_what_compiled_strips_find_does_not_depend_on_who_shares_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X = make_features(300, 40)
+    together = rbf_affinity(X)
+    monkeypatch.setattr(fused, "_team", None)
+    assert torch.equal(rbf_affinity(X), together)
+
+
+def test_rows_may_lie_apart() -> None:
+    wide = make_features(200, 50)
+    some = wide[::2, 5:25]
+    torch.testing.assert_close(rbf_affinity(some), rbf_affinity(some.clone()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 32, 33])
+def test_a_set_is_located_as_by_torch(n: int) -> None:
+    rows = make_features(n, 37, offset=50.0)
+    rows[n // 3] = 1e6
+    origin = torch.empty(37)
+    distance = fused.locate(rows, origin)
+    frame = Frame.of(rows)
+    assert torch.equal(origin, frame.origin)
+    # Where all rows are where the origin is, a frame takes another unit.
+    assert distance == (0.0 if n < 3 else pytest.approx(frame.unit))
+
+
+def spoil(kind: str) -> torch.Tensor:
+    X = make_features(100, 5)
+    if kind == "one far point":
+        X[40] = 1e5
+    elif kind == "same rows":
+        X[:60] = X[0]
+    elif kind == "nearly the same rows":
+        X[:60] = X[0] + 1e-5 * X[:60]
+    else:
+        X[17, 3] = float(kind)
+    return X
+
+
+@pytest.mark.parametrize(
+    "kind", ["nan", "inf", "one far point", "same rows", "nearly the same rows"]
+)
+def test_what_float32_or_a_guess_can_not_do_is_left_to_others(kind: str) -> None:
+    assert strips.affinities_in_strips(spoil(kind), None, 0.05) is None
+
+
+def test_what_is_left_to_others_gives_their_results_and_errors() -> None:
+    for kind in ("nan", "inf"):
+        with pytest.raises(NonFiniteError, match=r"first at \(row, column\) \(17, 3\)"):
+            rbf_affinity(spoil(kind))
+    with pytest.raises(BandwidthError, match="coincide"):
+        rbf_affinity(spoil("same rows"))
+    A = rbf_affinity(spoil("one far point"))
+    assert float((A.sum() - 100) / 9900) == pytest.approx(0.05, rel=1e-5)
+    B = rbf_affinity(spoil("nearly the same rows"))
+    assert float((B.sum() - 100) / 9900) == pytest.approx(0.05, rel=1e-5)
+
+
+def test_bandwidths_finer_than_float32_are_left_to_others() -> None:
+    X = make_features(50, 4)
+    assert strips.affinities_in_strips(X, 1e-3, 0.05) is None
+    torch.testing.assert_close(rbf_affinity(X, sigma=1e-3), torch.eye(50), rtol=0.0, atol=1e-6)
+    assert strips.affinities_in_strips(X, 1e30, 0.05) is not None
+
+
+def test_only_small_contiguous_float32_sets_suit() -> None:
+    assert strips.suit(torch.empty(2896, 2))
+    assert not strips.suit(torch.empty(2897, 2))
+    assert not strips.suit(torch.empty(20, 2, dtype=torch.float64))
+    assert not strips.suit(torch.empty(2, 20).T)
