@@ -38,12 +38,15 @@ class AlignedSet:
         Whether the features were an array, so that results are arrays too.
     dtype : torch.dtype
         Their float type, and that of results.
+    mixing : tensor of shape (m, m), optional
+        What decorrelates columns where tokens on grids are compared; rows hold them as they are.
     """
 
     aligner: Aligner
     rows: torch.Tensor | RowSource
     is_array: bool
     dtype: torch.dtype
+    mixing: torch.Tensor | None = None
 
     @property
     def relative(self) -> torch.Tensor:
@@ -79,6 +82,7 @@ class AlignedSet:
             "center": aligner.normalization_.center,
             "scale": aligner.normalization_.scale,
             "axes": aligner.normalization_.axes,
+            "mixing": self.mixing,
         }
         return {key: tensor for key, tensor in stored.items() if tensor is not None}
 
@@ -113,12 +117,14 @@ class AlignedSet:
                 tensors.get("profile_whitening"),
             ),
         )
-        dtype = getattr(torch, record["dtype"])
+        rows: torch.Tensor | RowSource
         if "relative" in tensors:
-            return cls(aligner, tensors["relative"], record["is_array"], dtype)
-        shape = (record["n_rows"], aligner.n_landmarks)
-        rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
-        return cls(aligner, rows, record["is_array"], dtype)
+            rows = tensors["relative"]
+        else:
+            shape = (record["n_rows"], aligner.n_landmarks)
+            rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
+        dtype = getattr(torch, record["dtype"])
+        return cls(aligner, rows, record["is_array"], dtype, tensors.get("mixing"))
 
 
 class MadeRows:

@@ -79,10 +79,8 @@ class Aligner:
     standardize : str
         What is done to landmark columns: "whiten" (as above), "half-whiten" (the square root
         of that W, so that columns are decorrelated halfway: finds what is of one kind rather than
-        one item), "columns" (each divided by its own standard deviation instead: where columns are
-        left out of comparisons, as those of landmarks in the same image are, they may not be
-        mixed), or "none" (:meth:`transform` gives
-        the affinities as they are).
+        one item), "columns" (each divided by its own standard deviation instead), or "none"
+        (:meth:`transform` gives the affinities as they are).
 
     Attributes
     ----------
