@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.generators.simulated_gpu import GPU, MixedDevicesError, OnGpu, SimulatedGpu
+from tests.generators.simulated_gpu import GPU, MEMORY, MixedDevicesError, OnGpu, SimulatedGpu
 
 import relspace as rs
 from relspace.features import FeatureSet, open_rows
@@ -175,6 +175,24 @@ def test_tokens_anywhere_meet_landmarks_on_a_gpu(
         same(found.double(), expected.double(), tolerance)
     found = moved.transform(given, own=own, memory_budget=20_000)
     same(found.double(), aligner.transform(given, own=own).double(), tolerance)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("n_features", [16, 200])
+@pytest.mark.parametrize("where", ["memory", "file", "device"])
+def test_a_budget_is_kept_to_on_the_device(
+    gpu: None, tmp_path: Path, settings: dict[str, str], n_features: int, where: str
+) -> None:
+    budget, n, m = 2**20, 6000, 100
+    tokens = torch.randn(n, n_features, generator=torch.Generator().manual_seed(0))
+    moved = rs.Aligner(**settings).fit(tokens[:m]).to("cuda")
+    np.save(tmp_path / "x.npy", tokens.numpy())
+    given: Any = {"memory": tokens, "file": tmp_path / "x.npy", "device": there(tokens)}[where]
+    before = MEMORY.peak = MEMORY.allocated
+    result = moved.transform(given, memory_budget=budget)
+    held = result.nbytes if where == "device" else 0
+    taken = MEMORY.peak - before - held
+    assert 0.05 * budget < taken <= budget
 
 
 def test_a_space_on_a_gpu_answers_as_one_in_memory(gpu: None, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ them, and random numbers need a generator of their device.
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +25,37 @@ _INDEXED = {"__getitem__", "__setitem__", "index_put_", "index"}
 
 class MixedDevicesError(RuntimeError):
     """What CUDA would refuse."""
+
+
+class Memory:
+    """What tensors on the GPU hold, each storage once, and the most that they held."""
+
+    def __init__(self) -> None:
+        self.allocated = self.peak = 0
+        self._holders: dict[int, int] = {}
+        self._lock = threading.RLock()
+
+    def hold(self, tensor: torch.Tensor) -> None:
+        """Count a tensor until it is gone."""
+        with torch._C.DisableTorchFunction():
+            storage = tensor.untyped_storage()
+            place, size = storage.data_ptr(), storage.nbytes()
+        with self._lock:
+            self._holders[place] = self._holders.get(place, 0) + 1
+            if self._holders[place] == 1:
+                self.allocated += size
+                self.peak = max(self.peak, self.allocated)
+        weakref.finalize(tensor, self._let_go, place, size)
+
+    def _let_go(self, place: int, size: int) -> None:
+        with self._lock:
+            self._holders[place] -= 1
+            if not self._holders[place]:
+                del self._holders[place]
+                self.allocated -= size
+
+
+MEMORY = Memory()
 
 
 class OnGpu(torch.Tensor):
@@ -143,7 +176,10 @@ def _plain(value: Any) -> Any:
 def _wrapped(value: Any, is_on_gpu: bool) -> Any:
     if isinstance(value, torch.Tensor):
         with torch._C.DisableTorchFunction():
-            return value.as_subclass(OnGpu if is_on_gpu else torch.Tensor)
+            wrapped = value.as_subclass(OnGpu if is_on_gpu else torch.Tensor)
+        if is_on_gpu:
+            MEMORY.hold(wrapped)
+        return wrapped
     if isinstance(value, tuple | list) and any(isinstance(one, torch.Tensor) for one in value):
         return type(value)([_wrapped(one, is_on_gpu) for one in value])
     return value
