@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -35,12 +35,15 @@ class AlignedSet:
         Whether the features were an array, so that results are arrays too.
     dtype : torch.dtype
         Their float type, and that of results.
+    mixing : tensor of shape (m, m), optional
+        What decorrelates columns where tokens on grids are compared; rows hold them as they are.
     """
 
     aligner: Aligner
     rows: torch.Tensor | RowSource
     is_array: bool
     dtype: torch.dtype
+    mixing: torch.Tensor | None = None
 
     @property
     def relative(self) -> torch.Tensor:
@@ -54,6 +57,11 @@ class AlignedSet:
         if isinstance(self.rows, torch.Tensor):
             return self.rows
         return hold_rows(self.rows)
+
+    def to(self, device: torch.device) -> AlignedSet:
+        """The same with its aligner, and the rows that are held, on a device."""
+        rows = self.rows.to(device) if isinstance(self.rows, torch.Tensor) else self.rows
+        return replace(self, aligner=self.aligner.to(device), rows=rows)
 
     def restore(self, result: torch.Tensor) -> Array:
         """Give a result the kind and the float type of this set's features."""
@@ -71,6 +79,7 @@ class AlignedSet:
             "center": aligner.normalization_.center,
             "scale": aligner.normalization_.scale,
             "axes": aligner.normalization_.axes,
+            "mixing": self.mixing,
         }
         return {key: tensor for key, tensor in stored.items() if tensor is not None}
 
@@ -105,12 +114,14 @@ class AlignedSet:
                 tensors.get("profile_whitening"),
             ),
         )
-        dtype = getattr(torch, record["dtype"])
+        rows: torch.Tensor | RowSource
         if "relative" in tensors:
-            return cls(aligner, tensors["relative"], record["is_array"], dtype)
-        shape = (record["n_rows"], aligner.n_landmarks)
-        rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
-        return cls(aligner, rows, record["is_array"], dtype)
+            rows = tensors["relative"]
+        else:
+            shape = (record["n_rows"], aligner.n_landmarks)
+            rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
+        dtype = getattr(torch, record["dtype"])
+        return cls(aligner, rows, record["is_array"], dtype, tensors.get("mixing"))
 
 
 class MadeRows:

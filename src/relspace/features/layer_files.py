@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relspace._blocks import refuse_too_large
-from relspace.errors import FileFormatError, InvalidInputError, RelspaceError
+from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features.file_formats import FORMATS, IDS, ONLY, Entry
-from relspace.features.readers import check_file, ids_of_entries
+from relspace.features.readers import check_file, ids_of_entries, readable
 from relspace.row_sources import Hdf5Rows, RowSource, SafetensorsRows
 
 #: Formats that keep no order of entries; their layers are ordered by name, numbers by value.
@@ -111,30 +111,21 @@ def _read(path: Path, take: Callable[[str, Entry], NDArray[Any] | Tensor | RowSo
             f"{', '.join(several)}"
         )
     check_file(path)
-    try:
-        with file_format.open(path, None) as entries:
-            matrices = {
-                name: entry
-                for name, entry in entries.items()
-                if name != IDS
-                and entry.obstacle is None
-                and len(entry.shape) == 2
-                and 0 not in entry.shape
-            }
-            if not matrices or ONLY in matrices:
-                raise FileFormatError(
-                    f"{path} holds no named matrices (n_items, n_features) of numbers, so no layers"
-                )
-            layers = {name: take(name, entry) for name, entry in matrices.items()}
-            ids = ids_of_entries(path, entries, next(iter(matrices.values())).shape[0])
-    except (RelspaceError, MemoryError):
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileFormatError(
-            f"{path} can't be read as {path.suffix}; it may be cut off, corrupt or another "
-            f"format ({reason})"
-        ) from error
+    with readable(path), file_format.open(path, None) as entries:
+        matrices = {
+            name: entry
+            for name, entry in entries.items()
+            if name != IDS
+            and entry.obstacle is None
+            and len(entry.shape) == 2
+            and 0 not in entry.shape
+        }
+        if not matrices or ONLY in matrices:
+            raise FileFormatError(
+                f"{path} holds no named matrices (n_items, n_features) of numbers, so no layers"
+            )
+        layers = {name: take(name, entry) for name, entry in matrices.items()}
+        ids = ids_of_entries(path, entries, next(iter(matrices.values())).shape[0])
     names = list(layers)
     if path.suffix.lower() in _WITHOUT_ORDER:
         names.sort(key=_by_number)

@@ -115,7 +115,7 @@ def read_features(
         )
     if ids is not None and id_column is not None:
         raise InvalidInputError("ids and id_column both say where the ids are: give one of them")
-    with _readable(path), file_format.open(path, id_column) as entries:
+    with readable(path), file_format.open(path, id_column) as entries:
         name, entry = _find_matrix(path, entries, key, ids)
         features = cast("NDArray[Any] | Tensor", entry.load())
         found = _load_ids(path, entries, ids, file_format, features.shape[0])
@@ -151,7 +151,7 @@ def locate_features(
         What the file says of them.
     """
     path = Path(path)
-    with _readable(path), _format_of(path).open(path, None) as entries:
+    with readable(path), _format_of(path).open(path, None) as entries:
         name, entry = _find_matrix(path, entries, key, ids)
         return name, _load_ids(path, entries, ids, _format_of(path), entry.shape[0]), entry
 
@@ -191,7 +191,7 @@ def _listed(entries: Entries) -> str:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Say of what a parser raises that the file is damaged."""
     try:
         yield
