@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -212,6 +213,31 @@ def test_what_another_job_left_beside_an_output_is_replaced(tmp_path: Path) -> N
     found = rs.NormalizedCut(K, n_landmarks=200).fit(stopping(N), out=out)
     assert found["features"].shape == (N, K)
     assert [path.name for path in tmp_path.iterdir()] == ["cut.zarr"]
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_what_was_half_removed_is_made_again(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = str(tmp_path) if kind == "file" else f"memory://{tmp_path.name}"
+    out = rs.Output(f"{place}/cut.zarr", chunk_rows=512)
+    cut = rs.NormalizedCut(K, n_landmarks=200)
+    system = type(fsspec.filesystem(kind))
+    removed: list[str] = []
+    remove = system.rm
+
+    def cut_off(self: object, path: str, *given: object, **named: object) -> None:
+        remove(self, path, *given, **named)
+        removed.append(path)
+        raise CutOffError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(system, "rm", cut_off)
+        with pytest.raises(CutOffError):
+            cut.fit(stopping(N), out=out)
+    assert len(removed) == 1
+    expected = open_rows(out.path).read(0, N)
+    assert torch.equal(cut.fit(stopping(N), out=out)["features"].read(0, N), expected)
 
 
 @pytest.mark.parametrize("what", ["embedding", "colors"])
