@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -57,6 +57,11 @@ class AlignedSet:
         if isinstance(self.rows, torch.Tensor):
             return self.rows
         return hold_rows(self.rows)
+
+    def to(self, device: torch.device) -> AlignedSet:
+        """The same with its aligner, and the rows that are held, on a device."""
+        rows = self.rows.to(device) if isinstance(self.rows, torch.Tensor) else self.rows
+        return replace(self, aligner=self.aligner.to(device), rows=rows)
 
     def restore(self, result: torch.Tensor) -> Array:
         """Give a result the kind and the float type of this set's features."""

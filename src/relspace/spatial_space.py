@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -267,6 +267,15 @@ class SpatialSpace(CommonSpace):
             record |= {"rows": grid.rows, "columns": grid.columns}
             tensors |= {f"{number}.boxes": grid.boxes, f"{number}.image_sizes": grid.image_sizes}
         return tensors, records
+
+    def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
+        return type(self)(
+            sets,
+            grids=self._grids,
+            ids=self.ids,
+            places=self.places,
+            parameters=self.parameters,
+        )
 
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         A = self._grouped(a, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,14 +66,15 @@ def orthonormalize(
         if hold:
             held[name] = like.new_empty((n, k))
         start = min(max(sums.done - before, 0), n)
-        for rows, extended, degrees in extensions[name].blocks(source, budget, start=start):
-            sums.add(extended, degrees)
-            if hold:
-                held[name][rows] = extended
-            if checkpoint is not None:
-                sums.save(checkpoint, job)
-            if progress is not None:
-                progress(before + rows.stop, n_tokens)
+        with closing(extensions[name].blocks(source, budget, start=start)) as blocks:
+            for rows, extended, degrees in blocks:
+                sums.add(extended, degrees)
+                if hold:
+                    held[name][rows] = extended
+                if checkpoint is not None:
+                    sums.save(checkpoint, job)
+                if progress is not None:
+                    progress(before + rows.stop, n_tokens)
         before += n
     return sums.orthonormalizer().to(like), held
 

@@ -77,6 +77,10 @@ class CKA(PairMeasure):
     def streams(self) -> bool:
         return self.kernel == "linear"
 
+    @property
+    def copies_of_products(self) -> int:
+        return 1
+
     def from_cross_products(self, products: CrossProducts) -> float:
         """Compare two sets by sums over their items, with the linear kernel."""
         if self.kernel != "linear":
