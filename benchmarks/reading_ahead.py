@@ -29,7 +29,8 @@ from _measure import Ratio, describe_machine, peak_of_process, reset_peak_memory
 
 HERE = Path(__file__).resolve().parent
 WAYS = ("in turn", "reading ahead", "writing behind", "both")
-SOURCES = ("tokens.npy", "tokens.zarr")
+# Each source, and the bytes that a second of reading gives: None for as fast as the disk is.
+SOURCES = (("tokens.npy", None), ("tokens.zarr", None), ("tokens.npy", 1e8))
 
 
 def make_sources(folder: Path, n_items: int, n_features: int, n_landmarks: int) -> None:
@@ -96,12 +97,29 @@ def in_turn(way: str) -> None:
         switched.write_behind = write_at_once
 
 
-def run(way: str, source: Path, budget: str) -> dict[str, float]:
+def slow_down(bytes_per_second: float) -> None:
+    """Have files answer as slowly as a store on a network does, in this process."""
+    from relspace.row_sources import NpyRows
+
+    read = NpyRows.read
+
+    def wait_and_read(source: NpyRows, start: int, stop: int) -> torch.Tensor:
+        rows = read(source, start, stop)
+        time.sleep(rows.nbytes / bytes_per_second)
+        return rows
+
+    switched: Any = NpyRows
+    switched.read = wait_and_read
+
+
+def run(way: str, source: Path, budget: str, bytes_per_second: float | None) -> dict[str, float]:
     """Transform a source in this process, as the command does."""
     from relspace.cli import commands
 
     space, out = source.parent / "space.safetensors", source.parent / f"out-{os.getpid()}.zarr"
     in_turn(way)
+    if bytes_per_second is not None:
+        slow_down(bytes_per_second)
     arguments = ["transform", str(space), "tokens", str(source), "-o", str(out)]
     before = reset_peak_memory()
     start, processor = time.perf_counter(), time.process_time()
@@ -113,10 +131,14 @@ def run(way: str, source: Path, budget: str) -> dict[str, float]:
     }
 
 
-def measure(way: str, source: Path, budget: str) -> dict[str, float]:
+def measure(
+    way: str, source: Path, budget: str, bytes_per_second: float | None
+) -> dict[str, float]:
     """Run one way in a process of its own."""
     drop_pages(source)
     command = [sys.executable, str(Path(__file__).resolve()), "--run", way, str(source)]
+    if bytes_per_second is not None:
+        command += ["--bytes-per-second", str(bytes_per_second)]
     done = subprocess.run([*command, "--budget", budget], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{way} failed:\n{done.stderr}")
@@ -136,11 +158,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budget", default="1GiB")
     parser.add_argument("--run", nargs=2, metavar=("WAY", "SOURCE"), help="one run, as JSON")
+    parser.add_argument("--bytes-per-second", type=float, help="of that run, where files are slow")
     parser.add_argument("--folder", type=Path, help="where to write, by default a temporary one")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results/reading_ahead.json")
     options = parser.parse_args()
     if options.run:
-        print(json.dumps(run(options.run[0], Path(options.run[1]), options.budget)))
+        way, source = options.run
+        found = run(way, Path(source), options.budget, options.bytes_per_second)
+        print(json.dumps(found))
         return 0
     machine = describe_machine(torch.get_num_threads())
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
@@ -152,13 +177,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary)
         make_sources(folder, options.items, options.features, options.landmarks)
-        for name in SOURCES:
+        for name, rate in SOURCES:
             runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
             for turn in range(options.rounds):
                 for way in WAYS[turn % len(WAYS) :] + WAYS[: turn % len(WAYS)]:
-                    runs[way].append(measure(way, folder / name, options.budget))
+                    runs[way].append(measure(way, folder / name, options.budget, rate))
             taken = sum(file.stat().st_size for file in files_of(folder / name))
-            print(f"{name}, {taken / 2**30:.2f} GiB")
+            speed = "" if rate is None else f", at {rate / 1e6:.0f} MB/s"
+            print(f"{name}, {taken / 2**30:.2f} GiB{speed}")
             base = [one["seconds"] for one in runs["in turn"]]
             for way in WAYS:
                 seconds = [one["seconds"] for one in runs[way]]
@@ -170,8 +196,8 @@ def main() -> int:
                     f"  peak {peak / 2**20:5.0f} MiB  over in turn {ratio}",
                     flush=True,
                 )
-                ways = {"source": name, "way": way, "bytes": taken, "runs": runs[way]}
-                rows.append({**ways, "ratio": ratio.to_dict()})
+                what = {"source": name, "bytes_per_second": rate, "way": way, "bytes": taken}
+                rows.append({**what, "runs": runs[way], "ratio": ratio.to_dict()})
     write_json(options.output, {"machine": machine, "budget": options.budget, "rows": rows})
     return 0
 

@@ -14,7 +14,8 @@ import torch
 import relspace as rs
 from relspace._blocks import chunk_slices
 from relspace.device_copies import DeviceCopies
-from relspace.features import FeatureSet, open_rows
+from relspace.features import FeatureSet, TokenGrid, open_rows
+from relspace.features.layer_features import LayerFeatures, RowItems
 from relspace.reading_ahead import read_ahead, read_blocks, write_behind
 from relspace.row_sources import ArrayRows, GeneratedRows, ShardedRows, lies_in
 
@@ -264,6 +265,38 @@ def test_only_files_are_read_in_another_thread(tmp_path: Path) -> None:
         pass
     assert here not in seen
     assert len(set(seen)) == 1
+
+
+def test_what_rows_are_made_of_is_read_ahead(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    here, read_in, made_in = threading.get_ident(), [], []
+
+    class Noted(ArrayRows):
+        def read(self, start: int, stop: int) -> torch.Tensor:
+            read_in.append(threading.get_ident())
+            return super().read(start, stop)
+
+    def double(rows: torch.Tensor) -> torch.Tensor:
+        made_in.append(threading.get_ident())
+        return 2 * rows
+
+    source = Noted(X)
+    source.lies_in = "files"
+    grid = TokenGrid.whole(5, 5, n_images=12)
+    layer = LayerFeatures("last", RowItems(source, grid), grid, None).mapped(8, double)
+    found = list(read_blocks(layer, BLOCKS, DeviceCopies()))
+    assert torch.equal(torch.cat([rows for _, rows in found]), 2 * torch.from_numpy(X))
+    assert set(made_in) == {here}
+    assert here not in read_in
+
+    held, made = (
+        rs.align({"a": tmp_path / "x.npy", "b": -X}, landmarks=30, memory_budget=budget)
+        for budget in (2**30, 1000)
+    )
+    assert lies_in(made.rows("a")) == "code"
+    blocks = read_blocks(made.rows("a"), BLOCKS, DeviceCopies())
+    torch.testing.assert_close(torch.cat([rows for _, rows in blocks]), held.rows("a").read(0, 300))
+    assert np.allclose(made["a"], held["a"], atol=1e-6)
 
 
 class _Noting:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from tests.generators import killed_runs
 
 import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError, NonFiniteError
@@ -213,23 +211,3 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_later(
     assert "File too large" in failed.stderr
     result = aligner.transform(X, out=Output(tmp_path / name, chunk_rows=rows))
     np.testing.assert_allclose(result.read(0, N), aligner.transform(X), atol=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OUTPUTS)
-def test_runs_killed_at_random_moments_end_in_the_same_bits(tmp_path: Path, name: str) -> None:
-    command = [sys.executable, killed_runs.__file__, str(tmp_path / name), "60", "0"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
-    counts = json.loads(ran.stdout)
-    assert counts["kills"] >= 50
-    torch.set_num_threads(1)
-    features = killed_runs.features()
-    whole = rs.Aligner().fit(features[:64])
-    expected = whole.transform(
-        features, out=Output(tmp_path / f"whole-{name}", chunk_rows=killed_runs.CHUNK)
-    ).read(0, killed_runs.N)
-    stem, suffix = name.split(".")
-    for number in range(counts["finished"]):
-        result = open_rows(tmp_path / f"{stem}{number}.{suffix}", key=None)
-        assert torch.equal(result.read(0, killed_runs.N), expected)

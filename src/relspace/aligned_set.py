@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -11,11 +12,13 @@ import torch
 from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
 from relspace._validation import Array, Features, ItemId
 from relspace.aligner import Aligner, RelativeRows
+from relspace.device_copies import copies_for
 from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import Bandwidth
 from relspace.kernels.normalization import Normalization
 from relspace.kernels.relative import ColumnProfile
-from relspace.row_sources import GeneratedRows, RowSource, rows_at, whole_chunks
+from relspace.reading_ahead import read_blocks
+from relspace.row_sources import GeneratedRows, MadeOf, RowSource, rows_at, whole_chunks
 
 _BYTES_AT_A_TIME = 2**26
 
@@ -147,12 +150,12 @@ class MadeRows:
         self.dtype = aligner.landmarks_.dtype
         self.ids: tuple[ItemId, ...] | None = None
         self.chunk_rows = getattr(source, "chunk_rows", 1) if order is None else 1
+        self.made_of = MadeOf(source, RelativeRows(aligner, own)) if order is None else None
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Make some rows."""
-        if self._order is None:
-            compute = RelativeRows(self._aligner, self._own)
-            return compute(self._source.read(start, stop), start)
+        if self.made_of is not None:
+            return self.made_of.make(self._source.read(start, stop), start)
         return self.read_at(torch.arange(len(self._own))[start:stop])
 
     def read_at(self, indices: torch.Tensor) -> torch.Tensor:
@@ -179,8 +182,10 @@ def hold_rows(rows: RowSource) -> torch.Tensor:
         device=like.device,
     )
     held = empty_matrix(n, m, like=like)
-    for part in chunk_slices(n, whole_chunks(rows, _BYTES_AT_A_TIME // (m * like.element_size()))):
-        held[part] = rows.read(part.start, part.stop)
+    parts = chunk_slices(n, whole_chunks(rows, _BYTES_AT_A_TIME // (m * like.element_size())))
+    with closing(read_blocks(rows, parts, copies_for(like.device))) as blocks:
+        for part, block in blocks:
+            held[part] = block
     return held
 
 

@@ -17,6 +17,7 @@ from relspace._validation import (
 from relspace.aligned_set import AlignedSet
 from relspace.common_space import CommonSpace
 from relspace.errors import InvalidInputError
+from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.relative import (
     NO_LANDMARK,
     Match,
@@ -140,7 +141,7 @@ class AlignedSpace(CommonSpace):
         generator = torch.Generator().manual_seed(random_state)
         items = None
         if not self._holds(a, b):
-            items = torch.randperm(self.n_items, generator=generator)[:_SUMMARY_ITEMS].sort().values
+            items = draw_distinct(self.n_items, _SUMMARY_ITEMS, generator)
         A, B = self._comparable(a, b, items)
         own = self._own if items is None else self._own[items]
         n = len(A)
@@ -224,7 +225,7 @@ class AlignedSpace(CommonSpace):
         from relspace.embedding.plots import draw_items
 
         generator = torch.Generator().manual_seed(0)
-        items = torch.randperm(self.n_items, generator=generator)[: check_count(n_items, "n_items")]
+        items = draw_distinct(self.n_items, check_count(n_items, "n_items"), generator)
         return draw_items({name: self._rows_of(name, items) for name in self.names})
 
     @property
@@ -233,7 +234,7 @@ class AlignedSpace(CommonSpace):
 
     def _match_of_some(self, a: str, b: str) -> Match:
         generator = torch.Generator().manual_seed(0)
-        items = torch.randperm(self.n_items, generator=generator)[:_SUMMARY_ITEMS].sort().values
+        items = draw_distinct(self.n_items, _SUMMARY_ITEMS, generator)
         return self.match(a, b, items=items)
 
     def _stored(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:

@@ -27,6 +27,10 @@ class BandwidthError(InvalidInputError):
     """No bandwidth gives the features the density asked for."""
 
 
+class ClusterError(RelspaceError, RuntimeError):
+    """The workers of a cluster are lost, again and again, or there are none."""
+
+
 class MemoryBudgetError(RelspaceError, MemoryError):
     """A result would not fit into the memory at hand."""
 

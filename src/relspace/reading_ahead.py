@@ -11,7 +11,7 @@ import torch
 
 from relspace._parallel import background_thread
 from relspace.device_copies import DeviceCopies
-from relspace.row_sources import RowSource, lies_in
+from relspace.row_sources import MadeOf, RowSource, lies_in
 
 _Block = TypeVar("_Block")
 _Rows = TypeVar("_Rows")
@@ -114,6 +114,7 @@ def read_blocks(
 
     Rows in memory are there already, unless they have to go to a GPU. Those that code makes may
     take all cores, and the code may not like other threads: they are made when they are asked for.
+    Where it says what it makes them of (``source.made_of``), that is read ahead.
 
     Parameters
     ----------
@@ -124,6 +125,12 @@ def read_blocks(
     copies : DeviceCopies
         How they get to the device.
     """
+    made_of: MadeOf | None = getattr(source, "made_of", None)
+    if made_of is not None:
+        with closing(read_blocks(made_of.source, blocks, copies)) as given:
+            for block, rows in given:
+                yield block, made_of.make(rows, block.start)
+        return
     place = lies_in(source)
     sent = read_ahead(
         lambda rows: copies.send(source.read(rows.start, rows.stop)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, runtime_checkable
@@ -321,6 +322,22 @@ def as_rows(features: object, name: str = "X") -> RowSource:
     if hasattr(features, "shape") and hasattr(features, "dtype") and hasattr(features, "__len__"):
         return ArrayRows(features)
     return ArrayRows(as_features(features, name).tensor)
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """Rows that are made of as many of another source, which can be read ahead.
+
+    Attributes
+    ----------
+    source : RowSource
+        Where these lie.
+    make : callable
+        ``make(rows, first)`` of some of them and the number of the first.
+    """
+
+    source: RowSource
+    make: Callable[[torch.Tensor, int], torch.Tensor]
 
 
 def lies_in(source: object) -> LiesIn:

@@ -246,6 +246,22 @@ def open_writer(
     return NpyWriter.create(Path(place), shape, dtype, chunk_rows, header, ids)
 
 
+def remove_output(path: str | Path) -> None:
+    """Remove an output, complete or begun, with what lies beside it; nothing if there is none."""
+    if str(path).endswith(".npy"):
+        for one in (Path(path), *_beside(Path(path))):
+            one.unlink(missing_ok=True)
+        return
+    system, place = _file_system(str(path))
+    if system.exists(place):
+        # What is half removed is an output that was begun, which has no header yet.
+        import_zarr().open_group(str(path), mode="a").attrs.pop(KEY, None)
+        for one in system.ls(place, detail=False):
+            if not str(one).endswith("/zarr.json"):
+                system.rm(one, recursive=True)
+        system.rm(place, recursive=True)
+
+
 def _zarr_header(path: str) -> dict[str, Any] | None:
     """The header of a store that is there, None where there is nothing, or an unfinished start."""
     zarr = import_zarr()
@@ -271,13 +287,16 @@ def _zarr_header(path: str) -> dict[str, Any] | None:
 
 
 def _holds_something(path: str) -> bool:
-    if "://" not in path:
-        return Path(path).is_dir() and any(Path(path).iterdir())
+    system, place = _file_system(path)
+    return bool(system.exists(place) and system.find(place))
+
+
+def _file_system(path: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     system, place = url_to_fs(path)
     system.invalidate_cache()
-    return bool(system.exists(place) and system.find(place))
+    return system, place
 
 
 def _npy_header(path: Path) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from relspace.errors import InvalidInputError
 from relspace.execution.dask import map_rows, write_rows_on_cluster
 from relspace.features.row_files import open_rows
 from relspace.row_sources import RowSource, is_dask_array
-from relspace.row_writers import ZarrWriter
+from relspace.row_writers import RowsWriter, ZarrWriter
 from relspace.streaming import Output, begin_output, collect_rows, write_rows
 
 Progress = Callable[[int, int], None]
@@ -61,6 +61,26 @@ def write_result(
     """
     output = out if isinstance(out, Output) else Output(out)
     writer = begin_output(output, source, n_columns, job, compute.device)
+    return write_begun(writer, output, source, compute, client, progress)
+
+
+def write_begun(
+    writer: RowsWriter,
+    output: Output,
+    source: RowSource,
+    compute: RowFunction,
+    client: Any,
+    progress: Progress | None,
+) -> RowSource:
+    """Write what is missing of an output that was begun, here or on a cluster.
+
+    Parameters
+    ----------
+    writer : RowsWriter
+        What :func:`relspace.streaming.begin_output` gave for the output.
+    output, source, compute, client, progress
+        As for :func:`write_result`.
+    """
     if client is None:
         return write_rows(source, compute, writer, progress, compute.device)
     if not isinstance(writer, ZarrWriter):

@@ -13,6 +13,7 @@ from relspace._blocks import free_memory_bytes
 from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, Comparison, library_versions
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.kernels.landmarks import draw_distinct
 from relspace.measures import Measure
 from relspace.measures.halves import n_parts_within, sum_parts
 from relspace.measures.item_parts import Parts, PartsOfGroups, RandomParts
@@ -85,7 +86,7 @@ def draw_items(
     """Choose items at random, or whole groups of them, in the order they are stored."""
     generator = torch.Generator().manual_seed(seed)
     if groups is None:
-        return torch.randperm(n_items, generator=generator)[:max_items].sort().values
+        return draw_distinct(n_items, max_items, generator)
     units = Units.of(n_items, groups)
     order = torch.randperm(len(units), generator=generator)
     ends = torch.tensor([len(units.rows[unit]) for unit in order]).cumsum(0)

@@ -82,6 +82,8 @@ def begin_output(
     n_columns: int,
     job: Mapping[str, Any],
     device: torch.device = CPU,
+    *,
+    with_ids: bool = True,
 ) -> RowsWriter:
     """Open the output of a job, new or begun before, for rows made from those of a source.
 
@@ -97,6 +99,8 @@ def begin_output(
         What else the result depends on.
     device : torch.device
         Where it is computed: a chunk has room there too.
+    with_ids : bool
+        Whether the source's ids are written beside the rows.
     """
     n = source.shape[0]
     dtype = output.dtype
@@ -128,7 +132,7 @@ def begin_output(
         dtype=dtype,
         chunk_rows=chunk_rows,
         job=whole,
-        ids=source.ids,
+        ids=source.ids if with_ids else None,
         overwrite=output.overwrite,
     )
 

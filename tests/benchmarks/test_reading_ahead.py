@@ -20,6 +20,6 @@ def test_all_ways_run(tmp_path: Path) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert ran.returncode == 0, ran.stderr
     rows = json.loads(out.read_text())["rows"]
-    assert len({(row["source"], row["way"]) for row in rows}) == 8
+    assert len({(row["source"], row["bytes_per_second"], row["way"]) for row in rows}) == 12
     assert all(row["runs"][0]["processor_seconds"] > 0 for row in rows)
     assert [path.name for path in tmp_path.iterdir()] == ["reading.json"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
 import zarr
 
 import relspace as rs
+from relspace.embedding.written_fit import RotatedRows
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
@@ -150,7 +152,9 @@ def stopping(at: int, made: list[int] | None = None) -> GeneratedRows:
 
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.npy"])
-def test_a_fit_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path, name: str) -> None:
+def test_a_fit_that_was_cut_off_goes_on_to_the_same_bits(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fit(source: RowSource, folder: str) -> rs.NormalizedCut:
         out = rs.Output(tmp_path / folder / name, chunk_rows=512)
         return rs.NormalizedCut(K, n_landmarks=200).fit(
@@ -161,21 +165,79 @@ def test_a_fit_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path, name: s
     whole = fit(stopping(N), "whole")
     (tmp_path / "parts").mkdir()
     with pytest.raises(CutOffError):
-        fit(stopping(2500), "parts")  # in the first pass
+        fit(stopping(2500), "parts")
     made: list[int] = []
-    parts = fit(stopping(N, made), "parts")
-    assert made[:2] == [2048, 0], made
+    rotated = 0
+
+    def cut_off(self: RotatedRows, rows: torch.Tensor, first: int | None) -> torch.Tensor:
+        nonlocal rotated
+        rotated += 1
+        if rotated == 3:
+            raise CutOffError
+        return rotate(self, rows, first)
+
+    rotate = RotatedRows.__call__
+    with monkeypatch.context() as patched:
+        patched.setattr(RotatedRows, "__call__", cut_off)
+        with pytest.raises(CutOffError):
+            fit(stopping(N, made), "parts")
+    # Every token is extended once.
+    assert made == [2048, 2560]
+    parts = fit(stopping(-1, made), "parts")
+    assert made == [2048, 2560]
     assert torch.equal(parts.rotation_, whole.rotation_)
     assert torch.equal(parts["features"].read(0, N), whole["features"].read(0, N))
+    # What is done is found done, and nothing else is left.
+    assert torch.equal(fit(stopping(-1, made), "parts").rotation_, whole.rotation_)
+    assert made == [2048, 2560]
+    left = {path.name for path in (tmp_path / "parts").iterdir()}
+    assert left - {".out.npy.progress"} == {name, "pass"}
     with pytest.raises(InvalidInputError, match="checkpoint of another job"):
         rs.NormalizedCut(K + 1, n_landmarks=200).fit(
             stopping(N), out=tmp_path / "o.zarr", checkpoint=tmp_path / "parts" / "pass"
         )
     with pytest.raises(InvalidInputError, match=r"checkpoint is for .* give out="):
         rs.NormalizedCut(K).fit(X, checkpoint=tmp_path / "pass")
+    with pytest.raises(InvalidInputError, match=r"client is for .* give out="):
+        rs.NormalizedCut(K).fit(X, client=object())
     (tmp_path / "damaged").write_bytes(b"x")
     with pytest.raises(FileFormatError, match="damaged"):
         rs.NormalizedCut(K).fit(X, out=tmp_path / "o.zarr", checkpoint=tmp_path / "damaged")
+
+
+def test_what_another_job_left_beside_an_output_is_replaced(tmp_path: Path) -> None:
+    out = rs.Output(tmp_path / "cut.zarr", chunk_rows=512)
+    with pytest.raises(CutOffError):
+        rs.NormalizedCut(K + 1, n_landmarks=200).fit(stopping(1500), out=out)
+    assert (tmp_path / ".cut.extension.zarr").exists()
+    found = rs.NormalizedCut(K, n_landmarks=200).fit(stopping(N), out=out)
+    assert found["features"].shape == (N, K)
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.zarr"]
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_what_was_half_removed_is_made_again(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = str(tmp_path) if kind == "file" else f"memory://{tmp_path.name}"
+    out = rs.Output(f"{place}/cut.zarr", chunk_rows=512)
+    cut = rs.NormalizedCut(K, n_landmarks=200)
+    system = type(fsspec.filesystem(kind))
+    removed: list[str] = []
+    remove = system.rm
+
+    def cut_off(self: object, path: str, *given: object, **named: object) -> None:
+        remove(self, path, *given, **named)
+        removed.append(path)
+        raise CutOffError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(system, "rm", cut_off)
+        with pytest.raises(CutOffError):
+            cut.fit(stopping(N), out=out)
+    assert len(removed) == 1
+    expected = open_rows(out.path).read(0, N)
+    assert torch.equal(cut.fit(stopping(N), out=out)["features"].read(0, N), expected)
 
 
 @pytest.mark.parametrize("what", ["embedding", "colors"])

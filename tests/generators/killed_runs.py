@@ -1,28 +1,31 @@
-"""Runs one transform again and again, killed at random moments, until it is done.
+"""Runs one job again and again, killed at random moments, until it is done.
 
-Run as ``python killed_runs.py OUT N_KILLS SEED``; prints, as JSON, how often a run was killed while
-it was working and how many runs finished. The parent imports everything once and forks.
+Run as ``python killed_runs.py JOB FOLDER N_KILLS SEED``, where JOB is one of :data:`JOBS`; every
+time that it is done it begins again in the next of the folders 0, 1, ... in FOLDER. Prints, as
+JSON, how often a run was killed while it was working and how many were done. Children are forked
+from a server that has imported everything and runs a single thread.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
 import sys
 import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import torch
-import zarr  # noqa: F401 - so that children have it at once
-
-from relspace import Aligner
-from relspace.row_sources import GeneratedRows
-from relspace.streaming import Output
 
 N, D, CHUNK = 640, 16, 16
+#: Besides this module, what children need, imported by the server once.
+IMPORTED = ["relspace", "relspace.cli", "relspace.embedding", "relspace.features", "zarr"]
+SECONDS = {"transform-zarr": (0.01, 0.12), "transform-npy": (0.01, 0.12), "embed": (0.02, 0.8)}
 
 
 def features() -> np.ndarray:
@@ -30,52 +33,86 @@ def features() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
 
 
-def run(aligner: Aligner, X: np.ndarray, out: Path) -> None:
+def transform(out: Path) -> None:
     """Begin the transform, or go on with it."""
+    from relspace import Aligner
+    from relspace.row_sources import GeneratedRows
+    from relspace.streaming import Output
+
+    X = features()
 
     def make(start: int, stop: int) -> np.ndarray:
         time.sleep(0.002)
         return X[start:stop]
 
     source = GeneratedRows((N, D), make, ids=tuple(range(N)))
-    aligner.transform(source, out=Output(out, chunk_rows=CHUNK))
+    Aligner().fit(X[:64]).transform(source, out=Output(out, chunk_rows=CHUNK))
 
 
-def was_killed(aligner: Aligner, X: np.ndarray, out: Path, seconds: float) -> bool:
+def embed(folder: Path) -> None:
+    """Embed and colour two sets by the command, or go on with it."""
+    from relspace.cli import commands
+
+    folder.mkdir(exist_ok=True)
+    X = features()
+    for name, rows in (("a", X), ("b", X[: N // 2, ::-1])):
+        if not (folder / f"{name}.npy").exists():
+            np.save(folder / f"new-{name}.npy", rows)
+            (folder / f"new-{name}.npy").rename(folder / f"{name}.npy")
+    sets = [str(folder / "a.npy"), str(folder / "b.npy")]
+    options = ["--components", "3", "--landmarks", "40", "--memory-budget", "5KiB"]
+    given = ["embed", *sets, "-o", str(folder / "out"), *options]
+    if commands.main(given, standalone_mode=False):
+        raise SystemExit("the command failed")
+
+
+JOBS: dict[str, Callable[[Path], None]] = {
+    "transform-zarr": lambda folder: transform(folder / "out.zarr"),
+    "transform-npy": lambda folder: transform(folder / "out.npy"),
+    "embed": embed,
+}
+
+
+def work(job: str, folder: Path, begun: Connection) -> None:
+    """Do a job in a child, which says when it begins."""
+    torch.set_num_threads(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    folder.mkdir(exist_ok=True)
+    begun.send(None)
+    JOBS[job](folder)
+
+
+def was_killed(job: str, folder: Path, seconds: float | None) -> bool:
     """Start a run and kill it after a while; False if it was done before."""
-    child = os.fork()
-    if child == 0:
-        run(aligner, X, out)
-        os._exit(0)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    if not os.WIFSIGNALED(status) and os.waitstatus_to_exitcode(status) != 0:
-        raise SystemExit(f"a run failed: {status}")
-    return os.WIFSIGNALED(status)
+    server = multiprocessing.get_context("forkserver")
+    told, begun = server.Pipe(duplex=False)
+    child = server.Process(target=work, args=(job, folder, begun))
+    child.start()
+    told.recv()
+    child.join(seconds)
+    child.kill()
+    child.join()
+    if child.exitcode not in (0, -signal.SIGKILL):
+        raise SystemExit(f"a run failed: {child.exitcode}")
+    return child.exitcode != 0
 
 
 def main() -> None:
     """Kill runs until there were enough, then let the last one finish."""
-    place, n_kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    torch.set_num_threads(1)
+    job, place, n_kills, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__", *IMPORTED])
     moments = random.Random(seed)
-    X = features()
-    aligner = Aligner().fit(X[:64])
     kills = finished = 0
     while kills < n_kills:
-        out = place.with_stem(f"{place.stem}{finished}")
-        if was_killed(aligner, X, out, moments.uniform(0.01, 0.12)):
+        if was_killed(job, place / str(finished), moments.uniform(*SECONDS[job])):
             kills += 1
         else:
             finished += 1
-    if os.fork() == 0:
-        run(aligner, X, place.with_stem(f"{place.stem}{finished}"))
-        os._exit(0)
-    if os.wait()[1] != 0:
-        raise SystemExit("the last run failed")
+    was_killed(job, place / str(finished), None)
     print(json.dumps({"kills": kills, "finished": finished + 1}))
 
 
 if __name__ == "__main__":
+    # Before the server starts, whose libraries would start threads of their own.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     main()

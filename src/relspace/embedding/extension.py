@@ -85,14 +85,13 @@ class Extension:
         return out, degrees
 
     def blocks(
-        self, source: RowSource, budget: int, *, start: int = 0
+        self, source: RowSource, budget: int
     ) -> Generator[tuple[slice, torch.Tensor, torch.Tensor], None, None]:
         """Extend a source block by block: the rows, their extension and their degrees."""
         n, width = source.shape
         per_row = 4 * width * max(4, source.dtype.itemsize) + 12 * self.walk.shape[1]
         step = max(1, min(budget, _BLOCK_BYTES) // (per_row * ROWS_AT_A_TIME)) * ROWS_AT_A_TIME
-        parts = [slice(at, min(at + step, n)) for at in range(start, n, step)]
-        with closing(read_blocks(source, parts, copies_for(self.device))) as blocks:
+        with closing(read_blocks(source, chunk_slices(n, step), copies_for(self.device))) as blocks:
             for rows, read in blocks:
                 yield (rows, *self.unrotated(self.brought(read, rows.start)))
 

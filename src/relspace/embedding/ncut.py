@@ -25,8 +25,9 @@ from relspace._validation import (
 from relspace.embedding.components import leading_components
 from relspace.embedding.extension import Extension
 from relspace.embedding.graph import JointGraph, joint_graph
-from relspace.embedding.orthonormal import orthonormalize
+from relspace.embedding.orthonormal import hold_components
 from relspace.embedding.sets import Outputs, open_sets, outputs_of, some_tokens
+from relspace.embedding.written_fit import write_embeddings
 from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.distances import Cloud, Frame
@@ -119,12 +120,12 @@ class NormalizedCut:
         out: Outputs | None = None,
         memory_budget: int | None = None,
         checkpoint: str | Path | None = None,
+        client: Any = None,
         progress: Progress | None = None,
     ) -> Self:
         """Embed the tokens of several sets of one common space, or of one feature set.
 
-        Only the nodes of the graph are held; all other tokens are read in blocks, once to
-        orthonormalise the components, and once more if they are written.
+        Only the nodes of the graph are held; all other tokens are read in blocks, once.
 
         Parameters
         ----------
@@ -134,14 +135,19 @@ class NormalizedCut:
             (:func:`relspace.features.open_rows`) are read in blocks.
         out : path, Output, or mapping of str to these, optional
             Where each set's embedding is written, instead of holding it; one path for one set.
+            Its components before they are orthonormal lie beside it until all are written, so that
+            the same call goes on where it was cut off, to the same bits.
         memory_budget : int, optional
             Bytes that working memory besides the graph may take; by default a quarter of what is
             free. For writing, it is a part of :class:`relspace.Output`.
         checkpoint : str or Path, optional
-            With ``out``: a small file that keeps how far the first pass has come, so that the same
-            call goes on there after it was cut off, to the same bits.
+            With ``out``: a small file that keeps the sums over all tokens, so that the same call
+            finds a finished embedding done without extending tokens again.
+        client : distributed.Client, optional
+            With ``out``: a cluster that makes the chunks, which must reach the tokens and the
+            output under the same paths.
         progress : callable, optional
-            ``progress(n_done, n_tokens)`` after every block of the first pass.
+            ``progress(n_done, n_tokens)`` after every block of tokens.
 
         Returns
         -------
@@ -164,8 +170,9 @@ class NormalizedCut:
         seed = check_random_state(self.random_state)
         sources = open_sets(sets)
         outputs = outputs_of(out, tuple(sources))
-        if checkpoint is not None and outputs is None:
-            raise InvalidInputError("checkpoint is for embeddings that are written; give out=.")
+        if outputs is None and (checkpoint is not None or client is not None):
+            given = "client" if checkpoint is None else "checkpoint"
+            raise InvalidInputError(f"{given} is for embeddings that are written; give out=.")
         nodes = _choose_nodes({name: one.shape[0] for name, one in sources.items()}, limit, seed)
         n_nodes = sum(map(len, nodes.values()))
         if k > n_nodes - 2:
@@ -196,25 +203,28 @@ class NormalizedCut:
         )
         self.eigenvalues_, self.vectors_ = leading_components(self.graph_.weights(), k)
         self.rotation_ = torch.eye(k, dtype=self.vectors_.dtype, device=kind.device)
-        budget = memory_budget_bytes(memory_budget)
         extensions = {name: self._extension(name) for name in sources}
-        self.rotation_, held = orthonormalize(
-            extensions,
+        self.embedding_: dict[str, Any] = {}
+        if outputs is None:
+            budget = memory_budget_bytes(memory_budget)
+            self.rotation_, held = hold_components(
+                extensions, sources, budget=budget, progress=progress
+            )
+            for name in sources:
+                with full_precision():
+                    self.embedding_[name] = held.pop(name) @ self.rotation_
+            return self
+        dtype = str(kind.dtype).removeprefix("torch.")
+        self.rotation_, written = write_embeddings(
             sources,
-            hold=outputs is None,
-            budget=budget,
+            extensions,
+            {name: replace(one, dtype=one.dtype or dtype) for name, one in outputs.items()},
+            self._job,
             checkpoint=checkpoint,
+            client=client,
             progress=progress,
         )
-        self.embedding_: dict[str, Any] = {}
-        for name, source in sources.items():
-            if outputs is None:
-                with full_precision():
-                    self.embedding_[name] = held[name] @ self.rotation_
-            else:
-                own = outputs[name]
-                dtype = own.dtype or str(kind.dtype).removeprefix("torch.")
-                self.embedding_[name] = self._write(name, source, replace(own, dtype=dtype))
+        self.embedding_ |= written
         return self
 
     def __getitem__(self, name: str) -> Any:
@@ -287,16 +297,12 @@ class NormalizedCut:
     ) -> RowSource:
         self._check_width(source.shape)
         extension = self._extension(name)
-        job = {
-            "operation": "normalized cut",
-            "cut": {"set": name, **self._parameters(), "sha256": extension.sha256()},
-        }
         return write_result(
             source,
             extension,
             self.rotation_.shape[1],
             out=out,
-            job=job,
+            job=self._job(extension),
             client=client,
             progress=progress,
         )
@@ -320,6 +326,13 @@ class NormalizedCut:
     def _extension(self, name: str) -> Extension:
         walk = self.vectors_ / self.eigenvalues_
         return Extension(self.graph_, self._which(name), walk, self.rotation_)
+
+    def _job(self, extension: Extension) -> dict[str, Any]:
+        own = {"set": self.names_[extension.which], **self._parameters()}
+        return {
+            "operation": "normalized cut",
+            "cut": {**own, "sha256": extension.sha256()},
+        }
 
     def _parameters(self) -> dict[str, float]:
         return {

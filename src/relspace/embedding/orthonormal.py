@@ -1,4 +1,4 @@
-"""One pass over all tokens that makes components orthonormal, and goes on where it was cut off."""
+"""What makes the components of all tokens orthonormal: sums over them, weighted by degree."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from relspace._archive import read_archive, write_archive
 from relspace._blocks import chunk_slices
 from relspace.embedding.extension import ROWS_AT_A_TIME, Extension
 from relspace.errors import InvalidInputError
-from relspace.row_sources import RowSource, fingerprint
+from relspace.row_sources import RowSource
 
 _PASS = "pass over the tokens"
 
 
-def orthonormalize(
+def hold_components(
     extensions: Mapping[str, Extension],
     sources: Mapping[str, RowSource],
     *,
-    hold: bool,
     budget: int,
-    checkpoint: str | Path | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Find what makes the components of all tokens orthonormal, weighted by degree.
+    """Extend all tokens, and find what makes their components orthonormal, weighted by degree.
 
     Parameters
     ----------
@@ -35,12 +33,8 @@ def orthonormalize(
         Each set's way into the embedding.
     sources : mapping of str to RowSource
         Each set's tokens.
-    hold : bool
-        Whether the tokens' extensions are kept.
     budget : int
         Bytes that blocks of tokens may take.
-    checkpoint : path, optional
-        A small file that keeps how far the pass has come.
     progress : callable, optional
         ``progress(n_done, n_tokens)`` after every block.
 
@@ -49,33 +43,21 @@ def orthonormalize(
     rotation : tensor of shape (k, k)
         What components are multiplied by.
     held : dict of str to tensor of shape (n_s, k)
-        Every set's components before; empty if they are not kept.
+        Every set's components before.
     """
     like = next(iter(extensions.values())).rotation
     k = like.shape[0]
     sums = DegreeGram.empty(k, like.device)
-    job = ""
-    if checkpoint is not None:
-        job = "".join(extensions[name].sha256() + fingerprint(sources[name]) for name in sources)
-        if Path(checkpoint).exists():
-            sums = DegreeGram.load(checkpoint, job, like.device)
     n_tokens = sum(one.shape[0] for one in sources.values())
-    held, before = {}, 0
+    held = {}
     for name, source in sources.items():
-        n = source.shape[0]
-        if hold:
-            held[name] = like.new_empty((n, k))
-        start = min(max(sums.done - before, 0), n)
-        with closing(extensions[name].blocks(source, budget, start=start)) as blocks:
+        held[name] = like.new_empty((source.shape[0], k))
+        with closing(extensions[name].blocks(source, budget)) as blocks:
             for rows, extended, degrees in blocks:
                 sums.add(extended, degrees)
-                if hold:
-                    held[name][rows] = extended
-                if checkpoint is not None:
-                    sums.save(checkpoint, job)
+                held[name][rows] = extended
                 if progress is not None:
-                    progress(before + rows.stop, n_tokens)
-        before += n
+                    progress(sums.done, n_tokens)
     return sums.orthonormalizer().to(like), held
 
 
@@ -119,7 +101,7 @@ class DegreeGram:
         return inverse.T
 
     def save(self, path: str | Path, job: str) -> None:
-        """Write the sums so far, whole or not at all."""
+        """Write the sums, whole or not at all."""
         write_archive(
             path, _PASS, {"gram": self.gram, "total": self.total}, {"job": job, "done": self.done}
         )

@@ -1,15 +1,14 @@
 """Block functions on Dask: lazily over arrays, or chunk by chunk on a cluster into a Zarr store.
 
-What is fitted goes into the graph once, as a task of its own that every block depends on: workers
-fetch it from each other, and it is made again where the worker that held it is lost.
+What is fitted goes into the graph of an array once, as a task of its own that every block depends
+on: workers fetch it from each other, and it is made again where the worker that held it is lost.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from relspace._validation import to_numpy
 from relspace.errors import InvalidInputError, MissingDependencyError
+from relspace.execution.cluster_work import run_on_cluster, writing
 from relspace.row_sources import RowSource, tensor_of, torch_dtype
 from relspace.row_writers import ZarrWriter
 
@@ -25,7 +25,6 @@ _Result = TypeVar("_Result")
 Compute = Callable[[torch.Tensor, int], torch.Tensor]
 
 _SECONDS_TO_CONNECT = 10
-_PARTS_FOR_EACH_THREAD = 4
 _one_block = threading.Lock()
 
 
@@ -132,81 +131,6 @@ def write_rows_on_cluster(
     return writer.finish()
 
 
-def sum_on_cluster(
-    sums: Callable[..., tuple[torch.Tensor, ...]],
-    n_rows: int,
-    argument: torch.Tensor | None,
-    client: Any,
-    tell: Callable[[int], None],
-) -> tuple[torch.Tensor, ...]:
-    """Add up what a function makes of parts of the rows, each part as a task of a cluster.
-
-    Parts and the order that they are added in do not depend on which worker is done first, so
-    that sums are the same again; those of a worker that is lost are made again by another.
-
-    Parameters
-    ----------
-    sums : callable
-        ``sums(start, stop, argument)`` gives tensors for some rows.
-    n_rows : int
-        How many rows there are.
-    argument : tensor or None
-        What it needs beside; sent once.
-    client : distributed.Client
-        The cluster.
-    tell : callable
-        ``tell(n_done)`` after every part.
-    """
-    n_parts = min(n_rows, _PARTS_FOR_EACH_THREAD * max(1, sum(client.nthreads().values())))
-    edges = [n_rows * part // n_parts for part in range(n_parts + 1)]
-    held = client.submit(_Held, (sums, argument), pure=False)
-    tasks = [client.submit(_work_on, held, _sum_part, part, pure=False) for part in pairwise(edges)]
-    total: tuple[torch.Tensor, ...] | None = None
-    try:
-        # Taken one by one, so that what is added up here is no more than the parts that wait.
-        for task, stop in zip(tasks, edges[1:], strict=True):
-            part = tuple(torch.from_numpy(np.array(one)) for one in task.result())
-            total = (
-                part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
-            )
-            task.release()
-            tell(stop)
-    finally:
-        client.cancel(tasks)
-    return total or ()
-
-
-def run_on_cluster(
-    work: Callable[[Any, Any], Any], argument: object, parts: Sequence[Any], client: Any
-) -> Generator[Any, None, None]:
-    """Do work on parts, each as a task of a cluster, and give results as they come.
-
-    The parts of a worker that is lost are done again by another, so that work must do no harm
-    when it is done twice.
-
-    Parameters
-    ----------
-    work : callable
-        ``work(argument, part)``; both are pickled.
-    argument : object
-        What every part needs, sent to each worker once.
-    parts : sequence
-        What is worked on.
-    client : distributed.Client
-        The cluster.
-    """
-    from distributed import as_completed
-
-    held = client.submit(_Held, argument, pure=False)
-    tasks = [client.submit(_work_on, held, work, part, pure=False) for part in parts]
-    try:
-        for task in as_completed(tasks):  # type: ignore[no-untyped-call]
-            yield task.result()
-            task.release()
-    finally:
-        client.cancel(tasks)
-
-
 def connect(address: str) -> Any:
     """A client of the cluster whose scheduler is at an address, such as tcp://host:8786.
 
@@ -227,32 +151,14 @@ def connect(address: str) -> Any:
         raise InvalidInputError(f"no Dask scheduler answers at {address} ({reason}).") from error
 
 
-class _Held:
-    """What every part of some work needs, held once by each worker."""
-
-    def __init__(self, argument: Any) -> None:
-        self.argument = argument
-
-
-def _work_on(held: _Held, work: Callable[[Any, Any], Any], part: Any) -> Any:
-    return work(held.argument, part)
-
-
-def _sum_part(
-    job: tuple[Callable[..., Any], torch.Tensor | None], part: tuple[int, int]
-) -> tuple[NDArray[Any], ...]:
-    sums, argument = job
-    return tuple(map(to_numpy, sums(*part, argument)))
-
-
 def _write_chunk(job: tuple[RowSource, Compute, str], chunk: slice) -> int:
     source, compute, path = job
     writer = ZarrWriter(path)
     # A worker that is lost takes the news of its chunks with it, not the chunks.
     if not writer.has(chunk):
-        writer.write(
-            chunk, in_turn(lambda: compute(source.read(chunk.start, chunk.stop), chunk.start))
-        )
+        rows = in_turn(lambda: compute(source.read(chunk.start, chunk.stop), chunk.start))
+        with writing():
+            writer.write(chunk, rows)
     return int(chunk.stop - chunk.start)
 
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from relspace._validation import as_ids, check_choice, check_count, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
-from relspace.execution.dask import run_on_cluster
+from relspace.execution.cluster_work import run_on_cluster
 from relspace.features.extraction_chunks import (
     Batch,
     ExtractedChunk,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace.execution.cluster_work import refuse_stopped, writing
 from relspace.execution.dask import in_turn
 from relspace.features.feature_model import FeatureModel
 from relspace.features.images import UnreadableImageError
@@ -163,9 +164,11 @@ def extract_chunk(
     def compute() -> None:
         with closing(source.batches([part])) as computed:
             for batch in source.ranges(part):
+                refuse_stopped()
                 chunk.add(batch, *next(computed))
 
     in_turn(compute)
-    # Whoever asked may have given up meanwhile, and somebody else begun another one there.
-    FeatureStoreWriter.join(path, source.extraction)
-    return (part, *chunk.write())
+    with writing():
+        # Whoever asked may be gone meanwhile, and somebody else have begun another one there.
+        FeatureStoreWriter.join(path, source.extraction)
+        return (part, *chunk.write())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from relspace._validation import ItemId, to_numpy
 from relspace.errors import InvalidInputError
 from relspace.features.places import Places, TokenGrid, read_places
-from relspace.row_sources import LiesIn, RowSource, lies_in, rows_at
+from relspace.row_sources import LiesIn, MadeOf, RowSource, lies_in, rows_at
 
 #: Rows of several megabytes are read at a time where more than one item is needed.
 _BYTES_AT_A_TIME = 64 * 2**20
@@ -138,6 +138,7 @@ class LayerFeatures:
         self.dtype = source.dtype
         self.chunk_rows = self._tokens_per_item
         self.lies_in = lies_in(source)
+        self.made_of: MadeOf | None = None
         self.ids = ids if grid is None else None
 
     def __len__(self) -> int:
@@ -231,7 +232,9 @@ class LayerFeatures:
             return change(items.reshape(-1, self.shape[1])).reshape(*items.shape[:-1], width)
 
         source = MappedSource(self._source, (*self._source.shape[:-1], width), change_items)
-        return LayerFeatures(self.name, source, self.grid, self.ids)
+        mapped = LayerFeatures(self.name, source, self.grid, self.ids)
+        mapped.made_of = MadeOf(self, lambda rows, first: change(rows.to(source.dtype)))
+        return mapped
 
     def averaged(self, ids: tuple[ItemId, ...] | None) -> LayerFeatures:
         """Return the mean of each item's tokens."""

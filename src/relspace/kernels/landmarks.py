@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from relspace._validation import check_count, check_random_state
+
+# Up to so many items all of them are permuted, which takes 32 MiB.
+_PERMUTED_ITEMS = 2**22
 
 
 def choose_landmarks(n_items: int, n_landmarks: int, *, random_state: int = 0) -> torch.Tensor:
@@ -45,5 +49,34 @@ def choose_landmarks(n_items: int, n_landmarks: int, *, random_state: int = 0) -
     seed = check_random_state(random_state)
     if n <= m:
         return torch.arange(n)
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(n, generator=generator)[:m].sort().values
+    return draw_distinct(n, m, torch.Generator().manual_seed(seed))
+
+
+def draw_distinct(n_items: int, n_drawn: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw different items, every set of so many being as likely, in memory of those drawn.
+
+    Parameters
+    ----------
+    n_items : int
+        How many items there are.
+    n_drawn : int
+        How many are drawn; at most all of them.
+    generator : torch.Generator
+        Where chance comes from.
+
+    Returns
+    -------
+    LongTensor of shape (min(n_items, n_drawn),)
+        The items, in increasing order.
+    """
+    if n_items <= max(_PERMUTED_ITEMS, 2 * n_drawn):
+        return torch.randperm(n_items, generator=generator)[:n_drawn].sort().values
+    # The first that differ, of draws that may repeat. Fewer than 1.4 draws for each are needed,
+    # because no more than half of the items are wanted.
+    drawn = torch.empty(0, dtype=torch.long)
+    while True:
+        more = torch.randint(n_items, (n_drawn,), generator=generator)
+        drawn = torch.cat([drawn, more])
+        different, first = np.unique(drawn.numpy(), return_index=True)
+        if len(different) >= n_drawn:
+            return torch.from_numpy(different[first.argsort()[:n_drawn]]).sort().values

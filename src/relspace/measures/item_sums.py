@@ -11,7 +11,7 @@ import torch
 
 from relspace._blocks import row_slices
 from relspace.errors import InvalidInputError, NonFiniteError
-from relspace.execution.dask import sum_on_cluster
+from relspace.execution.cluster_work import sum_on_cluster
 from relspace.measures.item_parts import Parts
 from relspace.reading_ahead import read_ahead
 from relspace.row_sources import RowSource, lies_in

@@ -25,6 +25,7 @@ from relspace.errors import (
     UnknownNameError,
 )
 from relspace.features import FeatureSet, choose_places
+from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.relative import Match
 from relspace.pages.layers import ModelPatches, report_models
 from relspace.pages.sections import KeyNumber, Table
@@ -185,8 +186,7 @@ def _rows_of_items(space: AlignedSpace, seed: int) -> dict[str, torch.Tensor]:
 
 
 def _sample(n: int, size: int, seed: int) -> torch.Tensor:
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    return order[:size].sort().values
+    return draw_distinct(n, size, torch.Generator().manual_seed(seed))
 
 
 def _values(

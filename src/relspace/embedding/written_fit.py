@@ -1,0 +1,150 @@
+"""Fits whose embedding is written: tokens are extended once, beside the output, then rotated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relspace._blocks import chunk_slices
+from relspace.device_copies import copies_for
+from relspace.embedding.extension import Extension
+from relspace.embedding.orthonormal import DegreeGram
+from relspace.kernels.precision import full_precision
+from relspace.reading_ahead import read_blocks
+from relspace.row_sources import RowSource, fingerprint
+from relspace.row_writers import remove_output
+from relspace.rowwise import Progress, write_begun
+from relspace.streaming import Output, begin_output
+
+# Sums are taken over so many tokens at a time, a multiple of what DegreeGram takes.
+_ROWS = 2**15
+
+
+@dataclass(frozen=True)
+class ExtendedRows:
+    """Makes of tokens their extension before it is rotated, and in the last column the degrees."""
+
+    extension: Extension
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.extension.device
+
+    def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
+        """Extend some tokens; ``first`` is the number of the first, for errors."""
+        extended, degrees = self.extension.unrotated(self.extension.brought(rows, first or 0))
+        return torch.cat([extended, degrees[:, None]], dim=1)
+
+
+@dataclass(frozen=True)
+class RotatedRows:
+    """Makes of what :class:`ExtendedRows` made the embedding."""
+
+    rotation: torch.Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.rotation.device
+
+    @full_precision()
+    def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
+        """Rotate some rows."""
+        found: torch.Tensor = rows[:, :-1].to(self.rotation) @ self.rotation
+        return found
+
+
+def write_embeddings(
+    sources: Mapping[str, RowSource],
+    extensions: Mapping[str, Extension],
+    outputs: Mapping[str, Output],
+    job_of: Callable[[Extension], Mapping[str, Any]],
+    *,
+    checkpoint: str | Path | None,
+    client: Any,
+    progress: Progress | None,
+) -> tuple[torch.Tensor, dict[str, RowSource]]:
+    """Write the embedding of all sets' tokens; what is there of the same job is gone on with.
+
+    Parameters
+    ----------
+    sources : mapping of str to RowSource
+        The tokens.
+    extensions : mapping of str to Extension
+        What brings them in, rotated by nothing yet.
+    outputs : mapping of str to Output
+        Where each set's embedding goes; beside it lies, until all are written, its extension.
+    job_of : callable
+        What the output of an extension depends on, besides the tokens.
+    checkpoint : str, Path or None
+        A small file that keeps the sums over all tokens.
+    client : distributed.Client or None
+        A cluster that extends and rotates.
+    progress : callable or None
+        ``progress(n_done, n_tokens)`` after every part that is extended.
+
+    Returns
+    -------
+    rotation : tensor of shape (k, k)
+        What makes components orthonormal over all tokens.
+    embedding : dict of str to RowSource
+        What was written.
+    """
+    first = next(iter(extensions.values()))
+    k, like = first.rotation.shape[0], first.rotation
+    n_tokens = sum(one.shape[0] for one in sources.values())
+    job, sums = "", DegreeGram.empty(k, like.device)
+    if checkpoint is not None:
+        job = "".join(extensions[name].sha256() + fingerprint(sources[name]) for name in sources)
+        if Path(checkpoint).exists():
+            sums = DegreeGram.load(checkpoint, job, like.device)
+
+    def extend(name: str, tell: Progress | None = None) -> RowSource:
+        compute = ExtendedRows(extensions[name])
+        kind = str(like.dtype).removeprefix("torch.")
+        # What another job left there, which was given up, is worth nothing.
+        place = replace(_beside(outputs[name]), dtype=kind, overwrite=True)
+        given = {"operation": "extension", "sha256": extensions[name].sha256()}
+        writer = begin_output(place, sources[name], k + 1, given, compute.device, with_ids=False)
+        return write_begun(writer, place, sources[name], compute, client, tell)
+
+    if sums.done < n_tokens:
+        sums = DegreeGram.empty(k, like.device)
+        for name in sources:
+            extended = extend(name, _shifted(progress, sums.done, n_tokens))
+            parts = chunk_slices(extended.shape[0], _ROWS)
+            with closing(read_blocks(extended, parts, copies_for(like.device))) as blocks:
+                for _, rows in blocks:
+                    sums.add(rows[:, :-1], rows[:, -1])
+        if checkpoint is not None:
+            sums.save(checkpoint, job)
+    rotation = sums.orthonormalizer().to(like)
+    written = {}
+    for name, source in sources.items():
+        output = outputs[name]
+        compute = RotatedRows(rotation)
+        job_of_set = job_of(extensions[name].rotated(rotation))
+        writer = begin_output(output, source, k, job_of_set, compute.device)
+        if writer.missing():
+            written[name] = write_begun(writer, output, extend(name), compute, client, None)
+        else:
+            written[name] = writer.finish()
+    for output in outputs.values():
+        remove_output(_beside(output).path)
+    return rotation, written
+
+
+def _beside(output: Output) -> Output:
+    folder, slash, name = str(output.path).rstrip("/").rpartition("/")
+    stem, _, suffix = name.rpartition(".")
+    return replace(output, path=f"{folder}{slash}.{stem}.extension.{suffix}")
+
+
+def _shifted(progress: Progress | None, before: int, n_tokens: int) -> Progress | None:
+    return None if progress is None else lambda done, _: progress(before + done, n_tokens)

@@ -1,0 +1,282 @@
+"""Work on parts, each a task of a cluster: what all need is sent once, an error stops all."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace._validation import to_numpy
+from relspace.errors import ClusterError
+
+_PARTS_FOR_EACH_THREAD = 4
+# A cluster that grows as it is asked to may have no workers to begin with.
+_SECONDS_TO_BEGIN = 600
+_SECONDS_TO_FINISH_WRITING = 60
+_MOST_SENT = 4
+
+
+def run_on_cluster(
+    work: Callable[[Any, Any], Any], argument: object, parts: Sequence[Any], client: Any
+) -> Generator[Any, None, None]:
+    """Do work on parts, each as a task of a cluster, and give results as they come.
+
+    The parts of a worker that is lost are done again by another, so that work must do no harm
+    when it is done twice. When a part fails, or the consumer stops, no part begins any more, and
+    none is within :func:`writing` by the time the error is raised.
+
+    Parameters
+    ----------
+    work : callable
+        ``work(argument, part)``; both are pickled.
+    argument : object
+        What every part needs, sent to each worker once.
+    parts : sequence
+        What is worked on.
+    client : distributed.Client
+        The cluster.
+    """
+    with _tasks(work, argument, parts, client) as tasks:
+        for number in tasks.finished():
+            yield tasks.take(number)
+
+
+def sum_on_cluster(
+    sums: Callable[..., tuple[torch.Tensor, ...]],
+    n_rows: int,
+    argument: torch.Tensor | None,
+    client: Any,
+    tell: Callable[[int], None],
+) -> tuple[torch.Tensor, ...]:
+    """Add up what a function makes of parts of the rows, each part as a task of a cluster.
+
+    Parts and the order that they are added in do not depend on which worker is done first, so
+    that sums are the same again; those of a worker that is lost are made again by another.
+
+    Parameters
+    ----------
+    sums : callable
+        ``sums(start, stop, argument)`` gives tensors for some rows.
+    n_rows : int
+        How many rows there are.
+    argument : tensor or None
+        What it needs beside; sent once.
+    client : distributed.Client
+        The cluster.
+    tell : callable
+        ``tell(n_done)`` after every part.
+    """
+    n_parts = min(n_rows, _PARTS_FOR_EACH_THREAD * max(1, sum(client.nthreads().values())))
+    edges = [n_rows * part // n_parts for part in range(n_parts + 1)]
+    total: tuple[torch.Tensor, ...] | None = None
+    n_added = 0
+    with _tasks(_sum_part, (sums, argument), list(pairwise(edges)), client) as tasks:
+        there = set()
+        for number in tasks.finished():
+            there.add(number)
+            # Taken in their order; those that come early wait where they were made.
+            while n_added in there:
+                part = tuple(torch.from_numpy(np.array(one)) for one in tasks.take(n_added))
+                total = part if total is None else _added(total, part)
+                n_added += 1
+                tell(edges[n_added])
+    return total or ()
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Write within this: where the task's work was stopped, an error comes before anything else.
+
+    Raises
+    ------
+    StoppedError
+        If the work that the task is a part of was stopped.
+    """
+    with _gate.passing(_work_in_hand.get()):
+        yield
+
+
+def refuse_stopped() -> None:
+    """Raise StoppedError if the work that the task is a part of was stopped."""
+    with writing():
+        pass
+
+
+class StoppedError(Exception):
+    """The work that a task is a part of was stopped; nobody waits for it any more."""
+
+
+class _Gate:
+    """What of the work of this process may go on, and what is being written."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._passing: Counter[str] = Counter()
+        self._closed: set[str] = set()
+
+    @contextmanager
+    def passing(self, name: str) -> Iterator[None]:
+        with self._changed:
+            if name in self._closed:
+                raise StoppedError("another part of this work failed, or it was interrupted.")
+            self._passing[name] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._passing[name] -= 1
+                self._changed.notify_all()
+
+    def close(self, name: str) -> None:
+        """Let nothing of some work pass any more, and wait for what is passing."""
+        with self._changed:
+            self._closed.add(name)
+            self._changed.wait_for(lambda: not self._passing[name], _SECONDS_TO_FINISH_WRITING)
+
+
+_gate = _Gate()
+_work_in_hand: ContextVar[str] = ContextVar("work_in_hand", default="")
+
+
+class _Held:
+    """What every part of some work needs, held once by each worker, never taken for more tasks."""
+
+    def __init__(self, argument: Any) -> None:
+        self.argument = argument
+
+
+class _Tasks:
+    """The tasks of some work, by the number of their part."""
+
+    def __init__(
+        self, work: Callable[[Any, Any], Any], argument: object, parts: Sequence[Any], client: Any
+    ) -> None:
+        self._work, self._held, self._parts, self._client = work, _Held(argument), parts, client
+        self._name = uuid.uuid4().hex
+        self._n_sent = 0
+        self._send()
+        self._tasks = {number: self._submit(number) for number in range(len(parts))}
+
+    def finished(self) -> Iterator[int]:
+        """The numbers of the parts as they are done; the error of the first that failed."""
+        from distributed import as_completed
+
+        numbers = {task.key: number for number, task in self._tasks.items()}
+        waiting = as_completed(self._tasks.values())  # type: ignore[no-untyped-call]
+        for task in waiting:
+            number = numbers[task.key]
+            if task.status == "cancelled":
+                self._again(number)
+                numbers[self._tasks[number].key] = number
+                waiting.add(self._tasks[number])  # type: ignore[no-untyped-call]
+                continue
+            if task.status == "error":
+                self.take(number)
+            yield number
+
+    def take(self, number: int) -> Any:
+        """The result of a part that is done, which the cluster may then forget; or its error."""
+        from distributed import KilledWorker
+
+        while True:
+            try:
+                result = self._tasks[number].result()
+            except CancelledError:
+                self._again(number)
+            except KilledWorker as error:
+                raise ClusterError(
+                    f"one part of the work ended several workers ({error.last_worker.address} was "
+                    "the last); see their logs, and whether they have the memory that it takes."
+                ) from error
+            else:
+                self._tasks.pop(number).release()
+                return result
+
+    def stop(self) -> None:
+        """Have no part begin any more, and wait for what is being written."""
+        # Where the cluster itself is gone, the error that led here says so.
+        with suppress(OSError):
+            self._client.cancel(list(self._tasks.values()))
+            self._client.run(_close_gate, self._name, on_error="ignore")
+
+    def _send(self) -> None:
+        self._n_sent += 1
+        try:
+            self._client.submit(os.getpid, pure=False).result(timeout=_SECONDS_TO_BEGIN)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"no worker of the cluster began within {_SECONDS_TO_BEGIN} s."
+            ) from error
+        given = {"broadcast": True, "hash": False, "timeout": _SECONDS_TO_BEGIN}
+        try:
+            self._sent = self._client.scatter(self._held, direct=True, **given)
+        except OSError:
+            # From here only the scheduler may reach the workers.
+            self._sent = self._client.scatter(self._held, direct=False, **given)
+
+    def _submit(self, number: int) -> Any:
+        part = self._parts[number]
+        return self._client.submit(_work_on, self._sent, self._work, part, self._name, pure=False)
+
+    def _again(self, number: int) -> None:
+        """Submit a part again that went when all workers did that held what it needs."""
+        if self._sent.status == "cancelled":
+            if self._n_sent == _MOST_SENT:
+                raise ClusterError(
+                    f"the cluster lost all its workers {_MOST_SENT} times; see their logs, and "
+                    "whether they have the memory that a part takes."
+                )
+            self._send()
+        self._tasks[number] = self._submit(number)
+
+
+@contextmanager
+def _tasks(
+    work: Callable[[Any, Any], Any], argument: object, parts: Sequence[Any], client: Any
+) -> Iterator[_Tasks]:
+    tasks = _Tasks(work, argument, parts, client)
+    try:
+        yield tasks
+    except BaseException:
+        tasks.stop()
+        raise
+
+
+def _work_on(held: _Held, work: Callable[[Any, Any], Any], part: Any, name: str) -> Any:
+    token = _work_in_hand.set(name)
+    try:
+        refuse_stopped()
+        return work(held.argument, part)
+    finally:
+        _work_in_hand.reset(token)
+
+
+async def _close_gate(name: str) -> None:
+    import asyncio
+
+    # The worker's own loop must go on, or what is being written may not come to its end.
+    await asyncio.to_thread(_gate.close, name)
+
+
+def _added(
+    total: tuple[torch.Tensor, ...], part: tuple[torch.Tensor, ...]
+) -> tuple[torch.Tensor, ...]:
+    return tuple(a + b for a, b in zip(total, part, strict=True))
+
+
+def _sum_part(
+    job: tuple[Callable[..., Any], torch.Tensor | None], part: tuple[int, int]
+) -> tuple[NDArray[Any], ...]:
+    sums, argument = job
+    return tuple(map(to_numpy, sums(*part, argument)))

@@ -1,0 +1,95 @@
+"""Long jobs that are killed at random moments, or whose disk becomes full, and are run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from tests.generators import full_disk, killed_runs
+
+from relspace import NormalizedCut
+
+pytestmark = pytest.mark.slow
+
+
+def run(command: Sequence[str]) -> Any:
+    """Run a script with one thread, and return what it prints last, read as JSON."""
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        command, capture_output=True, text=True, timeout=200, env={**os.environ, **one_thread}
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def written(folder: Path) -> dict[str, np.ndarray]:
+    """What a job left: the rows of its outputs and fitted states."""
+    found = {}
+    for path in sorted(folder.rglob("*.zarr")):
+        root = zarr.open_group(path, mode="r")
+        assert np.asarray(root["done"][...]).all()
+        found[path.name] = np.asarray(root["rows"][...])
+    for path in folder.glob("out.npy"):
+        found[path.name] = np.load(path)
+    for path in folder.rglob("cut.safetensors"):
+        cut = NormalizedCut.load(path)
+        found["rotation"], found["vectors"] = cut.rotation_.numpy(), cut.vectors_.numpy()
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    """What uninterrupted runs leave."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = {}
+    for job, do in killed_runs.JOBS.items():
+        folder = tmp_path_factory.mktemp(job)
+        do(folder)
+        found[job] = written(folder)
+    torch.set_num_threads(threads)
+    return found
+
+
+def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    """The same outputs, to the bit, and nothing else."""
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("job", list(killed_runs.JOBS))
+def test_runs_killed_at_random_moments_end_in_the_same_bits(
+    job: str, whole: dict[str, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    counts = run([sys.executable, killed_runs.__file__, job, str(tmp_path), "52", "0"])
+    assert counts["kills"] >= 50
+    for number in range(counts["finished"]):
+        same(written(tmp_path / str(number)), whole[job])
+
+
+@pytest.mark.parametrize(
+    ("job", "kib"),
+    [("transform-npy", 100), ("transform-zarr", 200), ("embed", 250), ("embed", 600)],
+)
+def test_a_disk_that_becomes_full_leaves_what_is_gone_on_with(
+    job: str, kib: int, whole: dict[str, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"]).returncode:
+        pytest.skip("a file system of one's own needs user namespaces")
+    (tmp_path / "disk").mkdir()
+    places = (str(tmp_path / "disk"), str(kib), str(tmp_path / "kept"))
+    told = run(["unshare", "-rm", sys.executable, full_disk.__file__, job, *places])
+    assert "No space left on device" in told["said"]
+    assert told["n_files"] > 1
+    same(written(tmp_path / "kept"), whole[job])
