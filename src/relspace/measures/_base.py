@@ -312,8 +312,7 @@ class Measure(ABC):
     @property
     def copies_of_products(self) -> int:
         """How many matrices as large as the products of two sets comparing them takes at once."""
-        # Items that have the same products, and their factors.
-        return 7
+        return 1
 
     def needs_items(self) -> InvalidInputError:
         """The error that sums over items are not enough."""
