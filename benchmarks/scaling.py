@@ -93,7 +93,7 @@ def measure(n_items: int, n_features: int, n_landmarks: int, device: str) -> Run
     compute(source.read(0, min(n_items, 1024)), 0)  # loads code, starts threads
     before = reset_peak_memory()
     start = time.perf_counter()
-    write_rows(source, compute, Dropped(source, chunk_rows))
+    write_rows(source, compute, Dropped(source, chunk_rows), device=aligner.device)
     seconds = time.perf_counter() - start
     peak = peak_of_process()
     block, right = source.read(0, chunk_rows).float().to(device), aligner.landmarks_.T

@@ -1,4 +1,4 @@
-"""How much memory do spaces, embeddings and colours take that are larger than it?
+"""How much memory do spaces, embeddings, colours and comparisons take that are larger than it?
 
     python benchmarks/streams.py
 
@@ -113,11 +113,37 @@ def align_images(n: int, folder: Path) -> Numbers:
     }
 
 
+def compare_sets(n: int, folder: Path) -> Numbers:
+    """Compare n items of 256 and 384 features: CKA with its interval, linear predictivity."""
+    import relspace as rs
+    from relspace.row_sources import GeneratedRows
+
+    mixing = np.random.default_rng(9).normal(size=(2, 64, 384)).astype(np.float32) / 8
+
+    def features(own: NDArray[Any]) -> GeneratedRows:
+        return GeneratedRows((n, own.shape[1]), lambda i, j: np.tanh(waves(i, j, 64) @ own))
+
+    X, Y = features(mixing[0, :, :256]), features(mixing[1])
+    settings: dict[str, Any] = {"memory_budget": BUDGET, "n_permutations": 9}
+    cka = rs.compare(X, Y, measure="cka", n_bootstraps=99, **settings)
+    predicted = rs.compare(X, Y, measure="linear_predictivity", **settings)
+    assert n < 10_000 or (cka.interval is not None and predicted.null_by == "limit")
+    return {
+        "cka": cka.value,
+        "low": cka.interval[0] if cka.interval else float("nan"),
+        "high": cka.interval[1] if cka.interval else float("nan"),
+        "n_parts": float(cka.n_parts or 0),
+        "linear_predictivity": predicted.value,
+        "bytes": 4.0 * n * (256 + 384),
+    }
+
+
 #: What is run, on how many rows or images before, and on how many then.
 CASES: dict[str, tuple[Callable[[int, Path], Numbers], int, int]] = {
     "embed": (embed, 2000, 1_000_000),
     "items": (align_items, 2000, 1_000_000),
     "images": (align_images, 10, 2000),
+    "compare": (compare_sets, 2000, 1_000_000),
 }
 
 

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.numpy import save_file
 
 import relspace as rs
 from relspace.cli import commands
@@ -217,6 +219,13 @@ class TestStores:
         tokens = run("layers", *stores, "--pool", "none", code=2)
         assert "fine lacks" in tokens.stderr or "coarse lacks" in tokens.stderr
 
+    def test_stores_at_urls(self, run: Run, stores: list[str]) -> None:
+        urls = [f"{store[:-5]}=file://{Path(store).absolute()}" for store in stores]
+        arguments = ("--measure", "cka", "--permutations", 5, "--json")
+        found = json.loads(run("layers", *urls, *arguments).stdout)
+        assert found == json.loads(run("layers", *stores, *arguments).stdout)
+        assert "--scheduler" in run("layers", "--help").stdout
+
     def test_compare_layers_of_stores(self, run: Run, stores: list[str]) -> None:
         sets = [f"{store}::1" for store in stores]
         found = json.loads(run("compare", *sets, "--measure", "cka", "--json").stdout)
@@ -247,6 +256,36 @@ def test_files_larger_than_memory(
     assert (one["n_items"], one["n_available"], one["null_by"]) == (n_items, 400, null_by)
     whole = rs.compare(X, np.load(files[1]), measure="cka").value
     assert one["value"] == pytest.approx(whole, abs=1e-9 if n_items == 400 else 0.2)
+
+
+@pytest.mark.parametrize("n_models", [2, 3])
+@pytest.mark.parametrize("kind", ["h5", "safetensors"])
+def test_layers_of_files_larger_than_memory(
+    run: Run, monkeypatch: pytest.MonkeyPatch, kind: str, n_models: int
+) -> None:
+    names = ["vit_ids", "cnn", "noise"][:n_models]
+    for name in names:
+        layers = dict(np.load(f"{name}.npz"))
+        ids = layers.pop("ids", None)
+        if kind == "safetensors":
+            save_file(layers, f"{name}.{kind}")
+            continue
+        with h5py.File(f"{name}.{kind}", "w") as file:
+            for layer, values in layers.items():
+                file[layer] = values
+            if ids is not None:
+                file["ids"] = ids.astype("S")
+    arguments = ["layers", *(f"{name}.{kind}" for name in names), "--by-position", "--json"]
+    arguments += ["--measure", "cka"]
+    whole = json.loads(run(*arguments).stdout)
+    # 40 items of 12 features and more in float64 are 16 kB and more; their products take less.
+    monkeypatch.setattr("relspace.measures.stacked_products.memory_budget_bytes", lambda _: 10**6)
+    read = json.loads(run(*arguments, "--memory-budget", "10kB").stdout)
+    assert (whole["null_by"], read["null_by"]) == ("permutations", "limit")
+    np.testing.assert_allclose(read["values"], whole["values"], atol=1e-9)
+    assert list(read["layers"]) == list(whole["layers"])
+    part = run(*arguments[:-3], "--measure", "cka", "--max-items", "30").stdout
+    assert "30 of 40 items, at random, matched by position" in part
 
 
 def test_ids_elsewhere_need_files_read_whole(tmp_path: Path) -> None:

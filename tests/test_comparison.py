@@ -11,8 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 import relspace as rs
-from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
+from relspace.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    ItemMismatchError,
+    MemoryBudgetError,
+)
 from relspace.resampling import permutation_null
+from relspace.row_sources import GeneratedRows
 
 Matrix = NDArray[np.float64]
 
@@ -272,3 +278,41 @@ def test_intervals_hold_the_value_of_the_population(name: str) -> None:
         assert compared.interval is not None
         hits.append(compared.interval[0] <= truth <= compared.interval[1])
     assert 0.85 <= np.mean(hits) <= 1.0
+
+
+@pytest.mark.parametrize(("measure", "ceiling"), [("rsa_spearman", False), ("rsa_kendall", True)])
+def test_pairs_beyond_the_budget_are_refused_before_anything_is_read(
+    measure: str, ceiling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(start: int, stop: int) -> torch.Tensor:
+        raise AssertionError("rows were read")
+
+    X = GeneratedRows((5000, 3), make)
+    with pytest.raises(
+        MemoryBudgetError, match=r"ranks all pairs of 5000 items.*max_items=\d+"
+    ) as e:
+        rs.compare(X, X, measure=measure, ceiling=ceiling, memory_budget=2**24)
+    fits = int(str(e.value).split("max_items=")[1].split()[0])
+    assert 400 < fits < 600
+    with pytest.raises(MemoryBudgetError, match="pairs of 1000 items"):
+        rs.compare(X, X, measure=measure, memory_budget=2**24, max_items=1000)
+    with pytest.raises(MemoryBudgetError, match="pairs of 5000 items"):
+        rs.compare_layers({"a": X}, {"b": X}, measure=measure, memory_budget=2**24)
+    monkeypatch.setattr("relspace.measures._base.free_memory_bytes", lambda: 2**24)
+    with pytest.raises(MemoryBudgetError, match="5000"):
+        rs.compare(X, X, measure=measure)
+    Y = torch.randn(fits, 8, generator=torch.Generator().manual_seed(0))
+    assert rs.compare(Y, Y, measure=measure, ceiling=ceiling).value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("measure", ["affinity", "cka", "mutual_neighbors"])
+def test_a_budget_does_not_change_what_is_found(measure: str) -> None:
+    X, Y = (torch.randn(300, 6, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    Y = X + Y
+    settings = {"measure": measure, "n_permutations": 19, "n_bootstraps": 5, "ceiling": True}
+    # A matrix of pairs takes 360 kB.
+    free, tight = (rs.compare(X, Y, **settings, memory_budget=one) for one in (None, 10_000))
+    assert tight.value == pytest.approx(free.value, abs=1e-6)
+    assert tight.interval == pytest.approx(free.interval, abs=1e-5)
+    assert tight.ceiling == pytest.approx(free.ceiling, abs=1e-5)
+    assert tight.p_value == free.p_value

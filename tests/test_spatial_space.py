@@ -95,11 +95,11 @@ def test_matching_some_images_names_their_tokens(space: rs.SpatialSpace) -> None
     assert set((torch.as_tensor(match.indices) // 64).flatten().tolist()) <= {1, 4, 6}
 
 
-@pytest.fixture(scope="module")
-def unrelated() -> rs.SpatialSpace:
+@pytest.fixture(scope="module", params=["columns", "half-whiten", "whiten"])
+def unrelated(request: pytest.FixtureRequest) -> rs.SpatialSpace:
     """Features that change slowly within an image, of images that have nothing in common."""
     sets = {"a": seen_by(1, content=1), "b": seen_by(2, content=2)}
-    found = rs.align(sets, landmarks=400)
+    found = rs.align(sets, landmarks=400, standardize=request.param)
     assert isinstance(found, rs.SpatialSpace)
     return found
 
@@ -182,9 +182,23 @@ def test_landmarks_are_places(landmarks: object, error: type[Exception]) -> None
 
 
 @pytest.mark.parametrize("standardize", ["whiten", "half-whiten"])
-def test_columns_that_are_mixed_are_refused(standardize: str) -> None:
-    with pytest.raises(InvalidInputError, match=standardize):
-        rs.align({"a": seen_by(1), "b": seen_by(2)}, standardize=standardize, landmarks=50)
+def test_columns_are_decorrelated_where_rows_are_compared(standardize: str) -> None:
+    sets = {"fine": seen_by(1, shape=(12, 12)), "coarse": seen_by(2, shape=(8, 8), width=40)}
+    plain = rs.align(sets, landmarks=400, standardize="columns")
+    mixed = rs.align(sets, landmarks=400, standardize=standardize)
+    assert isinstance(plain, rs.SpatialSpace)
+    assert isinstance(mixed, rs.SpatialSpace)
+    # What is embedded and drawn stays the same.
+    torch.testing.assert_close(mixed["fine"], plain["fine"], rtol=0, atol=0)
+    assert float(mixed.distances("coarse", "fine").mean()) != float(
+        plain.distances("coarse", "fine").mean()
+    )
+    assert mixed.match("coarse", "fine").accuracy > plain.match("coarse", "fine").accuracy
+
+
+def test_unknown_standardizations_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="half-whiten"):
+        rs.align({"a": seen_by(1), "b": seen_by(2)}, standardize="rows", landmarks=50)
 
 
 def test_landmarks_can_be_given() -> None:

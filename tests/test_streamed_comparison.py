@@ -11,12 +11,13 @@ import pytest
 import torch
 
 import relspace as rs
-from relspace.errors import InvalidInputError, ItemMismatchError
+from relspace.errors import InvalidInputError, ItemMismatchError, MemoryBudgetError
 from relspace.row_sources import ArrayRows
 
 N_ITEMS = 900
 # Less than comparing these in memory takes, more than a few rows.
 SMALL = 200_000
+GROUPS = [number // 3 for number in range(N_ITEMS)]
 
 
 @pytest.fixture
@@ -75,6 +76,29 @@ def test_a_part_of_the_items_is_chosen_by_the_seed_and_stated(stored: tuple[Path
     assert abs(full.value - blocks.value) < 0.1
 
 
+@pytest.mark.parametrize("groups", [None, GROUPS])
+def test_intervals_of_blocks_are_like_those_of_the_whole(
+    groups: list[int] | None, stored: tuple[Path, Path]
+) -> None:
+    settings = {"measure": "cka", "n_bootstraps": 200, "groups": groups}
+    whole = rs.compare(*map(np.load, stored), **settings)
+    blocks = rs.compare(*stored, memory_budget=4 * SMALL, **settings)
+    assert whole.interval is not None
+    assert blocks.interval is not None
+    assert blocks.value == pytest.approx(whole.value, abs=1e-10)
+    widths = [one[1] - one[0] for one in (whole.interval, blocks.interval)]
+    assert 0.7 < widths[1] / widths[0] < 1.4
+    assert blocks.interval[0] < blocks.value < blocks.interval[1]
+    assert (whole.n_parts, blocks.n_units) == (None, whole.n_units)
+    assert blocks.n_parts is not None
+    assert blocks.n_parts >= 32
+    assert f"halves of {blocks.n_parts} random parts" in repr(blocks)
+    assert blocks.to_dict()["n_parts"] == blocks.n_parts
+    assert (blocks.chance_std is None) == (groups is not None)
+    again = rs.compare(*stored, memory_budget=4 * SMALL, **settings)
+    assert again.interval == blocks.interval
+
+
 def test_groups_go_with_the_items_chosen(stored: tuple[Path, Path]) -> None:
     X, Y = map(np.load, stored)
     found = rs.compare(
@@ -87,9 +111,10 @@ def test_groups_go_with_the_items_chosen(stored: tuple[Path, Path]) -> None:
     ("settings", "said"),
     [
         ({"measure": "affinity"}, "max_items"),
-        ({"measure": "cka", "n_bootstraps": 10}, "n_bootstraps needs items again"),
         ({"measure": "cka", "ceiling": True}, "ceiling needs items again"),
-        ({"measure": "cka", "groups": [0] * N_ITEMS}, "groups needs items again"),
+        ({"measure": "cka", "groups": GROUPS, "n_permutations": 9}, "by groups"),
+        ({"measure": "linear_predictivity", "groups": GROUPS}, "linear_predictivity by groups"),
+        ({"measure": "cka", "groups": [0] * N_ITEMS}, "there are 1 groups"),
         ({"measure": "cka", "ids": list(range(N_ITEMS))}, "ids can't be given"),
         ({"measure": "cka", "max_items": 3}, "max_items"),
     ],
@@ -99,6 +124,20 @@ def test_what_blocks_can_not_give_is_refused(
 ) -> None:
     with pytest.raises(InvalidInputError, match=said):
         rs.compare(*stored, memory_budget=SMALL, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"n_bootstraps": 10, "memory_budget": SMALL}, "at least 32 parts .*--bootstraps"),
+        ({"memory_budget": 10_000}, "products of 30 features .*--max-items"),
+    ],
+)
+def test_sums_beyond_the_budget_are_refused(
+    settings: dict[str, int], said: str, stored: tuple[Path, Path]
+) -> None:
+    with pytest.raises(MemoryBudgetError, match=said):
+        rs.compare(*stored, measure="cka", **settings)
 
 
 def test_other_items_and_other_orders_are_refused(stored: tuple[Path, Path]) -> None:

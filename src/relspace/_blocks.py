@@ -19,7 +19,9 @@ _CACHE_LINE = 64
 def free_memory_bytes(device: torch.device | None = None) -> int:
     """Memory that can be allocated now on a device, in bytes (control groups counted in)."""
     if device is not None and device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What torch holds for tensors to come is free to them.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + held
     free = _available_host_memory()
     limit = _control_group_headroom()
     return free if limit is None else min(free, limit)

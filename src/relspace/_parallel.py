@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+
+class Submit(Protocol):
+    """Hands a call to another thread."""
+
+    def __call__(self, call: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
+        """Return the future of ``call(*arguments)``."""
+
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -97,6 +106,47 @@ def on_one_core(work: Callable[[], _Result], device: torch.device) -> _Result:
             return work()
 
     return _threads(n_threads).submit(without_gradients).result()
+
+
+@contextmanager
+def background_thread(name: str, *, one_core: bool) -> Iterator[Submit]:
+    """Do work in one other thread, call by call in their order, while this one goes on.
+
+    The thread is gone when the block is left; calls that have not begun by then are dropped.
+
+    Parameters
+    ----------
+    name : str
+        Of the thread.
+    one_core : bool
+        Whether torch uses one core in it, which leaves the others to this thread.
+
+    Yields
+    ------
+    submit : callable
+        ``submit(call, *arguments)`` gives the future of ``call(*arguments)``. Gradients are not
+        recorded.
+    """
+    n_threads = torch.get_num_threads()
+    one_core = one_core and n_threads > 1
+    pool = ThreadPoolExecutor(1, name, initializer=_use_one_core if one_core else None)
+    # Modes belong to threads. What was made in inference mode can only be written to in it.
+    mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad
+
+    def run(call: Callable[..., _Result], arguments: tuple[Any, ...]) -> _Result:
+        with mode():
+            return call(*arguments)
+
+    def submit(call: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
+        return pool.submit(run, call, arguments)
+
+    try:
+        if one_core:
+            submit(torch.get_num_threads).result()
+            torch.set_num_threads(n_threads)
+        yield submit
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _threads(n_threads: int) -> ThreadPoolExecutor:

@@ -23,7 +23,7 @@ _NAMED_AT_MOST = 5
 
 @dataclass(frozen=True)
 class Features:
-    """A checked (n, d) matrix in float32 or float64, and the way back to what was given."""
+    """A checked (n, d) matrix, in float32 or float64 by default, and the way back."""
 
     tensor: torch.Tensor
     is_array: bool
@@ -41,7 +41,9 @@ def to_numpy(tensor: torch.Tensor) -> NDArray[Any]:
     return tensor.detach().cpu().numpy()
 
 
-def as_features(features: object, name: str = "X", *, check_finite: bool = True) -> Features:
+def as_features(
+    features: object, name: str = "X", *, check_finite: bool = True, cast: bool = True
+) -> Features:
     """Check features and bring them to a float32 or float64 tensor of shape (n, d).
 
     Parameters
@@ -53,6 +55,8 @@ def as_features(features: object, name: str = "X", *, check_finite: bool = True)
         What an error calls the argument.
     check_finite : bool
         Whether NaN and infinity are looked for.
+    cast : bool
+        Whether other types are brought to float32 here; those who work block by block do it then.
 
     Raises
     ------
@@ -77,11 +81,11 @@ def as_features(features: object, name: str = "X", *, check_finite: bool = True)
     if 0 in tensor.shape:
         raise InvalidInputError(f"{name} is empty: its shape is {tuple(tensor.shape)}.")
     given = tensor.dtype
-    if tensor.dtype not in (torch.float32, torch.float64):
+    if cast and tensor.dtype not in (torch.float32, torch.float64):
         tensor = tensor.to(torch.float32)
     if check_finite:
         refuse_non_finite(tensor, name)
-    return Features(tensor, is_array, given if given.is_floating_point else tensor.dtype)
+    return Features(tensor, is_array, given if given.is_floating_point else torch.float32)
 
 
 def _as_tensor(features: object, name: str) -> tuple[torch.Tensor, bool]:

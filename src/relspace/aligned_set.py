@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -11,11 +12,13 @@ import torch
 from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
 from relspace._validation import Array, Features, ItemId
 from relspace.aligner import Aligner, RelativeRows
+from relspace.device_copies import copies_for
 from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import Bandwidth
 from relspace.kernels.normalization import Normalization
 from relspace.kernels.relative import ColumnProfile
-from relspace.row_sources import GeneratedRows, RowSource, rows_at, whole_chunks
+from relspace.reading_ahead import read_blocks
+from relspace.row_sources import GeneratedRows, MadeOf, RowSource, rows_at, whole_chunks
 
 _BYTES_AT_A_TIME = 2**26
 
@@ -35,12 +38,15 @@ class AlignedSet:
         Whether the features were an array, so that results are arrays too.
     dtype : torch.dtype
         Their float type, and that of results.
+    mixing : tensor of shape (m, m), optional
+        What decorrelates columns where tokens on grids are compared; rows hold them as they are.
     """
 
     aligner: Aligner
     rows: torch.Tensor | RowSource
     is_array: bool
     dtype: torch.dtype
+    mixing: torch.Tensor | None = None
 
     @property
     def relative(self) -> torch.Tensor:
@@ -54,6 +60,11 @@ class AlignedSet:
         if isinstance(self.rows, torch.Tensor):
             return self.rows
         return hold_rows(self.rows)
+
+    def to(self, device: torch.device) -> AlignedSet:
+        """The same with its aligner, and the rows that are held, on a device."""
+        rows = self.rows.to(device) if isinstance(self.rows, torch.Tensor) else self.rows
+        return replace(self, aligner=self.aligner.to(device), rows=rows)
 
     def restore(self, result: torch.Tensor) -> Array:
         """Give a result the kind and the float type of this set's features."""
@@ -71,6 +82,7 @@ class AlignedSet:
             "center": aligner.normalization_.center,
             "scale": aligner.normalization_.scale,
             "axes": aligner.normalization_.axes,
+            "mixing": self.mixing,
         }
         return {key: tensor for key, tensor in stored.items() if tensor is not None}
 
@@ -105,12 +117,14 @@ class AlignedSet:
                 tensors.get("profile_whitening"),
             ),
         )
-        dtype = getattr(torch, record["dtype"])
+        rows: torch.Tensor | RowSource
         if "relative" in tensors:
-            return cls(aligner, tensors["relative"], record["is_array"], dtype)
-        shape = (record["n_rows"], aligner.n_landmarks)
-        rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
-        return cls(aligner, rows, record["is_array"], dtype)
+            rows = tensors["relative"]
+        else:
+            shape = (record["n_rows"], aligner.n_landmarks)
+            rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
+        dtype = getattr(torch, record["dtype"])
+        return cls(aligner, rows, record["is_array"], dtype, tensors.get("mixing"))
 
 
 class MadeRows:
@@ -136,12 +150,12 @@ class MadeRows:
         self.dtype = aligner.landmarks_.dtype
         self.ids: tuple[ItemId, ...] | None = None
         self.chunk_rows = getattr(source, "chunk_rows", 1) if order is None else 1
+        self.made_of = MadeOf(source, RelativeRows(aligner, own)) if order is None else None
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Make some rows."""
-        if self._order is None:
-            compute = RelativeRows(self._aligner, self._own)
-            return compute(self._source.read(start, stop), start)
+        if self.made_of is not None:
+            return self.made_of.make(self._source.read(start, stop), start)
         return self.read_at(torch.arange(len(self._own))[start:stop])
 
     def read_at(self, indices: torch.Tensor) -> torch.Tensor:
@@ -168,8 +182,10 @@ def hold_rows(rows: RowSource) -> torch.Tensor:
         device=like.device,
     )
     held = empty_matrix(n, m, like=like)
-    for part in chunk_slices(n, whole_chunks(rows, _BYTES_AT_A_TIME // (m * like.element_size()))):
-        held[part] = rows.read(part.start, part.stop)
+    parts = chunk_slices(n, whole_chunks(rows, _BYTES_AT_A_TIME // (m * like.element_size())))
+    with closing(read_blocks(rows, parts, copies_for(like.device))) as blocks:
+        for part, block in blocks:
+            held[part] = block
     return held
 
 

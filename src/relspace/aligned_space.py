@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -240,6 +240,9 @@ class AlignedSpace(CommonSpace):
     def _stored(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
         tensors, records = super()._stored()
         return {"landmarks": self.landmarks, **tensors}, records
+
+    def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
+        return type(self)(sets, ids=self.ids, landmarks=self.landmarks, parameters=self.parameters)
 
     def _comparable(
         self, a: str, b: str, items: torch.Tensor | None

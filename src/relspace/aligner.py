@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any, Self, cast, overload
 
 import torch
 
-from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
-from relspace._parallel import side_by_side
+from relspace._blocks import refuse_too_large
+from relspace._devices import choose_device, to_device
 from relspace._validation import (
     Array,
     Features,
@@ -27,15 +28,14 @@ from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
 from relspace.kernels.distances import Cloud, Frame
 from relspace.kernels.normalization import NORMALIZATIONS, Normalization, fit_normalization
-from relspace.kernels.precision import full_precision
 from relspace.kernels.relative import (
     STANDARDIZATIONS,
     ColumnProfile,
-    affinity_rows,
     column_profile,
+    relative_rows,
     standardize_rows,
 )
-from relspace.row_sources import DaskRows, RowSource, is_dask_array, tensor_of
+from relspace.row_sources import ArrayRows, DaskRows, RowSource, is_dask_array, tensor_of
 from relspace.rowwise import write_result
 from relspace.streaming import Output, collect_rows
 
@@ -48,10 +48,6 @@ DEFAULT_NORMALIZATION = "half-whiten+unit"
 
 #: What is done to landmark columns.
 DEFAULT_STANDARDIZATION = "whiten"
-
-# Rows that are worked on from the features to the result while they are in a CPU's cache.
-_ROWS_IN_CACHE = 512
-_ROWS_ON_DEVICE = 2**16
 
 
 class Aligner:
@@ -83,10 +79,8 @@ class Aligner:
     standardize : str
         What is done to landmark columns: "whiten" (as above), "half-whiten" (the square root
         of that W, so that columns are decorrelated halfway: finds what is of one kind rather than
-        one item), "columns" (each divided by its own standard deviation instead: where columns are
-        left out of comparisons, as those of landmarks in the same image are, they may not be
-        mixed), or "none" (:meth:`transform` gives
-        the affinities as they are).
+        one item), "columns" (each divided by its own standard deviation instead), or "none"
+        (:meth:`transform` gives the affinities as they are).
 
     Attributes
     ----------
@@ -177,6 +171,35 @@ class Aligner:
         self._cloud: Cloud = self._frame.place(landmarks)
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes: where its landmarks are."""
+        return self.landmarks_.device
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same on another device, which computes from then on.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            Such as "cuda", "cuda:1" or "cpu"; "auto" is the first GPU, or the CPU without one.
+
+        Returns
+        -------
+        Aligner
+            Features may be anywhere: to a GPU they are brought block by block while it computes.
+        """
+        self._check_fitted()
+        where = choose_device(device)
+        moved = copy(self)
+        moved.restore(
+            to_device(self.normalization_, where),
+            self.landmarks_.to(where),
+            self.bandwidth_,
+            to_device(self.profile_, where),
+        )
+        return moved
+
+    @property
     def n_landmarks(self) -> int:
         """How many landmarks tokens are described by."""
         return int(self.landmarks_.shape[0])
@@ -226,8 +249,9 @@ class Aligner:
             :class:`relspace.Output` says more. If a run is cut off, the same call goes
             on where it stopped; the result is the same to the bit.
         memory_budget : int, optional
-            Bytes that working memory may take where rows are read in blocks; by default a quarter
-            of what is free. With ``out`` it is a part of :class:`relspace.Output`.
+            Bytes that working memory may take where rows are read in blocks, and on a GPU; by
+            default a quarter of what is free. With ``out`` it is a part of
+            :class:`relspace.Output`.
         client : distributed.Client, optional
             A Dask cluster that makes the chunks of ``out``, a Zarr store that its workers reach
             under the same path, as they must ``X``.
@@ -259,7 +283,11 @@ class Aligner:
             collected = self.collect(source, own, dtype=dtype, memory_budget=memory_budget)
             return to_numpy(collected) if hasattr(X, "__array__") else collected
         given = self._check(X)
-        rows = self.relative_rows(given.tensor, own)
+        if self.device.type == "cuda" and given.tensor.device.type == "cpu":
+            there = ArrayRows(given.tensor)
+            rows = self.collect(there, own, dtype=given.dtype, memory_budget=memory_budget)
+            return given.restore(rows)
+        rows = self.relative_rows(given.tensor, own, memory_budget=memory_budget)
         return given.restore(rows.to(given.tensor.device))
 
     def affinity(self, X: object) -> Array:
@@ -269,9 +297,17 @@ class Aligner:
         return given.restore(rows.to(given.tensor.device))
 
     def relative_rows(
-        self, X: torch.Tensor, own: torch.Tensor | None = None, *, standardized: bool = True
+        self,
+        X: torch.Tensor,
+        own: torch.Tensor | None = None,
+        *,
+        standardized: bool = True,
+        memory_budget: int | None = None,
     ) -> torch.Tensor:
-        """Relative features of tokens of the right width, a few rows at a time into one result."""
+        """Relative features of tokens of the right width, a few rows at a time into one result.
+
+        On a GPU it is as many as ``memory_budget`` holds.
+        """
         n, m = X.shape[0], self.n_landmarks
         refuse_too_large(
             n * m * self.landmarks_.element_size(),
@@ -279,23 +315,17 @@ class Aligner:
             "write them as they are made: transform(..., out='aligned.zarr').",
             device=self.landmarks_.device,
         )
-        out = empty_matrix(n, m, like=self.landmarks_)
-        scale = (self._frame.unit / self.bandwidth_.sigma) ** 2
-        step = _ROWS_IN_CACHE if out.device.type == "cpu" else _ROWS_ON_DEVICE
-
-        def fill(rows: slice) -> None:
-            block = X[rows].to(self.landmarks_)
-            points = self._frame.place(self.normalization_.apply(block))
-            if not bool(points.half_norms.sum().isfinite()):
-                refuse_non_finite(X, "X")
-            affinity_rows(points, self._cloud, scale, out[rows])
-            if standardized and self.standardize != "none":
-                mine = None if own is None else own[rows]
-                standardize_rows(out[rows], self.profile_, mine, how=self.standardize)
-
-        with full_precision():
-            side_by_side(lambda: fill, chunk_slices(n, step), out.device)
-        return out
+        return relative_rows(
+            X,
+            self.normalization_,
+            self._frame,
+            self._cloud,
+            self.profile_,
+            scale=(self._frame.unit / self.bandwidth_.sigma) ** 2,
+            own=own,
+            how=self.standardize if standardized and self.standardize != "none" else None,
+            memory_budget=memory_budget,
+        )
 
     def standardize_in_place(self, rows: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
         """Overwrite affinities by rows of mean 0 and norm 1, see :func:`standardize_rows`."""
@@ -303,7 +333,7 @@ class Aligner:
 
     def _check(self, X: object) -> Features:
         self._check_fitted()
-        given = as_features(X, "X", check_finite=False)
+        given = as_features(X, "X", check_finite=False, cast=False)
         self._check_width(given.tensor.shape)
         return given
 
@@ -329,7 +359,14 @@ class Aligner:
             lazy = map_rows(source.array, self._rows_of, self.n_landmarks, own)
             return tensor_of(lazy.compute()).to(dtype)
         compute = RelativeRows(self, own)
-        return collect_rows(source, compute, self.n_landmarks, dtype, memory_budget=memory_budget)
+        return collect_rows(
+            source,
+            compute,
+            self.n_landmarks,
+            dtype,
+            memory_budget=memory_budget,
+            device=self.device,
+        )
 
     def _write(
         self,
@@ -394,8 +431,14 @@ class RelativeRows:
     def __init__(self, aligner: Aligner, own: torch.Tensor | None = None) -> None:
         self._aligner, self._own = aligner, own
 
-    def __call__(self, rows: torch.Tensor, first: int) -> torch.Tensor:
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._aligner.device
+
+    def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
         """Relative features of the rows from ``first`` on."""
+        first = first or 0
         own = None if self._own is None else self._own[first : first + len(rows)]
         aligner = self._aligner
         try:

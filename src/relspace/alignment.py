@@ -125,7 +125,9 @@ def align(
         grids, which keeps what most tokens differ by.
     standardize : str, optional
         What is done to landmark columns, see :class:`relspace.Aligner`: "whiten", the default for
-        items, "half-whiten", "columns", the default for tokens on grids, or "none".
+        items, "half-whiten", the default for tokens on grids, "columns" or "none". Columns of
+        tokens on grids are decorrelated where these are compared, once the landmarks in their own
+        image are left out; their rows are as for "columns".
     random_state : int
         Seed of the choice of landmarks.
     memory_budget : int, optional

@@ -6,12 +6,13 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, Self, overload
 
 import torch
 
 from relspace._archive import write_archive
 from relspace._blocks import refuse_too_large
+from relspace._devices import choose_device
 from relspace._html import html_table
 from relspace._validation import Array, ItemId, name_some
 from relspace.aligned_set import AlignedSet
@@ -160,6 +161,34 @@ class CommonSpace(Mapping[str, Array], ABC):
         if out is None:
             return aligner.transform(X, memory_budget=memory_budget)
         return aligner.transform(X, out=out, client=client, progress=progress)
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same space on another device, which computes what is asked of it from then on.
+
+        What is fitted and the rows that are held move; rows that are made as they are read stay
+        where they are. Features that :meth:`transform` is given may be anywhere.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            Such as "cuda", "cuda:1" or "cpu"; "auto" is the first GPU, or the CPU without one.
+
+        Returns
+        -------
+        CommonSpace
+            A space of its own; this one stays where it is.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such device.
+        """
+        where = choose_device(device)
+        return self._of_sets({name: one.to(where) for name, one in self._sets.items()})
+
+    @abstractmethod
+    def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
+        """The same space of other sets."""
 
     def pairwise(self, a: str, b: str) -> Array:
         """Distances of all rows of one set from all rows of another, computed in blocks.

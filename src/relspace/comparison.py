@@ -26,7 +26,7 @@ from relspace.measures import MIN_ITEMS, Measure, ShiftFamily
 from relspace.resampling import (
     Units,
     bootstrap,
-    interval_around,
+    interval_within,
     p_value,
     shift_families,
     split_halves,
@@ -37,8 +37,8 @@ from relspace.streamed_comparison import (
     compare_by_sums,
     draw_items,
     fits_in_memory,
+    needs_items_again,
     open_pair,
-    refuse_in_blocks,
     select_labels,
 )
 
@@ -83,17 +83,20 @@ def compare(
         How many permutations of the items make the null distribution. With 0 there is no p-value,
         and the chance level comes from the closed form, or from 20 permutations.
     n_bootstraps : int
-        On how many random halves of the items the interval rests; 0 for none.
+        On how many random halves of the items the interval rests; 0 for none. Items that are
+        summed over are drawn in random parts, as many as the budget holds.
     groups : sequence, optional
         A label for each item of X, such as the image a patch is from. Groups are then what is
-        permuted and resampled, since the items of one are not independent.
+        permuted and resampled, since the items of one are not independent. Where items are summed
+        over, groups can be resampled but not permuted: chance is then of items.
     ceiling : bool
         Whether to compute what split halves of the features reach.
     max_items : int, optional
         Compare this many items at most, chosen at random. All by default.
     memory_budget : int, optional
-        Bytes that comparing features on disk may take. They are loaded where they, and what is
-        computed of them, fit in; half of the free memory by default.
+        Bytes that comparing may take. Features on disk are loaded where they, and what is
+        computed of them, fit in; half of the free memory by default. Matrices over pairs of items
+        that don't fit are made tile by tile, or refused where they can't be.
     client : distributed.Client, optional
         A Dask cluster whose workers sum over parts of the items; they must reach files by the same
         paths.
@@ -113,6 +116,8 @@ def compare(
         If the sets don't hold the same items.
     InvalidInputError
         If features are not finite, constant or too few, or an argument is out of range.
+    MemoryBudgetError
+        If what the measure needs of all pairs of items, or its sums over items, don't fit.
     UnknownNameError
         If there is no such measure.
 
@@ -134,31 +139,49 @@ def compare(
     if max_items is not None:
         max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
     pair = open_pair(X, Y, always=client is not None)
+
+    def check_number(n_items: int) -> None:
+        # A ceiling prepares halves beside the whole.
+        record.refuse_too_many(
+            min(n_items, max_items or n_items), 4 if ceiling else 2, memory_budget
+        )
+
     if pair is None or (client is None and fits_in_memory(*pair, memory_budget)):
+        if pair is not None:
+            check_number(pair[0].shape[0])
         x, y, matched_by = paired_features(*(pair or (X, Y)), ids)
         n_available = len(x)
+        check_number(n_available)
         if max_items is not None and max_items < n_available:
             items = draw_items(n_available, max_items, seed, groups)
             x, y, groups = x[items], y[items], select_labels(groups, items)
     else:
         matched_by, n_available = check_same_items(*pair, ids), pair[0].shape[0]
         if max_items is None or max_items >= n_available:
-            refuse_in_blocks(groups=groups, n_bootstraps=n_bootstraps, ceiling=ceiling)
+            if ceiling:
+                raise needs_items_again("ceiling")
             return compare_by_sums(
                 record,
                 *pair,
                 matched_by,
+                groups=groups,
                 n_permutations=n_permutations,
+                n_bootstraps=n_bootstraps,
                 random_state=seed,
                 memory_budget=memory_budget,
                 client=client,
                 progress=progress,
             )
+        check_number(n_available)
         items = draw_items(n_available, max_items, seed, groups)
         x, y = (as_features(rows_at(one, items)).tensor for one in pair)
         groups = select_labels(groups, items)
     units = Units.of(len(x), groups) if groups is not None else None
-    x_factor, y_factor = record.prepare(x, "X"), record.prepare(y, "Y")
+    # Half of a budget for the factors of both sets, as without one.
+    of_factor = None if memory_budget is None else memory_budget // 4
+    x_factor, y_factor = (
+        record.prepare(one, name, memory_budget=of_factor) for one, name in ((x, "X"), (y, "Y"))
+    )
     value = record.from_factors(x_factor, y_factor)
 
     chance, chance_std = record.expected_by_chance(x_factor, y_factor), None
@@ -178,15 +201,19 @@ def compare(
     larger = record.direction == "similarity"
     interval = None
     if n_bootstraps:
+
+        def of_half(rows: torch.Tensor) -> float:
+            of_x, of_y = (record.prepare(one[rows], memory_budget=of_factor) for one in (x, y))
+            return record.from_factors(of_x, of_y)
+
         draws = bootstrap(
-            lambda rows: record(x[rows], y[rows]),
+            of_half,
             len(x),
             n_bootstraps,
             groups=groups,
             random_state=seed,
         )
-        low, high = interval_around(value, draws)
-        interval = (max(low, record.range[0]), min(high, record.range[1]))
+        interval = interval_within(record.range, value, draws)
     return Comparison(
         measure=record,
         value=value,
@@ -194,13 +221,14 @@ def compare(
         chance_std=chance_std,
         p_value=p_value(value, null, larger=larger) if n_permutations else None,
         interval=interval,
-        ceiling=_ceiling(record, x, y, chance, seed) if ceiling else None,
+        ceiling=_ceiling(record, x, y, chance, seed, of_factor) if ceiling else None,
         null=null,
         n_items=len(x),
         n_features=(x.shape[1], y.shape[1]),
         n_available=n_available,
         null_by="permutations",
         n_units=len(x) if units is None else len(units),
+        n_parts=None,
         matched_by=matched_by,
         n_bootstraps=n_bootstraps,
         random_state=seed,
@@ -283,7 +311,14 @@ def _whole(X: object, name: str) -> torch.Tensor:
     return as_features(X, name).tensor
 
 
-def _ceiling(measure: Measure, x: torch.Tensor, y: torch.Tensor, chance: float, seed: int) -> float:
+def _ceiling(
+    measure: Measure,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    chance: float,
+    seed: int,
+    memory_budget: int | None,
+) -> float:
     """The value that noise in the features leaves room for.
 
     Everything is counted as the share of the way from chance to identical sets, since chance
@@ -291,7 +326,7 @@ def _ceiling(measure: Measure, x: torch.Tensor, y: torch.Tensor, chance: float, 
     """
     whole = []
     for Z in (x, y):
-        halves = partial(_share_of_halves, measure, Z, seed)
+        halves = partial(_share_of_halves, measure, Z, seed, memory_budget)
         half = float(split_halves(halves, Z.shape[1], random_state=seed).mean())
         # Halves that agree less than by chance leave no room above it.
         whole.append(2 * max(0.0, half) / (1 + max(0.0, half)))
@@ -299,9 +334,16 @@ def _ceiling(measure: Measure, x: torch.Tensor, y: torch.Tensor, chance: float, 
 
 
 def _share_of_halves(
-    measure: Measure, X: torch.Tensor, seed: int, left: torch.Tensor, right: torch.Tensor
+    measure: Measure,
+    X: torch.Tensor,
+    seed: int,
+    memory_budget: int | None,
+    left: torch.Tensor,
+    right: torch.Tensor,
 ) -> float:
-    first, second = measure.prepare(X[:, left]), measure.prepare(X[:, right])
+    first, second = (
+        measure.prepare(X[:, half], memory_budget=memory_budget) for half in (left, right)
+    )
     chance = measure.expected_by_chance(first, second)
     if chance is None:
         families = shift_families(len(X), PERMUTATIONS_FOR_HALVES, random_state=seed)

@@ -56,6 +56,9 @@ class Comparison:
         permutations of many items have, where items were too many to be read again and again.
     n_units : int
         How many groups were resampled; the items, where there are no groups.
+    n_parts : int or None
+        In how many random parts units were summed, of which halves were drawn for the interval;
+        None where units were drawn themselves.
     matched_by : str
         Whether rows were matched by ``"ids"`` or by ``"position"``.
     n_bootstraps, random_state : int
@@ -77,6 +80,7 @@ class Comparison:
     n_available: int
     null_by: str
     n_units: int
+    n_parts: int | None
     matched_by: str
     n_bootstraps: int
     random_state: int
@@ -99,6 +103,7 @@ class Comparison:
             "n_available": self.n_available,
             "null_by": self.null_by,
             "n_units": self.n_units,
+            "n_parts": self.n_parts,
             "matched_by": self.matched_by,
             "n_permutations": len(self.null) if self.p_value is not None else 0,
             "n_bootstraps": self.n_bootstraps,
@@ -127,7 +132,8 @@ class Comparison:
             rows.append(("p", f"{self.p_value:.4g} ({len(self.null)} {drawn})"))
         if self.interval is not None:
             low, high = self.interval
-            rows.append(("95 % interval", f"{low:.4f} to {high:.4f}"))
+            parts = "" if self.n_parts is None else f" (halves of {self.n_parts} random parts)"
+            rows.append(("95 % interval", f"{low:.4f} to {high:.4f}{parts}"))
         if self.ceiling is not None:
             rows.append(("ceiling", f"{self.ceiling:.4f}"))
         units = "" if self.n_units == self.n_items else f" in {self.n_units} groups"

@@ -49,27 +49,8 @@ class Units:
         InvalidInputError
             If there are fewer than 4 units.
         """
-        if groups is None:
-            labels: list[object] = list(range(n_items))
-        else:
-            given = groups.tolist() if isinstance(groups, torch.Tensor | np.ndarray) else groups
-            if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-                raise InvalidTypeError(
-                    f"groups is of type {type(groups).__name__}; it must be a list with one label "
-                    "for each item."
-                )
-            labels = list(given)
-        if len(labels) != n_items:
-            raise ItemMismatchError(f"there are {n_items} items and {len(labels)} group labels.")
-        rows: dict[object, list[int]] = {}
-        for row, label in enumerate(labels):
-            rows.setdefault(label, []).append(row)
-        if len(rows) < MIN_UNITS:
-            raise InvalidInputError(
-                f"there are {len(rows)} groups, {name_some(list(rows))}; resampling needs at "
-                f"least {MIN_UNITS}."
-            )
-        return cls(tuple(torch.tensor(one) for one in rows.values()))
+        unit_of = number_units(n_items, groups)
+        return cls(torch.split(unit_of.argsort(stable=True), unit_of.bincount().tolist()))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -83,6 +64,38 @@ class Units:
                 "as a whole, so all must have as many: take the same number of items of each."
             )
         return torch.stack(self.rows)
+
+
+def number_units(n_items: int, groups: object | None = None) -> torch.Tensor:
+    """The number of each item's unit, in the order in which units first come.
+
+    Parameters and errors are those of :meth:`Units.of`.
+
+    Returns
+    -------
+    LongTensor of shape (n_items,)
+        Numbers from 0 on.
+    """
+    if groups is None:
+        labels: Sequence[object] = range(n_items)
+    else:
+        given = groups.tolist() if isinstance(groups, torch.Tensor | np.ndarray) else groups
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+            raise InvalidTypeError(
+                f"groups is of type {type(groups).__name__}; it must be a list with one label "
+                "for each item."
+            )
+        labels = given
+    if len(labels) != n_items:
+        raise ItemMismatchError(f"there are {n_items} items and {len(labels)} group labels.")
+    numbers: dict[object, int] = {}
+    unit_of = torch.tensor([numbers.setdefault(label, len(numbers)) for label in labels])
+    if len(numbers) < MIN_UNITS:
+        raise InvalidInputError(
+            f"there are {len(numbers)} groups, {name_some(list(numbers))}; resampling needs at "
+            f"least {MIN_UNITS}."
+        )
+    return unit_of
 
 
 def shift_families(
@@ -275,6 +288,14 @@ def interval_around(
     tail = (1 - check_fraction(level, "level")) / 2
     low, high = np.quantile(draws - draws.mean(), [tail, 1 - tail])
     return observed + float(low), observed + float(high)
+
+
+def interval_within(
+    bounds: tuple[float, float], observed: float, draws: NDArray[np.float64]
+) -> tuple[float, float]:
+    """The same interval, cut where a value can't be."""
+    low, high = interval_around(observed, draws)
+    return max(low, bounds[0]), min(high, bounds[1])
 
 
 def split_halves(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +23,10 @@ from relspace.errors import (
 )
 
 _ROWS_OF_FINGERPRINT = 8
+_LIBRARIES_OF_FILES = ("h5py", "zarr")
+
+#: Where rows come from when they are read: a disk or a network, memory, or code that makes them.
+LiesIn = Literal["files", "memory", "code"]
 
 
 @runtime_checkable
@@ -53,6 +58,7 @@ class ArrayRows:
         self.shape = (int(array.shape[0]), int(array.shape[1]))
         self.dtype = torch_dtype(array.dtype)
         self.ids = ids
+        self.lies_in = _place_of(array)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows; those of a memory map are copied, so that its pages can go."""
@@ -64,6 +70,8 @@ class ArrayRows:
 
 class NpyRows:
     """Rows of an ``.npy`` file, read rather than mapped, so that memory stays what is asked for."""
+
+    lies_in: LiesIn = "files"
 
     def __init__(self, path: str | Path, ids: tuple[ItemId, ...] | None = None) -> None:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -92,6 +100,8 @@ class NpyRows:
 class Hdf5Rows:
     """Rows of a dataset in an HDF5 file."""
 
+    lies_in: LiesIn = "files"
+
     def __init__(self, path: str | Path, key: str, ids: tuple[ItemId, ...] | None = None) -> None:
         import h5py
 
@@ -115,6 +125,8 @@ class Hdf5Rows:
 
 class SafetensorsRows:
     """Rows of a tensor in a safetensors file."""
+
+    lies_in: LiesIn = "files"
 
     def __init__(self, path: str | Path, key: str, ids: tuple[ItemId, ...] | None = None) -> None:
         self.path, self.key, self.ids = Path(path), key, ids
@@ -195,6 +207,9 @@ class ShardedRows:
             dtype = torch.promote_types(dtype, shard.dtype)
         self.dtype = dtype
         self.chunk_rows = max(getattr(shard, "chunk_rows", 1) for shard in shards)
+        places = {lies_in(shard) for shard in shards}
+        # Files wait, whatever lies beside them; code is left to the thread that it is used to.
+        self.lies_in: LiesIn = "code" if "code" in places else min(places)
         self.ids = None
         if all(shard.ids is not None for shard in shards):
             self.ids = tuple(item for shard in shards for item in shard.ids or ())
@@ -238,6 +253,8 @@ class ZarrRows:
     key : str, optional
         The array in the group. Needed only where it holds several matrices.
     """
+
+    lies_in: LiesIn = "files"
 
     def __init__(self, path: str | Path, key: str | None = None) -> None:
         zarr = import_zarr()
@@ -310,6 +327,36 @@ def as_rows(features: object, name: str = "X") -> RowSource:
     if hasattr(features, "shape") and hasattr(features, "dtype") and hasattr(features, "__len__"):
         return ArrayRows(features)
     return ArrayRows(as_features(features, name).tensor)
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """Rows that are made of as many of another source, which can be read ahead.
+
+    Attributes
+    ----------
+    source : RowSource
+        Where these lie.
+    make : callable
+        ``make(rows, first)`` of some of them and the number of the first.
+    """
+
+    source: RowSource
+    make: Callable[[torch.Tensor, int], torch.Tensor]
+
+
+def lies_in(source: object) -> LiesIn:
+    """Where rows come from; a source that doesn't say makes them by code."""
+    return cast("LiesIn", getattr(source, "lies_in", "code"))
+
+
+def _place_of(array: object) -> LiesIn:
+    if isinstance(array, np.memmap):
+        return "files"
+    if isinstance(array, torch.Tensor | np.ndarray):
+        return "memory"
+    library = type(array).__module__.partition(".")[0]
+    return "files" if library in _LIBRARIES_OF_FILES else "code"
 
 
 def is_dask_array(features: object) -> bool:

@@ -22,13 +22,17 @@ Progress = Callable[[int, int], None]
 class RowFunction(Protocol):
     """What makes rows of rows, each from its own; workers of a cluster are sent it."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; rows may be anywhere."""
+
     def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
         """Make the result's rows of some rows; ``first`` is the number of the first, if known."""
 
 
 def write_result(
     source: RowSource,
-    compute: Callable[[torch.Tensor, int], torch.Tensor],
+    compute: RowFunction,
     n_columns: int,
     *,
     out: str | Path | Output,
@@ -56,7 +60,7 @@ def write_result(
         ``progress(n_done, n_rows)`` after every chunk.
     """
     output = out if isinstance(out, Output) else Output(out)
-    writer = begin_output(output, source, n_columns, job)
+    writer = begin_output(output, source, n_columns, job, compute.device)
     return write_begun(writer, output, source, compute, client, progress)
 
 
@@ -64,7 +68,7 @@ def write_begun(
     writer: RowsWriter,
     output: Output,
     source: RowSource,
-    compute: Callable[[torch.Tensor, int], torch.Tensor],
+    compute: RowFunction,
     client: Any,
     progress: Progress | None,
 ) -> RowSource:
@@ -78,7 +82,7 @@ def write_begun(
         As for :func:`write_result`.
     """
     if client is None:
-        return write_rows(source, compute, writer, progress)
+        return write_rows(source, compute, writer, progress, compute.device)
     if not isinstance(writer, ZarrWriter):
         raise InvalidInputError(
             f"out is {str(output.path)!r}; a cluster writes Zarr stores, ending in .zarr."
@@ -111,5 +115,7 @@ def gather_result(
         return cast("Array", map_rows(X, compute, n_columns, None))
     source = open_rows(X)
     dtype = source.dtype if source.dtype.is_floating_point else torch.float32
-    collected = collect_rows(source, compute, n_columns, dtype, memory_budget=memory_budget)
+    collected = collect_rows(
+        source, compute, n_columns, dtype, memory_budget=memory_budget, device=compute.device
+    )
     return to_numpy(collected) if hasattr(X, "__array__") else collected

@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from relspace._blocks import free_memory_bytes
-from relspace._validation import ItemId, check_random_state, name_some, pair_items
+from relspace._validation import ItemId, check_choice, check_random_state, name_some, pair_items
 from relspace.aligned_set import AlignedSet, hold_rows
 from relspace.aligner import Aligner
 from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError, NonFiniteError
 from relspace.features import FeatureSet, Places, choose_places
+from relspace.kernels.affinity import rbf_affinity
+from relspace.kernels.relative import STANDARDIZATIONS, column_profile
 from relspace.spatial_space import SpatialSpace
 
-#: Defaults for tokens on grids: what most tokens differ by is kept, and columns are not mixed.
+#: Defaults for tokens on grids: what most tokens differ by is kept, and columns are decorrelated
+#: halfway where rows are compared.
 TOKEN_DENSITY = 0.05
 TOKEN_NORMALIZATION = "center+unit"
-TOKEN_STANDARDIZATION = "columns"
+TOKEN_STANDARDIZATION = "half-whiten"
 
 # Of the free memory, what rows may take that a space holds; comparing them needs some too.
 _SHARE_TO_HOLD = 0.5
@@ -69,19 +72,19 @@ def align_tokens(
         Ids of each set's images.
     landmarks : int or Places
         How many places, chosen at random where all the grids can be read; or which.
-    density, normalize, standardize, random_state, memory_budget
+    density, normalize, random_state, memory_budget
         As in :func:`relspace.align`.
+    standardize : str
+        As in :func:`relspace.align`. Rows are standardised column by column; columns are
+        decorrelated where rows are compared, once the landmarks in their own image are left out.
 
     Returns
     -------
     SpatialSpace
         The space; each set keeps all its tokens.
     """
-    if standardize in ("whiten", "half-whiten"):
-        raise InvalidInputError(
-            f'standardize is "{standardize}", which mixes the columns of landmarks; tokens on '
-            'grids are compared without the landmarks in their own images: use "columns" or "none".'
-        )
+    check_choice(standardize, "standardize", STANDARDIZATIONS)
+    is_mixed = standardize in ("whiten", "half-whiten")
     seed = check_random_state(random_state)
     shared, order = pair_items({name: len(fs) for name, fs in sets.items()}, ids)
     layers = {}
@@ -102,19 +105,26 @@ def align_tokens(
         raise InvalidInputError(
             f"there are {len(places)} landmarks; a bandwidth is solved on at least 3."
         )
-    aligners, relative = {}, {}
+    aligners, mixings, relative = {}, {}, {}
     for name, layer in layers.items():
-        aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
+        aligner = Aligner(
+            density=density,
+            normalize=normalize,
+            standardize="columns" if is_mixed else standardize,
+        )
         try:
             aligner.fit(layer.read_places(places).to(layer.read(0, 1).device))
         except BandwidthError as error:
             raise BandwidthError(f"landmarks of {name}: {error}") from error
         aligners[name] = aligner
+        mixings[name] = _mixing(aligner, standardize) if is_mixed else None
         relative[name] = layer.mapped(len(places), _RowsOfTokens(aligner, name))
     n_bytes = sum(one.shape[0] * len(places) * one.dtype.itemsize for one in relative.values())
     held = fits_to_hold(n_bytes, memory_budget)
     aligned = {
-        name: AlignedSet(aligners[name], hold_rows(rows) if held else rows, False, rows.dtype)
+        name: AlignedSet(
+            aligners[name], hold_rows(rows) if held else rows, False, rows.dtype, mixings[name]
+        )
         for name, rows in relative.items()
     }
     return SpatialSpace(
@@ -136,6 +146,12 @@ def fits_to_hold(n_bytes: int, memory_budget: int | None) -> bool:
     """Whether a space holds its rows: up to a budget, by default half of the free memory."""
     budget = free_memory_bytes() * _SHARE_TO_HOLD if memory_budget is None else memory_budget
     return n_bytes <= budget
+
+
+def _mixing(aligner: Aligner, standardize: str) -> torch.Tensor | None:
+    """What decorrelates the columns of a fitted set, whose rows are left as they are."""
+    affinity = torch.as_tensor(rbf_affinity(aligner.landmarks_, sigma=aligner.bandwidth_))
+    return column_profile(affinity, standardize=standardize).whitening
 
 
 class _RowsOfTokens:

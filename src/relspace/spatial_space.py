@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -30,7 +30,7 @@ SPATIAL_SPACE = "spatial space"
 _SUMMARY_TOKENS = 5000
 _CHANCE_ROUNDS = 10
 # Of the rows of two sets, what comparing them takes.
-_COPIES = 6
+_COPIES = 8
 _BYTES_AT_A_TIME = 2**28
 
 
@@ -40,7 +40,8 @@ class SpatialSpace(CommonSpace):
     A mapping of names to relative features, one row for each token, image by image and row by row
     of the model's own grid (:meth:`grid`). Column j is the affinity to landmark j, a place in one
     of the images, read off each model's grid. Where rows of two models are compared, the landmarks
-    in the images of both are left out (:class:`relspace.kernels.grouped.GroupedRows`).
+    in the images of both are left out, and columns are decorrelated then
+    (:class:`relspace.kernels.grouped.GroupedRows`); the rows themselves keep them as they are.
 
     Attributes
     ----------
@@ -267,6 +268,15 @@ class SpatialSpace(CommonSpace):
             tensors |= {f"{number}.boxes": grid.boxes, f"{number}.image_sizes": grid.image_sizes}
         return tensors, records
 
+    def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
+        return type(self)(
+            sets,
+            grids=self._grids,
+            ids=self.ids,
+            places=self.places,
+            parameters=self.parameters,
+        )
+
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         A = self._grouped(a, None)
         return grouped_correlation_blocks(A, self._grouped(b, None).like(A))
@@ -312,7 +322,7 @@ class SpatialSpace(CommonSpace):
         chosen = torch.arange(self.n_images) if images is None else images
         rows = self._rows_of(name, images)
         groups = torch.arange(len(chosen)).repeat_interleave(self.grid(name).tokens_per_image)
-        return GroupedRows.of(rows, groups, *self._numbered(chosen))
+        return GroupedRows.of(rows, groups, *self._numbered(chosen), self.aligned_set(name).mixing)
 
     def _numbered(self, images: torch.Tensor) -> tuple[torch.Tensor, int]:
         """The group of each landmark, and how many groups there are."""
@@ -332,7 +342,8 @@ class SpatialSpace(CommonSpace):
         A = self._grouped(a, images).take(where)
         grid = self.grid(b).select(images)
         rows = read_places(self._rows_of(b, images), grid, places.select(where))
-        B = GroupedRows.of(rows, places.images[where], *self._numbered(images))
+        mixing = self.aligned_set(b).mixing
+        B = GroupedRows.of(rows, places.images[where], *self._numbered(images), mixing)
         return A, B.like(A), where.to(A.rows.device)
 
     def _covering(self, a: str, b: str, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

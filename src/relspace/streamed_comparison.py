@@ -15,8 +15,10 @@ from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import draw_distinct
 from relspace.measures import Measure
+from relspace.measures.halves import n_parts_within, sum_parts
+from relspace.measures.item_parts import Parts, PartsOfGroups, RandomParts
 from relspace.measures.stacked_products import StackedProducts, sum_stacked_products
-from relspace.resampling import Units, p_value
+from relspace.resampling import Units, interval_within, number_units, p_value
 from relspace.row_sources import RowSource
 
 Progress = Callable[[str], None]
@@ -70,21 +72,12 @@ def check_same_items(x: RowSource, y: RowSource, ids: object = None) -> str:
     return "ids"
 
 
-def refuse_in_blocks(*, groups: object, n_bootstraps: int, ceiling: bool) -> None:
-    """Refuse what needs items again and again where they are read once.
-
-    Raises
-    ------
-    InvalidInputError
-        If groups, an interval or a ceiling are asked for.
-    """
-    asked = {"groups": groups is not None, "n_bootstraps": n_bootstraps > 0, "ceiling": ceiling}
-    for name, wanted in asked.items():
-        if wanted:
-            raise InvalidInputError(
-                f"{name} needs items again and again, and these features don't fit into the memory "
-                "budget: compare a random part of them by max_items=10_000, or raise memory_budget."
-            )
+def needs_items_again(name: str) -> InvalidInputError:
+    """The error that something needs items again and again, where they are read once."""
+    return InvalidInputError(
+        f"{name} needs items again and again, and these features don't fit into the memory "
+        "budget: compare a random part of them by max_items=10_000, or raise memory_budget."
+    )
 
 
 def draw_items(
@@ -114,13 +107,18 @@ def compare_by_sums(
     y: RowSource,
     matched_by: str,
     *,
+    groups: object | None,
     n_permutations: int,
+    n_bootstraps: int,
     random_state: int,
     memory_budget: int | None,
     client: Any | None,
     progress: Progress | None,
 ) -> Comparison:
     """Compare two sets by sums over their items, with chance from the limit of permutations.
+
+    The interval rests on halves of random parts of the items, each a sum over many: the
+    delete-half jackknife of groups (Shao and Tu 1995, *The jackknife and bootstrap*).
 
     Parameters
     ----------
@@ -130,12 +128,16 @@ def compare_by_sums(
         Features of the same items in the same order.
     matched_by : str
         By what they are the same.
+    groups : sequence, optional
+        A label for each item; groups lie in one part as a whole.
     n_permutations : int
         How many permutations are drawn, from the normal distribution that is their limit.
+    n_bootstraps : int
+        On how many halves the interval rests; 0 for none.
     random_state : int
         Seed of the draws.
     memory_budget : int, optional
-        Bytes that blocks of rows may take.
+        Bytes that sums and blocks of rows may take.
     client : distributed.Client, optional
         A cluster that sums parts of the rows.
     progress : callable, optional
@@ -144,37 +146,80 @@ def compare_by_sums(
     Raises
     ------
     InvalidInputError
-        If the measure doesn't stream, or features are not finite or constant.
+        If the measure doesn't stream, groups are to be permuted or held out, or features are not
+        finite or constant.
+    MemoryBudgetError
+        If the sums don't fit.
     """
     if not measure.streams:
         raise measure.needs_items()
-    products = sum_stacked_products(
-        (x, y),
-        ("X", "Y"),
-        folds=measure.folds(x.shape[0]),
-        memory_budget=memory_budget,
-        client=client,
-        progress=progress,
-    )
+    n, folds, unit_of = x.shape[0], measure.folds(x.shape[0]), None
+    if groups is not None:
+        if n_permutations:
+            raise needs_items_again(
+                "a p-value by groups (leave n_permutations, --permutations, at 0)"
+            )
+        if folds is not None:
+            raise needs_items_again(f"{measure.name} by groups")
+        unit_of = number_units(n, groups)
+    n_units = n if unit_of is None else int(unit_of.max()) + 1
+    reading: dict[str, Any] = {
+        "memory_budget": memory_budget,
+        "client": client,
+        "progress": progress,
+    }
+    halves, n_parts = np.empty(0), None
+    if n_bootstraps:
+        n_folds = 1 if folds is None else folds.n_parts
+        n_parts = n_parts_within(
+            (x.shape[1], y.shape[1]),
+            n_units,
+            n_folds,
+            measure.copies_of_products,
+            memory_budget,
+            on_cluster=client is not None,
+        )
+        parts: Parts
+        if unit_of is not None:
+            parts = PartsOfGroups(unit_of, n_parts, random_state)
+        else:
+            parts = (folds or RandomParts(n, 1, random_state)).finer(n_parts)
+        sums = sum_parts(x, y, parts, n_folds, **reading)
+        products = sums.whole()
+        drawn = sums.halves(n_bootstraps, torch.Generator().manual_seed(random_state))
+        halves = np.array([measure.from_cross_products(one.pair(0, 1)) for one in drawn])
+        del sums
+    else:
+        products = sum_stacked_products(
+            (x, y),
+            ("X", "Y"),
+            folds=folds,
+            copies_for_pair=measure.copies_of_products,
+            **reading,
+        )
     value = measure.from_cross_products(products.pair(0, 1))
     null = draw_null(measure, products, n_permutations or PERMUTATIONS_FOR_CHANCE, random_state)
-    larger = measure.direction == "similarity"
+    # Items of one group are not independent, so that those of all spread wider than this.
+    has_spread = len(null) > 1 and groups is None
     return Comparison(
         measure=measure,
         value=value,
         chance=float(null.mean()),
-        chance_std=float(null.std(ddof=1)) if len(null) > 1 else None,
-        p_value=p_value(value, null, larger=larger) if n_permutations else None,
-        interval=None,
+        chance_std=float(null.std(ddof=1)) if has_spread else None,
+        p_value=p_value(value, null, larger=measure.direction == "similarity")
+        if n_permutations
+        else None,
+        interval=interval_within(measure.range, value, halves) if n_bootstraps else None,
         ceiling=None,
         null=null,
-        n_items=products.n_items,
+        n_items=n,
         n_features=(x.shape[1], y.shape[1]),
-        n_available=products.n_items,
+        n_available=n,
         null_by="limit",
-        n_units=products.n_items,
+        n_units=n_units,
+        n_parts=n_parts,
         matched_by=matched_by,
-        n_bootstraps=0,
+        n_bootstraps=n_bootstraps,
         random_state=random_state,
         versions=library_versions(),
     )
@@ -185,5 +230,5 @@ def draw_null(
 ) -> NDArray[np.float64]:
     """Values under permutations of the items, drawn from their normal limit."""
     generator = torch.Generator().manual_seed(random_state)
-    drawn = products.permutations(range(1), range(1, 2), n_permutations, generator)
-    return np.array([measure.from_cross_products(one.pair(0, 1)) for one in drawn])
+    draw = products.permutations(range(1), range(1, 2), generator)
+    return np.array([measure.from_cross_products(draw().pair(0, 1)) for _ in range(n_permutations)])

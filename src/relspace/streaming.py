@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from relspace._blocks import chunk_slices, empty_matrix, memory_budget_bytes, refuse_too_large
+from relspace._blocks import (
+    chunk_slices,
+    empty_matrix,
+    free_memory_bytes,
+    memory_budget_bytes,
+    refuse_too_large,
+)
+from relspace._devices import CPU
 from relspace._validation import check_choice, check_count
+from relspace.device_copies import Copy, copies_for
+from relspace.reading_ahead import read_blocks, write_behind
 from relspace.row_sources import RowSource, fingerprint, whole_chunks
 from relspace.row_writers import STORED_TYPES, RowsWriter, open_writer
 
 # A chunk of the output, uncompressed: large enough for a file system, small enough to lose.
 _CHUNK_BYTES = 2**25
 _INPUT_BYTES = 4 * _CHUNK_BYTES
-_COPIES_OF_INPUT = 2
-_COPIES_OF_OUTPUT = 4
+_COPIES_OF_INPUT = 3
+_COPIES_OF_OUTPUT = 5
+# With a GPU, blocks and results lie in pinned memory too, whose sizes are powers of 2.
+_PINNED_COPIES = 4
+# On the device: three blocks on their way in, and what normalising takes; results, and one on its
+# way back.
+_DEVICE_COPIES_OF_INPUT = 8
+_DEVICE_COPIES_OF_OUTPUT = 5
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,7 @@ def begin_output(
     source: RowSource,
     n_columns: int,
     job: Mapping[str, Any],
+    device: torch.device = CPU,
     *,
     with_ids: bool = True,
 ) -> RowsWriter:
@@ -80,6 +97,8 @@ def begin_output(
         Its width.
     job : mapping
         What else the result depends on.
+    device : torch.device
+        Where it is computed: a chunk has room there too.
     with_ids : bool
         Whether the source's ids are written beside the rows.
     """
@@ -102,7 +121,7 @@ def begin_output(
     if output.chunk_rows is not None:
         chunk_rows = check_count(output.chunk_rows, "chunk_rows")
     else:
-        fitting = memory_budget_bytes(output.memory_budget) // bytes_per_row(source, n_columns)
+        fitting = rows_at_once(source, n_columns, output.memory_budget, device)
         # What is read for a narrow result is many times as large as what is written.
         read_at_once = _INPUT_BYTES // (source.shape[1] * max(4, source.dtype.itemsize))
         wanted = min(n, fitting, _CHUNK_BYTES // (4 * n_columns), read_at_once)
@@ -123,6 +142,7 @@ def write_rows(
     compute: Callable[[torch.Tensor, int], torch.Tensor],
     writer: RowsWriter,
     progress: Callable[[int, int], None] | None = None,
+    device: torch.device = CPU,
 ) -> RowSource:
     """Write what a function makes of rows, chunk by chunk; chunks that are there are left.
 
@@ -136,11 +156,25 @@ def write_rows(
         Where the result goes, see :func:`begin_output`.
     progress : callable, optional
         ``progress(n_done, n_rows)`` after every chunk.
+    device : torch.device
+        Where it is computed: rows are brought there, and results taken back.
     """
-    for rows in writer.missing():
-        writer.write(rows, compute(source.read(rows.start, rows.stop), rows.start))
+    copies = copies_for(device)
+    one_core = not copies.overlap
+
+    def write(chunk: slice, copy: Copy) -> None:
+        writer.write(chunk, copies.land(copy))
+
+    def written(rows: slice) -> None:
         if progress is not None:
             progress(rows.stop, source.shape[0])
+
+    with (
+        write_behind(write, written, one_core=one_core) as put,
+        closing(read_blocks(source, writer.missing(), copies)) as blocks,
+    ):
+        for chunk, rows in blocks:
+            put(chunk, copies.fetch(compute(rows, chunk.start)))
     return writer.finish()
 
 
@@ -151,8 +185,11 @@ def collect_rows(
     dtype: torch.dtype,
     *,
     memory_budget: int | None = None,
+    device: torch.device = CPU,
 ) -> torch.Tensor:
-    """Gather what a function makes of rows, read block by block, into one tensor.
+    """Gather what a function makes of rows, read block by block, into one tensor in memory.
+
+    ``device`` is where it is computed: rows are brought there, and results taken back.
 
     Raises
     ------
@@ -165,20 +202,65 @@ def collect_rows(
         f"the result of {n} rows and {n_columns} columns",
         "write it as it is made: out='aligned.zarr'.",
     )
-    budget = memory_budget_bytes(memory_budget)
     result = empty_matrix(n, n_columns, like=torch.empty(0, dtype=dtype))
-    at_once = min(budget, _INPUT_BYTES) // bytes_per_row(source, n_columns)
-    for rows in chunk_slices(n, whole_chunks(source, at_once)):
-        result[rows] = compute(source.read(rows.start, rows.stop), rows.start)
+    at_once = rows_at_once(source, n_columns, memory_budget, device, at_most=_INPUT_BYTES)
+    chunks = chunk_slices(n, whole_chunks(source, at_once))
+    copies = copies_for(device)
+
+    def write(chunk: slice, copy: Copy) -> None:
+        result[chunk] = copies.land(copy)
+
+    with (
+        write_behind(write, one_core=not copies.overlap) as put,
+        closing(read_blocks(source, chunks, copies)) as blocks,
+    ):
+        for chunk, rows in blocks:
+            put(chunk, copies.fetch(compute(rows, chunk.start).to(dtype)))
     return result
 
 
-def bytes_per_row(source: RowSource, n_columns: int) -> int:
+def rows_at_once(
+    source: RowSource,
+    n_columns: int,
+    memory_budget: int | None,
+    device: torch.device,
+    *,
+    at_most: int | None = None,
+) -> int:
+    """How many rows a budget holds, on the host and on the device of the computation.
+
+    Parameters
+    ----------
+    source : RowSource
+        Where rows come from.
+    n_columns : int
+        The width of the result.
+    memory_budget : int or None
+        Bytes that working memory may take, in each of the two; a quarter of what is free there by
+        default. Of a device never more than is free.
+    device : torch.device
+        Where it is computed.
+    at_most : int, optional
+        Bytes that are worth reading at once.
+    """
+    budget = memory_budget_bytes(memory_budget)
+    fitting = min(budget, at_most or budget) // bytes_per_row(source, n_columns, device)
+    if device.type != "cuda":
+        return fitting
+    budget = min(memory_budget_bytes(memory_budget, device), free_memory_bytes(device))
+    width = source.shape[1]
+    per_row = 4 * (_DEVICE_COPIES_OF_INPUT * width + _DEVICE_COPIES_OF_OUTPUT * n_columns)
+    return min(fitting, budget // per_row)
+
+
+def bytes_per_row(source: RowSource, n_columns: int, device: torch.device = CPU) -> int:
     """What a row takes on its way: as read, in the float type of the computation, and the result's.
 
-    The result exists as computed, in the type of the output, and compressed.
+    While a block is worked on, the next one is read and the one before is written, which exists as
+    computed, in the type of the output, and compressed.
     """
     width = source.shape[1]
-    return _COPIES_OF_INPUT * width * max(4, source.dtype.itemsize) + (
-        _COPIES_OF_OUTPUT * n_columns * 4
+    pinned = _PINNED_COPIES if device.type == "cuda" else 0
+    return (_COPIES_OF_INPUT + pinned) * width * max(4, source.dtype.itemsize) + (
+        (_COPIES_OF_OUTPUT + pinned) * n_columns * 4
     )

@@ -16,7 +16,12 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "streams.py"
 @pytest.mark.parametrize(
     ("case", "at_least", "at_most"),
     # Bytes of features and results, and what may be taken of memory for a budget of 256 MiB.
-    [("embed", 1.0e9, 400e6), ("items", 4.8e9, 400e6), ("images", 2.3e9, 400e6)],
+    [
+        ("embed", 1.0e9, 400e6),
+        ("items", 4.8e9, 400e6),
+        ("images", 2.3e9, 400e6),
+        ("compare", 2.5e9, 400e6),
+    ],
 )
 def test_what_is_larger_than_memory_takes_little_of_it(
     case: str, at_least: float, at_most: float

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +55,24 @@ def test_layers_too(client: Client, paths: tuple[str, str]) -> None:
     assert shared.null_by == "limit"
 
 
+def test_several_models_too(client: Client, paths: tuple[str, str]) -> None:
+    models = {"a": {"x": paths[0]}, "b": {"y": paths[1]}, "c": {"z": paths[0]}}
+    shared = rs.compare_models(models, measure="cka", client=client, n_permutations=9)
+    alone = rs.compare_models(models, measure="cka", n_permutations=9)
+    np.testing.assert_allclose(shared.values, alone.values, atol=1e-10)
+    assert (shared.null_by, alone.null_by) == ("limit", "permutations")
+
+
+def test_intervals_too(client: Client, paths: tuple[str, str]) -> None:
+    options = {"measure": "cka", "n_bootstraps": 50}
+    shared = rs.compare(*paths, **options, client=client)
+    alone = rs.compare(*paths, **options)
+    assert shared.interval is not None
+    assert alone.interval is not None
+    assert shared.n_parts == 128
+    assert np.ptp(shared.interval) == pytest.approx(np.ptp(alone.interval), rel=0.4)
+
+
 def test_errors_come_back(client: Client) -> None:
     broken = torch.ones(100, 3).cumsum(0)
     broken[70, 1] = torch.inf
@@ -75,6 +94,29 @@ def test_a_lost_worker_costs_only_its_parts(client: Client, paths: tuple[str, st
     shared = rs.compare(paths[0], slow, measure="cka", client=client)
     killer.join()
     assert shared.value == pytest.approx(rs.compare(*paths, measure="cka").value, abs=1e-10)
+
+
+def test_layers_run_on_a_scheduler(client: Client, paths: tuple[str, str], tmp_path: Path) -> None:
+    import h5py
+
+    for name in ("m", "n"):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            for layer, path in zip("xy", paths, strict=True):
+                file[layer] = ZarrRows(path).read(0, N).numpy()
+    command = [
+        "layers",
+        str(tmp_path / "m.h5"),
+        str(tmp_path / "n.h5"),
+        "--measure",
+        "cka",
+        "--json",
+    ]
+    shared, alone = (
+        json.loads(CliRunner().invoke(commands, one, catch_exceptions=False).stdout)
+        for one in ([*command, "--scheduler", client.scheduler.address], command)
+    )
+    np.testing.assert_allclose(shared["values"], alone["values"], atol=1e-10)
+    assert (shared["null_by"], alone["null_by"]) == ("limit", "permutations")
 
 
 def test_the_command_runs_on_a_scheduler(client: Client, paths: tuple[str, str]) -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from relspace.errors import FileFormatError, InvalidInputError
-from relspace.features import read_layers
+from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError
+from relspace.features import open_layers, read_layers
+from relspace.row_sources import RowSource
 
 LAYERS = {f"block.{i}": np.full((4, 3), float(i), dtype=np.float32) for i in (2, 9, 10, 1)}
 
@@ -48,6 +49,23 @@ def test_ids_come_along() -> None:
     np.savez("bad.npz", layer=LAYERS["block.1"], ids=["a", "b"])
     with pytest.raises(InvalidInputError, match="2 ids for 4 rows"):
         read_layers("bad.npz")
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.pt", "a.safetensors", "a.h5"])
+def test_opened_layers_are_those_read(name: str) -> None:
+    opened, read = open_layers(name), read_layers(name)
+    assert (list(opened.layers), opened.ids) == (list(read.layers), read.ids)
+    for layer, given in opened.layers.items():
+        assert isinstance(given, RowSource) == name.endswith(("safetensors", "h5"))
+        whole = given.read(0, 4) if isinstance(given, RowSource) else given
+        np.testing.assert_array_equal(np.asarray(whole), LAYERS[layer])
+
+
+def test_files_that_are_loaded_whole_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 100)
+    with pytest.raises(MemoryBudgetError, match=r"a\.npz, which can only be loaded whole"):
+        open_layers("a.npz")
+    assert len(open_layers("a.h5").layers) == 4
 
 
 def test_what_holds_no_layers_is_refused() -> None:

@@ -10,7 +10,7 @@ from relspace.figures.plots import (
     Series,
     Theme,
     draw_image_rows,
-    draw_layer_map,
+    draw_layer_maps,
     draw_rates,
     draw_scatter,
     even_hues,
@@ -55,14 +55,21 @@ def test_bars_are_as_high_as_the_rates() -> None:
     assert {text.get_text() for text in axes.texts} == {"10", "90", "0.4", "100"}
 
 
-def test_a_layer_map_says_its_values_on_the_scale_asked_for() -> None:
+def test_layer_maps_say_their_values_on_one_scale() -> None:
     with themed(LIGHT):
-        axes = new_figure(3, 2).add_subplot()
-        image = draw_layer_map(
-            axes, np.array([[1.0, 20.0]]), ["in"], ["first", "second"], highest=50
+        figure = new_figure(3, 2)
+        draw_layer_maps(
+            figure,
+            {"before": np.array([[1.0, 20.0]]), "after": np.array([[3.0, 50.0]])},
+            ("mine", ["in"]),
+            ("yours", ["first", "second"]),
+            boxes=[(0.1, 0.2, 0.3, 0.6), (0.5, 0.2, 0.3, 0.6)],
+            bar=(0.9, 0.2, 0.02, 0.6),
         )
-    assert image.get_clim() == (0, 50)
-    assert [text.get_text() for text in axes.texts] == ["1", "20"]
+    maps = figure.axes[:2]
+    assert [axes.get_title("left") for axes in maps] == ["before", "after"]
+    assert [axes.images[0].get_clim() for axes in maps] == [(0, 50)] * 2
+    assert [[text.get_text() for text in axes.texts] for axes in maps] == [["1", "20"], ["3", "50"]]
 
 
 def test_scatters_keep_to_the_limits_and_draw_every_point() -> None:

@@ -87,3 +87,32 @@ def test_too_few_columns_are_no_correlation() -> None:
     assert first[0, 1] == 0.0
     assert second[0, 0] == 0.0
     assert first[0, 0] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=str
+)
+class TestMixing:
+    def test_own_columns_are_left_out_before_and_after(
+        self, dtype: torch.dtype, tolerance: float
+    ) -> None:
+        rows, mixing = random(10, dtype, 0), random(len(COLUMNS), dtype, 1)
+        found = GroupedRows.of(rows, GROUPS_A, COLUMNS, 5, mixing).rows
+        for row, group, mixed in zip(rows, GROUPS_A, found, strict=True):
+            others = group != COLUMNS
+            expected = (row * others) @ mixing * others
+            torch.testing.assert_close(mixed, expected, atol=10 * tolerance, rtol=0)
+
+    def test_what_a_row_has_in_its_own_columns_does_not_matter(
+        self, dtype: torch.dtype, tolerance: float
+    ) -> None:
+        rows, others = random(10, dtype, 2), random(10, dtype, 3)
+        mixing = random(len(COLUMNS), dtype, 4)
+        own = GROUPS_A[:, None] == COLUMNS
+        given = (rows, torch.where(own, 50.0 * others, rows))
+        first, second = (GroupedRows.of(one, GROUPS_A, COLUMNS, 5, mixing) for one in given)
+        B = GroupedRows.of(others, GROUPS_A, COLUMNS, 5, mixing)
+        for (_, one), (_, other) in zip(
+            grouped_correlation_blocks(first, B), grouped_correlation_blocks(second, B), strict=True
+        ):
+            torch.testing.assert_close(one, other, atol=tolerance, rtol=0)

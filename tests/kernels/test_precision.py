@@ -66,6 +66,13 @@ class Watch(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+def _gradient(function: Callable[..., Any]) -> torch.Tensor:
+    x = X.clone().requires_grad_()
+    function(x).square().sum().backward()
+    assert x.grad is not None
+    return x.grad
+
+
 def _space() -> rs.AlignedSpace:
     space = rs.align({"a": X, "b": Y}, landmarks=40)
     assert isinstance(space, rs.AlignedSpace)
@@ -85,7 +92,9 @@ CALLS: dict[str, Callable[[], object]] = {
     "affinity": lambda: rs.rbf_affinity(X),
     "affinity of two": lambda: rs.rbf_affinity(X, X[:20] + 1),
     "cosine affinity": lambda: rs.cosine_affinity(X),
-    "differentiable": lambda: rs.rbf_affinity(X.clone().requires_grad_()),
+    "gradient": lambda: _gradient(rs.rbf_affinity),
+    "gradient of cosines": lambda: _gradient(rs.cosine_affinity),
+    "gradient of distances": lambda: _gradient(rs.kernels.squared_distances),
     "distances": lambda: rs.kernels.squared_distances(X),
     "bandwidth of all": lambda: rs.solve_bandwidth(X),
     "bandwidth of a sample": lambda: rs.solve_bandwidth(X, max_items=70, tolerance=0.2),

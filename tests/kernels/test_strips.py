@@ -53,6 +53,20 @@ def test_affinities_and_density_are_right(shape: tuple[int, int], threads: int) 
     assert torch.equal(A.diagonal(), torch.ones(n))
 
 
+@pytest.mark.parametrize("kind", ["in order", "first rows alike", "clusters"])
+def test_first_rows_that_are_not_like_the_others_do_no_harm(kind: str) -> None:
+    X = make_features(700, 20)
+    if kind == "in order":
+        X = X[X.norm(dim=1).argsort()]
+    elif kind == "first rows alike":
+        X[:40] = X[0]
+    else:
+        X += 30 * torch.arange(700)[:, None] // 100
+    A = rbf_affinity(X, density=0.1)
+    assert float((A.double().sum() - 700) / (700 * 699)) == pytest.approx(0.1, rel=2e-6)
+    assert strips.affinities_in_strips(X, None, 0.1) is not None
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_given_bandwidth_is_used(shape: tuple[int, int]) -> None:
     X = make_features(*shape, offset=1e3)

@@ -25,7 +25,7 @@ from relspace.row_sources import ArrayRows
 N = 1500
 STREAMED = [one.name for one in rs.measures.list() if one.streams]
 # More than the sums need, less than the layers.
-BUDGET = 150_000
+BUDGET = 200_000
 
 
 def layers() -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
@@ -67,8 +67,8 @@ def test_the_null_is_that_of_permutations() -> None:
     X, Y = rng.normal(size=(400, 3)), rng.normal(size=(400, 5))
     products = sum_stacked_products([ArrayRows(X), ArrayRows(Y)], ["X", "Y"])
     measure = rs.measures.get("cka")
-    drawn = products.permutations(range(1), range(1, 2), 400, torch.Generator().manual_seed(0))
-    limit = np.array([measure.from_cross_products(one.pair(0, 1)) for one in drawn])
+    draw = products.permutations(range(1), range(1, 2), torch.Generator().manual_seed(0))
+    limit = np.array([measure.from_cross_products(draw().pair(0, 1)) for _ in range(400)])
     exact = rs.compare(X, Y, measure="cka", n_permutations=400).null
     assert abs(limit.mean() - exact.mean()) < 3 * exact.std() / 20
     assert limit.std() == pytest.approx(exact.std(), rel=0.2)
@@ -143,6 +143,34 @@ def test_rows_that_are_not_finite_constant_or_in_another_order_are_refused() -> 
             measure="cka",
             memory_budget=BUDGET // 2,
         )
+
+
+@pytest.mark.parametrize("measure", ["cka", "pwcca", "linear_predictivity"])
+def test_several_models_are_those_in_memory(tmp_path: Path, measure: str) -> None:
+    a, b = layers()
+    options: dict[str, Any] = {"measure": measure, "n_permutations": 19}
+    whole = rs.compare_models({"a": a, "b": b, "c": {"z": a["in"]}}, **options)
+    read = rs.compare_models(
+        {"a": on_disk(a, tmp_path), "b": on_disk(b, tmp_path), "c": {"z": tmp_path / "in.npy"}},
+        **options,
+        memory_budget=475_000,
+    )
+    assert (whole.null_by, read.null_by) == ("permutations", "limit")
+    np.testing.assert_allclose(read.values, whole.values, atol=1e-6)
+    np.testing.assert_allclose(read.summary, whole.summary, atol=1e-6)
+    np.testing.assert_allclose(read.chance, whole.chance, atol=0.02)
+    assert read.p_values is not None
+    assert whole.p_values is not None
+    assert read.p_values[0, 1] == whole.p_values[0, 1] == 0.05
+    assert read.to_dict()["n_available"] == N
+
+
+def test_several_models_are_compared_in_part(tmp_path: Path) -> None:
+    a, b = (on_disk(model, tmp_path) for model in layers())
+    part = rs.compare_models({"a": a, "b": b}, measure="affinity", max_items=300, n_permutations=0)
+    assert (part.n_items, part.n_available, part.null_by) == (300, N, "permutations")
+    pair = rs.compare_layers(a, b, measure="affinity", max_items=300, n_permutations=0)
+    np.testing.assert_allclose(part.block("a", "b"), pair.values, atol=1e-12)
 
 
 @pytest.mark.slow

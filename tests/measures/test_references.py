@@ -287,3 +287,35 @@ class TestNeighbors:
             values.append(cosine_similarity(S_x[[i]][:, union], S_y[[i]][:, union])[0, 0])
         value = measures.get("second_order_cosine", k=k)(X, Y)
         assert value == pytest.approx(np.mean(values), abs=1e-9)
+
+
+class TestLinearCKAWithoutPairs:
+    """Where matrices over pairs don't fit, products of features are what CKA is made of."""
+
+    @pytest.mark.parametrize("name", ["cka", "cka_biased"])
+    def test_value_chance_and_permutations_are_the_same(self, name: str) -> None:
+        measure = measures.get(name)
+        generator = torch.Generator().manual_seed(0)
+        X = torch.randn(300, 12, generator=generator) + 50
+        Y = torch.tanh(X[:, :5] - 50) @ torch.randn(5, 30, generator=generator)
+        wide = torch.randn(300, 400, generator=generator) + Y.repeat(1, 14)[:, :400]
+        order = torch.randperm(300, generator=generator)
+        for other in (Y, wide):
+            kept, made = (
+                [measure.prepare(one, memory_budget=budget) for one in (X, other)]
+                for budget in (2**30, 1)
+            )
+            for permutation in (None, order):
+                expected = measure.from_factors(*kept, permutation)
+                found = measure.from_factors(*made, permutation)
+                assert found == pytest.approx(expected, abs=1e-5)
+            if other is Y:
+                assert measure.expected_by_chance(*made) == pytest.approx(
+                    measure.expected_by_chance(*kept), abs=1e-6
+                )
+
+    def test_items_as_far_from_each_other_are_refused(self) -> None:
+        corners = torch.eye(40, dtype=torch.float64)
+        axes = torch.linalg.svd(corners - corners.mean(dim=0)).Vh[:39]
+        with pytest.raises(relspace.errors.InvalidInputError, match="equally alike"):
+            measures.get("cka").prepare((corners @ axes.T), memory_budget=1)

@@ -59,7 +59,7 @@ from relspace.errors import InvalidInputError
     "--standardize",
     type=click.Choice(["whiten", "half-whiten", "columns", "none"]),
     default=None,
-    help="What is done to landmark columns: whiten for items, columns for tokens on grids.",
+    help="What is done to landmark columns: whiten for items, half-whiten for tokens on grids.",
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 @with_scheduler(reach="the files")

@@ -14,7 +14,15 @@ import click
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands
-from relspace.cli.sources import Source, files, named_sources, parse_sources, read_sets, with_ids
+from relspace.cli.sources import (
+    Source,
+    files,
+    named_sources,
+    parse_sources,
+    read_sets,
+    with_ids,
+    without_ids,
+)
 from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
 
@@ -61,7 +69,8 @@ def _list_measures(context: click.Context, parameter: click.Parameter, wanted: b
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="On how many random halves of the items a 95 % interval rests.",
+    help="On how many random halves of the items a 95 % interval rests; of random parts of them "
+    "where they are read in blocks.",
 )
 @click.option(
     "--groups",
@@ -196,16 +205,12 @@ def _open(source: Source, pool: str, by_position: bool) -> RowSource:
     """The same, to be read in blocks."""
     from relspace.features import open_rows, read_features
     from relspace.features.store import is_store
-    from relspace.row_sources import GeneratedRows
 
     if "://" not in source.place and is_store(source.path):
         rows = open_rows(_of_images(read_features(source.path, key=source.key).features, pool))
     else:
         rows = open_rows(source.place, key=source.key)
-    width = rows.shape[1]
-    return (
-        GeneratedRows((rows.shape[0], width), rows.read, dtype=rows.dtype) if by_position else rows
-    )
+    return without_ids(rows) if by_position else rows
 
 
 def _lines(path: Path) -> list[str]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands
-from relspace.cli.sources import Source, named_sources, parse_sources
+from relspace.cli.sources import Source, named_sources, parse_sources, without_ids
 from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
 
@@ -47,6 +49,7 @@ _KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf",
 )
 @click.option("--by-position", is_flag=True, help="Match rows by position, whatever the ids.")
 @with_comparison
+@with_scheduler(do="Sum over the items", reach="the files")
 def layers(
     sources: Sequence[Source],
     output: Path | None,
@@ -56,6 +59,7 @@ def layers(
     by_position: bool,
     max_items: int | None,
     memory_budget: int | None,
+    scheduler: str | None,
     random_state: int,
     as_json: bool,
 ) -> None:
@@ -63,8 +67,9 @@ def layers(
 
     A model is [NAME=]FILE, whose matrices (n_items, n_features) are its layers: .npz, .pt, .pth in
     the file's order, .safetensors, .h5, .hdf5 by name. An entry 'ids' names the items. FILE may
-    also be a feature store, which is read in blocks where it does not fit into memory. p-values of
-    two models are corrected for the number of pairs of layers.
+    also be a feature store, a folder or a URL (s3://, gs://). Stores, .safetensors and .h5 are read
+    in blocks where they don't fit into memory. p-values of two models are corrected for the number
+    of pairs of layers.
 
     \b
     relspace layers dino.npz clip.npz
@@ -72,22 +77,20 @@ def layers(
     relspace layers a.npz b.npz c.npz -o models.png
     """
     named = named_sources(sources)
-    if max_items is not None and len(named) > 2:
-        raise click.UsageError("--max-items is for two models")
     with_key = [source for source in named.values() if source.key is not None]
     if with_key:
         raise click.UsageError(f"{with_key[0].path}: all of a file's matrices are layers, no ::KEY")
     if output is not None:
         _check_output(output)
-    with Progress() as progress:
+    with Progress() as progress, ExitStack() as stack:
         progress("Loading torch")
         import relspace
 
         models: dict[str, object] = {}
         ids: dict[str, object] = {}
         for name, source in named.items():
-            progress(f"Reading {source.path}")
-            models[name], ids[name] = _read_model(source.path, pool, by_position)
+            progress(f"Opening {source.place}")
+            models[name], ids[name] = _open_model(source, pool, by_position)
         if None in ids.values() and any(own is not None for own in ids.values()):
             without = ", ".join(name for name, own in ids.items() if own is None)
             raise InvalidInputError(
@@ -96,29 +99,21 @@ def layers(
             )
         # A feature set knows its ids itself, and those of its tokens.
         own = {name: one for name, one in ids.items() if isinstance(models[name], dict)}
+        options: dict[str, Any] = {
+            "ids": own,
+            "measure": measure,
+            "n_permutations": permutations,
+            "random_state": random_state,
+            "max_items": max_items,
+            "memory_budget": memory_budget,
+            "client": stack.enter_context(cluster_at(scheduler, progress)),
+            "progress": progress,
+        }
         compared: LayerComparison | ModelComparison
         if len(models) == 2:
-            compared = relspace.compare_layers(
-                *models.values(),
-                names=list(models),
-                ids=own,
-                measure=measure,
-                n_permutations=permutations,
-                random_state=random_state,
-                max_items=max_items,
-                memory_budget=memory_budget,
-                progress=progress,
-            )
+            compared = relspace.compare_layers(*models.values(), names=list(models), **options)
         else:
-            compared = relspace.compare_models(
-                models,
-                ids=own,
-                measure=measure,
-                n_permutations=permutations,
-                random_state=random_state,
-                memory_budget=memory_budget,
-                progress=progress,
-            )
+            compared = relspace.compare_models(models, **options)
         if output is not None:
             progress(f"Writing {output}")
             _write(compared, output)
@@ -143,19 +138,28 @@ def _check_output(output: Path) -> None:
         raise InvalidInputError(f"there is no folder {output.parent} to write {output.name} in")
 
 
-def _read_model(path: Path, pool: str, by_position: bool) -> tuple[object, object]:
-    """Read the layers of a file or a feature store, and the ids that rows are to be matched by."""
-    from relspace.features import open_features, read_layers
+def _open_model(source: Source, pool: str, by_position: bool) -> tuple[object, object]:
+    """Open the layers of a file or a feature store, and the ids that rows are to be matched by."""
+    from relspace.features import open_features, open_layers
 
-    if not path.is_dir():
-        read = read_layers(path)
-        return read.layers, None if by_position else read.ids
-    features = open_features(path)
+    is_url = "://" in source.place
+    if not is_url and not source.path.is_dir():
+        opened = open_layers(source.path)
+        if by_position:
+            return {name: _by_position(layer) for name, layer in opened.layers.items()}, None
+        return opened.layers, opened.ids
+    features = open_features(source.place if is_url else source.path)
     if pool != "none" and any(features[layer].grid is not None for layer in features.layers):
         features = features.pool(pool)
     if by_position:
-        return {layer: features[layer].tokens() for layer in features.layers}, None
+        return {layer: without_ids(features[layer]) for layer in features.layers}, None
     return features, features.ids
+
+
+def _by_position(layer: object) -> object:
+    from relspace.row_sources import RowSource
+
+    return without_ids(layer) if isinstance(layer, RowSource) else layer
 
 
 def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:
@@ -209,8 +213,14 @@ def _p(match: dict[str, Any]) -> str:
 
 
 def _said(summary: dict[str, Any]) -> str:
-    said = f"{summary['measure']}, {summary['n_items']} items matched by {summary['matched_by']}"
-    return said + f"; {summary['n_permutations']} permutations"
+    items = f"{summary['n_items']} items"
+    if summary["n_available"] > summary["n_items"]:
+        items = f"{summary['n_items']} of {summary['n_available']} items, at random,"
+    drawn = "permutations" if summary["null_by"] == "permutations" else "draws of their limit"
+    return (
+        f"{summary['measure']}, {items} matched by {summary['matched_by']}; "
+        f"{summary['n_permutations']} {drawn}"
+    )
 
 
 def _cell(value: float) -> str:

@@ -16,6 +16,7 @@ from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relspace.features import FeatureTable
+    from relspace.row_sources import RowSource
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -107,6 +108,13 @@ def named_sources(sources: Sequence[Source], *, at_least: int = 2) -> dict[str, 
             f"{count} sets are called {name!r}: name them, as in first={sources[0].path}"
         )
     return dict(zip(names, sources, strict=True))
+
+
+def without_ids(rows: RowSource) -> RowSource:
+    """The same rows, to be matched by position whatever their ids."""
+    from relspace.row_sources import GeneratedRows
+
+    return GeneratedRows((rows.shape[0], rows.shape[1]), rows.read, dtype=rows.dtype)
 
 
 def read_sets(

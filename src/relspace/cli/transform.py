@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     metavar="BYTES",
     help="What working memory may take, such as 2GiB; by default a quarter of what is free.",
 )
+@click.option(
+    "--device", default="cpu", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1."
+)
 @with_scheduler(reach="FILE and OUT")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def transform(
@@ -49,6 +52,7 @@ def transform(
     force: bool,
     dtype: str | None,
     memory_budget: int | None,
+    device: str,
     scheduler: str | None,
     as_json: bool,
 ) -> None:
@@ -71,7 +75,11 @@ def transform(
         from relspace.streaming import Output
 
         progress(f"Reading {space}")
-        aligner = relspace.load_space(space).aligner(name)
+        if scheduler is not None and device != "cpu":
+            raise click.UsageError(
+                "workers of a cluster compute on their CPUs: leave out --device."
+            )
+        aligner = relspace.load_space(space).aligner(name).to(device)
         shards: list[RowSource] = [open_rows(one.place, key=one.key) for one in sources]
         rows = shards[0] if len(shards) == 1 else ShardedRows(shards)
         with cluster_at(scheduler, progress) as client:

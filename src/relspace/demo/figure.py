@@ -11,7 +11,7 @@ from relspace.figures.plots import (
     Series,
     Theme,
     draw_image_rows,
-    draw_layer_map,
+    draw_layer_maps,
     draw_rates,
     draw_scatter,
     new_figure,
@@ -168,28 +168,16 @@ def _draw_numbers(part: SubFigure, summary: dict[str, Any], theme: Theme) -> Non
         theme,
     )
     axes.legend(frameon=False, fontsize=7.5, loc="upper left", borderaxespad=0.2)
-    values = {when: 100 * np.array(table[when]["top1"]) for when in ("before", "after")}
-    highest = float(max(one.max() for one in values.values()))
     first, second = _short_names(summary)
-    for number, (when, title) in enumerate(
-        {"before": "All layers, before: padded", "after": "All layers, after alignment"}.items()
-    ):
-        panel = part.add_axes((0.56 + 0.195 * number, 0.20, 0.18, 0.64))
-        image = draw_layer_map(
-            panel,
-            values[when],
-            table["rows"]["layers"],
-            table["columns"]["layers"],
-            highest=highest,
-        )
-        panel.set_title(title)
-        panel.set_xlabel(f"layer of the {second.lower()}", fontsize=7.5)
-        if number:
-            panel.set_yticks([])
-        else:
-            panel.set_ylabel(f"layer of the {first.lower()}", fontsize=7.5)
-    bar = part.add_axes((0.945, 0.20, 0.009, 0.64))
-    part.colorbar(image, cax=bar)
+    bar = draw_layer_maps(
+        part,
+        {
+            "All layers, before: padded": 100 * np.array(table["before"]["top1"]),
+            "All layers, after alignment": 100 * np.array(table["after"]["top1"]),
+        },
+        (f"layer of the {first.lower()}", table["rows"]["layers"]),
+        (f"layer of the {second.lower()}", table["columns"]["layers"]),
+        boxes=[(0.56, 0.20, 0.18, 0.64), (0.755, 0.20, 0.18, 0.64)],
+        bar=(0.945, 0.20, 0.009, 0.64),
+    )
     bar.set_ylabel("same image is nearest, %", fontsize=7.5)
-    bar.tick_params(labelsize=7, length=2)
-    bar.spines[:].set_visible(False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
+from copy import copy
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -10,6 +12,7 @@ import torch
 
 from relspace._archive import read_archive, write_archive
 from relspace._blocks import memory_budget_bytes, refuse_too_large
+from relspace._devices import choose_device, to_device
 from relspace._validation import (
     Array,
     as_features,
@@ -18,6 +21,7 @@ from relspace._validation import (
     check_random_state,
     to_numpy,
 )
+from relspace.device_copies import copies_for
 from relspace.embedding.color_axes import measure_rows, parts_of, spread_sample
 from relspace.embedding.learned import learn_tsne, learn_umap
 from relspace.embedding.ncut import NormalizedCut
@@ -25,6 +29,7 @@ from relspace.embedding.palette import Neighbors, Palette
 from relspace.embedding.sets import Outputs, outputs_of
 from relspace.errors import InvalidInputError
 from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.reading_ahead import read_blocks
 from relspace.row_sources import ArrayRows, RowSource
 from relspace.rowwise import Progress, gather_result, write_result
 from relspace.streaming import Output
@@ -150,11 +155,13 @@ class Coloring:
         lab = self.palette_.lab(places)
         self.rank_correlation_ = distance_rank_correlation(rows, lab, random_state=seed)
         self.colors_: dict[str, Any] = {}
+        copies = copies_for(weights.device)
         for name, source in sources.items():
             if outputs is None:
                 found = weights.new_empty((source.shape[0], 3))
-                for part in parts_of(source, budget):
-                    found[part] = self.palette_(source.read(part.start, part.stop), part.start)
+                with closing(read_blocks(source, parts_of(source, budget), copies)) as blocks:
+                    for part, block in blocks:
+                        found[part] = self.palette_(block, part.start)
                 self.colors_[name] = found
             else:
                 self.colors_[name] = self._write(source, outputs[name])
@@ -245,6 +252,28 @@ class Coloring:
         known = rows[chosen.to(rows.device)]
         learn = learn_tsne if self.method == "tsne" else learn_umap
         return Neighbors(known, torch.from_numpy(learn(to_numpy(known), seed)).to(rows))
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same colours on another device, which computes from then on.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            Such as "cuda", "cuda:1" or "cpu"; "auto" is the first GPU, or the CPU without one.
+
+        Returns
+        -------
+        Coloring
+            One of its own. Colours that were written to files stay there.
+        """
+        where = choose_device(device)
+        moved = copy(self)
+        moved.palette_ = to_device(self.palette_, where)
+        moved.colors_ = {
+            name: rows.to(where) if isinstance(rows, torch.Tensor) else rows
+            for name, rows in self.colors_.items()
+        }
+        return moved
 
     def save(self, path: str | Path) -> Path:
         """Write the fitted colours into one safetensors file, whole or not at all.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 
 import torch
 
 from relspace._blocks import row_slices
 from relspace._validation import refuse_non_finite
+from relspace.device_copies import copies_for
 from relspace.embedding.palette import Axes, unit_rows
+from relspace.reading_ahead import read_blocks
 from relspace.row_sources import RowSource
 
 # Tokens that quantiles and the rank correlation are taken from, where there are more.
@@ -30,7 +33,7 @@ def spread_sample(n_items: int, seed: int) -> torch.Tensor:
 
 def parts_of(source: RowSource, budget: int) -> Iterator[slice]:
     """Rows that are coloured at a time."""
-    per_row = 4 * 4 * source.shape[1] + _BYTES_PER_COLOR
+    per_row = 5 * 4 * source.shape[1] + _BYTES_PER_COLOR
     return row_slices(source.shape[0], per_row, min(budget, per_row * _ROWS_AT_A_TIME))
 
 
@@ -42,17 +45,18 @@ def measure_rows(
     total = weights.new_zeros(width, dtype=torch.float64)
     products = total.new_zeros(width, width)
     chosen, n_before = [], 0
+    copies = copies_for(weights.device)
     for name, source in sources.items():
-        for part in parts_of(source, budget):
-            block = source.read(part.start, part.stop)
-            refuse_non_finite(block, f"the embedding of {name}", first_row=part.start)
-            rows = unit_rows(block, weights)
-            first = n_before + part.start
-            at = wanted[(wanted >= first) & (wanted < n_before + part.stop)] - first
-            chosen.append(rows[at.to(rows.device)])
-            wide = rows.double()
-            total += wide.sum(dim=0)
-            products += wide.T @ wide
+        with closing(read_blocks(source, parts_of(source, budget), copies)) as blocks:
+            for part, block in blocks:
+                refuse_non_finite(block, f"the embedding of {name}", first_row=part.start)
+                rows = unit_rows(block, weights)
+                first = n_before + part.start
+                at = wanted[(wanted >= first) & (wanted < n_before + part.stop)] - first
+                chosen.append(rows[at.to(rows.device)])
+                wide = rows.double()
+                total += wide.sum(dim=0)
+                products += wide.T @ wide
         n_before += source.shape[0]
     mean = total / n_before
     axes = torch.linalg.eigh(products / n_before - mean[:, None] * mean).eigenvectors

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,8 +12,10 @@ import torch
 from relspace._blocks import chunk_slices
 from relspace._parallel import side_by_side
 from relspace._validation import refuse_non_finite, to_numpy
+from relspace.device_copies import copies_for
 from relspace.embedding.graph import JointGraph
 from relspace.kernels.precision import full_precision
+from relspace.reading_ahead import read_blocks
 from relspace.row_sources import RowSource
 
 # Sums are taken over so many tokens at a time, wherever these come from: always the same bits.
@@ -51,6 +54,11 @@ class Extension:
         found: torch.Tensor = self.unrotated(rows)[0] @ self.rotation
         return found
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.walk.device
+
     def brought(self, rows: torch.Tensor, first: int) -> torch.Tensor:
         """Tokens as they were read in the float type and on the device of the graph."""
         rows = rows.to(self.graph.frame.origin)
@@ -78,15 +86,14 @@ class Extension:
 
     def blocks(
         self, source: RowSource, budget: int
-    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    ) -> Generator[tuple[slice, torch.Tensor, torch.Tensor], None, None]:
         """Extend a source block by block: the rows, their extension and their degrees."""
         n, width = source.shape
-        per_row = 3 * width * max(4, source.dtype.itemsize) + 12 * self.walk.shape[1]
+        per_row = 4 * width * max(4, source.dtype.itemsize) + 12 * self.walk.shape[1]
         step = max(1, min(budget, _BLOCK_BYTES) // (per_row * ROWS_AT_A_TIME)) * ROWS_AT_A_TIME
-        for at in range(0, n, step):
-            rows = slice(at, min(at + step, n))
-            tokens = self.brought(source.read(rows.start, rows.stop), at)
-            yield (rows, *self.unrotated(tokens))
+        with closing(read_blocks(source, chunk_slices(n, step), copies_for(self.device))) as blocks:
+            for rows, read in blocks:
+                yield (rows, *self.unrotated(self.brought(read, rows.start)))
 
     def rotated(self, rotation: torch.Tensor) -> Extension:
         """The same with another rotation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast, overload
@@ -11,6 +12,7 @@ import torch
 
 from relspace._archive import read_archive, write_archive
 from relspace._blocks import memory_budget_bytes, refuse_too_large
+from relspace._devices import choose_device, to_device
 from relspace._validation import (
     Array,
     as_features,
@@ -340,6 +342,35 @@ class NormalizedCut:
             "n_landmarks": self.n_landmarks,
             "random_state": self.random_state,
         }
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same embedding on another device, which computes from then on.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            Such as "cuda", "cuda:1" or "cpu"; "auto" is the first GPU, or the CPU without one.
+
+        Returns
+        -------
+        NormalizedCut
+            One of its own. Embeddings that were written to files stay there.
+        """
+        self._which(self.names_[0])
+        where = choose_device(device)
+        moved = copy(self)
+        moved.graph_ = replace(
+            self.graph_,
+            nodes=to_device(self.graph_.nodes, where),
+            frame=to_device(self.graph_.frame, where),
+        )
+        moved.eigenvalues_, moved.vectors_ = self.eigenvalues_.to(where), self.vectors_.to(where)
+        moved.rotation_ = self.rotation_.to(where)
+        moved.embedding_ = {
+            name: rows.to(where) if isinstance(rows, torch.Tensor) else rows
+            for name, rows in self.embedding_.items()
+        }
+        return moved
 
     def save(self, path: str | Path) -> Path:
         """Write the fitted embedding into one safetensors file, whole or not at all.

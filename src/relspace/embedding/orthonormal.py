@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,11 +52,12 @@ def hold_components(
     held = {}
     for name, source in sources.items():
         held[name] = like.new_empty((source.shape[0], k))
-        for rows, extended, degrees in extensions[name].blocks(source, budget):
-            sums.add(extended, degrees)
-            held[name][rows] = extended
-            if progress is not None:
-                progress(sums.done, n_tokens)
+        with closing(extensions[name].blocks(source, budget)) as blocks:
+            for rows, extended, degrees in blocks:
+                sums.add(extended, degrees)
+                held[name][rows] = extended
+                if progress is not None:
+                    progress(sums.done, n_tokens)
     return sums.orthonormalizer().to(like), held
 
 

@@ -123,6 +123,11 @@ class Palette:
             found[part] = oklab_to_srgb(self.lab(places))
         return found
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.weights.device
+
     def lab(self, places: torch.Tensor) -> torch.Tensor:
         """OKLab of places in three dimensions; what lies beyond the range is clipped."""
         inside = ((places - self.middle) / self.reach).clamp(-1.0, 1.0)

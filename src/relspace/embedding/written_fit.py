@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import torch
 
 from relspace._blocks import chunk_slices
+from relspace.device_copies import copies_for
 from relspace.embedding.extension import Extension
 from relspace.embedding.orthonormal import DegreeGram
 from relspace.kernels.precision import full_precision
+from relspace.reading_ahead import read_blocks
 from relspace.row_sources import RowSource, fingerprint
 from relspace.row_writers import remove_output
 from relspace.rowwise import Progress, write_begun
@@ -28,6 +31,11 @@ class ExtendedRows:
 
     extension: Extension
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.extension.device
+
     def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
         """Extend some tokens; ``first`` is the number of the first, for errors."""
         extended, degrees = self.extension.unrotated(self.extension.brought(rows, first or 0))
@@ -39,6 +47,11 @@ class RotatedRows:
     """Makes of what :class:`ExtendedRows` made the embedding."""
 
     rotation: torch.Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.rotation.device
 
     @full_precision()
     def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
@@ -98,24 +111,27 @@ def write_embeddings(
         # What another job left there, which was given up, is worth nothing.
         place = replace(_beside(outputs[name]), dtype=kind, overwrite=True)
         given = {"operation": "extension", "sha256": extensions[name].sha256()}
-        writer = begin_output(place, sources[name], k + 1, given, with_ids=False)
+        writer = begin_output(place, sources[name], k + 1, given, compute.device, with_ids=False)
         return write_begun(writer, place, sources[name], compute, client, tell)
 
     if sums.done < n_tokens:
         sums = DegreeGram.empty(k, like.device)
         for name in sources:
             extended = extend(name, _shifted(progress, sums.done, n_tokens))
-            for rows in _read(extended):
-                sums.add(rows[:, :-1].to(like.device), rows[:, -1].to(like.device))
+            parts = chunk_slices(extended.shape[0], _ROWS)
+            with closing(read_blocks(extended, parts, copies_for(like.device))) as blocks:
+                for _, rows in blocks:
+                    sums.add(rows[:, :-1], rows[:, -1])
         if checkpoint is not None:
             sums.save(checkpoint, job)
     rotation = sums.orthonormalizer().to(like)
     written = {}
     for name, source in sources.items():
         output = outputs[name]
-        writer = begin_output(output, source, k, job_of(extensions[name].rotated(rotation)))
+        compute = RotatedRows(rotation)
+        job_of_set = job_of(extensions[name].rotated(rotation))
+        writer = begin_output(output, source, k, job_of_set, compute.device)
         if writer.missing():
-            compute = RotatedRows(rotation)
             written[name] = write_begun(writer, output, extend(name), compute, client, None)
         else:
             written[name] = writer.finish()
@@ -128,11 +144,6 @@ def _beside(output: Output) -> Output:
     folder, slash, name = str(output.path).rstrip("/").rpartition("/")
     stem, _, suffix = name.rpartition(".")
     return replace(output, path=f"{folder}{slash}.{stem}.extension.{suffix}")
-
-
-def _read(rows: RowSource) -> Iterator[torch.Tensor]:
-    for part in chunk_slices(rows.shape[0], _ROWS):
-        yield rows.read(part.start, part.stop)
 
 
 def _shifted(progress: Progress | None, before: int, n_tokens: int) -> Progress | None:

@@ -7,7 +7,7 @@ from relspace.features.feature_set import FeatureSet
 from relspace.features.hooks import record
 from relspace.features.images import ImageCollection, UnreadableImageError, open_images
 from relspace.features.layer_features import LayerFeatures
-from relspace.features.layer_files import LayerFile, read_layers
+from relspace.features.layer_files import LayerFile, open_layers, read_layers
 from relspace.features.places import (
     Places,
     TokenGrid,
@@ -43,6 +43,7 @@ __all__ = [
     "load_model",
     "open_features",
     "open_images",
+    "open_layers",
     "open_rows",
     "read_features",
     "read_layers",

@@ -222,10 +222,3 @@ def needed_size(
             "preprocessing with a crop."
         )
     return size
-
-
-def choose_device(device: str | torch.device) -> torch.device:
-    """Return a device; ``"auto"`` is the first GPU, or the CPU where there is none."""
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

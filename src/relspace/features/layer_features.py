@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from relspace._validation import ItemId, to_numpy
 from relspace.errors import InvalidInputError
 from relspace.features.places import Places, TokenGrid, read_places
-from relspace.row_sources import RowSource, rows_at
+from relspace.row_sources import LiesIn, MadeOf, RowSource, lies_in, rows_at
 
 #: Rows of several megabytes are read at a time where more than one item is needed.
 _BYTES_AT_A_TIME = 64 * 2**20
@@ -38,6 +38,8 @@ class ItemSource(Protocol):
 class MemorySource:
     """Features that are in memory."""
 
+    lies_in: LiesIn = "memory"
+
     def __init__(self, tensor: torch.Tensor) -> None:
         self._tensor = tensor
         self.shape = tuple(tensor.shape)
@@ -55,6 +57,7 @@ class SelectedSource:
         self._source, self._items = source, items
         self.shape = (len(items), *source.shape[1:])
         self.dtype = source.dtype
+        self.lies_in = lies_in(source)
 
     def read_items(self, items: Items) -> torch.Tensor:
         """Return the features of some of the selected items."""
@@ -86,6 +89,7 @@ class RowItems:
         self._rows = rows
         self.shape = (grid.n_images, grid.rows, grid.columns, rows.shape[1])
         self.dtype = rows.dtype
+        self.lies_in = lies_in(rows)
 
     def read_items(self, items: Items) -> torch.Tensor:
         """Return the tokens of some images as maps."""
@@ -133,6 +137,8 @@ class LayerFeatures:
         self.shape = (self.n_items * self._tokens_per_item, source.shape[-1])
         self.dtype = source.dtype
         self.chunk_rows = self._tokens_per_item
+        self.lies_in = lies_in(source)
+        self.made_of: MadeOf | None = None
         self.ids = ids if grid is None else None
 
     def __len__(self) -> int:
@@ -226,7 +232,9 @@ class LayerFeatures:
             return change(items.reshape(-1, self.shape[1])).reshape(*items.shape[:-1], width)
 
         source = MappedSource(self._source, (*self._source.shape[:-1], width), change_items)
-        return LayerFeatures(self.name, source, self.grid, self.ids)
+        mapped = LayerFeatures(self.name, source, self.grid, self.ids)
+        mapped.made_of = MadeOf(self, lambda rows, first: change(rows.to(source.dtype)))
+        return mapped
 
     def averaged(self, ids: tuple[ItemId, ...] | None) -> LayerFeatures:
         """Return the mean of each item's tokens."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,12 +11,19 @@ from typing import Any, cast
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relspace.errors import FileFormatError, InvalidInputError, RelspaceError
-from relspace.features.file_formats import FORMATS, IDS, ONLY
-from relspace.features.readers import check_file, ids_of_entries
+from relspace._blocks import refuse_too_large
+from relspace.errors import FileFormatError, InvalidInputError
+from relspace.features.file_formats import FORMATS, IDS, ONLY, Entry
+from relspace.features.readers import check_file, ids_of_entries, readable
+from relspace.row_sources import Hdf5Rows, RowSource, SafetensorsRows
 
 #: Formats that keep no order of entries; their layers are ordered by name, numbers by value.
 _WITHOUT_ORDER = (".safetensors", ".h5", ".hdf5")
+_READ_IN_PARTS: dict[str, type[SafetensorsRows] | type[Hdf5Rows]] = {
+    ".safetensors": SafetensorsRows,
+    ".h5": Hdf5Rows,
+    ".hdf5": Hdf5Rows,
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class LayerFile:
 
     Attributes
     ----------
-    layers : dict of str to array or tensor of shape (n_items, d)
+    layers : dict of str to array, tensor or RowSource of shape (n_items, d)
         From input to output: in the file's order, or by name where a format keeps none.
     ids : tuple of str, or None
         The items' ids, from the entry ``"ids"``.
@@ -32,7 +40,7 @@ class LayerFile:
         The file.
     """
 
-    layers: dict[str, NDArray[Any] | Tensor]
+    layers: dict[str, NDArray[Any] | Tensor | RowSource]
     ids: tuple[str, ...] | None
     source: Path
 
@@ -68,7 +76,33 @@ def read_layers(path: str | Path) -> LayerFile:
     (['layer_9', 'layer_10'], ('cat', 'dog', 'owl'))
     >>> folder.cleanup()
     """
+    return _read(Path(path), lambda name, entry: cast("NDArray[Any] | Tensor", entry.load()))
+
+
+def open_layers(path: str | Path) -> LayerFile:
+    """The same, but layers of ``.safetensors`` and ``.h5`` files stay there until they are read.
+
+    Those of other files are loaded whole, and refused where memory does not hold them.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If a file that can only be loaded whole would not fit into the free memory.
+    """
     path = Path(path)
+    kind = _READ_IN_PARTS.get(path.suffix.lower())
+    if kind is not None:
+        return _read(path, lambda name, entry: kind(path, name))
+    if path.is_file():
+        refuse_too_large(
+            path.stat().st_size,
+            f"{path}, which can only be loaded whole,",
+            f"save it as one of {', '.join(_READ_IN_PARTS)}, which are read in parts.",
+        )
+    return read_layers(path)
+
+
+def _read(path: Path, take: Callable[[str, Entry], NDArray[Any] | Tensor | RowSource]) -> LayerFile:
     file_format = FORMATS.get(path.suffix.lower())
     several = [suffix for suffix, one in FORMATS.items() if not one.is_table and suffix != ".npy"]
     if file_format is None or path.suffix.lower() not in several:
@@ -77,36 +111,25 @@ def read_layers(path: str | Path) -> LayerFile:
             f"{', '.join(several)}"
         )
     check_file(path)
-    try:
-        with file_format.open(path, None) as entries:
-            matrices = {
-                name: entry
-                for name, entry in entries.items()
-                if name != IDS
-                and entry.obstacle is None
-                and len(entry.shape) == 2
-                and 0 not in entry.shape
-            }
-            if not matrices or ONLY in matrices:
-                raise FileFormatError(
-                    f"{path} holds no named matrices (n_items, n_features) of numbers, so no layers"
-                )
-            layers = {name: entry.load() for name, entry in matrices.items()}
-            ids = ids_of_entries(path, entries, next(iter(matrices.values())).shape[0])
-    except (RelspaceError, MemoryError):
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileFormatError(
-            f"{path} can't be read as {path.suffix}; it may be cut off, corrupt or another "
-            f"format ({reason})"
-        ) from error
+    with readable(path), file_format.open(path, None) as entries:
+        matrices = {
+            name: entry
+            for name, entry in entries.items()
+            if name != IDS
+            and entry.obstacle is None
+            and len(entry.shape) == 2
+            and 0 not in entry.shape
+        }
+        if not matrices or ONLY in matrices:
+            raise FileFormatError(
+                f"{path} holds no named matrices (n_items, n_features) of numbers, so no layers"
+            )
+        layers = {name: take(name, entry) for name, entry in matrices.items()}
+        ids = ids_of_entries(path, entries, next(iter(matrices.values())).shape[0])
     names = list(layers)
     if path.suffix.lower() in _WITHOUT_ORDER:
         names.sort(key=_by_number)
-    return LayerFile(
-        {name: cast("NDArray[Any] | Tensor", layers[name]) for name in names}, ids, path
-    )
+    return LayerFile({name: layers[name] for name in names}, ids, path)
 
 
 def _by_number(name: str) -> list[tuple[int, int | str]]:

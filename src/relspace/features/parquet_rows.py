@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from relspace._validation import ItemId
 from relspace.errors import FileFormatError
-from relspace.row_sources import tensor_of, torch_dtype
+from relspace.row_sources import LiesIn, tensor_of, torch_dtype
 
 _BATCH_BYTES = 2**22
 # Of each column's part of a row group, what is read from the disk at a time.
@@ -35,6 +35,8 @@ class ParquetRows:
     ids : tuple, optional
         One id for each row.
     """
+
+    lies_in: LiesIn = "files"
 
     def __init__(
         self, path: str | Path, columns: Sequence[str], ids: tuple[ItemId, ...] | None = None

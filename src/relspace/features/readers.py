@@ -110,7 +110,7 @@ def read_features(
         return read_store(path, key, ids, id_column)
     file_format = _format_of(path)
     _check_places_of_ids(path, file_format, ids, id_column)
-    with _readable(path), file_format.open(path, id_column) as entries:
+    with readable(path), file_format.open(path, id_column) as entries:
         name, entry = _find_matrix(path, entries, key, ids)
         features = cast("NDArray[Any] | Tensor", entry.load())
         found = _load_ids(path, entries, ids, file_format, features.shape[0])
@@ -165,7 +165,7 @@ def locate_features(
     path = Path(path)
     file_format = _format_of(path)
     _check_places_of_ids(path, file_format, ids, id_column)
-    with _readable(path), file_format.open(path, id_column) as entries:
+    with readable(path), file_format.open(path, id_column) as entries:
         name, entry = _find_matrix(path, entries, key, ids)
         return name, _load_ids(path, entries, ids, file_format, entry.shape[0]), entry
 
@@ -205,7 +205,7 @@ def _listed(entries: Entries) -> str:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Say of what a parser raises that the file is damaged."""
     try:
         yield

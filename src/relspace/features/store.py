@@ -20,7 +20,7 @@ from relspace.features.feature_set import FeatureSet
 from relspace.features.layer_features import Items, LayerFeatures
 from relspace.features.places import TokenGrid
 from relspace.features.store_places import KEY, is_url, located
-from relspace.row_sources import missing_file_system
+from relspace.row_sources import LiesIn, missing_file_system
 
 if TYPE_CHECKING:
     import zarr
@@ -75,6 +75,8 @@ class StoredLayer:
 
 class StoreSource:
     """A layer's features in a store, read chunk by chunk."""
+
+    lies_in: LiesIn = "files"
 
     def __init__(self, array: zarr.Array[Any]) -> None:
         self._array = array

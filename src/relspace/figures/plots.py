@@ -14,7 +14,7 @@ from relspace._figures import DARK, LIGHT, Theme, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 __all__ = [
     "DARK",
@@ -23,7 +23,7 @@ __all__ = [
     "Series",
     "Theme",
     "draw_image_rows",
-    "draw_layer_map",
+    "draw_layer_maps",
     "draw_rates",
     "draw_scatter",
     "even_hues",
@@ -189,54 +189,65 @@ def draw_rates(
     axes.tick_params(axis="x", length=0)
 
 
-def draw_layer_map(
-    axes: Axes,
-    values: NDArray[Any],
-    rows: Sequence[str],
-    columns: Sequence[str],
+def draw_layer_maps(
+    part: Figure | SubFigure,
+    tables: Mapping[str, NDArray[Any]],
+    rows: tuple[str, Sequence[str]],
+    columns: tuple[str, Sequence[str]],
     *,
-    highest: float,
-    decimals: int = 0,
-) -> Any:
-    """Draw a layer x layer table in colour, with its values.
+    boxes: Sequence[tuple[float, float, float, float]],
+    bar: tuple[float, float, float, float],
+) -> Axes:
+    """Draw layer x layer tables beside each other, in colours of one range, with their values.
 
     Parameters
     ----------
-    axes : Axes
+    part : Figure or SubFigure
         Where to draw.
-    values : array of shape (len(rows), len(columns))
-        Values from 0 on.
-    rows, columns : sequence of str
-        Layers, from input to output.
-    highest : float
-        Value of the lightest colour; the same for maps to be compared.
-    decimals : int
-        Digits after the point.
+    tables : mapping of str to array of shape (n_rows, n_columns)
+        Values from 0 on, by title.
+    rows, columns : (str, sequence of str)
+        What stands beside the layers, and the layers from input to output.
+    boxes : sequence of (left, bottom, width, height)
+        Where each table goes, as fractions of the part.
+    bar : (left, bottom, width, height)
+        Where the colour bar goes.
 
     Returns
     -------
-    AxesImage
-        For a colour bar.
+    Axes
+        Of the colour bar.
     """
-    image = axes.imshow(values, cmap=SEQUENTIAL_MAP, vmin=0, vmax=highest, aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        color = "#111111" if value > 0.6 * highest else "#ffffff"
-        axes.text(
-            column,
-            row,
-            f"{value:.{decimals}f}",
-            ha="center",
-            va="center",
-            color=color,
-            fontsize=7.5,
+    highest = float(max(values.max() for values in tables.values()))
+    for number, ((title, values), box) in enumerate(zip(tables.items(), boxes, strict=True)):
+        axes = part.add_axes(box)
+        image = axes.imshow(values, cmap=SEQUENTIAL_MAP, vmin=0, vmax=highest, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            color = "#111111" if value > 0.6 * highest else "#ffffff"
+            axes.text(
+                column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=7.5
+            )
+        axes.set_title(title)
+        axes.set_xticks(
+            range(len(columns[1])),
+            list(columns[1]),
+            rotation=30,
+            ha="right",
+            rotation_mode="anchor",
         )
-    axes.set_xticks(
-        range(len(columns)), list(columns), rotation=30, ha="right", rotation_mode="anchor"
-    )
-    axes.set_yticks(range(len(rows)), list(rows))
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return image
+        axes.set_xlabel(columns[0], fontsize=7.5)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        if number:
+            axes.set_yticks([])
+        else:
+            axes.set_yticks(range(len(rows[1])), list(rows[1]))
+            axes.set_ylabel(rows[0], fontsize=7.5)
+    bar_axes = part.add_axes(bar)
+    part.colorbar(image, cax=bar_axes)
+    bar_axes.tick_params(labelsize=7, length=2)
+    bar_axes.spines[:].set_visible(False)
+    return bar_axes
 
 
 def draw_image_rows(

@@ -37,7 +37,7 @@ from relspace.kernels.distances import (
     refuse_matrix,
     unit_vectors,
 )
-from relspace.kernels.precision import full_precision
+from relspace.kernels.precision import full_precision, product
 
 # Where threads that wait for each other lose more time than they save.
 _PAIRS_FOR_ONE_CORE = 640**2
@@ -303,7 +303,7 @@ def _differentiable(
         if cosine:
             x = unit_vectors(X, "X")
             y = x if Y is None else unit_vectors(Y, "Y")
-            squared = (1 - x @ y.T).clamp_min(0.0).square()
+            squared = (1 - product(x, y.T)).clamp_min(0.0).square()
             if Y is None:
                 squared = off_diagonal((squared + squared.T) / 2)
         else:

@@ -15,7 +15,7 @@ from relspace._parallel import side_by_side
 from relspace._validation import Array, as_features, check_same_width
 from relspace.errors import InvalidInputError
 from relspace.kernels import fused
-from relspace.kernels.precision import full_precision
+from relspace.kernels.precision import full_precision, product
 
 #: Location and size only keep numbers small, so a few rows tell enough of them.
 ROWS_FOR_LOCATION = 33
@@ -77,7 +77,8 @@ class Frame:
             block = torch.sub(X[rows], self.origin, out=points[rows]).div_(self.unit)
             torch.linalg.vector_norm(block, dim=1, out=half_norms[rows])
 
-        blocks = chunk_slices(len(X), _ROWS_IN_CACHE)
+        step = _ROWS_IN_CACHE if X.device.type == "cpu" else max(1, len(X))
+        blocks = chunk_slices(len(X), step)
         side_by_side(lambda: place, blocks, X.device)
         half_norms.square_().div_(2)
         if X.dtype == torch.float64 and not bool(half_norms.isfinite().all()):
@@ -240,7 +241,7 @@ def differentiable_squared_distances(
     """Squared distances, in units of the frame, by operations that record their gradient."""
     x = (X - frame.origin) / frame.unit
     y = x if Y is None else (Y - frame.origin) / frame.unit
-    squared = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T).clamp_min(0.0)
+    squared = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * product(x, y.T)).clamp_min(0.0)
     return squared if Y is not None else off_diagonal((squared + squared.T) / 2)
 
 

@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 
-from relspace._blocks import memory_budget_bytes, row_slices
+from relspace._blocks import empty_matrix, memory_budget_bytes, refuse_too_large, row_slices
 from relspace.kernels.precision import full_precision
 
 # Fewer columns than this make no correlation.
@@ -25,10 +25,14 @@ class GroupedRows:
     columns are left, and their correlation scatters more: nearest rows would mostly be found in
     other groups. It is therefore scaled to the scatter that rows of one group have.
 
+    Where columns are mixed, to decorrelate them, a row's own group is left out before, so that no
+    other column holds anything of it, and after, for columns like those that are missing show
+    which these are.
+
     Attributes
     ----------
     rows : tensor of shape (n, m)
-        Relative features.
+        Relative features; mixed ones are 0 in the columns of their group.
     groups : LongTensor of shape (n,)
         The group of each row, from 0.
     columns : LongTensor of shape (m,)
@@ -45,10 +49,23 @@ class GroupedRows:
 
     @classmethod
     def of(
-        cls, rows: torch.Tensor, groups: torch.Tensor, columns: torch.Tensor, n_groups: int
+        cls,
+        rows: torch.Tensor,
+        groups: torch.Tensor,
+        columns: torch.Tensor,
+        n_groups: int,
+        mixing: torch.Tensor | None = None,
     ) -> Self:
-        """Sum rows over groups of columns."""
+        """Mix the columns of rows by a matrix of shape (m, m), if any, and sum over their groups.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If mixed rows would not fit into the free memory.
+        """
         groups, columns = groups.to(rows.device), columns.to(rows.device)
+        if mixing is not None:
+            rows = _mixed(rows, groups, columns, mixing.to(rows))
         sums = rows.new_zeros((len(rows), n_groups)).index_add_(1, columns, rows)
         squares = torch.zeros_like(sums)
         budget = memory_budget_bytes(None, rows.device)
@@ -148,6 +165,26 @@ def grouped_correlation_of_pairs(A: GroupedRows, B: GroupedRows) -> torch.Tensor
             *_columns_left(n_columns, mine, theirs),
         )
     return result
+
+
+def _mixed(
+    rows: torch.Tensor, groups: torch.Tensor, columns: torch.Tensor, mixing: torch.Tensor
+) -> torch.Tensor:
+    n, m = rows.shape
+    row_bytes = m * rows.element_size()
+    refuse_too_large(
+        n * row_bytes,
+        f"the decorrelated relative features of {n} tokens over {m} landmarks",
+        "compare fewer images, or align with standardize='columns'.",
+        device=rows.device,
+    )
+    mixed = empty_matrix(n, m, like=rows)
+    for part in row_slices(n, 4 * row_bytes, memory_budget_bytes(None, rows.device)):
+        own = columns == groups[part, None]
+        with full_precision():
+            torch.mm(rows[part].masked_fill(own, 0.0), mixing, out=mixed[part])
+        mixed[part].masked_fill_(own, 0.0)
+    return mixed
 
 
 def _extent(groups: torch.Tensor, group: int) -> tuple[int, int]:

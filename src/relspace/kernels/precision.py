@@ -52,3 +52,26 @@ def _forbid_reduced() -> None:
         if allowed not in ("none", "ieee"):
             _undo.callback(setattr, setting, "fp32_precision", allowed)
             setting.fp32_precision = "ieee"
+
+
+def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The matrix product of a and b, in full precision, and its gradient too when that is taken."""
+    found: torch.Tensor = _Product.apply(a, b)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Product(torch.autograd.Function):
+    """A product whose gradient is computed long after the caller has left full precision."""
+
+    @staticmethod
+    def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(a, b)
+        with full_precision():
+            return a @ b
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        a, b = ctx.saved_tensors
+        (gradient,) = gradients
+        with full_precision():
+            return gradient @ b.mT, a.mT @ gradient

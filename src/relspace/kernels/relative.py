@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace._blocks import memory_budget_bytes, row_slices
+from relspace._blocks import chunk_slices, empty_matrix, memory_budget_bytes, row_slices
+from relspace._parallel import side_by_side
+from relspace._validation import refuse_non_finite
 from relspace.kernels.density import LOG2_E
-from relspace.kernels.distances import Cloud, fill_half_squared
+from relspace.kernels.distances import Cloud, Frame, fill_half_squared
+from relspace.kernels.normalization import Normalization
 from relspace.kernels.precision import full_precision
 
 #: In place of a landmark's number: the item is no landmark.
@@ -25,7 +28,11 @@ STANDARDIZATIONS = ("whiten", "half-whiten", "columns", "none")
 #: Of the columns' variances along their principal axes, the power that is divided by.
 _WHITENING = {"whiten": 0.5, "half-whiten": 0.25}
 
+# Rows that are worked on from the features to the result while they are in a CPU's cache.
 _ROWS_IN_CACHE = 512
+# On a GPU, at most so many, and what features take there until they are affinities.
+_ROWS_ON_DEVICE = 2**16
+_COPIES_OF_FEATURES = 5
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,65 @@ def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tens
     out.mul_(scale * LOG2_E).exp2_()
 
 
+def relative_rows(
+    X: torch.Tensor,
+    normalization: Normalization,
+    frame: Frame,
+    landmarks: Cloud,
+    profile: ColumnProfile,
+    *,
+    scale: float,
+    own: torch.Tensor | None = None,
+    how: str | None = None,
+    memory_budget: int | None = None,
+) -> torch.Tensor:
+    """Describe tokens by their affinities to landmarks, from features to result a few at a time.
+
+    On a CPU these are as many as stay in its cache, on a GPU as many as the budget holds. Tokens
+    may have any type and lie anywhere: those few are brought to the landmarks' type and device.
+
+    Parameters
+    ----------
+    X : tensor of shape (n, d)
+        Tokens.
+    normalization, frame, landmarks, profile
+        What is fitted.
+    scale : float
+        1 / sigma^2 in units of the frame.
+    own : LongTensor of shape (n,) or None
+        As in :func:`standardize_rows`.
+    how : str or None
+        What is done to the affinities, see :func:`standardize_rows`; None leaves them.
+    memory_budget : int, optional
+        Bytes that working memory on a GPU may take; by default a quarter of what is free.
+
+    Returns
+    -------
+    tensor of shape (n, m)
+        On the landmarks' device.
+    """
+    n, m = len(X), len(landmarks.points)
+    like = landmarks.points
+    out = empty_matrix(n, m, like=like)
+    step = _ROWS_IN_CACHE
+    if out.device.type != "cpu":
+        per_row = out.element_size() * (_COPIES_OF_FEATURES * X.shape[1] + 2 * m)
+        budget = memory_budget_bytes(memory_budget, out.device)
+        step = max(1, min(_ROWS_ON_DEVICE, budget // per_row))
+
+    def fill(rows: slice) -> None:
+        points = frame.place(normalization.apply(X[rows].to(like)))
+        if not bool(points.half_norms.sum().isfinite()):
+            refuse_non_finite(X, "X")
+        affinity_rows(points, landmarks, scale, out[rows])
+        if how is not None:
+            standardize_rows(out[rows], profile, None if own is None else own[rows], how=how)
+
+    with full_precision():
+        side_by_side(lambda: fill, chunk_slices(n, step), out.device)
+    return out
+
+
 def standardize_rows(
     affinity: torch.Tensor, profile: ColumnProfile, own: torch.Tensor | None, *, how: str
 ) -> torch.Tensor:
@@ -128,15 +194,16 @@ def standardize_rows(
     """
     n, m = affinity.shape
     per_column = None if how == "none" else profile.deviation.reciprocal()
-    for start in range(0, n, _ROWS_IN_CACHE):
-        rows = affinity[start : start + _ROWS_IN_CACHE]
+    step = _ROWS_IN_CACHE if affinity.device.type == "cpu" else max(1, n)
+    for start in range(0, n, step):
+        rows = affinity[start : start + step]
         rows.sub_(profile.mean)
         if per_column is not None:
             rows.mul_(per_column)
         used = torch.full((len(rows), 1), float(m), dtype=rows.dtype, device=rows.device)
         place = None
         if own is not None:
-            mine = own[start : start + _ROWS_IN_CACHE]
+            mine = own[start : start + step]
             item = (mine != NO_LANDMARK).nonzero().flatten()
             place = (item, mine[item])
             rows[place] = 0.0

@@ -18,7 +18,7 @@ from relspace.errors import InvalidInputError
 from relspace.layerwise.depth import depth_correlation, monotone_path, relative_depth
 from relspace.layerwise.model_layers import ModelLayers, prepare_models
 from relspace.layerwise.null_tables import chance_tables, drawn_tables, spread
-from relspace.layerwise.streamed_layers import fit_in_memory, tables_by_sums
+from relspace.layerwise.streamed_layers import is_summed, sum_layers
 from relspace.measures import MIN_ITEMS, Measure
 from relspace.resampling import Units, p_value
 
@@ -330,25 +330,16 @@ def compare_layers(
     if max_items is not None:
         max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
     options: dict[str, Any] = {"memory_budget": memory_budget, "progress": progress}
-    partly = max_items is not None and max_items < models[0].n_items
-    if client is not None or not (partly or fit_in_memory(models, record, memory_budget)):
-        if partly:
-            raise InvalidInputError(
-                "max_items chooses a part that one machine compares, and a cluster sums over all "
-                "items: give max_items or client, not both."
-            )
-        values, null, drift, matched_by = tables_by_sums(
-            models[0],
-            models[1],
-            record,
-            groups=groups,
-            n_draws=count or PERMUTATIONS_FOR_CHANCE,
-            seed=seed,
-            client=client,
-            **options,
-        )
+    if is_summed(models, record, max_items, memory_budget, client):
+        rows = range(len(models[0].layers))
+        tables = sum_layers(models, len(rows), record, groups=groups, client=client, **options)
+        columns = range(len(rows), len(rows) + len(models[1].layers))
+        values = tables.values(rows, columns)
+        null = tables.null(rows, columns, count or PERMUTATIONS_FOR_CHANCE, seed, progress)
+        drift = (tables.drift(rows), tables.drift(columns))
+        chance, chance_std = spread(null)
+        matched_by, null_by = tables.matched_by, "limit"
         n_items = n_units = n_available = models[0].n_items
-        chance, chance_std, null_by = *spread(null), "limit"
     else:
         prepared = prepare_models(
             models, record, groups=groups, max_items=max_items, seed=seed, **options

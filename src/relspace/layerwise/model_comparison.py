@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
 from relspace.comparison import as_measure
-from relspace.comparison_record import library_versions
+from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.layerwise.arrangement import classical_scaling, dissimilarity, hierarchy
 from relspace.layerwise.layer_comparison import ids_of_model
 from relspace.layerwise.model_layers import ModelLayers, prepare_models
-from relspace.layerwise.null_tables import chance_tables, drawn_tables
-from relspace.measures import Measure
+from relspace.layerwise.null_tables import chance_tables, drawn_tables, spread
+from relspace.layerwise.streamed_layers import is_summed, sum_layers
+from relspace.measures import MIN_ITEMS, Measure
 from relspace.resampling import Units, p_value
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class ModelComparison:
         of identical features.
     p_values : array of shape (n_models, n_models) or None
         Of the most alike pair of layers of two models, against its null distribution.
-    n_items, n_units, matched_by, n_permutations, random_state, versions
+    n_items, n_units, n_available, null_by, matched_by, n_permutations, random_state, versions
         As in :class:`relspace.LayerComparison`.
     """
 
@@ -65,6 +66,8 @@ class ModelComparison:
     p_values: Table | None
     n_items: int
     n_units: int
+    n_available: int
+    null_by: str
     matched_by: str
     n_permutations: int
     random_state: int
@@ -115,6 +118,8 @@ class ModelComparison:
             "merges": self.merges.tolist(),
             "n_items": self.n_items,
             "n_units": self.n_units,
+            "n_available": self.n_available,
+            "null_by": self.null_by,
             "matched_by": self.matched_by,
             "n_permutations": self.n_permutations,
             "random_state": self.random_state,
@@ -194,7 +199,9 @@ def compare_models(
     n_permutations: int = 99,
     groups: object | None = None,
     random_state: int = 0,
+    max_items: int | None = None,
     memory_budget: int | None = None,
+    client: Any | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ModelComparison:
     """Compare all layers of two or more models with each other.
@@ -202,8 +209,9 @@ def compare_models(
     Parameters
     ----------
     models : mapping of str to (FeatureSet, or mapping of str to array-like of shape (n, d))
-        Layers by model, over the same items.
-    measure, n_permutations, groups, random_state, memory_budget, progress
+        Layers by model, over the same items; what is on disk and does not fit into memory is read
+        in blocks, as by :func:`relspace.compare_layers`.
+    measure, n_permutations, groups, random_state, max_items, memory_budget, client, progress
         As in :func:`relspace.compare_layers`.
     ids : mapping of str to sequence, or one sequence, optional
         The items' ids, by model or for all.
@@ -244,35 +252,51 @@ def compare_models(
         ModelLayers.of(given, name, ids_of_model(ids, name, list(models)))
         for name, given in models.items()
     ]
-    prepared = prepare_models(
-        read, record, groups=groups, memory_budget=memory_budget, progress=progress
-    )
-    every = [factor for of_model in prepared.factors for factor in of_model]
-    if progress is not None:
-        progress(f"Comparing {len(every)} layers of {len(read)} models")
-    values = record.table(every, every).numpy()
-    values = (values + values.T) / 2
-    null = drawn_tables(
-        record, every, every, prepared.n_items, count, prepared.groups, seed, progress=progress
-    )
+    if max_items is not None:
+        max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
+    options: dict[str, Any] = {"memory_budget": memory_budget, "progress": progress}
     places = slices_of({model.name: len(model.layers) for model in read})
+    if is_summed(read, record, max_items, memory_budget, client):
+        every = range(sum(len(model.layers) for model in read))
+        tables = sum_layers(read, len(every), record, groups=groups, client=client, **options)
+        values = tables.values(every, every)
+        null = tables.null(every, every, count or PERMUTATIONS_FOR_CHANCE, seed, progress)
+        chance, matched_by, null_by = spread(null)[0], tables.matched_by, "limit"
+        n_items = n_units = n_available = read[0].n_items
+    else:
+        prepared = prepare_models(
+            read, record, groups=groups, max_items=max_items, seed=seed, **options
+        )
+        factors = [factor for of_model in prepared.factors for factor in of_model]
+        if progress is not None:
+            progress(f"Comparing {len(factors)} layers of {len(read)} models")
+        values = record.table(factors, factors).numpy()
+        n_items = n_units = prepared.n_items
+        null = drawn_tables(
+            record, factors, factors, n_items, count, prepared.groups, seed, progress=progress
+        )
+        chance = chance_tables(record, factors, factors, null)[0]
+        matched_by, null_by = prepared.matched_by, "permutations"
+        n_available = prepared.n_available
+        if prepared.groups is not None:
+            n_units = len(Units.of(n_items, prepared.groups))
+    values = (values + values.T) / 2
     larger = record.direction == "similarity"
     p_values = _p_values(values, null, list(places.values()), larger=larger) if count else None
     best = _best_matches(values, places, larger=larger)
-    n_units = prepared.n_items
-    if prepared.groups is not None:
-        n_units = len(Units.of(prepared.n_items, prepared.groups))
     return ModelComparison(
         measure=record,
         layers={model.name: tuple(model.layers) for model in read},
         values=values,
-        chance=chance_tables(record, every, every, null)[0],
+        chance=chance,
         best=best,
         summary=_summary(best, record.identical),
         p_values=p_values,
-        n_items=prepared.n_items,
+        n_items=n_items,
         n_units=n_units,
-        matched_by=prepared.matched_by,
+        n_available=n_available,
+        null_by=null_by,
+        matched_by=matched_by,
         n_permutations=count,
         random_state=seed,
         versions=library_versions(),

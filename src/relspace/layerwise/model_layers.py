@@ -178,13 +178,15 @@ def prepare_models(
         # Some bring ids of their own, others none: position is all there is.
         ids = dict.fromkeys(ids)
     shared, order = pair_items(sizes, ids)
-    budget = memory_budget_bytes(memory_budget) // (2 * sum(len(model.layers) for model in models))
+    n_sets = sum(len(model.layers) for model in models)
+    budget = memory_budget_bytes(memory_budget) // (2 * n_sets)
     own_groups = models[0].images if groups is None else groups
     n_items = n_available = models[0].n_items
     if max_items is not None and max_items < n_available:
         chosen = draw_items(n_available, max_items, seed, own_groups)
         order = {name: chosen if own is None else own[chosen] for name, own in order.items()}
         own_groups, n_items = select_labels(own_groups, chosen), len(chosen)
+    measure.refuse_too_many(n_items, n_sets, memory_budget)
     factors = [model.factors(measure, order[model.name], budget, progress) for model in models]
     return PreparedModels(
         factors, n_items, own_groups, "position" if shared is None else "ids", n_available

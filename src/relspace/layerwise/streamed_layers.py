@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -25,48 +26,115 @@ from relspace.row_sources import RowSource, as_rows
 Table = NDArray[np.float64]
 
 
-def fit_in_memory(
-    models: Sequence[ModelLayers], measure: Measure, memory_budget: int | None
+def is_summed(
+    models: Sequence[ModelLayers],
+    measure: Measure,
+    max_items: int | None,
+    memory_budget: int | None,
+    client: Any | None,
 ) -> bool:
-    """Whether all layers can be compared as matrices in memory; those that are there already can.
+    """Whether layers are compared by sums over their items, rather than as matrices in memory.
 
-    A budget is kept to by sums where the measure streams; others are asked only to fit.
+    A budget is kept to by sums where the measure streams; others are asked only to fit. Layers that
+    are in memory stay there.
+
+    Raises
+    ------
+    InvalidInputError
+        If a part of the items is asked for, and a cluster.
     """
+    if max_items is not None and max_items < models[0].n_items:
+        if client is not None:
+            raise InvalidInputError(
+                "max_items chooses a part that one machine compares, and a cluster sums over all "
+                "items: give max_items or client, not both."
+            )
+        return False
+    if client is not None:
+        return True
     on_disk = [
         layer for model in models for layer in model.layers.values() if isinstance(layer, RowSource)
     ]
     needed = sum(8 * layer.shape[0] * layer.shape[1] for layer in on_disk)
     if memory_budget is not None and measure.streams:
-        return needed <= memory_budget
-    return needed <= free_memory_bytes() // 2
+        return needed > memory_budget
+    return needed > free_memory_bytes() // 2
 
 
-def tables_by_sums(
-    a: ModelLayers,
-    b: ModelLayers,
+@dataclass(frozen=True)
+class TablesBySums:
+    """Tables over the layers of models, from the products of all of them.
+
+    Attributes
+    ----------
+    measure : Measure
+        One that streams.
+    products : StackedProducts
+        Of all layers of all models, model by model.
+    matched_by : str
+        ``"ids"`` or ``"position"``.
+    """
+
+    measure: Measure
+    products: StackedProducts
+    matched_by: str
+
+    def values(self, rows: range, columns: range) -> Table:
+        """Compare some layers with others, by their numbers."""
+        return self._table(self.products, rows, columns)
+
+    def null(
+        self, rows: range, columns: range, n_draws: int, seed: int, progress: Progress | None
+    ) -> Table:
+        """The same under permutations, drawn from the normal distribution that is their limit.
+
+        Returns
+        -------
+        array of shape (n_draws, len(rows), len(columns))
+            One permutation of the items for all pairs of layers.
+        """
+        draw = self.products.permutations(rows, columns, torch.Generator().manual_seed(seed))
+        tables = []
+        for number in range(1, n_draws + 1):
+            tables.append(self._table(draw(), rows, columns))
+            if progress is not None:
+                progress(f"Permutation {number} of {n_draws}")
+        return np.array(tables)
+
+    def drift(self, of_model: range) -> Table:
+        """Values between consecutive layers of a model."""
+        return np.array([self._value(self.products, *pair) for pair in pairwise(of_model)])
+
+    def _table(self, of: StackedProducts | PermutedProducts, rows: range, columns: range) -> Table:
+        return np.array([[self._value(of, i, j) for j in columns] for i in rows])
+
+    def _value(self, of: StackedProducts | PermutedProducts, i: int, j: int) -> float:
+        return self.measure.from_cross_products(of.pair(i, j))
+
+
+def sum_layers(
+    models: Sequence[ModelLayers],
+    n_permuted: int,
     measure: Measure,
     *,
     groups: object | None,
-    n_draws: int,
-    seed: int,
     memory_budget: int | None,
     client: Any | None,
     progress: Progress | None,
-) -> tuple[Table, Table, tuple[Table, Table], str]:
-    """Compare all layers of two models by sums over their items.
+) -> TablesBySums:
+    """Sum over items what all layers of models are compared by.
 
     Parameters
     ----------
-    a, b : ModelLayers
+    models : sequence of ModelLayers
         Layers over the same items in the same order.
+    n_permuted : int
+        How many of all layers, the first ones, will be permuted against the others; with all of
+        them, against themselves.
     measure : Measure
         One that streams.
     groups : object or None
         Labels of items, which sums know nothing of.
-    n_draws : int
-        How many permutations are drawn, from the normal distribution that is their limit.
-    seed : int
-        Of the draws.
     memory_budget : int, optional
         Bytes that sums and blocks of rows may take.
     client : distributed.Client, optional
@@ -74,74 +142,52 @@ def tables_by_sums(
     progress : callable, optional
         Called with a line of text.
 
-    Returns
-    -------
-    values : array of shape (L, M)
-        The table.
-    null : array of shape (n_draws, L, M)
-        Tables under permutation.
-    drift : arrays of shape (L - 1,) and (M - 1,)
-        Values between consecutive layers of each model.
-    matched_by : str
-        ``"ids"`` or ``"position"``.
-
     Raises
     ------
     InvalidInputError
         If the measure doesn't stream, there are groups, or features are not finite or constant.
     ItemMismatchError
         If items are not the same in the same order.
+    MemoryBudgetError
+        If the sums don't fit.
     """
     if not measure.streams:
         raise measure.needs_items()
-    if groups is not None or a.images is not None:
+    first = models[0]
+    if groups is not None or first.images is not None:
         raise InvalidInputError(
             "items in groups (tokens of images are) are permuted group by group, which sums over "
             "items can't tell: pool the tokens of images, compare a random part of the items by "
             "max_items=10_000, or raise memory_budget."
         )
-    matched_by = _matched_by(a, b)
-    if a.n_items < MIN_ITEMS:
+    matched_by = _matched_by(models)
+    if first.n_items < MIN_ITEMS:
         raise InvalidInputError(
-            f"{a.name} has {a.n_items} items; a comparison needs at least {MIN_ITEMS}."
+            f"{first.name} has {first.n_items} items; a comparison needs at least {MIN_ITEMS}."
         )
     products = sum_stacked_products(
-        [as_rows(layer) for model in (a, b) for layer in model.layers.values()],
-        [f"{model.name}, {layer}" for model in (a, b) for layer in model.layers],
-        folds=measure.folds(a.n_items),
+        [as_rows(layer) for model in models for layer in model.layers.values()],
+        [f"{model.name}, {layer}" for model in models for layer in model.layers],
+        folds=measure.folds(first.n_items),
+        n_permuted=n_permuted,
+        copies_for_pair=measure.copies_of_products,
         memory_budget=memory_budget,
         client=client,
         progress=progress,
     )
-    rows, columns = range(len(a.layers)), range(len(a.layers), len(products.widths))
-
-    def table(of: StackedProducts | PermutedProducts) -> Table:
-        return np.array(
-            [[measure.from_cross_products(of.pair(i, j)) for j in columns] for i in rows]
-        )
-
-    null = []
-    drawn = products.permutations(rows, columns, n_draws, torch.Generator().manual_seed(seed))
-    for number, permuted in enumerate(drawn, start=1):
-        null.append(table(permuted))
-        if progress is not None:
-            progress(f"Permutation {number} of {n_draws}")
-    drift = [
-        np.array([measure.from_cross_products(products.pair(*pair)) for pair in pairwise(of_model)])
-        for of_model in (rows, columns)
-    ]
-    return table(products), np.array(null), (drift[0], drift[1]), matched_by
+    return TablesBySums(measure, products, matched_by)
 
 
-def _matched_by(a: ModelLayers, b: ModelLayers) -> str:
-    ids = {a.name: a.ids, b.name: b.ids}
+def _matched_by(models: Sequence[ModelLayers]) -> str:
+    ids = {model.name: model.ids for model in models}
     if any(own is None for own in ids.values()):
         ids = dict.fromkeys(ids)
-    shared, order = pair_items({a.name: a.n_items, b.name: b.n_items}, ids)
-    if order[b.name] is not None:
+    shared, order = pair_items({model.name: model.n_items for model in models}, ids)
+    turned = [name for name, own in order.items() if own is not None]
+    if turned:
         raise ItemMismatchError(
-            f"the items of {a.name} and {b.name} are in different orders: features larger than "
-            "memory are read side by side; store both in one order, or compare a random part of "
-            "the items by max_items=10_000."
+            f"the items of {models[0].name} and {turned[0]} are in different orders: features "
+            "larger than memory are read side by side; store both in one order, or compare a "
+            "random part of the items by max_items=10_000."
         )
     return "position" if shared is None else "ids"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -9,11 +10,16 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from relspace._blocks import memory_budget_bytes
+from relspace._blocks import free_memory_bytes, memory_budget_bytes
 from relspace._validation import as_features
-from relspace.errors import BandwidthError, InvalidInputError, ItemMismatchError
+from relspace.errors import (
+    BandwidthError,
+    InvalidInputError,
+    ItemMismatchError,
+    MemoryBudgetError,
+)
 from relspace.measures.cross_products import CrossProducts
-from relspace.measures.item_parts import Parts
+from relspace.measures.item_parts import RandomParts
 
 Factor = TypeVar("Factor")
 Direction = Literal["similarity", "distance"]
@@ -249,6 +255,35 @@ class Measure(ABC):
                 on_progress(done)
         return torch.stack(tables)
 
+    def bytes_per_pair(self, n_sets: int) -> int:
+        """Bytes for each pair of items that comparing so many sets can't do with less than."""
+        return 0
+
+    def refuse_too_many(self, n_items: int, n_sets: int, memory_budget: int | None) -> None:
+        """Refuse items whose pairs would not fit, before anything is allocated.
+
+        Parameters
+        ----------
+        n_items, n_sets : int
+            What is to be compared.
+        memory_budget : int, optional
+            Bytes that may be taken; what is free by default.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If they don't fit; it says how many items would.
+        """
+        of_pair = self.bytes_per_pair(n_sets)
+        may = free_memory_bytes() if memory_budget is None else memory_budget
+        if of_pair * n_items**2 > may:
+            raise MemoryBudgetError(
+                f"{self.name} ranks all pairs of {n_items} items, which needs "
+                f"{of_pair * n_items**2 / 2**30:.2g} GiB, and {may / 2**30:.2g} GiB may be used: "
+                f"compare a random part of the items by max_items={math.isqrt(may // of_pair)} "
+                "(--max-items), or use a measure of other kind, such as rsa."
+            )
+
     @property
     def streams(self) -> bool:
         """Whether sums of products over items are all it needs, so that any number will do."""
@@ -270,9 +305,15 @@ class Measure(ABC):
         """
         raise self.needs_items()
 
-    def folds(self, n_items: int) -> Parts | None:
+    def folds(self, n_items: int) -> RandomParts | None:
         """The parts of the items that are held out in turn; None where none are."""
         return None
+
+    @property
+    def copies_of_products(self) -> int:
+        """How many matrices as large as the products of two sets comparing them takes at once."""
+        # Items that have the same products, and their factors.
+        return 7
 
     def needs_items(self) -> InvalidInputError:
         """The error that sums over items are not enough."""

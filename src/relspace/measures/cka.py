@@ -3,21 +3,63 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from relspace._blocks import row_slices
 from relspace._validation import check_choice, check_positive
 from relspace.kernels.distances import Cloud, Frame, fill_half_squared, squared_norms
 from relspace.kernels.precision import full_precision
 from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
 from relspace.measures.affinity import affinity_entries
 from relspace.measures.cross_products import CrossProducts
-from relspace.measures.pair_matrix import Centering, PairEntries, PairMeasure
+from relspace.measures.pair_matrix import (
+    Centering,
+    PairEntries,
+    PairMatrix,
+    PairMeasure,
+    nothing_to_compare,
+    pair_matrix,
+)
 
 _PAIRS_FOR_MEDIAN = 2**22
+_BLOCK_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class CenteredItems:
+    """Features whose inner products are never made, where items are many: products of features are.
+
+    Attributes
+    ----------
+    features : tensor of shape (n, d)
+        As given.
+    mean : tensor of shape (d,)
+        Their mean, in float64.
+    lengths : tensor of shape (n,)
+        Squared lengths of the centred items.
+    squared_norm, total, trace : float
+        Of the matrix over pairs, as of :class:`relspace.measures.pair_matrix.PairMatrix`.
+    """
+
+    features: torch.Tensor
+    mean: torch.Tensor
+    lengths: torch.Tensor
+    squared_norm: float
+    total: float
+    trace: float
+    kept: None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def some(self, items: slice | torch.Tensor) -> torch.Tensor:
+        """Centred features of some items, in float64."""
+        return self.features[items].to(torch.float64) - self.mean
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -73,9 +115,61 @@ class CKA(PairMeasure):
         points = (points / points.square().sum(dim=1).mean().sqrt()).to(X.dtype)
         return PairEntries(Cloud(points, squared_norms(points) / 2), _inner_products)
 
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Any:
+        n, d = X.shape
+        if self.kernel == "linear" and d < n and n * n * X.element_size() > memory_budget:
+            return self._items(X, name)
+        return super()._factor(X, name, memory_budget)
+
+    def _items(self, X: torch.Tensor, name: str) -> CenteredItems:
+        mean = X.mean(dim=0, dtype=torch.float64)
+        lengths = torch.cat([(one.to(torch.float64) - mean).square().sum(dim=1) for one in _cut(X)])
+        blank = CenteredItems(X, mean, lengths, 0.0, 0.0, 0.0)
+        squared_norm = self._hsic_of_items(blank, blank, None)
+        rounding = max(len(X) * torch.finfo(torch.float64).eps, torch.finfo(X.dtype).eps ** 2)
+        if not squared_norm > rounding * float(lengths.square().sum()):
+            raise nothing_to_compare(name)
+        trace = float(lengths.sum()) if self.estimator == "biased" else 0.0
+        return replace(blank, squared_norm=squared_norm, total=-trace, trace=trace)
+
+    def _hsic_of_items(
+        self, x: CenteredItems, y: CenteredItems, permutation: torch.Tensor | None
+    ) -> float:
+        n = len(x)
+        products = x.mean.new_zeros(x.features.shape[1], y.features.shape[1])
+        for rows in row_slices(n, 16 * sum(products.shape), _BLOCK_BYTES):
+            paired = rows if permutation is None else permutation[rows].to(x.features.device)
+            products.addmm_(x.some(paired).T, y.some(rows))
+        lengths = x.lengths if permutation is None else x.lengths[permutation.to(x.lengths.device)]
+        hsic = _unbiased_hsic if self.estimator == "unbiased" else _biased_hsic
+        traces = float(x.lengths.sum()), float(y.lengths.sum())
+        return hsic(n, products, *traces, float(lengths @ y.lengths))
+
+    def table(
+        self, x: Sequence[Any], y: Sequence[Any], permutation: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compare every set of one list with every set of another."""
+        if not any(isinstance(one, CenteredItems) for one in (*x, *y)):
+            return super().table(x, y, permutation)
+        if not all(isinstance(one, CenteredItems) for one in (*x, *y)):
+            # As many features as items in one set: pairs of items are then the smaller matrix.
+            x, y = ([self._pairs(one) for one in of] for of in (x, y))
+            return super().table(x, y, permutation)
+        products = [[self._hsic_of_items(a, b, permutation) for b in y] for a in x]
+        return self._normalized(torch.tensor(products, dtype=torch.float64), x, y)
+
+    def _pairs(self, one: CenteredItems | PairMatrix) -> PairMatrix:
+        if isinstance(one, PairMatrix):
+            return one
+        return pair_matrix(self._entries(one.features, "X"), self._centering, "X", 0)
+
     @property
     def streams(self) -> bool:
         return self.kernel == "linear"
+
+    @property
+    def copies_of_products(self) -> int:
+        return 1
 
     def from_cross_products(self, products: CrossProducts) -> float:
         """Compare two sets by sums over their items, with the linear kernel."""
@@ -88,6 +182,11 @@ class CKA(PairMeasure):
         y = hsic(n, products.of_y, traces[1], traces[1], products.squares_y)
         low, high = self.range
         return min(high, max(low, both / math.sqrt(x * y)))
+
+
+def _cut(X: torch.Tensor) -> Iterator[torch.Tensor]:
+    for rows in row_slices(len(X), 16 * X.shape[1], _BLOCK_BYTES):
+        yield X[rows]
 
 
 def _biased_hsic(

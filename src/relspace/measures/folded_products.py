@@ -172,9 +172,12 @@ def draw_targets(
     roots = shares.sqrt()
     shape = len(shares), x.shape[1], y.shape[1]
     noise = torch.randn(shape, dtype=torch.float64, generator=generator)
-    noise -= roots[:, None, None] * torch.tensordot(roots, noise, dims=1)
-    products = torch.stack([x @ one @ y.T for one in noise])
-    products.mul_(roots[:, None, None] / (n_items - 1) ** 0.5).add_(shares[:, None, None] * both)
+    mean = torch.tensordot(roots, noise, dims=1)
+    products = torch.empty(len(shares), len(x), len(y), dtype=torch.float64)
+    # One fold after the other, for these are the largest matrices there are.
+    for own, of_fold, share in zip(noise, products, shares.tolist(), strict=True):
+        torch.mm(x @ own.sub_(mean, alpha=share**0.5), y.T, out=of_fold)
+        of_fold.mul_((share / (n_items - 1)) ** 0.5).add_(both, alpha=share)
     noise = torch.randn(len(shares), y.shape[1], dtype=torch.float64, generator=generator)
     noise = roots[:, None] * noise - shares[:, None] * (roots @ noise)
     return products, noise @ y.T * (n_items / (n_items - 1)) ** 0.5

@@ -37,6 +37,10 @@ class RandomParts:
     def __init__(self, n_items: int, n_parts: int, random_state: int) -> None:
         self.n_items, self.n_parts, self._seed = n_items, n_parts, random_state
 
+    def finer(self, n_parts: int) -> RandomParts:
+        """Cut the parts into more, a multiple of as many."""
+        return RandomParts(self.n_items, n_parts, self._seed)
+
     def __call__(self, start: int, stop: int) -> torch.Tensor:
         """The part of each item from start to stop."""
         first = start // _RUN
@@ -49,23 +53,27 @@ class RandomParts:
         return torch.from_numpy(order % self.n_parts)
 
 
-class GivenParts:
-    """Items in parts that are given.
+class PartsOfGroups:
+    """Whole groups of items in equal numbers of groups at random.
 
     Parameters
     ----------
-    part_of : LongTensor of shape (n_items,)
-        The part of each item.
+    group_of : LongTensor of shape (n_items,)
+        The number of each item's group.
     n_parts : int
         How many parts there are.
+    random_state : int
+        Seed.
     """
 
-    def __init__(self, part_of: torch.Tensor, n_parts: int) -> None:
-        self.n_items, self.n_parts, self._part_of = len(part_of), n_parts, part_of
+    def __init__(self, group_of: torch.Tensor, n_parts: int, random_state: int) -> None:
+        self.n_items, self.n_parts = len(group_of), n_parts
+        order = np.random.default_rng(random_state).permutation(int(group_of.max()) + 1)
+        self._part_of = torch.from_numpy(order % n_parts)[group_of]
 
     def __call__(self, start: int, stop: int) -> torch.Tensor:
         """The part of each item from start to stop."""
         return self._part_of[start:stop]
 
 
-Parts = RandomParts | GivenParts
+Parts = RandomParts | PartsOfGroups

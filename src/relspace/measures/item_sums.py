@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -12,12 +13,13 @@ from relspace._blocks import row_slices
 from relspace.errors import InvalidInputError, NonFiniteError
 from relspace.execution.cluster_work import sum_on_cluster
 from relspace.measures.item_parts import Parts
-from relspace.row_sources import RowSource
+from relspace.reading_ahead import read_ahead
+from relspace.row_sources import RowSource, lies_in
 
 Progress = Callable[[str], None]
 
 _LARGEST_BLOCK_BYTES = 2**27
-_COPIES_OF_BLOCK = 3
+_COPIES_OF_BLOCK = 4
 _PLACES_FOR_CENTRE = 8
 _ROWS_AT_A_PLACE = 32
 
@@ -66,7 +68,10 @@ def sum_over_items(
     """
     n = sources[0].shape[0]
     centre = torch.cat([_near_mean(source) for source in sources])
-    sums = _Sums(tuple(sources), tuple(names), parts, min(block_bytes, _LARGEST_BLOCK_BYTES))
+    # Workers of a cluster have other parts to work on while they read.
+    ahead = client is None and {lies_in(source) for source in sources} == {"files"}
+    room = min(block_bytes, _LARGEST_BLOCK_BYTES)
+    sums = _Sums(tuple(sources), tuple(names), parts, room, ahead=ahead)
 
     def tell(done: int) -> None:
         if progress is not None:
@@ -91,8 +96,10 @@ class _Sums:
         names: tuple[str, ...],
         parts: Parts | None,
         block_bytes: int,
+        *,
+        ahead: bool,
     ) -> None:
-        self._sources, self._names = sources, names
+        self._sources, self._names, self._ahead = sources, names, ahead
         self._parts, self._block_bytes = parts, max(1, block_bytes)
 
     def __call__(
@@ -106,16 +113,21 @@ class _Sums:
         edges = _edges(self._sources)
         n_parts = 1 if self._parts is None else self._parts.n_parts
         sums = torch.zeros(n_parts, edges[-1], edges[-1], dtype=torch.float64)
-        for rows in row_slices(stop - start, 8 * _COPIES_OF_BLOCK * edges[-1], self._block_bytes):
-            first, last = start + rows.start, start + rows.stop
-            known = self._read(first, last, centre)
-            by_part = (
-                [known] if self._parts is None else _split(known, self._parts(first, last), n_parts)
-            )
-            for total, of_part in zip(sums, by_part, strict=True):
-                for a, b in pairwise(edges):
-                    total[a:b, a:].addmm_(of_part[:, a:b].T, of_part[:, a:])
-            tell(rows.stop)
+
+        def read(rows: slice) -> torch.Tensor:
+            return self._read(start + rows.start, start + rows.stop, centre)
+
+        blocks = row_slices(stop - start, 8 * _COPIES_OF_BLOCK * edges[-1], self._block_bytes)
+        with closing(read_ahead(read, blocks, ahead=self._ahead)) as known_of:
+            for rows, known in known_of:
+                by_part: Sequence[torch.Tensor] = [known]
+                if self._parts is not None:
+                    part_of = self._parts(start + rows.start, start + rows.stop)
+                    by_part = _split(known, part_of, n_parts)
+                for total, of_part in zip(sums, by_part, strict=True):
+                    for a, b in pairwise(edges):
+                        total[a:b, a:].addmm_(of_part[:, a:b].T, of_part[:, a:])
+                tell(rows.stop)
         return (sums,)
 
     def _read(self, start: int, stop: int, centre: torch.Tensor) -> torch.Tensor:

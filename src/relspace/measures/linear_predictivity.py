@@ -13,7 +13,7 @@ from relspace.errors import InvalidInputError
 from relspace.measures._base import Measure, centered, in_fewest_dimensions
 from relspace.measures.cross_products import CrossProducts
 from relspace.measures.folded_products import FoldedSet, FoldedTargets
-from relspace.measures.item_parts import Parts, RandomParts
+from relspace.measures.item_parts import RandomParts
 
 #: Penalties tried, in units of the total variance of the predicting features.
 PENALTIES = tuple(10.0**power for power in range(-9, 3))
@@ -123,7 +123,7 @@ class LinearPredictivity(Measure):
             second = second[permutation.argsort()]
         return self._mean(lambda: _explained(x, second), lambda: _explained(y, first))
 
-    def folds(self, n_items: int) -> Parts:
+    def folds(self, n_items: int) -> RandomParts:
         """The parts of the items that are held out in turn."""
         if n_items < 2 * self.n_folds:
             raise InvalidInputError(
@@ -131,6 +131,10 @@ class LinearPredictivity(Measure):
                 "2; give more items or ask for a smaller n_folds."
             )
         return RandomParts(n_items, self.n_folds, self.random_state)
+
+    @property
+    def copies_of_products(self) -> int:
+        return 1
 
     def from_cross_products(self, products: CrossProducts) -> float:
         """Compare two sets by sums over the items of each fold."""

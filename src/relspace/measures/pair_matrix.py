@@ -147,10 +147,7 @@ def pair_matrix(
     offset, squared_norm = _center(row_sums, squares, centering)
     scale = squares + n * n * provisional**2
     if not squared_norm > (16 * torch.finfo(dtype).eps) ** 2 * scale:
-        raise InvalidInputError(
-            f"all pairs of items of {name} are equally alike to within rounding, so there is no "
-            "structure to compare; give other items or features."
-        )
+        raise nothing_to_compare(name)
     if kept is not None:
         kept.sub_(offset.to(dtype)[:, None]).sub_(offset.to(dtype))
         if not has_diagonal:
@@ -167,6 +164,14 @@ def pair_matrix(
         squared_norm=squared_norm,
         total=total - trace,
         trace=trace,
+    )
+
+
+def nothing_to_compare(name: str) -> InvalidInputError:
+    """The error that all items of a set are as far from each other."""
+    return InvalidInputError(
+        f"all pairs of items of {name} are equally alike to within rounding, so there is no "
+        "structure to compare; give other items or features."
     )
 
 

@@ -79,6 +79,10 @@ class RSA(PairMeasure):
     def _centering(self) -> Centering:
         return "none" if self.comparison == "cosine" else "mean"
 
+    def bytes_per_pair(self, n_sets: int) -> int:
+        """Ranks of each set, and what ranking those of one takes."""
+        return 8 * (n_sets + 4) if self.comparison == "spearman" else 0
+
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
         return _entries(X, self.distance, name)
 
@@ -140,7 +144,7 @@ def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
     refuse_too_large(
         5 * n * n * 8,
         f"ranking the distances of {n} items",
-        "compare them by their correlation instead, or use fewer items.",
+        "compare them by their correlation instead, or a random part of the items by max_items.",
         device=X.device,
     )
     above = torch.ones((n, n), dtype=torch.bool, device=X.device).triu_(1)
@@ -186,6 +190,10 @@ class KendallRSA(Measure):
     @property
     def chance(self) -> str:
         return "0"
+
+    def bytes_per_pair(self, n_sets: int) -> int:
+        """Ranks of each set, and what counting concordant ones takes."""
+        return 8 * (n_sets + 6)
 
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairMatrix:
         return rank_matrix(X, self.distance, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -25,9 +25,6 @@ from relspace.measures.item_sums import sum_over_items
 from relspace.row_sources import RowSource
 
 Progress = Callable[[str], None]
-
-# Products of a permutation, and what finding axes takes, in matrices of all products.
-_COPIES_BESIDE = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +83,8 @@ class StackedProducts:
         return tuple(FoldedSet(sizes, sums[:, one], products[:, one, one]) for one in slices)
 
     def permutations(
-        self, first: range, second: range, n_draws: int, generator: torch.Generator
-    ) -> Iterator[PermutedProducts]:
+        self, first: range, second: range, generator: torch.Generator
+    ) -> Callable[[], PermutedProducts]:
         r"""Draw what random permutations of the items make of the products of sets with others.
 
         Over permutations, :math:`X^\top P Y` has mean 0 and covariance
@@ -98,25 +95,29 @@ class StackedProducts:
         ----------
         first, second : range
             Numbers of the sets that are permuted, together, and of those they are paired with.
-        n_draws : int
-            How many permutations.
         generator : torch.Generator
             What they are drawn from.
+
+        Returns
+        -------
+        callable
+            Draws one permutation.
         """
         x = self._root(first)
         y = x if second == first else self._root(second)
-        for _ in range(n_draws):
+
+        def draw() -> PermutedProducts:
             noise = torch.randn(x.shape[1], y.shape[1], dtype=torch.float64, generator=generator)
             both = (x @ noise @ y.T).div_((self.n_items - 1) ** 0.5)
             del noise
-            folds = None
-            if self.folds is not None:
-                shares = self.folds.sizes / self.n_items
-                folds = (
-                    draw_targets(both, x, y, shares, self.n_items, generator),
-                    draw_targets(both.T, y, x, shares, self.n_items, generator),
-                )
-            yield PermutedProducts(self, first, second, both, folds)
+            if self.folds is None:
+                return PermutedProducts(self, first, second, both, None)
+            shares = self.folds.sizes / self.n_items
+            by_first = draw_targets(both, x, y, shares, self.n_items, generator)
+            by_second = draw_targets(both.T, y, x, shares, self.n_items, generator)
+            return PermutedProducts(self, first, second, both, (by_first, by_second))
+
+        return draw
 
     def _root(self, sets: range) -> torch.Tensor:
         """Columns whose products with themselves, summed, are those of consecutive sets."""
@@ -178,6 +179,8 @@ def sum_stacked_products(
     names: Sequence[str],
     *,
     folds: Parts | None = None,
+    n_permuted: int = 1,
+    copies_for_pair: int = 0,
     memory_budget: int | None = None,
     client: Any | None = None,
     progress: Progress | None = None,
@@ -192,8 +195,14 @@ def sum_stacked_products(
         What an error calls them.
     folds : Parts, optional
         Parts of the items that are summed apart.
+    n_permuted : int
+        How many of the sets, the first ones, will be permuted against the others; with all of
+        them, against themselves.
+    copies_for_pair : int
+        What comparing two of the sets takes, see :attr:`Measure.copies_of_products`.
     memory_budget : int, optional
-        Bytes that sums and blocks of rows may take; on a cluster, in each worker.
+        Bytes that sums, what is made of them and blocks of rows may take; on a cluster, in each
+        worker.
     client : distributed.Client, optional
         A cluster whose workers sum parts of the rows; they must reach files by the same paths.
     progress : callable, optional
@@ -209,25 +218,41 @@ def sum_stacked_products(
         If a set is constant.
     """
     widths = tuple(source.shape[1] for source in sources)
-    room = _room_for_blocks(widths, 1 if folds is None else 1 + folds.n_parts, memory_budget)
-    sums = sum_over_items(sources, names, folds, block_bytes=room, client=client, progress=progress)
-    return _centered(sums, widths)
-
-
-def _room_for_blocks(widths: Sequence[int], n_kept: int, memory_budget: int | None) -> int:
-    """What a budget leaves beside so many matrices of sums, and what is made of them."""
     budget = memory_budget_bytes(memory_budget)
-    held = 8 * (n_kept + _COPIES_BESIDE) * (sum(widths) + len(widths) + 1) ** 2
+    held = bytes_of_stack(
+        widths, 0 if folds is None else folds.n_parts, n_permuted, copies_for_pair
+    )
     if held > budget:
         raise MemoryBudgetError(
-            f"the products of {sum(widths)} features in all need {held / 2**30:.2g} GiB and "
-            f"{budget / 2**30:.2g} GiB may be used; compare fewer layers at a time, raise "
-            "memory_budget, or compare a part of the items by max_items=10_000."
+            f"the products of {sum(widths)} features in all, and what is made of them, need "
+            f"{held / 2**30:.2g} GiB and {budget / 2**30:.2g} GiB may be used; compare fewer "
+            "layers at a time, raise memory_budget (--memory-budget), or compare a part of the "
+            "items by max_items=10_000 (--max-items)."
         )
-    return budget - held
+    sums = sum_over_items(
+        sources, names, folds, block_bytes=budget - held, client=client, progress=progress
+    )
+    return centered_stack(sums, widths)
 
 
-def _centered(sums: torch.Tensor, widths: tuple[int, ...]) -> StackedProducts:
+def bytes_of_stack(
+    widths: Sequence[int], n_folds: int, n_permuted: int, copies_for_pair: int
+) -> int:
+    """What the products of sets take, with their permutations and what any two are compared by."""
+    known = sum(widths) + len(widths) + 1
+    first = sum(widths[:n_permuted])
+    second = sum(widths) if n_permuted == len(widths) else sum(widths[n_permuted:])
+    # Permuted products, noise and steps between them, for all items and for the folds of both.
+    permuted = 4 * (1 + n_folds) * first * second + first**2 + second**2
+    # Roots of the products; finding the axes of the last takes copies.
+    roots = first**2 + 6 * second**2
+    pair = copies_for_pair * sum(sorted(widths)[-2:]) ** 2
+    # Axes of every set without each fold, and products on them.
+    axes = 3 * n_folds * sum(width**2 for width in widths)
+    return 8 * ((1 + n_folds) * known**2 + axes + max(permuted + pair, roots))
+
+
+def centered_stack(sums: torch.Tensor, widths: tuple[int, ...]) -> StackedProducts:
     """Move sums over items, by folds where there are several, to the mean; they are overwritten."""
     total = sums[0] if len(sums) == 1 else sums.sum(dim=0)
     width, n = sum(widths), float(total[-1, -1])

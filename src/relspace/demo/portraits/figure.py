@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from relspace.demo.portraits.networks import NETWORKS
 from relspace.figures.panels import AFTER, BEFORE, PanelRow, panel_png, panel_rows
-from relspace.figures.plots import Theme, draw_layer_map, new_figure, png_of, themed
+from relspace.figures.plots import Theme, draw_layer_maps, new_figure, png_of, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,29 +100,17 @@ def draw_numbers_figure(summary: dict[str, Any], theme: Theme) -> bytes:
         )
         _draw_ranking(figure.add_axes((0.22, 0.13, 0.225, 0.71)), summary, theme)
         layers = summary["layers"]
-        values = {when: 100 * np.array(layers[when]) for when in ("before", "after")}
-        highest = float(max(one.max() for one in values.values()))
-        for number, (when, title) in enumerate(
-            {"before": "Every pair of layers, before", "after": "and after alignment"}.items()
-        ):
-            axes = figure.add_axes((0.545 + 0.22 * number, 0.22, 0.2, 0.62))
-            image = draw_layer_map(
-                axes,
-                values[when],
-                layers["rows"]["layers"],
-                layers["columns"]["layers"],
-                highest=highest,
-            )
-            axes.set_title(title)
-            axes.set_xlabel(NETWORKS[layers["columns"]["network"]].title, fontsize=7.5)
-            if number:
-                axes.set_yticks([])
-            else:
-                axes.set_ylabel(NETWORKS[layers["rows"]["network"]].title, fontsize=7.5)
-        bar = figure.add_axes((0.972, 0.22, 0.008, 0.62))
-        figure.colorbar(image, cax=bar)
-        bar.tick_params(labelsize=7, length=2)
-        bar.spines[:].set_visible(False)
+        draw_layer_maps(
+            figure,
+            {
+                "Every pair of layers, before": 100 * np.array(layers["before"]),
+                "and after alignment": 100 * np.array(layers["after"]),
+            },
+            (NETWORKS[layers["rows"]["network"]].title, layers["rows"]["layers"]),
+            (NETWORKS[layers["columns"]["network"]].title, layers["columns"]["layers"]),
+            boxes=[(0.545, 0.22, 0.2, 0.62), (0.765, 0.22, 0.2, 0.62)],
+            bar=(0.972, 0.22, 0.008, 0.62),
+        )
         figure.text(
             0.012,
             0.015,

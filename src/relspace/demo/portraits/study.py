@@ -41,7 +41,7 @@ from relspace.demo.portraits.retrieval import (
 )
 from relspace.features import Places, choose_places
 from relspace.figures.panels import JointColors, color_jointly
-from relspace.spatial_alignment import TOKEN_NORMALIZATION, TOKEN_STANDARDIZATION
+from relspace.spatial_alignment import TOKEN_NORMALIZATION
 
 N_LANDMARK_IMAGES = 40
 N_QUERIED_IMAGES = 24
@@ -51,7 +51,8 @@ N_LANDMARKS_OF_LAYERS = 192
 QUERIES_PER_PART = 100
 QUERIES_PER_PART_OF_LAYERS = 25
 N_GRAPH_NODES = 2048
-#: Pictures take the columns that tokens on grids have: three dimensions hold more of these.
+#: Pictures take columns as they are, as those of tokens on grids do: three dimensions hold more
+#: of these.
 PICTURE_DENSITY = 0.02
 UNTRAINED_SEED = 100
 #: Draws of the signs of principal components, over which their retrieval is averaged.
@@ -321,7 +322,7 @@ def _pictures(
     before, after = {}, {}
     width = min(held_out.features[network][layer].shape[1] for network, layer in shown)
     unaligned = principal_components(width)
-    align_side = aligned(PICTURE_DENSITY, TOKEN_NORMALIZATION, TOKEN_STANDARDIZATION)
+    align_side = aligned(PICTURE_DENSITY, TOKEN_NORMALIZATION, "columns")
     for name, (network, layer) in names.items():
         grid = held_out.grid(network, held_out.queried_images)
         shapes[name] = (grid.rows, grid.columns)

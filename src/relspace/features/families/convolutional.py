@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from relspace.features.families.vision import VisionFamily
@@ -41,13 +42,6 @@ CONVNEXT = VisionFamily(
     size="any",
 )
 
-CONVNEXT_V2 = VisionFamily(
-    title="ConvNeXt V2",
-    model_types=("convnextv2",),
-    architecture="ConvNextV2Model",
-    layout="bchw",
-    n_blocks=_n_stages,
-    parts={},
-    is_patched=False,
-    size="any",
+CONVNEXT_V2 = replace(
+    CONVNEXT, title="ConvNeXt V2", model_types=("convnextv2",), architecture="ConvNextV2Model"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from relspace.features.families.vision import VisionFamily
@@ -20,18 +21,11 @@ DINOV2 = VisionFamily(
     size="any",
 )
 
-DINOV2_REGISTERS = VisionFamily(
+DINOV2_REGISTERS = replace(
+    DINOV2,
     title="DINOv2 with registers",
     model_types=("dinov2_with_registers",),
     architecture="Dinov2WithRegistersModel",
-    n_prefix=_class_and_registers,
-    size="any",
 )
 
-DINOV3 = VisionFamily(
-    title="DINOv3",
-    model_types=("dinov3_vit",),
-    architecture="DINOv3ViTModel",
-    n_prefix=_class_and_registers,
-    size="any",
-)
+DINOV3 = replace(DINOV2, title="DINOv3", model_types=("dinov3_vit",), architecture="DINOv3ViTModel")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from relspace._devices import choose_device
 from relspace._validation import check_choice, name_some
 from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
 from relspace.features.families.clip import CLIP, SIGLIP
@@ -26,7 +27,7 @@ from relspace.features.families.sam import SAM, SAM2
 from relspace.features.families.text import TextModel
 from relspace.features.families.vision import VisionFamily, VisionModel
 from relspace.features.families.vit import MAE, VIT
-from relspace.features.feature_model import FeatureModel, choose_device
+from relspace.features.feature_model import FeatureModel
 from relspace.features.preprocessing import Preprocessing, read_preprocessing
 
 FAMILIES: tuple[VisionFamily, ...] = (

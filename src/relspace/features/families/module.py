@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from relspace._devices import choose_device
 from relspace._validation import check_choice
 from relspace.errors import InvalidInputError
 from relspace.features.families.vision import mixed_precision
 from relspace.features.feature_model import (
     FeatureModel,
-    choose_device,
     needed_size,
     split_tokens,
 )

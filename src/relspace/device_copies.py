@@ -1,0 +1,116 @@
+"""Copies between memory and a GPU on streams of their own, while the GPU computes.
+
+Three streams work at once: one brings the next block, the caller's computes on this one, and one
+takes the result before back. What waits for what is said by events; memory is pinned, because only
+then does a copy leave the host free. The allocators know which streams use a tensor (record_stream
+for the device's; a copy without blocking tells the one of pinned memory), so that none is given
+away before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A tensor, and the event after which it is there; None where it is there already."""
+
+    tensor: torch.Tensor
+    there: Any = None
+
+
+class DeviceCopies:
+    """Copies for a device that computes where it is handed tensors: there are none to be made."""
+
+    #: Whether copies are under way while the caller goes on.
+    overlap = False
+
+    def send(self, rows: torch.Tensor) -> Copy:
+        """Begin to bring rows to the device; any thread may."""
+        return Copy(rows)
+
+    def receive(self, copy: Copy) -> torch.Tensor:
+        """Rows that were sent, for what the caller's thread computes next."""
+        return copy.tensor
+
+    def fetch(self, result: torch.Tensor) -> Copy:
+        """Begin to take back what the caller's thread has asked the device to compute."""
+        return Copy(result)
+
+    def land(self, copy: Copy) -> torch.Tensor:
+        """Wait for what was fetched; any thread may."""
+        return copy.tensor
+
+
+class StreamedCopies(DeviceCopies):
+    """Copies to a CUDA device and back, on two streams beside the one that computes.
+
+    Parameters
+    ----------
+    device : torch.device
+        With its index.
+    cuda : module
+        What has streams and events: :mod:`torch.cuda`.
+    """
+
+    overlap = True
+
+    def __init__(self, device: torch.device, cuda: Any = torch.cuda) -> None:
+        self._device, self._cuda = device, cuda
+        self._inward, self._outward = cuda.Stream(device), cuda.Stream(device)
+
+    def send(self, rows: torch.Tensor) -> Copy:
+        """Begin to bring rows to the device; any thread may."""
+        if not self._is_on_host(rows):
+            return Copy(rows)
+        with self._cuda.stream(self._inward):
+            return Copy(self._upload(rows), self._inward.record_event())
+
+    def receive(self, copy: Copy) -> torch.Tensor:
+        """Rows that were sent, for what the caller's thread computes next."""
+        if copy.there is not None:
+            computing = self._cuda.current_stream(self._device)
+            computing.wait_event(copy.there)
+            self._keep_for(copy.tensor, computing)
+        return copy.tensor
+
+    def fetch(self, result: torch.Tensor) -> Copy:
+        """Begin to take back what the caller's thread has asked the device to compute."""
+        if self._is_on_host(result):
+            return Copy(result)
+        self._outward.wait_stream(self._cuda.current_stream(self._device))
+        with self._cuda.stream(self._outward):
+            copy = Copy(self._download(result), self._outward.record_event())
+        self._keep_for(result, self._outward)
+        return copy
+
+    def land(self, copy: Copy) -> torch.Tensor:
+        """Wait for what was fetched; any thread may."""
+        if copy.there is not None:
+            copy.there.synchronize()
+        return copy.tensor
+
+    # The rest is what only a GPU can do.
+
+    def _is_on_host(self, tensor: torch.Tensor) -> bool:
+        return tensor.device.type == "cpu"
+
+    def _upload(self, rows: torch.Tensor) -> torch.Tensor:
+        pinned = rows if rows.is_pinned() else rows.pin_memory()
+        return pinned.to(self._device, non_blocking=True)
+
+    def _download(self, result: torch.Tensor) -> torch.Tensor:
+        pinned = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+        return pinned.copy_(result, non_blocking=True)
+
+    def _keep_for(self, tensor: torch.Tensor, stream: Any) -> None:
+        tensor.record_stream(stream)
+
+
+def copies_for(device: torch.device) -> DeviceCopies:
+    """How rows get to a device and results back from it."""
+    return StreamedCopies(device) if device.type == "cuda" else DeviceCopies()

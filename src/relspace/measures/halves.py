@@ -1,0 +1,142 @@
+"""Random halves of the items by sums over random parts of them, for intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from relspace._blocks import memory_budget_bytes
+from relspace.errors import MemoryBudgetError
+from relspace.measures.item_parts import Parts
+from relspace.measures.item_sums import sum_over_items
+from relspace.measures.stacked_products import StackedProducts, bytes_of_stack, centered_stack
+from relspace.row_sources import RowSource
+
+Progress = Callable[[str], None]
+
+#: Parts that an interval rests on at most: more make its width no steadier than the data do.
+MOST_PARTS = 128
+#: And at least, where there are as many units: of fewer its width says little.
+FEWEST_PARTS = 32
+
+_HALVES_AT_ONCE = 8
+# Parts of a cluster's worker that wait to be added up.
+_WAITING_ON_CLUSTER = 4
+
+
+@dataclass(frozen=True, eq=False)
+class SumsOfParts:
+    """Sums over items of products of two sets, by random parts of the items.
+
+    Attributes
+    ----------
+    sums : tensor of shape (n_parts, w + 3, w + 3)
+        As :func:`relspace.measures.item_sums.sum_over_items` gives them.
+    widths : tuple of int
+        How many features each set has.
+    n_folds : int
+        In how many folds items are held out; 1 for none.
+    """
+
+    sums: torch.Tensor
+    widths: tuple[int, ...]
+    n_folds: int
+
+    def whole(self) -> StackedProducts:
+        """The products over all items; part k lies in the fold k modulo the number of folds."""
+        return next(self._join([torch.arange(len(self.sums))]))
+
+    def halves(self, n_draws: int, generator: torch.Generator) -> Iterator[StackedProducts]:
+        """The products over random halves of the parts, which are dealt to folds anew."""
+        n_parts, at_once = len(self.sums), max(1, _HALVES_AT_ONCE // self.n_folds)
+        for start in range(0, n_draws, at_once):
+            yield from self._join(
+                torch.randperm(n_parts, generator=generator)[: n_parts // 2]
+                for _ in range(min(at_once, n_draws - start))
+            )
+
+    def _join(self, choices: Iterable[torch.Tensor]) -> Iterator[StackedProducts]:
+        """The products over some of the parts, for several choices of them."""
+        weights = []
+        for parts in choices:
+            chosen = torch.zeros(self.n_folds, len(self.sums), dtype=torch.float64)
+            chosen[torch.arange(len(parts)) % self.n_folds, parts] = 1.0
+            weights.append(chosen)
+        # One product for several halves, for reading the sums takes longer than adding them.
+        sums = torch.cat(weights) @ self.sums.flatten(1)
+        for own in sums.view(len(weights), self.n_folds, *self.sums.shape[1:]):
+            yield centered_stack(own, self.widths)
+
+
+def n_parts_within(
+    widths: Sequence[int],
+    n_units: int,
+    n_folds: int,
+    copies_for_pair: int,
+    memory_budget: int | None,
+    *,
+    on_cluster: bool = False,
+) -> int:
+    """In how many parts items can be summed, a multiple of the folds.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If the budget holds too few for an interval.
+    """
+    budget = memory_budget_bytes(memory_budget)
+    of_part = 8 * (sum(widths) + len(widths) + 1) ** 2
+    # Of all items and of a half of them.
+    held = (
+        2 * bytes_of_stack(widths, n_folds if n_folds > 1 else 0, 1, copies_for_pair)
+        + _HALVES_AT_ONCE * of_part
+    )
+    waiting = _WAITING_ON_CLUSTER if on_cluster else 1
+    fewest = min(max(FEWEST_PARTS, 2 * n_folds), n_units)
+    if (needed := held + waiting * fewest * of_part) > budget:
+        raise MemoryBudgetError(
+            f"an interval rests on sums over at least {fewest} parts of the items, which need "
+            f"{needed / 2**30:.2g} GiB for {sum(widths)} features, and {budget / 2**30:.2g} GiB "
+            "may be used: raise memory_budget (--memory-budget), leave n_bootstraps (--bootstraps) "
+            "out, or compare a part of the items by max_items=10_000 (--max-items)."
+        )
+    most = min(MOST_PARTS, n_units, (budget - held) // (waiting * of_part))
+    return most - most % n_folds
+
+
+def sum_parts(
+    x: RowSource,
+    y: RowSource,
+    parts: Parts,
+    n_folds: int,
+    *,
+    memory_budget: int | None = None,
+    client: Any | None = None,
+    progress: Progress | None = None,
+) -> SumsOfParts:
+    """Sum the products of two sets by parts of the items, in one pass over their rows.
+
+    Parameters
+    ----------
+    x, y : RowSource
+        Features of the same items in the same order.
+    parts : Parts
+        Which items are summed together.
+    n_folds : int
+        In how many folds items are held out; 1 for none.
+    memory_budget : int, optional
+        Bytes that sums and blocks of rows may take.
+    client : distributed.Client, optional
+        A cluster whose workers sum parts of the rows.
+    progress : callable, optional
+        Called with a line of text as rows are read.
+    """
+    widths = (x.shape[1], y.shape[1])
+    room = memory_budget_bytes(memory_budget) - 8 * parts.n_parts * (sum(widths) + 3) ** 2
+    sums = sum_over_items(
+        (x, y), ("X", "Y"), parts, block_bytes=room, client=client, progress=progress
+    )
+    return SumsOfParts(sums, widths, n_folds)
