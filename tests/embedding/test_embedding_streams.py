@@ -200,6 +200,8 @@ def test_a_fit_that_was_cut_off_goes_on_to_the_same_bits(
         rs.NormalizedCut(K).fit(X, checkpoint=tmp_path / "pass")
     with pytest.raises(InvalidInputError, match=r"client is for .* give out="):
         rs.NormalizedCut(K).fit(X, client=object())
+    with pytest.raises(InvalidInputError, match=r"client is for .* give out="):
+        rs.Coloring().fit(whole, client=object())
     (tmp_path / "damaged").write_bytes(b"x")
     with pytest.raises(FileFormatError, match="damaged"):
         rs.NormalizedCut(K).fit(X, out=tmp_path / "o.zarr", checkpoint=tmp_path / "damaged")
