@@ -323,15 +323,18 @@ def test_the_command_takes_a_device(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X.numpy())
     arguments = ["transform", str(tmp_path / "space.safetensors"), "a", str(tmp_path / "x.npy")]
 
-    def run(device: str) -> Any:
+    def run(device: str, *more: str) -> Any:
         out = str(tmp_path / f"{device.replace(':', '')}.npy")
-        return CliRunner().invoke(commands, [*arguments, "-o", out, "--device", device])
+        return CliRunner().invoke(commands, [*arguments, "-o", out, "--device", device, *more])
 
     assert run("cpu").exit_code == 0
     assert np.load(tmp_path / "cpu.npy").shape == (300, 50)
     failed = run("cuda:77")
     assert failed.exit_code == 2
     assert "CUDA devices" in failed.output
+    refused = run("cuda", "--scheduler", "tcp://nowhere:8786")
+    assert refused.exit_code == 2
+    assert "leave out --device" in refused.output
 
 
 @pytest.mark.gpu

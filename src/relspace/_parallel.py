@@ -142,8 +142,9 @@ def background_thread(name: str, *, one_core: bool) -> Iterator[Submit]:
 
     try:
         if one_core:
-            submit(torch.get_num_threads).result()
-            torch.set_num_threads(n_threads)
+            with _lock:
+                submit(torch.get_num_threads).result()
+                torch.set_num_threads(n_threads)
         yield submit
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

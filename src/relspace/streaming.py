@@ -51,7 +51,8 @@ class Output:
     dtype : str or None
         "float16", "float32" or "float64"; that of the input by default.
     memory_budget : int or None
-        Bytes that working memory may take; by default a quarter of what is free.
+        Bytes that working memory may take, and on a GPU as many again; by default a quarter of what
+        is free in each.
     chunk_rows : int or None
         Rows of a chunk; by default as many as make 32 MiB, of which 128 MiB are read, or fewer if
         the budget is small.

@@ -155,6 +155,14 @@ def test_what_was_allowed_is_allowed_again(name: str) -> None:
         assert settings() == before
 
 
+def test_what_is_set_for_all_is_still_taken_over_from_there() -> None:
+    with allowing("all tf32"):
+        rs.rbf_affinity(X)
+        assert settings() == ("tf32", "tf32")
+        torch.backends.fp32_precision = "ieee"
+        assert settings() == ("ieee", "ieee")
+
+
 def test_threads_that_overlap_keep_it_until_the_last_is_done() -> None:
     begun, finish = threading.Event(), threading.Event()
 

@@ -97,7 +97,7 @@ def _spread_rows(rows: torch.Tensor, k: int, seed: int) -> torch.Tensor:
     """Begin with k rows that are as orthogonal as can be, as the paper's section 4.3 does."""
     generator = torch.Generator().manual_seed(seed)
     chosen = [int(torch.randint(len(rows), (1,), generator=generator))]
-    seen = torch.zeros(len(rows), dtype=rows.dtype)
+    seen = rows.new_zeros(len(rows))
     for _ in range(k - 1):
         seen += (rows @ rows[chosen[-1]]).abs()
         chosen.append(int(seen.argmin()))

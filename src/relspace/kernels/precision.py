@@ -50,8 +50,15 @@ def _forbid_reduced() -> None:
     for setting in (backends.cuda.matmul, backends.mkldnn.matmul):
         allowed = setting.fp32_precision
         if allowed not in ("none", "ieee"):
-            _undo.callback(setattr, setting, "fp32_precision", allowed)
+            _undo.callback(_allow, setting, allowed)
             setting.fp32_precision = "ieee"
+
+
+def _allow(setting: Any, precision: str) -> None:
+    """Set what was set; what was taken over from the setting for all is taken over again."""
+    setting.fp32_precision = "none"
+    if setting.fp32_precision != precision:
+        setting.fp32_precision = precision
 
 
 def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
