@@ -214,6 +214,11 @@ def test_what_another_job_left_beside_an_output_is_replaced(tmp_path: Path) -> N
     assert (tmp_path / ".cut.extension.zarr").exists()
     found = rs.NormalizedCut(K, n_landmarks=200).fit(stopping(N), out=out)
     assert found["features"].shape == (N, K)
+    made: list[int] = []
+    with pytest.raises(InvalidInputError, match="another job; different are shape"):
+        rs.NormalizedCut(K + 1, n_landmarks=200).fit(stopping(N, made), out=out)
+    # Before tokens are extended.
+    assert made == []
     assert [path.name for path in tmp_path.iterdir()] == ["cut.zarr"]
 
 
