@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from relspace._blocks import memory_budget_bytes
+from relspace._blocks import memory_budget_bytes, say_bytes
 from relspace.errors import MemoryBudgetError
 from relspace.measures.cross_products import CrossProducts, SetProducts
 from relspace.measures.folded_products import (
@@ -232,7 +232,7 @@ def sum_stacked_products(
     if held > budget:
         raise MemoryBudgetError(
             f"the products of {sum(widths)} features in all, and what is made of them, need "
-            f"{held / 2**30:.2g} GiB and {budget / 2**30:.2g} GiB may be used; compare fewer "
+            f"{say_bytes(held)} and {say_bytes(budget)} may be used; compare fewer "
             "layers at a time, raise memory_budget (--memory-budget), or compare a part of the "
             "items by max_items=10_000 (--max-items)."
         )
