@@ -143,7 +143,7 @@ CASES: dict[str, tuple[Callable[[int, Path], Numbers], int, int]] = {
     "embed": (embed, 2000, 1_000_000),
     "items": (align_items, 2000, 1_000_000),
     "images": (align_images, 10, 2000),
-    "compare": (compare_sets, 2000, 1_000_000),
+    "compare": (compare_sets, 2000, 400_000),
 }
 
 

@@ -270,7 +270,7 @@ class TestErrors:
         def fail(*_args, **_keywords):
             raise raised
 
-        monkeypatch.setattr("relspace.features.read_features", fail)
+        monkeypatch.setattr("relspace.features.row_files.open_table", fail)
         result = run("align", "vit.npy", "cnn.npy", "-o", "s.safetensors", code=code)
         assert result.stderr.splitlines()[-1].startswith(line)
 
@@ -281,7 +281,7 @@ class TestErrors:
             warnings.warn("something\nodd", UserWarning, stacklevel=1)
             raise relspace.errors.InvalidInputError("and wrong")
 
-        monkeypatch.setattr("relspace.features.read_features", warn)
+        monkeypatch.setattr("relspace.features.row_files.open_table", warn)
         result = run("align", "vit.npy", "cnn.npy", "-o", "s.safetensors", code=2)
         assert "\nrelspace: warning: something odd\n" in result.stderr
 

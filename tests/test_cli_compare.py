@@ -82,7 +82,7 @@ class TestCompare:
         assert header == ["measure", "value", "chance", "sd", "p", "from", "to", "ceiling"]
         assert "in 10 groups" in result.stdout
 
-    def test_a_measure_that_is_undefined_does_not_hide_the_others(self, run: Run) -> None:
+    def test_a_measure_that_is_refused_does_not_hide_the_others(self, run: Run) -> None:
         result = run("compare", "vit.npz::layer_1", "cnn.npy", "--measure", "cka,cca")
         assert "cka" in result.stdout
         result = run("compare", "wide=vit.npy", "noise.npy", "--measure", "all", "--json")
@@ -91,8 +91,13 @@ class TestCompare:
         wide = np.random.default_rng(0).normal(size=(N_ITEMS, 50))
         np.save("wide.npy", wide)
         lines = run("compare", "wide.npy", "vit.npy", "--measure", "cka,cca").stdout.splitlines()
-        assert lines[2].split() == ["cca", "undefined"]
+        assert lines[2].split() == ["cca", "refused"]
         assert any(line.startswith("cca: the sets have") for line in lines)
+        lines = run(
+            *("compare", "vit.npy", "cnn.npy", "--measure", "cka,rsa_kendall"),
+            *("--memory-budget", "60kB", "--by-position"),
+        ).stdout.splitlines()
+        assert lines[2].split() == ["rsa_kendall", "refused"]
         alone = run("compare", "wide.npy", "vit.npy", "--measure", "cca", code=2)
         assert "canonical correlations are 1" in alone.stderr
 

@@ -93,5 +93,18 @@ def refuse_too_large(
     free = free_memory_bytes(device)
     if n_bytes > free:
         raise MemoryBudgetError(
-            f"{what} needs {n_bytes / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; {way_out}"
+            f"{what} needs {say_bytes(n_bytes)} and {say_bytes(free)} are free; {way_out}"
         )
+
+
+def say_bytes(n_bytes: float) -> str:
+    """A number of bytes for a message.
+
+    >>> say_bytes(3.5 * 2**30), say_bytes(20_000)
+    ('3.5 GiB', '19.5 KiB')
+    """
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.3g} TiB"

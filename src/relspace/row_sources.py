@@ -109,9 +109,14 @@ class Hdf5Rows:
         self._file = h5py.File(path, "r")
         self._rows = ArrayRows(self._file[key], ids)
         self.shape, self.dtype, self.ids = self._rows.shape, self._rows.dtype, ids
+        # A chunk is decompressed as a whole.
+        self.chunk_rows = (self._file[key].chunks or (1,))[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Hdf5Rows, (self.path, self.key, self.ids)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._file[self.key][...], dtype=dtype)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""

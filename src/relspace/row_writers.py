@@ -218,18 +218,8 @@ def open_writer(
         If what is there is something else.
     """
     place = str(path)
-    is_zarr = place.rstrip("/").endswith(".zarr")
-    if not is_zarr and not place.endswith(".npy"):
-        raise InvalidInputError(f"out is {place!r}; it must end in .zarr or .npy.")
-    found = _zarr_header(place) if is_zarr else _npy_header(Path(place))
-    if not is_zarr and found is None and Path(place).exists() and not overwrite:
-        raise InvalidInputError(f"{place} exists; name another file, or overwrite it.")
-    if found is not None and not overwrite and found["job"] != dict(job):
-        different = [key for key in job if found["job"].get(key) != job[key]]
-        raise InvalidInputError(
-            f"{place} holds the output of another job; different are {', '.join(different)}. "
-            "Name another output, or overwrite it."
-        )
+    is_zarr = _is_zarr(place)
+    found = refuse_another_job(path, job, overwrite=overwrite)
     if found is not None and found["job"] == dict(job):
         for leftover in Path(place).rglob("*.partial") if is_zarr else ():
             leftover.unlink()
@@ -246,6 +236,38 @@ def open_writer(
     return NpyWriter.create(Path(place), shape, dtype, chunk_rows, header, ids)
 
 
+def refuse_another_job(
+    path: str | Path, job: Mapping[str, Any], *, overwrite: bool, partly: bool = False
+) -> dict[str, Any] | None:
+    """Raise what :func:`open_writer` would; the header of what is there, None for nothing.
+
+    Parameters
+    ----------
+    path, job, overwrite
+        As for :func:`open_writer`.
+    partly : bool
+        Whether the job is only what is known of it so far.
+    """
+    place = str(path)
+    if not _is_zarr(place) and not place.endswith(".npy"):
+        raise InvalidInputError(f"out is {place!r}; it must end in .zarr or .npy.")
+    found = _zarr_header(place) if _is_zarr(place) else _npy_header(Path(place))
+    if overwrite:
+        return found
+    if found is None:
+        if not _is_zarr(place) and Path(place).exists():
+            raise InvalidInputError(f"{place} exists; name another file, or overwrite it.")
+        return None
+    keys = job if partly else {**found["job"], **job}
+    different = [key for key in keys if found["job"].get(key) != job.get(key)]
+    if different:
+        raise InvalidInputError(
+            f"{place} holds the output of another job; different are {', '.join(different)}. "
+            "Name another output, or overwrite it."
+        )
+    return found
+
+
 def remove_output(path: str | Path) -> None:
     """Remove an output, complete or begun, with what lies beside it; nothing if there is none."""
     if str(path).endswith(".npy"):
@@ -260,6 +282,10 @@ def remove_output(path: str | Path) -> None:
             if not str(one).endswith("/zarr.json"):
                 system.rm(one, recursive=True)
         system.rm(place, recursive=True)
+
+
+def _is_zarr(place: str) -> bool:
+    return place.rstrip("/").endswith(".zarr")
 
 
 def _zarr_header(path: str) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from relspace._validation import check_choice, check_count
 from relspace.device_copies import Copy, copies_for
 from relspace.reading_ahead import read_blocks, write_behind
 from relspace.row_sources import RowSource, fingerprint, whole_chunks
-from relspace.row_writers import STORED_TYPES, RowsWriter, open_writer
+from relspace.row_writers import STORED_TYPES, RowsWriter, open_writer, refuse_another_job
 
 # A chunk of the output, uncompressed: large enough for a file system, small enough to lose.
 _CHUNK_BYTES = 2**25
@@ -103,22 +103,8 @@ def begin_output(
     with_ids : bool
         Whether the source's ids are written beside the rows.
     """
+    whole = _whole_job(output, source, n_columns, job)
     n = source.shape[0]
-    dtype = output.dtype
-    if dtype is None:
-        own = str(source.dtype).removeprefix("torch.")
-        dtype = own if own in STORED_TYPES else "float32"
-    check_choice(dtype, "dtype", STORED_TYPES)
-    whole = {
-        **job,
-        "source": {
-            "shape": list(source.shape),
-            "dtype": str(source.dtype).removeprefix("torch."),
-            "sha256_of_some_rows": fingerprint(source),
-        },
-        "shape": [n, n_columns],
-        "dtype": dtype,
-    }
     if output.chunk_rows is not None:
         chunk_rows = check_count(output.chunk_rows, "chunk_rows")
     else:
@@ -130,12 +116,38 @@ def begin_output(
     return open_writer(
         output.path,
         (n, n_columns),
-        dtype=dtype,
+        dtype=whole["dtype"],
         chunk_rows=chunk_rows,
         job=whole,
         ids=source.ids if with_ids else None,
         overwrite=output.overwrite,
     )
+
+
+def check_output(output: Output, source: RowSource, n_columns: int, job: Mapping[str, Any]) -> None:
+    """Refuse an output that :func:`begin_output` would, before the whole job is known."""
+    whole = _whole_job(output, source, n_columns, job)
+    refuse_another_job(output.path, whole, overwrite=output.overwrite, partly=True)
+
+
+def _whole_job(
+    output: Output, source: RowSource, n_columns: int, job: Mapping[str, Any]
+) -> dict[str, Any]:
+    dtype = output.dtype
+    if dtype is None:
+        own = str(source.dtype).removeprefix("torch.")
+        dtype = own if own in STORED_TYPES else "float32"
+    check_choice(dtype, "dtype", STORED_TYPES)
+    return {
+        **job,
+        "source": {
+            "shape": list(source.shape),
+            "dtype": str(source.dtype).removeprefix("torch."),
+            "sha256_of_some_rows": fingerprint(source),
+        },
+        "shape": [source.shape[0], n_columns],
+        "dtype": dtype,
+    }
 
 
 def write_rows(

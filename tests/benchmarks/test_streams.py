@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "streams.py"
         ("embed", 1.0e9, 400e6),
         ("items", 4.8e9, 400e6),
         ("images", 2.3e9, 400e6),
-        ("compare", 2.5e9, 400e6),
+        ("compare", 1.0e9, 400e6),
     ],
 )
 def test_what_is_larger_than_memory_takes_little_of_it(

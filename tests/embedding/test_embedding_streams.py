@@ -200,6 +200,8 @@ def test_a_fit_that_was_cut_off_goes_on_to_the_same_bits(
         rs.NormalizedCut(K).fit(X, checkpoint=tmp_path / "pass")
     with pytest.raises(InvalidInputError, match=r"client is for .* give out="):
         rs.NormalizedCut(K).fit(X, client=object())
+    with pytest.raises(InvalidInputError, match=r"client is for .* give out="):
+        rs.Coloring().fit(whole, client=object())
     (tmp_path / "damaged").write_bytes(b"x")
     with pytest.raises(FileFormatError, match="damaged"):
         rs.NormalizedCut(K).fit(X, out=tmp_path / "o.zarr", checkpoint=tmp_path / "damaged")
@@ -212,6 +214,11 @@ def test_what_another_job_left_beside_an_output_is_replaced(tmp_path: Path) -> N
     assert (tmp_path / ".cut.extension.zarr").exists()
     found = rs.NormalizedCut(K, n_landmarks=200).fit(stopping(N), out=out)
     assert found["features"].shape == (N, K)
+    made: list[int] = []
+    with pytest.raises(InvalidInputError, match="another job; different are shape"):
+        rs.NormalizedCut(K + 1, n_landmarks=200).fit(stopping(N, made), out=out)
+    # Before tokens are extended.
+    assert made == []
     assert [path.name for path in tmp_path.iterdir()] == ["cut.zarr"]
 
 

@@ -192,3 +192,11 @@ def test_command_line_runs_on_a_cluster(
     assert ran.exit_code == 0, ran.output
     expected = rs.align({"x": X, "y": X[:, ::-1]}, landmarks=M)
     np.testing.assert_allclose(rs.load_space(both)["y"], expected["y"], atol=1e-6)
+    folders = [str(tmp_path / "alone"), str(tmp_path / "together")]
+    for folder, more in zip(folders, ([], ["--scheduler", address]), strict=True):
+        given = ["embed", *pair, "-o", folder, "--landmarks", "100", "--components", "3"]
+        ran = CliRunner().invoke(commands, [*given, *more])
+        assert ran.exit_code == 0, ran.output
+    for name in ("x.zarr", "y-colors.zarr"):
+        one, other = (open_rows(Path(folder) / name).read(0, N) for folder in folders)
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)

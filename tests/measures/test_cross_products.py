@@ -53,13 +53,13 @@ def test_sums_in_blocks_are_those_of_centred_features(
 ) -> None:
     products = summed(*sets, folds=folds).pair(0, 1)
     x, y = (Z - Z.mean(dim=0) for Z in sets)
-    torch.testing.assert_close(products.of_x, x.T @ x)
-    torch.testing.assert_close(products.of_y, y.T @ y)
-    torch.testing.assert_close(products.of_both, x.T @ y)
+    torch.testing.assert_close(products.x.products, x.T @ x)
+    torch.testing.assert_close(products.y.products, y.T @ y)
+    torch.testing.assert_close(products.both, x.T @ y)
     of_x, of_y = x.square().sum(dim=1), y.square().sum(dim=1)
-    assert products.squares_x == pytest.approx(float(of_x @ of_x))
-    assert products.squares_y == pytest.approx(float(of_y @ of_y))
-    assert products.squares_both == pytest.approx(float(of_x @ of_y))
+    assert products.x.squares == pytest.approx(float(of_x @ of_x))
+    assert products.y.squares == pytest.approx(float(of_y @ of_y))
+    assert products.squares == pytest.approx(float(of_x @ of_y))
 
 
 def test_folds_hold_the_products_of_their_items(
@@ -84,21 +84,9 @@ def test_features_far_from_the_origin_and_in_order_lose_nothing() -> None:
     X = 1e6 + drift + torch.randn(5000, 4, generator=generator, dtype=torch.float64)
     products = summed(X, X.flip(1), folds=0).pair(0, 1)
     x = X - X.mean(dim=0)
-    torch.testing.assert_close(products.of_x, x.T @ x, rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(products.x.products, x.T @ x, rtol=1e-12, atol=0.0)
     squares = float(x.square().sum(dim=1).square().sum())
-    assert products.squares_both == pytest.approx(squares, rel=1e-12)
-
-
-def test_equivalent_items_have_the_same_products_and_no_mean(stack: StackedProducts) -> None:
-    products = stack.pair(0, 1)
-    x, y = products.equivalent_items()
-    # 9 and 13 dimensions, and one more item than these.
-    assert (len(x), len(y)) == (23, 23)
-    torch.testing.assert_close(x.mean(dim=0), torch.zeros(9, dtype=torch.float64))
-    torch.testing.assert_close(y.mean(dim=0), torch.zeros(14, dtype=torch.float64))
-    torch.testing.assert_close(x.T @ x, products.of_x)
-    torch.testing.assert_close(y.T @ y, products.of_y)
-    torch.testing.assert_close(x.T @ y, products.of_both)
+    assert products.squares == pytest.approx(squares, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -236,5 +224,5 @@ def test_constant_features_are_refused(sets: tuple[torch.Tensor, torch.Tensor]) 
 def test_fewer_items_than_dimensions_are_refused() -> None:
     X = torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
     products = summed(X, X + X.roll(1, 0)).pair(0, 1)
-    with pytest.raises(InvalidInputError, match="too few"):
-        products.equivalent_items()
+    with pytest.raises(InvalidInputError, match="8 and 8 dimensions and 12 items"):
+        measures.get("cca").from_cross_products(products)

@@ -92,8 +92,9 @@ def align(
     A set is [NAME=]FILE[::KEY]. FILE ends in .npy, .npz, .pt, .pth, .safetensors, .h5, .hdf5,
     .csv or .parquet and holds one row for each item. KEY picks an entry when the file holds
     several matrices. NAME is what the set is called, otherwise the file's name. FILE may also be
-    a store of "relspace extract", and KEY one of its layers (by default the last): tokens of
-    images then keep their own grids, and landmarks are places in the images.
+    a Zarr store, at a URL too (s3://, gs://); of one of "relspace extract" KEY is a layer (by
+    default the last): tokens of images then keep their own grids, and landmarks are places in the
+    images. .npy, .safetensors, .h5, .parquet and Zarr are read in parts.
 
     Rows are matched by their ids where files bring some, otherwise by position.
 
@@ -106,16 +107,21 @@ def align(
     named = named_sources(sources)
     _check_output(output, [source.path for source in sources], force)
     with Progress() as progress:
-        tables, ids = read_sets(named, ids_from, columns_from, by_position, progress)
+        tables, ids = read_sets(named, ids_from, columns_from, by_position, progress, in_parts=True)
         import relspace
 
         sets: dict[str, object] = {name: table.features for name, table in tables.items()}
         if scheduler is not None:
             from relspace.execution.dask import rows_as_array
             from relspace.features import open_rows
+            from relspace.row_sources import RowSource
 
             sets = {
-                name: rows_as_array(open_rows(table.source, key=table.key))
+                name: rows_as_array(
+                    table.features
+                    if isinstance(table.features, RowSource)
+                    else open_rows(table.source, key=table.key)
+                )
                 for name, table in tables.items()
             }
         with cluster_at(scheduler, progress):

@@ -24,7 +24,7 @@ from relspace.cli.sources import (
     without_ids,
 )
 from relspace.cli.tables import text_table
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, MemoryBudgetError
 
 if TYPE_CHECKING:
     from relspace.comparison_record import Comparison
@@ -171,8 +171,8 @@ def compare(
                         random_state=random_state,
                         progress=progress,
                     )
-                except InvalidInputError as error:
-                    # One measure that is undefined on these features must not hide the others.
+                except (InvalidInputError, MemoryBudgetError) as error:
+                    # One measure that can't be taken of these features must not hide the others.
                     if len(records) == 1:
                         raise
                     compared = str(error)
@@ -245,7 +245,7 @@ def _report(results: Sequence[tuple[str, str, str, Comparison | str]]) -> str:
     for first, second, measure, compared in results:
         pair = [f"{first} - {second}"] * several
         if isinstance(compared, str):
-            rows.append([*pair, measure, "undefined", *[""] * (len(header) - 2)])
+            rows.append([*pair, measure, "refused", *[""] * (len(header) - 2)])
             notes.append(f"{measure}: {compared}")
             continue
         cells = [compared.value, compared.chance, compared.chance_std]

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
 from relspace.cli.sources import Source, named_sources, parse_bytes, parse_sources
 from relspace.errors import InvalidInputError
@@ -54,6 +55,7 @@ from relspace.errors import InvalidInputError
     help="What working memory besides the graph may take, such as 2GiB; by default a quarter of "
     "what is free.",
 )
+@with_scheduler(reach="the files and FOLDER")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def embed(
     sources: list[Source],
@@ -64,6 +66,7 @@ def embed(
     random_state: int,
     force: bool,
     memory_budget: int | None,
+    scheduler: str | None,
     as_json: bool,
 ) -> None:
     """Embed rows of one common space jointly, and colour them: one concept, one colour.
@@ -77,6 +80,7 @@ def embed(
     \b
     relspace embed sam-aligned.zarr dino-aligned.zarr -o pictures
     relspace embed sam=a.npy dino=b.npy -o pictures --components 32 --memory-budget 2GiB
+    relspace embed sam-aligned.zarr dino-aligned.zarr -o pictures --scheduler tcp://host:8786
     """
     named = named_sources(sources, at_least=1)
     reserved = [name for name in named if f"{name}-colors" in named]
@@ -84,7 +88,7 @@ def embed(
         raise InvalidInputError(
             f"the colours of {reserved[0]!r} and another set would have one name; rename a set."
         )
-    with Progress() as progress:
+    with Progress() as progress, cluster_at(scheduler, progress) as client:
         progress("Loading torch")
         import relspace
         from relspace.features import open_rows
@@ -113,11 +117,12 @@ def embed(
             out=outputs(""),
             memory_budget=memory_budget,
             checkpoint=checkpoint,
+            client=client,
             progress=lambda done, n: progress(f"{done} of {n} rows"),
         )
         progress("Colouring")
         coloring = relspace.Coloring(method, random_state=random_state).fit(
-            cut, out=outputs("-colors"), memory_budget=memory_budget
+            cut, out=outputs("-colors"), memory_budget=memory_budget, client=client
         )
         cut.save(output / "cut.safetensors")
         coloring.save(output / "colors.safetensors")

@@ -123,24 +123,31 @@ def read_sets(
     columns_from: Sequence[str],
     by_position: bool,
     progress: Callable[[str], None],
+    *,
+    in_parts: bool = False,
 ) -> tuple[dict[str, FeatureTable], dict[str, tuple[str, ...]] | None]:
-    """Read named sets and the ids of their rows, which are None if rows are matched by position."""
+    """Read named sets and the ids of their rows, which are None if rows are matched by position.
+
+    With ``in_parts``, files that can be read in parts are opened only.
+    """
     own_ids, all_ids = _places_of_ids("--ids", ids_from, list(sources))
     own_columns, all_columns = _places_of_ids("--id-column", columns_from, list(sources))
     progress("Loading torch")
     from relspace.features import is_table_file, read_features
+    from relspace.features.row_files import open_table
 
+    read = open_table if in_parts else read_features
     is_table = {name: is_table_file(source.path) for name, source in sources.items()}
     if all_columns is not None and not any(is_table.values()):
         raise InvalidInputError("--id-column is for .csv and .parquet files, and none is given")
     tables: dict[str, FeatureTable] = {}
     for name, source in sources.items():
-        progress(f"Reading {source.path}")
+        progress(f"Reading {source.place}")
         # What is said of one set goes before what is said of all.
         ids_here, column = own_ids.get(name), own_columns.get(name)
         if ids_here is None and column is None:
             ids_here, column = all_ids, all_columns if is_table[name] else None
-        tables[name] = read_features(source.path, key=source.key, ids=ids_here, id_column=column)
+        tables[name] = read(source.place, key=source.key, ids=ids_here, id_column=column)
     return tables, None if by_position else _shared_ids(tables)
 
 

@@ -97,6 +97,7 @@ class Coloring:
         *,
         out: Outputs | None = None,
         memory_budget: int | None = None,
+        client: Any = None,
     ) -> Self:
         """Choose the colours of an embedding.
 
@@ -112,6 +113,9 @@ class Coloring:
             Where each set's colours are written, instead of holding them; one path for one set.
         memory_budget : int, optional
             Bytes that working memory may take; by default a quarter of what is free.
+        client : distributed.Client, optional
+            With ``out``: a cluster that writes the colours, which must reach the embedding and the
+            output under the same paths.
 
         Returns
         -------
@@ -135,6 +139,8 @@ class Coloring:
         if cut.n_components < 2:
             raise InvalidInputError("the embedding has 1 component; colours need at least 2.")
         outputs = outputs_of(out, cut.names_)
+        if outputs is None and client is not None:
+            raise InvalidInputError("client is for colours that are written; give out=.")
         sources = {name: _rows_of(cut[name]) for name in cut.names_}
         n_tokens = sum(one.shape[0] for one in sources.values())
         if outputs is None:
@@ -164,7 +170,7 @@ class Coloring:
                         found[part] = self.palette_(block, part.start)
                 self.colors_[name] = found
             else:
-                self.colors_[name] = self._write(source, outputs[name])
+                self.colors_[name] = self._write(source, outputs[name], client)
         return self
 
     @overload

@@ -19,7 +19,7 @@ from relspace.reading_ahead import read_blocks
 from relspace.row_sources import RowSource, fingerprint
 from relspace.row_writers import remove_output
 from relspace.rowwise import Progress, write_begun
-from relspace.streaming import Output, begin_output
+from relspace.streaming import Output, begin_output, check_output
 
 # Sums are taken over so many tokens at a time, a multiple of what DegreeGram takes.
 _ROWS = 2**15
@@ -104,6 +104,9 @@ def write_embeddings(
         job = "".join(extensions[name].sha256() + fingerprint(sources[name]) for name in sources)
         if Path(checkpoint).exists():
             sums = DegreeGram.load(checkpoint, job, like.device)
+
+    for name, source in sources.items():
+        check_output(outputs[name], source, k, {})
 
     def extend(name: str, tell: Progress | None = None) -> RowSource:
         compute = ExtendedRows(extensions[name])

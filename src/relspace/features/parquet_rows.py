@@ -63,6 +63,9 @@ class ParquetRows:
         """Return some rows."""
         return tensor_of(self.read_array(start, stop))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self.read_array(0, self.shape[0]).astype(dtype or self.stored, copy=False)
+
     def read_array(self, start: int, stop: int) -> NDArray[Any]:
         """Return some rows in the type that holds the values of all columns.
 

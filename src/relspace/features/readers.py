@@ -24,6 +24,7 @@ from relspace.features.file_formats import (
     shorten,
 )
 from relspace.features.store import is_store, open_features
+from relspace.row_sources import RowSource
 
 
 @dataclass(frozen=True)
@@ -32,21 +33,21 @@ class FeatureTable:
 
     Attributes
     ----------
-    features : array or tensor of shape (n_items, n_features), or FeatureSet
+    features : array or tensor of shape (n_items, n_features), FeatureSet, or RowSource
         A feature set of one layer from a feature store; an array from ``.npy``, ``.npz``, ``.h5``,
         ``.csv`` and ``.parquet``, a tensor from ``.pt`` and ``.safetensors``, in the dtype of the
-        file.
+        file; a source of rows where the file is read in parts.
     ids : tuple of str, or None
         One id for each row; None when the file brings none.
-    source : pathlib.Path
-        The file.
+    source : pathlib.Path or str
+        The file, or a URL.
     key : str or None
         The entry of the file that holds the features; None for a file with one matrix only.
     """
 
-    features: NDArray[Any] | Tensor | FeatureSet
+    features: NDArray[Any] | Tensor | FeatureSet | RowSource
     ids: tuple[str, ...] | None
-    source: Path
+    source: Path | str
     key: str | None
 
 
@@ -106,15 +107,9 @@ def read_features(
     """
     path = Path(path)
     if is_store(path):
-        return _read_store(path, key, ids, id_column)
+        return read_store(path, key, ids, id_column)
     file_format = _format_of(path)
-    if id_column is not None and not file_format.is_table:
-        raise InvalidInputError(
-            f"id_column is for .csv and .parquet files, and {path.name} is none: "
-            "use ids to name an entry or a text file"
-        )
-    if ids is not None and id_column is not None:
-        raise InvalidInputError("ids and id_column both say where the ids are: give one of them")
+    _check_places_of_ids(path, file_format, ids, id_column)
     with readable(path), file_format.open(path, id_column) as entries:
         name, entry = _find_matrix(path, entries, key, ids)
         features = cast("NDArray[Any] | Tensor", entry.load())
@@ -122,9 +117,22 @@ def read_features(
     return FeatureTable(features, found, path, None if name == ONLY else name)
 
 
-def _read_store(
-    path: Path, key: str | None, ids: str | Path | None, id_column: str | None
+def _check_places_of_ids(
+    path: Path, file_format: FileFormat, ids: str | Path | None, id_column: str | None
+) -> None:
+    if id_column is not None and not file_format.is_table:
+        raise InvalidInputError(
+            f"id_column is for .csv and .parquet files, and {path.name} is none: "
+            "use ids to name an entry or a text file"
+        )
+    if ids is not None and id_column is not None:
+        raise InvalidInputError("ids and id_column both say where the ids are: give one of them")
+
+
+def read_store(
+    path: Path | str, key: str | None, ids: str | Path | None, id_column: str | None
 ) -> FeatureTable:
+    """Open a layer of a feature store, which brings the ids of its items."""
     if ids is not None or id_column is not None:
         raise InvalidInputError(
             f"{path} is a feature store, which brings the ids of its items: leave ids away"
@@ -137,7 +145,11 @@ def _read_store(
 
 
 def locate_features(
-    path: str | Path, *, key: str | None = None, ids: str | Path | None = None
+    path: str | Path,
+    *,
+    key: str | None = None,
+    ids: str | Path | None = None,
+    id_column: str | None = None,
 ) -> tuple[str, tuple[str, ...] | None, Entry]:
     """Find the features in a file, and the ids of their items, without loading them.
 
@@ -151,9 +163,11 @@ def locate_features(
         What the file says of them.
     """
     path = Path(path)
-    with readable(path), _format_of(path).open(path, None) as entries:
+    file_format = _format_of(path)
+    _check_places_of_ids(path, file_format, ids, id_column)
+    with readable(path), file_format.open(path, id_column) as entries:
         name, entry = _find_matrix(path, entries, key, ids)
-        return name, _load_ids(path, entries, ids, _format_of(path), entry.shape[0]), entry
+        return name, _load_ids(path, entries, ids, file_format, entry.shape[0]), entry
 
 
 def is_table_file(path: Path) -> bool:

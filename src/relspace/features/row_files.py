@@ -10,8 +10,15 @@ import torch
 from relspace._blocks import refuse_too_large
 from relspace.errors import InvalidInputError
 from relspace.features.feature_set import FeatureSet
-from relspace.features.readers import locate_features, read_features
+from relspace.features.file_formats import Entry
+from relspace.features.readers import (
+    FeatureTable,
+    locate_features,
+    read_features,
+    read_store,
+)
 from relspace.features.store import is_store, open_features
+from relspace.features.store_places import located
 from relspace.row_sources import (
     ArrayRows,
     Hdf5Rows,
@@ -82,6 +89,40 @@ def open_rows(
     return as_rows(source)
 
 
+def open_table(
+    path: str | Path,
+    *,
+    key: str | None = None,
+    ids: str | Path | None = None,
+    id_column: str | None = None,
+) -> FeatureTable:
+    """Open features and ids as :func:`relspace.features.read_features` finds them, unread.
+
+    ``.h5``, ``.parquet``, ``.safetensors`` and Zarr, URLs too, become sources of rows and ``.npy``
+    a memory map; other files are loaded.
+
+    Parameters
+    ----------
+    path, key, ids, id_column
+        See :func:`relspace.features.read_features`.
+    """
+    place = located(path)
+    if is_store(place):
+        return read_store(place, key, ids, id_column)
+    if isinstance(place, str) or place.suffix == ".zarr":
+        if ids is not None or id_column is not None:
+            raise InvalidInputError(
+                f"{place} is a Zarr store, which brings its ids: leave ids away"
+            )
+        rows = ZarrRows(place, key)
+        found = None if rows.ids is None else tuple(map(str, rows.ids))
+        return FeatureTable(rows, found, place, key)
+    if place.suffix.lower() in _READ_IN_PARTS and place.suffix.lower() != ".npy":
+        name, found, entry = locate_features(place, key=key, ids=ids, id_column=id_column)
+        return FeatureTable(_rows_of(place, name, found, entry), found, place, name or None)
+    return read_features(place, key=key, ids=ids, id_column=id_column)
+
+
 def is_read_in_blocks(source: object) -> bool:
     """Whether features lie somewhere else than in memory, or in several pieces."""
     if isinstance(source, str | Path | np.memmap | RowSource | FeatureSet):
@@ -112,9 +153,14 @@ def _open_path(source: str | Path, key: str | None, ids: str | Path | None) -> R
         table = read_features(path, key=key, ids=ids)
         return ArrayRows(table.features, table.ids)
     name, found, entry = locate_features(path, key=key, ids=ids)
+    return _rows_of(path, name, found, entry)
+
+
+def _rows_of(path: Path, name: str, ids: tuple[str, ...] | None, entry: Entry) -> RowSource:
+    """The rows of what :func:`relspace.features.readers.locate_features` found in a file."""
     if entry.rows is not None:
-        entry.rows.ids = found
+        entry.rows.ids = ids
         return entry.rows
-    if suffix == ".npy":
-        return NpyRows(path, found)
-    return (SafetensorsRows if suffix == ".safetensors" else Hdf5Rows)(path, name, found)
+    if path.suffix.lower() == ".npy":
+        return NpyRows(path, ids)
+    return (SafetensorsRows if path.suffix.lower() == ".safetensors" else Hdf5Rows)(path, name, ids)

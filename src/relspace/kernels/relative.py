@@ -30,6 +30,7 @@ _WHITENING = {"whiten": 0.5, "half-whiten": 0.25}
 
 # Rows that are worked on from the features to the result while they are in a CPU's cache.
 _ROWS_IN_CACHE = 512
+_BLOCK_BYTES = 2**27
 # On a GPU, at most so many, and what features take there until they are affinities.
 _ROWS_ON_DEVICE = 2**16
 _COPIES_OF_FEATURES = 5
@@ -246,6 +247,9 @@ def correlation_blocks(
         Their correlations with all rows of B.
     """
     budget = memory_budget_bytes(None, A.device)
+    if A.device.type == "cpu":
+        # More rows at a time are no faster here.
+        budget = min(budget, _BLOCK_BYTES)
     for rows in row_slices(A.shape[0], 6 * B.shape[0] * A.element_size(), budget):
         left = A[rows]
         with full_precision():

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from relspace._blocks import free_memory_bytes, memory_budget_bytes
+from relspace._blocks import free_memory_bytes, memory_budget_bytes, say_bytes
 from relspace._validation import as_features
 from relspace.errors import (
     BandwidthError,
@@ -279,7 +279,7 @@ class Measure(ABC):
         if of_pair * n_items**2 > may:
             raise MemoryBudgetError(
                 f"{self.name} ranks all pairs of {n_items} items, which needs "
-                f"{of_pair * n_items**2 / 2**30:.2g} GiB, and {may / 2**30:.2g} GiB may be used: "
+                f"{say_bytes(of_pair * n_items**2)}, and {say_bytes(may)} may be used: "
                 f"compare a random part of the items by max_items={math.isqrt(may // of_pair)} "
                 "(--max-items), or use a measure of other kind, such as rsa."
             )
@@ -312,8 +312,7 @@ class Measure(ABC):
     @property
     def copies_of_products(self) -> int:
         """How many matrices as large as the products of two sets comparing them takes at once."""
-        # Items that have the same products, and their factors.
-        return 7
+        return 1
 
     def needs_items(self) -> InvalidInputError:
         """The error that sums over items are not enough."""

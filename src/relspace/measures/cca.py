@@ -85,32 +85,49 @@ class CCA(Measure):
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PrincipalAxes:
         basis, sizes, axes = torch.linalg.svd(centered(X), full_matrices=False)
         rank = int((sizes > max(X.shape) * torch.finfo(X.dtype).eps * sizes[0]).sum())
-        if self.variance < 1.0:
-            explained = sizes.square().cumsum(0) / sizes.square().sum()
-            rank = min(rank, int((explained < self.variance).sum()) + 1)
+        rank = self._kept(sizes[:rank])
         return PrincipalAxes(basis[:, :rank], sizes[:rank, None] * axes[:rank])
 
     def from_factors(
         self, x: PrincipalAxes, y: PrincipalAxes, permutation: torch.Tensor | None = None
     ) -> float:
         """Compare two sets by their principal axes."""
-        n, ranks = len(x.basis), (x.basis.shape[1], y.basis.shape[1])
-        if sum(ranks) > n - 1:
-            raise InvalidInputError(
-                f"the sets have {ranks[0]} and {ranks[1]} dimensions and {n} items: from "
-                f"{n} dimensions together, some canonical correlations are 1 whatever the "
-                "features; give more items, keep less variance, or use another measure."
-            )
         left = x.basis if permutation is None else x.basis[permutation]
-        if self.weights == "equal":
-            return float(torch.linalg.svdvals(left.T @ y.basis).clamp_max(1.0).mean())
-        turn, correlations, _ = torch.linalg.svd(left.T @ y.basis, full_matrices=False)
-        weights = (turn.T @ x.loadings).abs().sum(dim=1)
-        return float((weights * correlations.clamp_max(1.0)).sum() / weights.sum())
+        return self._mean(len(x.basis), left.T @ y.basis, x.loadings)
+
+    @property
+    def copies_of_products(self) -> int:
+        return 3
 
     def from_cross_products(self, products: CrossProducts) -> float:
         """Compare two sets by sums over their items."""
-        return self(*products.equivalent_items())
+        (axes_x, sizes_x), (axes_y, sizes_y) = products.x.principal, products.y.principal
+        axes_x, sizes_x = axes_x[:, : self._kept(sizes_x)], sizes_x[: self._kept(sizes_x)]
+        axes_y, sizes_y = axes_y[:, : self._kept(sizes_y)], sizes_y[: self._kept(sizes_y)]
+        coupling = (axes_x.T @ products.both @ axes_y) / sizes_x[:, None] / sizes_y
+        return self._mean(products.n_items, coupling, (axes_x * sizes_x).T)
+
+    def _kept(self, sizes: torch.Tensor) -> int:
+        """How many principal axes explain the share of the variance that is asked for."""
+        if self.variance == 1.0:
+            return len(sizes)
+        explained = sizes.square().cumsum(0) / sizes.square().sum()
+        return min(len(sizes), int((explained < self.variance).sum()) + 1)
+
+    def _mean(self, n_items: int, coupling: torch.Tensor, loadings: torch.Tensor) -> float:
+        """The mean of the canonical correlations, by the products of two orthonormal bases."""
+        ranks = tuple(coupling.shape)
+        if sum(ranks) > n_items - 1:
+            raise InvalidInputError(
+                f"the sets have {ranks[0]} and {ranks[1]} dimensions and {n_items} items: from "
+                f"{n_items} dimensions together, some canonical correlations are 1 whatever the "
+                "features; give more items, keep less variance, or use another measure."
+            )
+        if self.weights == "equal":
+            return float(torch.linalg.svdvals(coupling).clamp_max(1.0).mean())
+        turn, correlations, _ = torch.linalg.svd(coupling, full_matrices=False)
+        weights = (turn.T @ loadings).abs().sum(dim=1)
+        return float((weights * correlations.clamp_max(1.0)).sum() / weights.sum())
 
 
 MEASURES: tuple[Measure, ...] = (

@@ -167,19 +167,17 @@ class CKA(PairMeasure):
     def streams(self) -> bool:
         return self.kernel == "linear"
 
-    @property
-    def copies_of_products(self) -> int:
-        return 1
-
     def from_cross_products(self, products: CrossProducts) -> float:
         """Compare two sets by sums over their items, with the linear kernel."""
         if self.kernel != "linear":
             raise self.needs_items()
         hsic = _unbiased_hsic if self.estimator == "unbiased" else _biased_hsic
-        n, traces = products.n_items, (float(products.of_x.trace()), float(products.of_y.trace()))
-        both = hsic(n, products.of_both, *traces, products.squares_both)
-        x = hsic(n, products.of_x, traces[0], traces[0], products.squares_x)
-        y = hsic(n, products.of_y, traces[1], traces[1], products.squares_y)
+        n, traces = products.n_items, (products.x.trace, products.y.trace)
+        both = hsic(n, products.both, *traces, products.squares)
+        x, y = (
+            hsic(n, one.products, trace, trace, one.squares)
+            for one, trace in zip((products.x, products.y), traces, strict=True)
+        )
         low, high = self.range
         return min(high, max(low, both / math.sqrt(x * y)))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from relspace._blocks import memory_budget_bytes
+from relspace._blocks import memory_budget_bytes, say_bytes
 from relspace.errors import MemoryBudgetError
 from relspace.measures.item_parts import Parts
 from relspace.measures.item_sums import sum_over_items
@@ -99,7 +99,7 @@ def n_parts_within(
     if (needed := held + waiting * fewest * of_part) > budget:
         raise MemoryBudgetError(
             f"an interval rests on sums over at least {fewest} parts of the items, which need "
-            f"{needed / 2**30:.2g} GiB for {sum(widths)} features, and {budget / 2**30:.2g} GiB "
+            f"{say_bytes(needed)} for {sum(widths)} features, and {say_bytes(budget)} "
             "may be used: raise memory_budget (--memory-budget), leave n_bootstraps (--bootstraps) "
             "out, or compare a part of the items by max_items=10_000 (--max-items)."
         )

@@ -132,10 +132,6 @@ class LinearPredictivity(Measure):
             )
         return RandomParts(n_items, self.n_folds, self.random_state)
 
-    @property
-    def copies_of_products(self) -> int:
-        return 1
-
     def from_cross_products(self, products: CrossProducts) -> float:
         """Compare two sets by sums over the items of each fold."""
         folds = products.folds

@@ -57,14 +57,18 @@ class Procrustes(Measure):
     ) -> float:
         """Compare two sets by their centred features of unit norm."""
         left = x if permutation is None else x[permutation]
-        product = float(torch.linalg.svdvals(left.T @ y).sum())
-        if self.form == "angle":
-            return math.acos(min(1.0, product))
-        return math.sqrt(max(0.0, 2 - 2 * product))
+        return self._of(float(torch.linalg.svdvals(left.T @ y).sum()))
 
     def from_cross_products(self, products: CrossProducts) -> float:
         """Compare two sets by sums over their items."""
-        return self(*products.equivalent_items())
+        size = math.sqrt(products.x.trace * products.y.trace)
+        return self._of(float(torch.linalg.svdvals(products.both).sum()) / size)
+
+    def _of(self, product: float) -> float:
+        """The distance or angle, from the nuclear norm of the products of sets of unit norm."""
+        if self.form == "angle":
+            return math.acos(min(1.0, product))
+        return math.sqrt(max(0.0, 2 - 2 * product))
 
 
 MEASURES: tuple[Measure, ...] = (

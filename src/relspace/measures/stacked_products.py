@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from relspace._blocks import memory_budget_bytes
+from relspace._blocks import memory_budget_bytes, say_bytes
 from relspace.errors import MemoryBudgetError
-from relspace.measures.cross_products import CrossProducts
+from relspace.measures.cross_products import CrossProducts, SetProducts
 from relspace.measures.folded_products import (
     FoldedSet,
     FoldedTargets,
@@ -61,11 +61,9 @@ class StackedProducts:
             folds = Folds(of_x, of_y, of_x.targets(of_y, both), of_y.targets(of_x, both.mT))
         return CrossProducts(
             self.n_items,
-            self.products[x, x],
-            self.products[y, y],
+            self._sets[first],
+            self._sets[second],
             self.products[x, y],
-            float(self.squares[first, first]),
-            float(self.squares[second, second]),
             float(self.squares[first, second]),
             folds,
         )
@@ -74,6 +72,15 @@ class StackedProducts:
         """Where the features of consecutive sets lie."""
         edges = [0, *accumulate(self.widths)]
         return slice(edges[sets[0]], edges[sets[-1] + 1])
+
+    @cached_property
+    def _sets(self) -> tuple[SetProducts, ...]:
+        slices = [self.columns([k]) for k in range(len(self.widths))]
+        squares = self.squares.diagonal().tolist()
+        return tuple(
+            SetProducts(self.products[one, one], own)
+            for one, own in zip(slices, squares, strict=True)
+        )
 
     @cached_property
     def _folded_sets(self) -> tuple[FoldedSet, ...]:
@@ -151,7 +158,7 @@ class PermutedProducts:
         """The products of one of the first sets with one of the second, by their numbers."""
         sets = self.stack.pair(first, second)
         x, y = self._columns(self.first, first), self._columns(self.second, second)
-        traces = float(sets.of_x.trace()), float(sets.of_y.trace())
+        traces = sets.x.trace, sets.y.trace
         folds = sets.folds
         if folds is not None and self.folds is not None:
             shares = folds.x.sizes / sets.n_items
@@ -163,9 +170,9 @@ class PermutedProducts:
             )
         return replace(
             sets,
-            of_both=self.both[x, y],
+            both=self.both[x, y],
             # The spread of this sum is smaller than that of the others by the root of the items.
-            squares_both=traces[0] * traces[1] / sets.n_items,
+            squares=traces[0] * traces[1] / sets.n_items,
             folds=folds,
         )
 
@@ -225,7 +232,7 @@ def sum_stacked_products(
     if held > budget:
         raise MemoryBudgetError(
             f"the products of {sum(widths)} features in all, and what is made of them, need "
-            f"{held / 2**30:.2g} GiB and {budget / 2**30:.2g} GiB may be used; compare fewer "
+            f"{say_bytes(held)} and {say_bytes(budget)} may be used; compare fewer "
             "layers at a time, raise memory_budget (--memory-budget), or compare a part of the "
             "items by max_items=10_000 (--max-items)."
         )
@@ -247,8 +254,8 @@ def bytes_of_stack(
     # Roots of the products; finding the axes of the last takes copies.
     roots = first**2 + 6 * second**2
     pair = copies_for_pair * sum(sorted(widths)[-2:]) ** 2
-    # Axes of every set without each fold, and products on them.
-    axes = 3 * n_folds * sum(width**2 for width in widths)
+    # Axes of every set; those without each fold, and products on them.
+    axes = (1 + 3 * n_folds) * sum(width**2 for width in widths)
     return 8 * ((1 + n_folds) * known**2 + axes + max(permuted + pair, roots))
 
 
