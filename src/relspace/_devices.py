@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -40,17 +40,13 @@ def choose_device(device: str | torch.device) -> torch.device:
 
 
 def to_device(state: _State, device: torch.device) -> _State:
-    """A frozen dataclass with all tensors in it on a device; everything else as it is."""
-    moved = {
-        one.name: _moved(getattr(state, one.name), device)
-        for one in fields(state)  # type: ignore[arg-type]
-    }
-    return replace(state, **moved)  # type: ignore[type-var]
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if is_dataclass(value) and not isinstance(value, type):
-        return to_device(value, device)
-    return value
+    """A tensor, or all in a mapping or a frozen dataclass, on a device; all else as it is."""
+    moved: Any = state
+    if isinstance(state, torch.Tensor):
+        moved = state.to(device)
+    elif isinstance(state, dict):
+        moved = {key: to_device(value, device) for key, value in state.items()}
+    elif is_dataclass(state) and not isinstance(state, type):
+        own = {one.name: to_device(getattr(state, one.name), device) for one in fields(state)}
+        moved = replace(state, **own)
+    return cast("_State", moved)

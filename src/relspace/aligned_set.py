@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 
 from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
+from relspace._devices import to_device
 from relspace._validation import Array, Features, ItemId
 from relspace.aligner import Aligner, RelativeRows
 from relspace.device_copies import copies_for
@@ -63,8 +64,12 @@ class AlignedSet:
 
     def to(self, device: torch.device) -> AlignedSet:
         """The same with its aligner, and the rows that are held, on a device."""
-        rows = self.rows.to(device) if isinstance(self.rows, torch.Tensor) else self.rows
-        return replace(self, aligner=self.aligner.to(device), rows=rows)
+        return replace(
+            self,
+            aligner=self.aligner.to(device),
+            rows=to_device(self.rows, device),
+            mixing=to_device(self.mixing, device),
+        )
 
     def restore(self, result: torch.Tensor) -> Array:
         """Give a result the kind and the float type of this set's features."""

@@ -193,7 +193,7 @@ class Aligner:
         moved = copy(self)
         moved.restore(
             to_device(self.normalization_, where),
-            self.landmarks_.to(where),
+            to_device(self.landmarks_, where),
             self.bandwidth_,
             to_device(self.profile_, where),
         )

@@ -274,13 +274,11 @@ def remove_output(path: str | Path) -> None:
         for one in (Path(path), *_beside(Path(path))):
             one.unlink(missing_ok=True)
         return
-    system, place = _file_system(str(path))
+    system, place = file_system(str(path))
     if system.exists(place):
         # What is half removed is an output that was begun, which has no header yet.
         import_zarr().open_group(str(path), mode="a").attrs.pop(KEY, None)
-        for one in system.ls(place, detail=False):
-            if not str(one).endswith("/zarr.json"):
-                system.rm(one, recursive=True)
+        remove_arrays(system, place)
         system.rm(place, recursive=True)
 
 
@@ -313,16 +311,24 @@ def _zarr_header(path: str) -> dict[str, Any] | None:
 
 
 def _holds_something(path: str) -> bool:
-    system, place = _file_system(path)
+    system, place = file_system(path)
     return bool(system.exists(place) and system.find(place))
 
 
-def _file_system(path: str) -> tuple[Any, str]:
+def file_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL, which asks anew what is there, and the path in it."""
     from fsspec.core import url_to_fs
 
-    system, place = url_to_fs(path)
+    system, path = url_to_fs(url)
     system.invalidate_cache()
-    return system, place
+    return system, path
+
+
+def remove_arrays(system: Any, group: str) -> None:
+    """Remove what a Zarr group at a path of a file system holds, but not what it says of itself."""
+    for one in system.ls(group, detail=False):
+        if not str(one).endswith("/zarr.json"):
+            system.rm(one, recursive=True)
 
 
 def _npy_header(path: Path) -> dict[str, Any] | None:

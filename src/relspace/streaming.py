@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,22 +172,12 @@ def write_rows(
     device : torch.device
         Where it is computed: rows are brought there, and results taken back.
     """
-    copies = copies_for(device)
-    one_core = not copies.overlap
-
-    def write(chunk: slice, copy: Copy) -> None:
-        writer.write(chunk, copies.land(copy))
 
     def written(rows: slice) -> None:
         if progress is not None:
             progress(rows.stop, source.shape[0])
 
-    with (
-        write_behind(write, written, one_core=one_core) as put,
-        closing(read_blocks(source, writer.missing(), copies)) as blocks,
-    ):
-        for chunk, rows in blocks:
-            put(chunk, copies.fetch(compute(rows, chunk.start)))
+    _stream(source, writer.missing(), compute, writer.write, device, written)
     return writer.finish()
 
 
@@ -218,18 +208,36 @@ def collect_rows(
     result = empty_matrix(n, n_columns, like=torch.empty(0, dtype=dtype))
     at_once = rows_at_once(source, n_columns, memory_budget, device, at_most=_INPUT_BYTES)
     chunks = chunk_slices(n, whole_chunks(source, at_once))
+    _stream(
+        source,
+        chunks,
+        lambda rows, first: compute(rows, first).to(dtype),
+        result.__setitem__,
+        device,
+    )
+    return result
+
+
+def _stream(
+    source: RowSource,
+    chunks: Iterable[slice],
+    compute: Callable[[torch.Tensor, int], torch.Tensor],
+    write: Callable[[slice, torch.Tensor], object],
+    device: torch.device,
+    written: Callable[[slice], object] = lambda rows: None,
+) -> None:
+    """Read chunks ahead, compute where ``device`` says, and write results behind."""
     copies = copies_for(device)
 
-    def write(chunk: slice, copy: Copy) -> None:
-        result[chunk] = copies.land(copy)
+    def land(chunk: slice, copy: Copy) -> None:
+        write(chunk, copies.land(copy))
 
     with (
-        write_behind(write, one_core=not copies.overlap) as put,
+        write_behind(land, written, one_core=not copies.overlap) as put,
         closing(read_blocks(source, chunks, copies)) as blocks,
     ):
         for chunk, rows in blocks:
-            put(chunk, copies.fetch(compute(rows, chunk.start).to(dtype)))
-    return result
+            put(chunk, copies.fetch(compute(rows, chunk.start)))
 
 
 def rows_at_once(

@@ -67,6 +67,8 @@ def transform(
     relspace transform space.safetensors dino tokens.npy -o aligned.zarr --memory-budget 2GiB
     relspace transform space.safetensors dino shard-*.npy -o s3://bucket/aligned.zarr
     """
+    if scheduler is not None and device != "cpu":
+        raise click.UsageError("workers of a cluster compute on their CPUs: leave out --device.")
     with Progress() as progress:
         progress("Loading torch")
         import relspace
@@ -75,10 +77,6 @@ def transform(
         from relspace.streaming import Output
 
         progress(f"Reading {space}")
-        if scheduler is not None and device != "cpu":
-            raise click.UsageError(
-                "workers of a cluster compute on their CPUs: leave out --device."
-            )
         aligner = relspace.load_space(space).aligner(name).to(device)
         shards: list[RowSource] = [open_rows(one.place, key=one.key) for one in sources]
         rows = shards[0] if len(shards) == 1 else ShardedRows(shards)

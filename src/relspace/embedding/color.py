@@ -29,6 +29,7 @@ from relspace.embedding.palette import Neighbors, Palette
 from relspace.embedding.sets import Outputs, outputs_of
 from relspace.errors import InvalidInputError
 from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.kernels.landmarks import draw_distinct
 from relspace.reading_ahead import read_blocks
 from relspace.row_sources import ArrayRows, RowSource
 from relspace.rowwise import Progress, gather_result, write_result
@@ -254,7 +255,7 @@ class Coloring:
 
     def _learned(self, rows: torch.Tensor, seed: int) -> Neighbors:
         generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(rows), generator=generator)[:_LEARNED_ITEMS].sort().values
+        chosen = draw_distinct(len(rows), _LEARNED_ITEMS, generator)
         known = rows[chosen.to(rows.device)]
         learn = learn_tsne if self.method == "tsne" else learn_umap
         return Neighbors(known, torch.from_numpy(learn(to_numpy(known), seed)).to(rows))
@@ -275,10 +276,7 @@ class Coloring:
         where = choose_device(device)
         moved = copy(self)
         moved.palette_ = to_device(self.palette_, where)
-        moved.colors_ = {
-            name: rows.to(where) if isinstance(rows, torch.Tensor) else rows
-            for name, rows in self.colors_.items()
-        }
+        moved.colors_ = to_device(self.colors_, where)
         return moved
 
     def save(self, path: str | Path) -> Path:

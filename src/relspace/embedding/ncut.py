@@ -359,17 +359,14 @@ class NormalizedCut:
         self._which(self.names_[0])
         where = choose_device(device)
         moved = copy(self)
+        # Scales and weights of the blocks are read one by one, and stay in memory.
         moved.graph_ = replace(
             self.graph_,
             nodes=to_device(self.graph_.nodes, where),
             frame=to_device(self.graph_.frame, where),
         )
-        moved.eigenvalues_, moved.vectors_ = self.eigenvalues_.to(where), self.vectors_.to(where)
-        moved.rotation_ = self.rotation_.to(where)
-        moved.embedding_ = {
-            name: rows.to(where) if isinstance(rows, torch.Tensor) else rows
-            for name, rows in self.embedding_.items()
-        }
+        for name in ("eigenvalues_", "vectors_", "rotation_", "embedding_"):
+            setattr(moved, name, to_device(getattr(self, name), where))
         return moved
 
     def save(self, path: str | Path) -> Path:

@@ -157,12 +157,11 @@ def extract(
 
     if several is None:
         return _extract_one(load(model), items, out, **options)
-    found = {}
-    for name, one in several.items():
-        place = located(out)
-        own = f"{str(place).rstrip('/')}/{name}.zarr"
-        found[name] = _extract_one(load(one), items, own, **options)
-    return found
+    folder = str(located(out)).rstrip("/")
+    return {
+        name: _extract_one(load(one), items, f"{folder}/{name}.zarr", **options)
+        for name, one in several.items()
+    }
 
 
 def _several(model: Any) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from relspace.errors import FileFormatError
 from relspace.row_sources import import_zarr, missing_file_system
+from relspace.row_writers import file_system, remove_arrays
 
 #: Where a store's header is among its attributes.
 KEY = "relspace"
@@ -54,17 +55,5 @@ def empty_group(url: str) -> Any:
     root = import_zarr().open_group(url, mode="a")
     # Said first, so that what is half removed is not taken for a whole.
     root.attrs[KEY] = {"kind": _BEGUN}
-    system, path = file_system(url)
-    for old in system.ls(path, detail=False):
-        if not str(old).endswith("/zarr.json"):
-            system.rm(old, recursive=True)
+    remove_arrays(*file_system(url))
     return root
-
-
-def file_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, which asks anew what is there, and the path in it."""
-    from fsspec.core import url_to_fs
-
-    system, path = url_to_fs(url)
-    system.invalidate_cache()
-    return system, path

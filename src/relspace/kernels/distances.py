@@ -17,8 +17,8 @@ from relspace.errors import InvalidInputError
 from relspace.kernels import fused
 from relspace.kernels.precision import full_precision, product
 
-#: Location and size only keep numbers small, so a few rows tell enough of them.
-ROWS_FOR_LOCATION = 33
+# Location and size only keep numbers small, so a few rows tell enough of them.
+_ROWS_FOR_LOCATION = 33
 #: Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
 NEGLIGIBLE = 5e-5
 _ROWS_IN_CACHE = 256
@@ -55,11 +55,7 @@ class Frame:
     def of(X: torch.Tensor, Y: torch.Tensor | None = None) -> Frame:
         """Measure location and size on a few rows spread evenly over the features."""
         with torch.no_grad():
-            some = [
-                Z[:: max(1, -(-Z.shape[0] // ROWS_FOR_LOCATION))].to(torch.float64)
-                for Z in (X, Y)
-                if Z is not None
-            ]
+            some = [rows_for_location(Z).to(torch.float64) for Z in (X, Y) if Z is not None]
             rows = torch.cat(some)
             origin = some[-1].T.contiguous().kthvalue(some[-1].shape[0] // 2 + 1, dim=1).values
             unit = float(torch.linalg.vector_norm(rows - origin, dim=1).median())
@@ -91,6 +87,11 @@ class Frame:
     def wide(self) -> Frame:
         """The same frame, whose points are in float64."""
         return Frame(self.origin.to(torch.float64), self.unit)
+
+
+def rows_for_location(X: torch.Tensor) -> torch.Tensor:
+    """A few rows spread evenly over the features, at most 33."""
+    return X[:: max(1, -(-len(X) // _ROWS_FOR_LOCATION))]
 
 
 def place_sets(

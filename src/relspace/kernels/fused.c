@@ -45,13 +45,24 @@ static inline __attribute__((always_inline)) float power_of_two(float x)
     return value - SMALLEST_POWER;
 }
 
+/* An exponent of the power of two, not below the lowest one. */
+static inline __attribute__((always_inline)) float scaled(float value, float factor)
+{
+    float exponent = value * factor;
+    return exponent > LOWEST_EXPONENT ? exponent : LOWEST_EXPONENT;
+}
+
+static inline __attribute__((always_inline)) float scaled_power(float value, float factor)
+{
+    return power_of_two(scaled(value, factor));
+}
+
 static inline __attribute__((always_inline)) void add_moments(
     const float *row, ptrdiff_t n, float factor, double sums[4])
 {
     float zeroth = 0, first = 0, second = 0, third = 0;
     for (ptrdiff_t j = 0; j < n; j++) {
-        float exponent = row[j] * factor;
-        exponent = exponent > LOWEST_EXPONENT ? exponent : LOWEST_EXPONENT;
+        float exponent = scaled(row[j], factor);
         float term = power_of_two(exponent);
         zeroth += term;
         term *= exponent;
@@ -128,9 +139,7 @@ static inline __attribute__((always_inline)) double exponentiate_tile(
                 const float *row = tile + (top + i) * stride + left;
                 float sum = 0;
                 for (ptrdiff_t j = 0; j < width; j++) {
-                    float exponent = row[j] * factor;
-                    exponent = exponent > LOWEST_EXPONENT ? exponent : LOWEST_EXPONENT;
-                    float value = power_of_two(exponent);
+                    float value = scaled_power(row[j], factor);
                     strip[i][j] = value;
                     sum += value;
                 }
@@ -309,9 +318,7 @@ void exponentiate_strips(struct strips *work)
         for (ptrdiff_t i = top; i < end; i++) {
             work->matrix[i * n + i] = 1;
             for (ptrdiff_t j = i + 1; j < end; j++) {
-                float exponent = work->matrix[i * n + j] * work->factor;
-                exponent = exponent > LOWEST_EXPONENT ? exponent : LOWEST_EXPONENT;
-                float value = power_of_two(exponent);
+                float value = scaled_power(work->matrix[i * n + j], work->factor);
                 work->matrix[i * n + j] = work->matrix[j * n + i] = value;
                 total += value;
             }

@@ -16,7 +16,7 @@ from relspace.errors import BandwidthError
 from relspace.kernels import fused
 from relspace.kernels.bandwidth import Bandwidth, exact_bandwidth
 from relspace.kernels.density import LOG2_E, Moments, Root, last_step, solve_root
-from relspace.kernels.distances import NEGLIGIBLE, ROWS_FOR_LOCATION, Cloud
+from relspace.kernels.distances import NEGLIGIBLE, Cloud, rows_for_location
 from relspace.kernels.precision import full_precision
 
 # 2,896 items; of more, memory is slower than the product.
@@ -131,7 +131,7 @@ def _place(X: torch.Tensor) -> tuple[Cloud, float] | None:
     """Bring points into the frame of `Frame.of`; None where what it measures says too little."""
     n, width = X.shape
     origin, half_norms, points = X.new_empty(width), X.new_empty(n), X.new_empty(n, width)
-    unit = fused.locate(X[:: -(-n // ROWS_FOR_LOCATION)], origin)
+    unit = fused.locate(rows_for_location(X), origin)
     if not unit > 0:
         return None
     placing = fused.Placing(
