@@ -56,8 +56,8 @@ lint: $(VENV)/.ready-full
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.ready-full $(PEERS)/.ready
-	$(BIN)/python benchmarks/affinity.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
-	$(BIN)/python benchmarks/transform.py
+	$(BIN)/python benchmarks/affinity.py --peers $(PEERS)/bin/python $(BENCH_FLAGS); \
+	status=$$?; $(BIN)/python benchmarks/transform.py && exit $$status
 
 bench-ncut: $(VENV)/.ready-full $(PEERS)/.ready
 	$(BIN)/python benchmarks/ncut.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
@@ -90,7 +90,8 @@ clean:
 
 # An environment is ready once its stamp is newer than what it was made from, so that the next
 # call starts at once. setuptools comes first, pinned, because the package is built with it.
-$(VENV)/.ready-%: pyproject.toml src/relspace/kernels/fused.c $(VENV)/constraints.txt
+COMPILED := $(wildcard src/relspace/kernels/*.c src/relspace/kernels/*.h)
+$(VENV)/.ready-%: pyproject.toml $(COMPILED) $(VENV)/constraints.txt
 	@echo "Setting up $(VENV): a few minutes the first time."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt setuptools

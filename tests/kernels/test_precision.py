@@ -89,7 +89,8 @@ def _colors() -> object:
 
 
 CALLS: dict[str, Callable[[], object]] = {
-    "affinity": lambda: rs.rbf_affinity(X),
+    # Of features that lie column by column, whose products are torch's.
+    "affinity": lambda: rs.rbf_affinity(X.T.contiguous().T),
     "affinity of two": lambda: rs.rbf_affinity(X, X[:20] + 1),
     "cosine affinity": lambda: rs.cosine_affinity(X),
     "gradient": lambda: _gradient(rs.rbf_affinity),

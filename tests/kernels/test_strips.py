@@ -1,6 +1,7 @@
 """Affinities in compiled strips: against float64, against tiles, and when they are left alone."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from relspace import rbf_affinity
 from relspace.errors import BandwidthError, NonFiniteError
 from relspace.kernels import fused, strips
+from relspace.kernels.density import Moments, solve_root
 from relspace.kernels.distances import Frame
 
 pytestmark = pytest.mark.skipif(
@@ -87,13 +89,55 @@ def test_strips_and_tiles_agree(density: float, monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(given, rbf_affinity(X, sigma=4.0), rtol=0.0, atol=1e-5)
 
 
-def test_what_compiled_strips_find_does_not_depend_on_who_shares_them(
+def test_what_is_found_does_not_depend_on_who_shares_the_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    X = make_features(300, 40)
+    X = make_features(600, 40)
     together = rbf_affinity(X)
-    monkeypatch.setattr(fused, "_team", None)
+    monkeypatch.setattr(fused, "_team", (None, None))
     assert torch.equal(rbf_affinity(X), together)
+
+
+@pytest.mark.parametrize("level", [0, 3, 4])
+@pytest.mark.parametrize("shape", [*SHAPES, (530, 300)])
+def test_every_kind_of_processor_has_the_same_affinities(
+    shape: tuple[int, int], level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if level > fused._level:
+        pytest.skip(f"this processor is not of level {level} of x86-64")
+    monkeypatch.setattr(fused, "_level", level)
+    X = make_features(*shape)
+    sigma = 2.0 * math.sqrt(shape[1])
+    given = strips.affinities_in_strips(X, sigma, 0.05)
+    solved = strips.affinities_in_strips(X, None, 0.3)
+    assert given is not None
+    assert solved is not None
+    torch.testing.assert_close(given[0].double(), in_float64(X, sigma), rtol=0.0, atol=2e-5)
+    expected = in_float64(X, float(solved[1] or 0))
+    torch.testing.assert_close(solved[0].double(), expected, rtol=0.0, atol=2e-5)
+
+
+@pytest.mark.parametrize("density", [0.003, 0.05, 0.3, 0.9])
+def test_the_compiled_solution_takes_the_steps_of_the_reference(density: float) -> None:
+    # Too few for a start of their own: both begin where all distances are typical.
+    X = make_features(300, 25)
+    found = strips.affinities_in_strips(X, None, density)
+    assert found is not None
+    assert found[1] is not None
+    frame = Frame.of(X)
+    halves = -torch.cdist(X.double(), X.double()).square() / (2 * frame.unit**2)
+    pairs = halves[tuple(torch.triu_indices(300, 300, 1))]
+
+    def moments(scale: float) -> Moments:
+        u = -scale * pairs
+        sums = [float((u.neg().exp() * u**k).sum()) for k in range(4)]
+        return Moments(*sums, len(pairs))
+
+    start = -math.log(math.log(1 / density))
+    root = solve_root(moments, density, start=start, lowest=-20.0, last_step=3e-2)
+    assert found[1].iterations == root.iterations
+    sigma = frame.unit * math.exp(root.log_variance / 2)
+    assert found[1].sigma == pytest.approx(sigma, rel=2e-6)
 
 
 def test_rows_may_lie_apart() -> None:
@@ -102,16 +146,15 @@ def test_rows_may_lie_apart() -> None:
     torch.testing.assert_close(rbf_affinity(some), rbf_affinity(some.clone()), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 32, 33])
+@pytest.mark.parametrize("n", [3, 4, 32, 33, 34, 70])
 def test_a_set_is_located_as_by_torch(n: int) -> None:
-    rows = make_features(n, 37, offset=50.0)
-    rows[n // 3] = 1e6
-    origin = torch.empty(37)
-    distance = fused.locate(rows, origin)
-    frame = Frame.of(rows)
-    assert torch.equal(origin, frame.origin)
-    # Where all rows are where the origin is, a frame takes another unit.
-    assert distance == (0.0 if n < 3 else pytest.approx(frame.unit))
+    X = make_features(n, 37, offset=50.0)
+    X[n // 3] = 1e3
+    whole = strips.describe(X, 1e6, 0.05, torch.empty(n, n))
+    assert fused.affinities_of_set(whole)
+    frame = Frame.of(X)
+    assert torch.equal(whole.memory[-1][-37:], frame.origin)
+    assert whole.unit == pytest.approx(frame.unit)
 
 
 def spoil(kind: str) -> torch.Tensor:
@@ -153,8 +196,16 @@ def test_bandwidths_finer_than_float32_are_left_to_others() -> None:
     assert strips.affinities_in_strips(X, 1e30, 0.05) is not None
 
 
-def test_only_small_contiguous_float32_sets_suit() -> None:
+@pytest.mark.skipif(
+    sys.platform != "linux" or fused._level == 0, reason="strips are for other processors"
+)
+def test_only_small_contiguous_float32_sets_suit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert strips.suit(torch.empty(2896, 2))
     assert not strips.suit(torch.empty(2897, 2))
     assert not strips.suit(torch.empty(20, 2, dtype=torch.float64))
     assert not strips.suit(torch.empty(2, 20).T)
+    monkeypatch.setattr(fused, "_team", (None, None))
+    assert not strips.suit(torch.empty(2896, 2))
+    assert strips.suit(torch.empty(500, 2))
+    monkeypatch.setattr(fused, "_has_product", False)
+    assert not strips.suit(torch.empty(500, 2))

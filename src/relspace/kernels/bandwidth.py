@@ -218,7 +218,13 @@ def solve_bandwidth(
         if x.shape[0] * (x if y is None else y).shape[0] <= limit**2:
             pairs, root = solve_all_pairs(x, y, frame, c)
             reached = pair_moments(pairs, math.exp(-root.log_variance)).density
-            return exact_bandwidth(root, reached, c, unit=frame.unit, **count_pairs(pairs, x, y))
+            return exact_bandwidth(
+                frame.unit * math.exp(root.log_variance / 2),
+                reached,
+                c,
+                iterations=root.iterations,
+                **count_pairs(pairs, x, y),
+            )
         return _solve_by_sampling(x, y, frame, c, relative, seed)
 
 
@@ -250,17 +256,17 @@ def count_pairs(pairs: PairTiles, X: torch.Tensor, Y: torch.Tensor | None) -> di
 
 
 def exact_bandwidth(
-    root: Root, reached: float, density: float, *, unit: float, n_pairs: int, n_items: int
+    sigma: float, reached: float, density: float, *, iterations: int, n_pairs: int, n_items: int
 ) -> Bandwidth:
-    """The result where every pair was counted, in the features' own units."""
+    """The result where every pair was counted."""
     return Bandwidth(
-        sigma=unit * math.exp(root.log_variance / 2),
+        sigma=sigma,
         density=reached,
         target=density,
         standard_error=0.0,
         n_pairs=n_pairs,
         n_items=n_items,
-        iterations=root.iterations,
+        iterations=iterations,
         converged=abs(reached - density) <= EXACT_TOLERANCE * density,
     )
 

@@ -1,19 +1,18 @@
-"""Compiled loops over tiles: one pass through the cache for what torch does in several."""
+"""Compiled loops: one pass through the cache for what torch does in several."""
 
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
-from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
 
-#: Of a matrix that threads share, what one takes at a time.
-ROWS_OF_STRIP = 16
-
-_Address, _Count, _Float = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_float
+_Address, _Count = ctypes.c_void_p, ctypes.c_ssize_t
+_Float, _Double = ctypes.c_float, ctypes.c_double
+_NO_TEAM = (None, None)
 
 
 def _load() -> ctypes.CDLL | None:
@@ -50,68 +49,68 @@ def _load() -> ctypes.CDLL | None:
         _Count,
     ]
     library.exponentiate.restype = ctypes.c_double
-    library.locate.argtypes = [_Address, _Count, _Count, _Count, _Address]
-    library.locate.restype = ctypes.c_double
-    for name, work in _SHARED_WORK.items():
-        getattr(library, name).argtypes = [ctypes.POINTER(work)]
-        getattr(library, name).restype = None
+    library.affinities_of_set.argtypes = [ctypes.POINTER(WholeSet)]
+    library.affinities_of_set.restype = None
     return library
 
 
-def _find_team() -> Callable[..., None] | None:
-    """The function of torch's OpenMP that calls another in all its threads, where there is one."""
+def _find_team() -> tuple[int | None, int | None]:
+    """Addresses of what calls a function in all threads of torch's OpenMP, and of their barrier.
+
+    A second set of threads would compete with those, which go on spinning for a while after an
+    operation. Where torch has another kind of threads, there are no such functions.
+    """
     if sys.platform != "linux":
-        return None
-    team = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
-    if team is not None:
-        team.argtypes = [_Address, _Address, ctypes.c_uint, ctypes.c_uint]
-        team.restype = None
-    return team
+        return _NO_TEAM
+    program = ctypes.CDLL(None)
+    if not (hasattr(program, "GOMP_parallel") and hasattr(program, "GOMP_barrier")):
+        return _NO_TEAM
+    return (
+        ctypes.cast(program.GOMP_parallel, _Address).value,
+        ctypes.cast(program.GOMP_barrier, _Address).value,
+    )
 
 
-class Placing(ctypes.Structure):
-    """Rows to be brought to an origin and a size."""
+class WholeSet(ctypes.Structure):
+    """A set whose affinities with itself are asked for; `strips.c` says what each field is."""
+
+    #: What the addresses are of, kept as long as they are.
+    memory: tuple[torch.Tensor, ...]
 
     _fields_ = (
         ("rows", _Address),
-        ("origin", _Address),
-        ("n_rows", _Count),
-        ("n_columns", _Count),
-        ("stride", _Count),
-        ("scale", _Float),
-        ("points", _Address),
-        ("half_norms", _Address),
-        ("next", _Count),
-    )
-
-
-class Strips(ctypes.Structure):
-    """A square matrix whose entries above the diagonal are worked on, 16 rows at a time."""
-
-    _fields_ = (
-        ("matrix", _Address),
-        ("half_norms", _Address),
         ("n", _Count),
-        ("first", _Count),
-        ("end", _Count),
-        ("factor", _Float),
-        ("fresh", ctypes.c_int),
+        ("width", _Count),
+        ("stride", _Count),
+        ("sigma", _Double),
+        ("density", _Double),
+        ("last_step", _Double),
+        ("rounding", _Double),
+        ("matrix", _Address),
+        ("origin", _Address),
+        ("half_norms", _Address),
+        ("panels", _Address),
         ("sums", _Address),
-        ("next", _Count),
+        ("level", _Count),
+        ("team", _Address),
+        ("wait", _Address),
+        ("unit", _Double),
+        ("log_variance", _Double),
+        ("reached", _Double),
+        ("iterations", _Count),
+        ("done", _Count),
+        ("affinities", _Address),
+        ("taken", _Count * 256),
     )
 
 
-_SHARED_WORK: dict[str, type[ctypes.Structure]] = {
-    "place_rows": Placing,
-    "sum_strips": Strips,
-    "exponentiate_strips": Strips,
-}
 _library = _load()
 _team = _find_team()
-_addresses = {
-    name: ctypes.cast(getattr(_library, name), _Address)
-    for name in (_SHARED_WORK if _library is not None else ())
-}
+_level = 0 if _library is None else int(_library.level_of_processor())
+# Older processors of this kind have no vectors that multiply and add.
+_has_product = _level > 0 or platform.machine().lower() not in ("x86_64", "amd64")
+# Of more, torch's threads are faster at the product than one thread at everything.
+_ITEMS_FOR_ONE_THREAD = 640
 
 
 def is_compiled() -> bool:
@@ -127,6 +126,12 @@ def suits(tile: torch.Tensor) -> bool:
         and tile.device.type == "cpu"
         and tile.stride(-1) == 1
     )
+
+
+def suits_whole_set(X: torch.Tensor) -> bool:
+    """Whether all can be done in one compiled call, faster than by torch's products and tiles."""
+    shared = _team != _NO_TEAM or len(X) <= _ITEMS_FOR_ONE_THREAD
+    return suits(X) and _has_product and shared
 
 
 def sum_moments(
@@ -218,38 +223,22 @@ def exponentiate(
     return total
 
 
-def locate(rows: torch.Tensor, origin: torch.Tensor) -> float:
-    """Write the coordinate-wise median of at most 33 rows; return their median distance from it.
+def affinities_of_set(whole: WholeSet) -> bool:
+    """Compute the affinities of a set with itself, in the threads that torch's operations share.
 
     Parameters
     ----------
-    rows : tensor of shape (n, d)
-        The rows, each contiguous.
-    origin : contiguous tensor of shape (d,)
-        Where the median goes.
+    whole : WholeSet
+        The set, where results go, and room for the work.
+
+    Returns
+    -------
+    bool
+        Whether they were computed: not where the set has no size, is not finite, or where float32
+        may be too coarse.
     """
     assert _library is not None
-    distance: float = _library.locate(
-        rows.data_ptr(), rows.shape[0], rows.shape[1], rows.stride(0), origin.data_ptr()
-    )
-    return distance
-
-
-def share(name: str, work: Placing | Strips) -> None:
-    """Do work in the threads that torch's own operations share, without waking others.
-
-    A second set of threads would compete with those, which go on spinning for a while after an
-    operation. Where torch has another kind of threads, this one does all.
-
-    Parameters
-    ----------
-    name : str
-        ``"place_rows"``, ``"sum_strips"`` or ``"exponentiate_strips"``.
-    work : Placing or Strips
-        What it is about.
-    """
-    work.next = 0
-    if _team is None:
-        getattr(_library, name)(work)
-    else:
-        _team(_addresses[name], ctypes.addressof(work), 0, 0)
+    whole.level = _level
+    whole.team, whole.wait = _team
+    _library.affinities_of_set(whole)
+    return bool(whole.done)

@@ -1,0 +1,429 @@
+/* Affinities of a whole set with itself, from features to matrix, while that fits the caches.
+
+   The members of a team of threads all go through the same steps and take the same decisions from
+   the same numbers; within a step each takes the next strip of 16 rows that none has. What a strip
+   gives does not depend on who worked on it. Values are float32, sums of rows float64. */
+
+#include "powers.h"
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define HAS_LEVELS
+#endif
+
+#define ROWS_TO_LOCATE 33
+#define ROWS_TO_START 32
+#define ITEMS_WITH_START 512
+/* Of the features, what of two panels of 16 items stays in the nearest cache. */
+#define FEATURES_AT_ONCE 256
+#define MOST_ITERATIONS 100
+#define MOST_STEPS 256
+#define LONGEST_STEP 4.0
+#define FAR 1e300
+#define LOG2_E 1.4426950408889634
+
+struct whole_set {
+    /* Given: features; a bandwidth, or 0 where the density tells; the last step of the solution
+       and what float32 leaves of a squared distance, by the largest half squared norm. */
+    const float *rows;
+    ptrdiff_t n, width, stride;
+    double sigma, density, last_step, rounding;
+    /* Where results go, and room: for the origin, half the squared norms and the points, these
+       for a whole number of strips; 8 sums for each strip. */
+    float *matrix, *origin, *half_norms, *panels;
+    double *sums;
+    /* The level of x86-64 to use; what calls a function in all threads of the team, and where
+       these wait for each other, or neither. */
+    ptrdiff_t level;
+    void (*team)(void (*)(void *), void *, unsigned, unsigned);
+    void (*wait)(void);
+    /* Found: the size of the set, and the bandwidth in units of it, as log sigma^2. */
+    double unit, log_variance, reached;
+    ptrdiff_t iterations, done;
+    /* The sums of affinities, one in four for each strip. */
+    const double *affinities;
+    /* How many have taken part in each step. */
+    ptrdiff_t taken[MOST_STEPS];
+};
+
+struct member {
+    struct whole_set *set;
+    ptrdiff_t step;
+};
+
+typedef void (*multiplication)(const float *, const float *, ptrdiff_t, float *);
+
+INLINE ptrdiff_t take(struct member *me)
+{
+    return __atomic_fetch_add(&me->set->taken[me->step], 1, __ATOMIC_RELAXED);
+}
+
+INLINE void end_step(struct member *me)
+{
+    me->step++;
+    if (me->set->wait != NULL)
+        me->set->wait();
+}
+
+INLINE ptrdiff_t count_strips(ptrdiff_t n)
+{
+    return (n + ROWS_OF_STRIP - 1) / ROWS_OF_STRIP;
+}
+
+/* Where a step writes its sums: not where those of the one before may still be read. */
+INLINE double *sums_of_step(const struct whole_set *set, ptrdiff_t step)
+{
+    return set->sums + (step & 1) * 4 * count_strips(set->n);
+}
+
+/* Write the coordinate-wise median of a few rows, the upper one of an even number; return the
+   median, the lower one, of their distances from it. */
+INLINE double locate_rows(
+    const float *rows, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride, float *origin)
+{
+    for (ptrdiff_t left = 0; left < n_columns; left += 16) {
+        ptrdiff_t width = n_columns - left < 16 ? n_columns - left : 16;
+        float sorted[ROWS_TO_LOCATE][16] = {0};
+        for (ptrdiff_t i = 0; i < n_rows; i++)
+            memcpy(sorted[i], rows + i * stride + left, width * sizeof(float));
+        /* Neighbours change places, all columns at once (odd-even transposition). */
+        for (ptrdiff_t round = 0; round < n_rows; round++)
+            for (ptrdiff_t i = round & 1; i + 1 < n_rows; i += 2)
+                for (ptrdiff_t j = 0; j < 16; j++) {
+                    float one = sorted[i][j], other = sorted[i + 1][j];
+                    sorted[i][j] = one < other ? one : other;
+                    sorted[i + 1][j] = one < other ? other : one;
+                }
+        memcpy(origin + left, sorted[n_rows / 2], width * sizeof(float));
+    }
+    double squares[ROWS_TO_LOCATE];
+    for (ptrdiff_t i = 0; i < n_rows; i++) {
+        double square = 0;
+        for (ptrdiff_t j = 0; j < n_columns; j++) {
+            double difference = (double)rows[i * stride + j] - origin[j];
+            square += difference * difference;
+        }
+        ptrdiff_t k = i;
+        for (; k > 0 && squares[k - 1] > square; k--)
+            squares[k] = squares[k - 1];
+        squares[k] = square;
+    }
+    return sqrt(squares[(n_rows - 1) / 2]);
+}
+
+/* Bring the items of a strip to the origin and size of the set. They lie feature after feature,
+   16 items side by side; what is missing in the last strip is 0. */
+INLINE void place_strip(struct whole_set *set, ptrdiff_t strip)
+{
+    ptrdiff_t top = strip * ROWS_OF_STRIP;
+    ptrdiff_t height = set->n - top < ROWS_OF_STRIP ? set->n - top : ROWS_OF_STRIP;
+    float *panel = set->panels + top * set->width;
+    float scale = (float)(1 / set->unit);
+    float squares[ROWS_OF_STRIP][16] = {{0}};
+    for (ptrdiff_t left = 0; left < set->width; left += 16) {
+        ptrdiff_t width = set->width - left < 16 ? set->width - left : 16;
+        float block[ROWS_OF_STRIP][16] = {{0}}, origin[16] = {0};
+        memcpy(origin, set->origin + left, width * sizeof(float));
+        for (ptrdiff_t i = 0; i < height; i++) {
+            float values[16] = {0};
+            memcpy(values, set->rows + (top + i) * set->stride + left, width * sizeof(float));
+            for (ptrdiff_t j = 0; j < 16; j++) {
+                float value = (values[j] - origin[j]) * scale;
+                block[i][j] = value;
+                squares[i][j] += value * value;
+            }
+        }
+        for (ptrdiff_t j = 0; j < width; j++)
+            for (ptrdiff_t i = 0; i < ROWS_OF_STRIP; i++)
+                panel[(left + j) * ROWS_OF_STRIP + i] = block[i][j];
+    }
+    for (ptrdiff_t i = 0; i < ROWS_OF_STRIP; i++) {
+        float square = 0;
+        for (ptrdiff_t j = 0; j < 16; j++)
+            square += squares[i][j];
+        set->half_norms[top + i] = square / 2;
+    }
+}
+
+/* The largest half squared norm; not below FAR where one is not finite, which the compiler, told
+   that all is, would not see from their values. */
+INLINE double find_farthest(const struct whole_set *set)
+{
+    int32_t largest = 0;
+    for (ptrdiff_t i = 0; i < set->n; i++) {
+        int32_t bits;
+        memcpy(&bits, set->half_norms + i, sizeof bits);
+        bits &= 0x7fffffff;
+        largest = bits > largest ? bits : largest;
+    }
+    if (largest >= 0x7f800000)
+        return FAR;
+    float value;
+    memcpy(&value, &largest, sizeof value);
+    return value;
+}
+
+/* Write minus half the squared distances of a strip, on and right of its diagonal block. */
+INLINE void fill_strip(struct whole_set *set, ptrdiff_t strip, multiplication multiply)
+{
+    ptrdiff_t n = set->n, width = set->width, top = strip * ROWS_OF_STRIP;
+    ptrdiff_t height = n - top < ROWS_OF_STRIP ? n - top : ROWS_OF_STRIP;
+    const float *halves = set->half_norms + top;
+    for (ptrdiff_t left = top; left < n; left += ROWS_OF_STRIP) {
+        float tile[ROWS_OF_STRIP * 16] = {0};
+        for (ptrdiff_t begin = 0; begin < width; begin += FEATURES_AT_ONCE) {
+            ptrdiff_t part = width - begin < FEATURES_AT_ONCE ? width - begin : FEATURES_AT_ONCE;
+            const float *panels = set->panels + begin * ROWS_OF_STRIP;
+            multiply(panels + top * width, panels + left * width, part, tile);
+        }
+        const float *other = set->half_norms + left;
+        ptrdiff_t columns = n - left < 16 ? n - left : 16;
+        for (ptrdiff_t i = 0; i < height; i++) {
+            float row[16];
+            for (ptrdiff_t j = 0; j < 16; j++) {
+                float value = tile[i * 16 + j] - halves[i] - other[j];
+                row[j] = value < 0 ? value : 0;
+            }
+            float *to = set->matrix + (top + i) * n + left;
+            if (columns == 16)
+                memcpy(to, row, sizeof row);
+            else
+                memcpy(to, row, columns * sizeof(float));
+        }
+    }
+}
+
+/* Sum 2^e e^k for k = 0 to 3 over the entries e = factor * value of a strip above the diagonal. */
+INLINE void sum_strip(struct whole_set *set, ptrdiff_t strip, float factor, double sums[4])
+{
+    ptrdiff_t n = set->n, top = strip * ROWS_OF_STRIP;
+    ptrdiff_t end = n - top < ROWS_OF_STRIP ? n : top + ROWS_OF_STRIP;
+    for (int k = 0; k < 4; k++)
+        sums[k] = 0;
+    for (ptrdiff_t i = top; i < end; i++)
+        add_moments(set->matrix + i * n + i + 1, n - i - 1, factor, sums);
+}
+
+/* Write 2^(factor * value) of every entry above the diagonal there and to its mirror image, and 1
+   on the diagonal; return the sum of the entries above it. */
+INLINE double exponentiate_strip(struct whole_set *set, ptrdiff_t strip, float factor)
+{
+    ptrdiff_t n = set->n, top = strip * ROWS_OF_STRIP;
+    ptrdiff_t end = n - top < ROWS_OF_STRIP ? n : top + ROWS_OF_STRIP;
+    float *matrix = set->matrix, *right = matrix + top * n + end, *below = matrix + end * n + top;
+    double total = exponentiate_tile(right, end - top, n - end, n, factor, right, n, below, n);
+    for (ptrdiff_t i = top; i < end; i++) {
+        matrix[i * n + i] = 1;
+        for (ptrdiff_t j = i + 1; j < end; j++) {
+            float value = scaled_power(matrix[i * n + j], factor);
+            matrix[i * n + j] = matrix[j * n + i] = value;
+            total += value;
+        }
+    }
+    return total;
+}
+
+INLINE double next_step(const double moments[4], double offset)
+{
+    if (!(moments[0] > 0) || !(moments[1] > 0))
+        return offset > 0 ? -LONGEST_STEP : LONGEST_STEP;
+    double slope = moments[1] / moments[0], second = moments[2] / moments[0];
+    double third = moments[3] / moments[0];
+    double curvature = second - slope - slope * slope;
+    double change = third - 2 * second - slope * second - (1 + 2 * slope) * curvature;
+    double numerator = 6 * slope * slope - 3 * offset * curvature;
+    double denominator =
+        6 * slope * slope * slope - 6 * offset * slope * curvature + offset * offset * change;
+    if (numerator > 0 && denominator > 0)
+        return -offset * numerator / denominator;
+    return -offset / slope;
+}
+
+/* The iteration of `solve_root` in density.py, which explains it, over the pairs of the first
+   strips, whose sums at the start are those of the last step. Return whether there is a root. */
+INLINE int solve(
+    struct member *me, ptrdiff_t n_strips, double n_pairs, double start, double lowest,
+    double *root, ptrdiff_t *iterations)
+{
+    struct whole_set *set = me->set;
+    double low = -FAR, high = FAR, position = start;
+    for (ptrdiff_t iteration = 1; iteration <= MOST_ITERATIONS; iteration++) {
+        if (iteration > 1) {
+            float factor = (float)(exp(-position) * LOG2_E);
+            for (ptrdiff_t strip; (strip = take(me)) < n_strips;)
+                sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * strip);
+            end_step(me);
+        }
+        const double *sums = sums_of_step(set, me->step - 1);
+        double moments[4] = {0};
+        for (ptrdiff_t strip = 0; strip < n_strips; strip++)
+            for (int k = 0; k < 4; k++)
+                moments[k] += sums[4 * strip + k];
+        for (int k = 1; k < 4; k++)
+            for (int power = 0; power < k; power++)
+                moments[k] /= -LOG2_E;
+        double offset = moments[0] > 0 ? log(moments[0] / n_pairs / set->density) : -FAR;
+        if (offset > 0)
+            high = position < high ? position : high;
+        else
+            low = position > low ? position : low;
+        if (high <= lowest)
+            return 0;
+        *iterations = iteration;
+        double step = next_step(moments, offset);
+        if (fabs(step) <= set->last_step) {
+            *root = position + step;
+            return 1;
+        }
+        step = step > LONGEST_STEP ? LONGEST_STEP : step;
+        step = step < -LONGEST_STEP ? -LONGEST_STEP : step;
+        double proposed = position + step;
+        if (!(low < proposed && proposed < high))
+            proposed = (low + high) / 2;
+        position = proposed > lowest ? proposed : lowest;
+        double size = fabs(position) > 1 ? fabs(position) : 1;
+        if (high - low <= 1e-14 * size) {
+            *root = position;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* What every member does. Whoever leaves early does so with all others: where a set has no size,
+   where it is not finite, and where float32 may be too coarse. */
+INLINE void take_part(struct whole_set *set, multiplication multiply)
+{
+    struct member of_team = {set, 0}, *me = &of_team;
+    ptrdiff_t n = set->n, n_strips = count_strips(n);
+    if (take(me) == 0) {
+        ptrdiff_t every = (n + ROWS_TO_LOCATE - 1) / ROWS_TO_LOCATE;
+        set->unit = locate_rows(
+            set->rows, (n + every - 1) / every, set->width, every * set->stride, set->origin);
+    }
+    end_step(me);
+    if (!(set->unit > 0))
+        return;
+    for (ptrdiff_t strip; (strip = take(me)) < n_strips;)
+        place_strip(set, strip);
+    end_step(me);
+
+    double farthest = find_farthest(set), lowest = log(set->rounding * farthest);
+    /* The typical half squared norm in this frame is 1/2, and that of a difference 1. */
+    double start = set->sigma > 0 ? 2 * log(set->sigma / set->unit) : -log(-log(set->density));
+    if (farthest >= FAR || start < lowest)
+        return;
+    if (set->sigma > 0) {
+        float factor = (float)(exp(-start) * LOG2_E);
+        for (ptrdiff_t strip; (strip = take(me)) < n_strips;) {
+            fill_strip(set, strip, multiply);
+            exponentiate_strip(set, strip, factor);
+        }
+        set->done = 1;
+        return;
+    }
+
+    ptrdiff_t filled = 0, iterations;
+    float factor = (float)(exp(-start) * LOG2_E);
+    if (n >= ITEMS_WITH_START) {
+        /* The first rows tell where to begin; if they don't, all go on from there. */
+        filled = ROWS_TO_START / ROWS_OF_STRIP;
+        for (ptrdiff_t strip; (strip = take(me)) < filled;) {
+            fill_strip(set, strip, multiply);
+            sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * strip);
+        }
+        end_step(me);
+        double n_pairs = ROWS_TO_START * (n - 1.0) - ROWS_TO_START * (ROWS_TO_START - 1.0) / 2;
+        double root;
+        if (solve(me, filled, n_pairs, start, lowest, &root, &iterations))
+            start = root > lowest ? root : lowest;
+        factor = (float)(exp(-start) * LOG2_E);
+    }
+    for (ptrdiff_t strip; (strip = take(me)) < n_strips;) {
+        if (strip >= filled)
+            fill_strip(set, strip, multiply);
+        sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * strip);
+    }
+    end_step(me);
+    double root;
+    if (!solve(me, n_strips, n * (n - 1.0) / 2, start, lowest, &root, &iterations) || root < lowest)
+        return;
+    factor = (float)(exp(-root) * LOG2_E);
+    double *affinities = sums_of_step(set, me->step);
+    for (ptrdiff_t strip; (strip = take(me)) < n_strips;)
+        affinities[4 * strip] = exponentiate_strip(set, strip, factor);
+    set->affinities = affinities;
+    set->log_variance = root;
+    set->iterations = iterations;
+    set->done = 1;
+}
+
+/* For a kind of processors: how to add the products of two panels to a tile of 16 by 16, as many
+   rows and vectors at once as it has registers for; and the whole, made for it. */
+#define DEFINE_FOR(kind, target, lanes, n_rows, n_vectors)                                        \
+    typedef float vector_##kind __attribute__((vector_size(4 * lanes), aligned(4), may_alias));   \
+    static target void multiply_##kind(                                                           \
+        const float *a, const float *b, ptrdiff_t width, float *tile)                             \
+    {                                                                                             \
+        for (ptrdiff_t top = 0; top < ROWS_OF_STRIP; top += n_rows)                               \
+            for (ptrdiff_t left = 0; left < 16; left += lanes * n_vectors) {                      \
+                vector_##kind sums[n_rows][n_vectors];                                            \
+                float *corner = tile + top * 16 + left;                                           \
+                for (int i = 0; i < n_rows; i++)                                                  \
+                    for (int v = 0; v < n_vectors; v++)                                           \
+                        sums[i][v] = *(vector_##kind *)(corner + i * 16 + v * lanes);             \
+                for (ptrdiff_t k = 0; k < width; k++)                                             \
+                    for (int i = 0; i < n_rows; i++)                                              \
+                        for (int v = 0; v < n_vectors; v++)                                       \
+                            sums[i][v] += a[k * 16 + top + i] *                                   \
+                                *(const vector_##kind *)(b + k * 16 + left + v * lanes);          \
+                for (int i = 0; i < n_rows; i++)                                                  \
+                    for (int v = 0; v < n_vectors; v++)                                           \
+                        *(vector_##kind *)(corner + i * 16 + v * lanes) = sums[i][v];             \
+            }                                                                                     \
+    }                                                                                             \
+    static target void take_part_##kind(void *set)                                                \
+    {                                                                                             \
+        take_part(set, multiply_##kind);                                                          \
+    }
+
+DEFINE_FOR(any, , 4, 4, 2)
+#ifdef HAS_LEVELS
+DEFINE_FOR(v3, __attribute__((target("arch=x86-64-v3"))), 8, 4, 2)
+DEFINE_FOR(v4, __attribute__((target("arch=x86-64-v4"))), 16, 16, 1)
+#endif
+
+/* The level of x86-64 that this processor and the compiler have, of those that make a difference:
+   0, 3 or 4. */
+int level_of_processor(void)
+{
+#ifdef HAS_LEVELS
+    if (__builtin_cpu_supports("x86-64-v4"))
+        return 4;
+    if (__builtin_cpu_supports("x86-64-v3"))
+        return 3;
+#endif
+    return 0;
+}
+
+/* Affinities of a set with itself, and its bandwidth where none is given, by the team or else by
+   this thread alone; nothing of worth, and "done" is 0, where others have to decide what to do. */
+void affinities_of_set(struct whole_set *set)
+{
+    void (*work)(void *) = take_part_any;
+#ifdef HAS_LEVELS
+    if (set->level == 4)
+        work = take_part_v4;
+    else if (set->level == 3)
+        work = take_part_v3;
+#endif
+    if (set->team != NULL)
+        set->team(work, set, 0, 0);
+    else
+        work(set);
+    if (!set->done || set->sigma > 0)
+        return;
+    double total = 0;
+    for (ptrdiff_t strip = 0; strip < count_strips(set->n); strip++)
+        total += set->affinities[4 * strip];
+    set->reached = total / (set->n * (set->n - 1.0) / 2);
+}
