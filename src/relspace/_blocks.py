@@ -14,6 +14,8 @@ from relspace.errors import MemoryBudgetError
 
 _FRACTION_OF_FREE_MEMORY = 0.25
 _CACHE_LINE = 64
+# From here on NumPy asks for huge pages.
+_LARGE_BYTES = 2**22
 
 
 def free_memory_bytes(device: torch.device | None = None) -> int:
@@ -62,12 +64,12 @@ def memory_budget_bytes(
 def empty_matrix(n_rows: int, n_columns: int, like: torch.Tensor) -> torch.Tensor:
     """Uninitialised memory of the type and on the device of ``like``.
 
-    On the CPU it comes from NumPy, which asks the system for huge pages: with ordinary ones a
-    large result spends more time on its first touch than on its exponentials.
+    A large one on the CPU comes from NumPy, which asks the system for huge pages: with ordinary
+    ones a result spends more time on its first touch than on its exponentials.
     """
-    if like.device.type != "cpu":
-        return like.new_empty((n_rows, n_columns))
     n_bytes = n_rows * n_columns * like.element_size()
+    if like.device.type != "cpu" or n_bytes < _LARGE_BYTES:
+        return like.new_empty((n_rows, n_columns))
     buffer = np.empty(n_bytes + _CACHE_LINE, dtype=np.uint8)
     offset = -buffer.ctypes.data % _CACHE_LINE
     lines = torch.from_numpy(buffer[offset : offset + n_bytes])

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 SHAPES = [(3, 1), (15, 2), (16, 7), (17, 64), (33, 16), (130, 200), (257, 128), (600, 30)]
+# Strips that share what they multiply with.
+MANY = (2070, 20)
 
 
 def make_features(n: int, width: int, *, offset: float = 0.0) -> torch.Tensor:
@@ -37,7 +39,7 @@ def threads(request: pytest.FixtureRequest):
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, MANY])
 def test_affinities_and_density_are_right(shape: tuple[int, int], threads: int) -> None:
     X = make_features(*shape)
     found = strips.affinities_in_strips(X, None, 0.3)
@@ -99,7 +101,7 @@ def test_what_is_found_does_not_depend_on_who_shares_the_work(
 
 
 @pytest.mark.parametrize("level", [0, 3, 4])
-@pytest.mark.parametrize("shape", [*SHAPES, (530, 300)])
+@pytest.mark.parametrize("shape", [*SHAPES, (530, 300), MANY])
 def test_every_kind_of_processor_has_the_same_affinities(
     shape: tuple[int, int], level: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,12 +202,12 @@ def test_bandwidths_finer_than_float32_are_left_to_others() -> None:
     sys.platform != "linux" or fused._level == 0, reason="strips are for other processors"
 )
 def test_only_small_contiguous_float32_sets_suit(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert strips.suit(torch.empty(2896, 2))
-    assert not strips.suit(torch.empty(2897, 2))
+    assert strips.suit(torch.empty(8192, 2))
+    assert not strips.suit(torch.empty(8193, 2))
     assert not strips.suit(torch.empty(20, 2, dtype=torch.float64))
     assert not strips.suit(torch.empty(2, 20).T)
     monkeypatch.setattr(fused, "_team", (None, None))
-    assert not strips.suit(torch.empty(2896, 2))
+    assert not strips.suit(torch.empty(8192, 2))
     assert strips.suit(torch.empty(500, 2))
     monkeypatch.setattr(fused, "_has_product", False)
     assert not strips.suit(torch.empty(500, 2))

@@ -1,4 +1,4 @@
-/* Affinities of a whole set with itself, from features to matrix, while that fits the caches.
+/* Affinities of a whole set with itself, from features to matrix, every pair once.
 
    The members of a team of threads all go through the same steps and take the same decisions from
    the same numbers; within a step each takes the next strip of 16 rows that none has. What a strip
@@ -11,8 +11,12 @@
 #endif
 
 #define ROWS_TO_LOCATE 33
-#define ROWS_TO_START 32
-#define ITEMS_WITH_START 512
+/* Of so many strips one, but not more than the second number, tells where to begin. */
+#define STRIPS_FOR_START 16
+#define MOST_TO_START 8
+/* Of so many strips some share what they multiply with, but not more than the second number. */
+#define STRIPS_TO_SHARE 64
+#define MOST_TO_SHARE 4
 /* Of the features, what of two panels of 16 items stays in the nearest cache. */
 #define FEATURES_AT_ONCE 256
 #define MOST_ITERATIONS 100
@@ -162,34 +166,53 @@ INLINE double find_farthest(const struct whole_set *set)
     return value;
 }
 
-/* Write minus half the squared distances of a strip, on and right of its diagonal block. */
-INLINE void fill_strip(struct whole_set *set, ptrdiff_t strip, multiplication multiply)
+/* Write minus half the squared distances of a block of 16 rows and columns. */
+INLINE void fill_block(
+    struct whole_set *set, ptrdiff_t top, ptrdiff_t left, multiplication multiply)
 {
-    ptrdiff_t n = set->n, width = set->width, top = strip * ROWS_OF_STRIP;
+    ptrdiff_t n = set->n, width = set->width;
     ptrdiff_t height = n - top < ROWS_OF_STRIP ? n - top : ROWS_OF_STRIP;
-    const float *halves = set->half_norms + top;
-    for (ptrdiff_t left = top; left < n; left += ROWS_OF_STRIP) {
-        float tile[ROWS_OF_STRIP * 16] = {0};
-        for (ptrdiff_t begin = 0; begin < width; begin += FEATURES_AT_ONCE) {
-            ptrdiff_t part = width - begin < FEATURES_AT_ONCE ? width - begin : FEATURES_AT_ONCE;
-            const float *panels = set->panels + begin * ROWS_OF_STRIP;
-            multiply(panels + top * width, panels + left * width, part, tile);
-        }
-        const float *other = set->half_norms + left;
-        ptrdiff_t columns = n - left < 16 ? n - left : 16;
-        for (ptrdiff_t i = 0; i < height; i++) {
-            float row[16];
-            for (ptrdiff_t j = 0; j < 16; j++) {
-                float value = tile[i * 16 + j] - halves[i] - other[j];
-                row[j] = value < 0 ? value : 0;
-            }
-            float *to = set->matrix + (top + i) * n + left;
-            if (columns == 16)
-                memcpy(to, row, sizeof row);
-            else
-                memcpy(to, row, columns * sizeof(float));
-        }
+    ptrdiff_t columns = n - left < 16 ? n - left : 16;
+    const float *halves = set->half_norms + top, *other = set->half_norms + left;
+    float tile[ROWS_OF_STRIP * 16] = {0};
+    for (ptrdiff_t begin = 0; begin < width; begin += FEATURES_AT_ONCE) {
+        ptrdiff_t part = width - begin < FEATURES_AT_ONCE ? width - begin : FEATURES_AT_ONCE;
+        const float *panels = set->panels + begin * ROWS_OF_STRIP;
+        multiply(panels + top * width, panels + left * width, part, tile);
     }
+    for (ptrdiff_t i = 0; i < height; i++) {
+        float row[16], *to = set->matrix + (top + i) * n + left;
+        for (ptrdiff_t j = 0; j < 16; j++) {
+            float value = tile[i * 16 + j] - halves[i] - other[j];
+            row[j] = value < 0 ? value : 0;
+        }
+        if (columns == 16)
+            memcpy(to, row, sizeof row);
+        else
+            memcpy(to, row, columns * sizeof(float));
+    }
+}
+
+/* Strips of a kind: so many, one every so many. */
+struct some {
+    ptrdiff_t count, every;
+};
+
+INLINE int is_among(const struct some *some, ptrdiff_t strip)
+{
+    return strip % some->every == 0 && strip / some->every < some->count;
+}
+
+/* Fill neighbouring strips from their blocks on the diagonal on, but for those that were filled
+   before; they share what they multiply with while it is in the cache. */
+INLINE void fill_strips(
+    struct whole_set *set, ptrdiff_t first, ptrdiff_t end, const struct some *filled,
+    multiplication multiply)
+{
+    for (ptrdiff_t column = first; column < count_strips(set->n); column++)
+        for (ptrdiff_t strip = first; strip < end && strip <= column; strip++)
+            if (!is_among(filled, strip))
+                fill_block(set, strip * ROWS_OF_STRIP, column * ROWS_OF_STRIP, multiply);
 }
 
 /* Sum 2^e e^k for k = 0 to 3 over the entries e = factor * value of a strip above the diagonal. */
@@ -238,26 +261,32 @@ INLINE double next_step(const double moments[4], double offset)
     return -offset / slope;
 }
 
-/* The iteration of `solve_root` in density.py, which explains it, over the pairs of the first
-   strips, whose sums at the start are those of the last step. Return whether there is a root. */
+/* The iteration of `solve_root` in density.py, which explains it, over the pairs of some strips,
+   whose sums at the start are those of the last step. Return whether there is a root. */
 INLINE int solve(
-    struct member *me, ptrdiff_t n_strips, double n_pairs, double start, double lowest,
-    double *root, ptrdiff_t *iterations)
+    struct member *me, const struct some *some, double start, double lowest, double *root,
+    ptrdiff_t *iterations)
 {
     struct whole_set *set = me->set;
-    double low = -FAR, high = FAR, position = start;
+    double n_pairs = 0, low = -FAR, high = FAR, position = start;
+    for (ptrdiff_t number = 0; number < some->count; number++) {
+        double top = number * some->every * ROWS_OF_STRIP, below = set->n - top;
+        double height = below < ROWS_OF_STRIP ? below : ROWS_OF_STRIP;
+        n_pairs += height * (below - 1) - height * (height - 1) / 2;
+    }
     for (ptrdiff_t iteration = 1; iteration <= MOST_ITERATIONS; iteration++) {
         if (iteration > 1) {
             float factor = (float)(exp(-position) * LOG2_E);
-            for (ptrdiff_t strip; (strip = take(me)) < n_strips;)
-                sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * strip);
+            double *sums = sums_of_step(set, me->step);
+            for (ptrdiff_t number; (number = take(me)) < some->count;)
+                sum_strip(set, number * some->every, factor, sums + 4 * number);
             end_step(me);
         }
         const double *sums = sums_of_step(set, me->step - 1);
         double moments[4] = {0};
-        for (ptrdiff_t strip = 0; strip < n_strips; strip++)
+        for (ptrdiff_t number = 0; number < some->count; number++)
             for (int k = 0; k < 4; k++)
-                moments[k] += sums[4 * strip + k];
+                moments[k] += sums[4 * number + k];
         for (int k = 1; k < 4; k++)
             for (int power = 0; power < k; power++)
                 moments[k] /= -LOG2_E;
@@ -312,40 +341,45 @@ INLINE void take_part(struct whole_set *set, multiplication multiply)
     double start = set->sigma > 0 ? 2 * log(set->sigma / set->unit) : -log(-log(set->density));
     if (farthest >= FAR || start < lowest)
         return;
+    float factor = (float)(exp(-start) * LOG2_E);
+    struct some none = {0, 1}, first = {n_strips / STRIPS_FOR_START, 1}, all = {n_strips, 1};
     if (set->sigma > 0) {
-        float factor = (float)(exp(-start) * LOG2_E);
         for (ptrdiff_t strip; (strip = take(me)) < n_strips;) {
-            fill_strip(set, strip, multiply);
+            fill_strips(set, strip, strip + 1, &none, multiply);
             exponentiate_strip(set, strip, factor);
         }
         set->done = 1;
         return;
     }
 
-    ptrdiff_t filled = 0, iterations;
-    float factor = (float)(exp(-start) * LOG2_E);
-    if (n >= ITEMS_WITH_START) {
-        /* The first rows tell where to begin; if they don't, all go on from there. */
-        filled = ROWS_TO_START / ROWS_OF_STRIP;
-        for (ptrdiff_t strip; (strip = take(me)) < filled;) {
-            fill_strip(set, strip, multiply);
-            sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * strip);
+    /* Strips spread over the first half tell where to begin; if they don't, all go on from there.
+       Where rows are in some order, they meet all others. */
+    double root;
+    ptrdiff_t iterations;
+    first.count = first.count < MOST_TO_START ? first.count : MOST_TO_START;
+    if (first.count > 1) {
+        first.every = n_strips / (2 * first.count);
+        for (ptrdiff_t number; (number = take(me)) < first.count;) {
+            ptrdiff_t strip = number * first.every;
+            fill_strips(set, strip, strip + 1, &none, multiply);
+            sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * number);
         }
         end_step(me);
-        double n_pairs = ROWS_TO_START * (n - 1.0) - ROWS_TO_START * (ROWS_TO_START - 1.0) / 2;
-        double root;
-        if (solve(me, filled, n_pairs, start, lowest, &root, &iterations))
+        if (solve(me, &first, start, lowest, &root, &iterations))
             start = root > lowest ? root : lowest;
         factor = (float)(exp(-start) * LOG2_E);
-    }
-    for (ptrdiff_t strip; (strip = take(me)) < n_strips;) {
-        if (strip >= filled)
-            fill_strip(set, strip, multiply);
-        sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * strip);
+    } else
+        first.count = 0;
+    ptrdiff_t together = n_strips / STRIPS_TO_SHARE;
+    together = together < 1 ? 1 : together > MOST_TO_SHARE ? MOST_TO_SHARE : together;
+    for (ptrdiff_t strip; (strip = together * take(me)) < n_strips;) {
+        ptrdiff_t end = strip + together < n_strips ? strip + together : n_strips;
+        fill_strips(set, strip, end, &first, multiply);
+        for (; strip < end; strip++)
+            sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * strip);
     }
     end_step(me);
-    double root;
-    if (!solve(me, n_strips, n * (n - 1.0) / 2, start, lowest, &root, &iterations) || root < lowest)
+    if (!solve(me, &all, start, lowest, &root, &iterations) || root < lowest)
         return;
     factor = (float)(exp(-root) * LOG2_E);
     double *affinities = sums_of_step(set, me->step);

@@ -1,7 +1,7 @@
-"""Affinities of a set with itself while the matrix fits the caches: all of it in compiled strips.
+"""Affinities of a set with itself, in one compiled call from features to matrix.
 
-One call takes features to affinities, in threads that go through the same steps. Distances lie
-where affinities will be. Larger matrices are worked on in tiles.
+Its threads go through the same steps, and take strips of 16 rows in each. Distances lie where
+affinities will be. Of more items, tiles are as fast.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import math
 
 import torch
 
+from relspace._blocks import empty_matrix
 from relspace.kernels import fused
 from relspace.kernels.bandwidth import Bandwidth, exact_bandwidth
 from relspace.kernels.density import last_step
-from relspace.kernels.distances import NEGLIGIBLE
+from relspace.kernels.distances import NEGLIGIBLE, Scratch
 
-# 2,896 items; of more, memory is slower than the product.
-_LARGEST_BYTES = 2**25
+_MOST_ITEMS = 8192
 _ROWS_OF_STRIP = 16
 # Times the largest half squared norm: sigma^2 below which float32 may be too coarse.
 _ROUNDING = 2 * torch.finfo(torch.float32).eps / NEGLIGIBLE
@@ -24,7 +24,7 @@ _ROUNDING = 2 * torch.finfo(torch.float32).eps / NEGLIGIBLE
 
 def suit(X: torch.Tensor) -> bool:
     """Whether strips are the way to the affinities of these items."""
-    return fused.suits_whole_set(X) and 4 * len(X) ** 2 <= _LARGEST_BYTES
+    return fused.suits_whole_set(X) and len(X) <= _MOST_ITEMS
 
 
 def affinities_in_strips(
@@ -48,7 +48,7 @@ def affinities_in_strips(
         does not do: what to do then is decided by who can say why.
     """
     n = len(X)
-    out = X.new_empty(n, n)
+    out = empty_matrix(n, n, like=X)
     whole = describe(X, sigma, density, out)
     if not fused.affinities_of_set(whole):
         return None
@@ -73,7 +73,7 @@ def describe(
     n_strips = -(-n // _ROWS_OF_STRIP)
     n_placed = n_strips * _ROWS_OF_STRIP
     # Sums, 8 of float64 for each strip; points; half their squared norms; the origin.
-    room = X.new_empty(16 * n_strips + n_placed * width + n_placed + width)
+    room = Scratch(X, "set").of(16 * n_strips + n_placed * width + n_placed + width)
     sums = room.data_ptr()
     panels = sums + 64 * n_strips
     half_norms = panels + 4 * n_placed * width
