@@ -69,14 +69,20 @@ class Frame:
         points = empty_matrix(X.shape[0], X.shape[1], like=self.origin)
         half_norms = self.origin.new_empty(len(X))
 
+        compiled = fused.suits(X) and self.origin.dtype == X.dtype
+
         def place(rows: slice) -> None:
+            if compiled:
+                to = {"points": points[rows], "half_norms": half_norms[rows]}
+                fused.place_rows(X[rows], self.origin, self.unit, **to)
+                return
             block = torch.sub(X[rows], self.origin, out=points[rows]).div_(self.unit)
-            torch.linalg.vector_norm(block, dim=1, out=half_norms[rows])
+            norms = torch.linalg.vector_norm(block, dim=1)
+            torch.mul(norms, norms, out=half_norms[rows]).div_(2)
 
         step = _ROWS_IN_CACHE if X.device.type == "cpu" else max(1, len(X))
         blocks = chunk_slices(len(X), step)
         side_by_side(lambda: place, blocks, X.device)
-        half_norms.square_().div_(2)
         if X.dtype == torch.float64 and not bool(half_norms.isfinite().all()):
             raise InvalidInputError(
                 f"the features span more than floats can square: some of {len(X)} rows lie "

@@ -69,3 +69,69 @@ double exponentiate(
     return exponentiate_tile(
         tile, n_rows, n_columns, stride, factor, to, to_stride, mirrored, mirrored_stride);
 }
+
+/* Turn rows, in place, into what they are described by, step by step while one is in the cache.
+   With "half_x", products with landmarks become affinities 2^(factor * (product - half_x - half_y)).
+   With "mean", it is subtracted from every row, and each column multiplied by "per_column" if that
+   is given. With "last", rows get mean 0 and norm 1. A row's own column, unless "own" is not given
+   or negative there, is 0 and does not count. */
+FOR_EACH_PROCESSOR
+void describe_rows(
+    float *rows, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride,
+    const float *restrict half_x, const float *restrict half_y, float factor,
+    const float *restrict mean, const float *restrict per_column, const int64_t *own, int last)
+{
+    for (ptrdiff_t i = 0; i < n_rows; i++) {
+        float *restrict row = rows + i * stride;
+        if (half_x != NULL) {
+            float half = half_x[i];
+            for (ptrdiff_t j = 0; j < n_columns; j++) {
+                float value = row[j] - half - half_y[j];
+                row[j] = scaled_power(value < 0 ? value : 0, factor);
+            }
+        }
+        if (mean != NULL && per_column != NULL)
+            for (ptrdiff_t j = 0; j < n_columns; j++)
+                row[j] = (row[j] - mean[j]) * per_column[j];
+        else if (mean != NULL)
+            for (ptrdiff_t j = 0; j < n_columns; j++)
+                row[j] -= mean[j];
+        int has_own = own != NULL && own[i] >= 0;
+        if (has_own)
+            row[own[i]] = 0;
+        if (!last)
+            continue;
+        float sum = 0, square = 0;
+        for (ptrdiff_t j = 0; j < n_columns; j++)
+            sum += row[j];
+        ptrdiff_t used = n_columns - has_own;
+        float center = used > 0 ? sum / used : 0;
+        if (has_own)
+            row[own[i]] = center;
+        for (ptrdiff_t j = 0; j < n_columns; j++) {
+            row[j] -= center;
+            square += row[j] * row[j];
+        }
+        float scale = square > 0 ? 1 / sqrtf(square) : 1;
+        for (ptrdiff_t j = 0; j < n_columns; j++)
+            row[j] *= scale;
+    }
+}
+
+/* Write scale * (row - origin), and half the squared norms of what comes out. */
+FOR_EACH_PROCESSOR
+void place_rows(
+    const float *rows, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride,
+    const float *restrict origin, float scale, float *restrict points, float *restrict half_norms)
+{
+    for (ptrdiff_t i = 0; i < n_rows; i++) {
+        const float *row = rows + i * stride;
+        float *restrict point = points + i * n_columns, square = 0;
+        for (ptrdiff_t j = 0; j < n_columns; j++) {
+            float value = (row[j] - origin[j]) * scale;
+            point[j] = value;
+            square += value * value;
+        }
+        half_norms[i] = square / 2;
+    }
+}

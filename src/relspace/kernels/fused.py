@@ -49,6 +49,17 @@ def _load() -> ctypes.CDLL | None:
         _Count,
     ]
     library.exponentiate.restype = ctypes.c_double
+    library.describe_rows.argtypes = [
+        *(_Address, _Count, _Count, _Count),
+        *(_Address, _Address, _Float),
+        *(_Address, _Address, _Address, ctypes.c_int),
+    ]
+    library.describe_rows.restype = None
+    library.place_rows.argtypes = [
+        *(_Address, _Count, _Count, _Count),
+        *(_Address, _Float, _Address, _Address),
+    ]
+    library.place_rows.restype = None
     library.affinities_of_set.argtypes = [ctypes.POINTER(WholeSet)]
     library.affinities_of_set.restype = None
     return library
@@ -221,6 +232,78 @@ def exponentiate(
         0 if mirrored is None else mirrored.stride(0),
     )
     return total
+
+
+def place_rows(
+    rows: torch.Tensor,
+    origin: torch.Tensor,
+    unit: float,
+    *,
+    points: torch.Tensor,
+    half_norms: torch.Tensor,
+) -> None:
+    """Write rows as seen from an origin, in a unit, and half their squared norms there.
+
+    Parameters
+    ----------
+    rows : tensor of shape (n, d)
+        The rows.
+    origin : contiguous tensor of shape (d,)
+        What is subtracted.
+    unit : float
+        What is then divided by.
+    points : contiguous tensor of shape (n, d)
+        Where the result goes.
+    half_norms : contiguous tensor of shape (n,)
+        Where half its squared norms go.
+    """
+    assert _library is not None
+    _library.place_rows(
+        *(rows.data_ptr(), rows.shape[0], rows.shape[1], rows.stride(0)),
+        *(origin.data_ptr(), 1 / unit, points.data_ptr(), half_norms.data_ptr()),
+    )
+
+
+def describe_rows(
+    rows: torch.Tensor,
+    halves: tuple[torch.Tensor, torch.Tensor] | None = None,
+    factor: float = 0.0,
+    *,
+    mean: torch.Tensor | None = None,
+    per_column: torch.Tensor | None = None,
+    own: torch.Tensor | None = None,
+    last: bool = False,
+) -> None:
+    """Turn rows, in place, into what they are described by, in one pass through the cache.
+
+    Parameters
+    ----------
+    rows : tensor of shape (n, m)
+        Scalar products of points and landmarks, or what came of them.
+    halves : pair of contiguous tensors of shape (n,) and (m,), optional
+        Half the squared norms of both; rows become 2^(factor * (product - halves)).
+    factor : float
+        What exponents are multiplied by.
+    mean : contiguous tensor of shape (m,), optional
+        What is then subtracted from every row.
+    per_column : contiguous tensor of shape (m,), optional
+        With a mean, what columns are multiplied by after.
+    own : contiguous LongTensor of shape (n,), optional
+        A column of each row that is 0 and does not count, negative where there is none.
+    last : bool
+        Whether rows get mean 0 and norm 1 in the end.
+    """
+    assert _library is not None
+    half_x, half_y = halves or (None, None)
+    _library.describe_rows(
+        *(rows.data_ptr(), rows.shape[0], rows.shape[1], rows.stride(0)),
+        *(_address(half_x), _address(half_y), factor),
+        *(_address(mean), _address(per_column), _address(own), last),
+    )
+
+
+def _address(tensor: torch.Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def affinities_of_set(whole: WholeSet) -> bool:

@@ -10,6 +10,7 @@ import torch
 from relspace._blocks import chunk_slices, empty_matrix, memory_budget_bytes, row_slices
 from relspace._parallel import side_by_side
 from relspace._validation import refuse_non_finite
+from relspace.kernels import fused
 from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import Cloud, Frame, fill_half_squared
 from relspace.kernels.normalization import Normalization
@@ -102,6 +103,10 @@ def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tens
     out : tensor of shape (n, m)
         Where the result goes.
     """
+    if fused.suits(out):
+        torch.mm(points.points, landmarks.points.T, out=out)
+        fused.describe_rows(out, (points.half_norms, landmarks.half_norms), scale * LOG2_E)
+        return
     fill_half_squared(out, points, landmarks)
     out.mul_(scale * LOG2_E).exp2_()
 
@@ -156,9 +161,15 @@ def relative_rows(
         points = frame.place(normalization.apply(X[rows].to(like)))
         if not bool(points.half_norms.sum().isfinite()):
             refuse_non_finite(X, "X")
+        mine = None if own is None else own[rows]
+        if how is not None and fused.suits(out):
+            torch.mm(points.points, landmarks.points.T, out=out[rows])
+            halves = points.half_norms, landmarks.half_norms
+            _standardize_compiled(out[rows], profile, mine, how, halves, scale * LOG2_E)
+            return
         affinity_rows(points, landmarks, scale, out[rows])
         if how is not None:
-            standardize_rows(out[rows], profile, None if own is None else own[rows], how=how)
+            standardize_rows(out[rows], profile, mine, how=how)
 
     with full_precision():
         side_by_side(lambda: fill, chunk_slices(n, step), out.device)
@@ -193,6 +204,9 @@ def standardize_rows(
     tensor of shape (n, m)
         ``affinity``, overwritten.
     """
+    if fused.suits(affinity):
+        _standardize_compiled(affinity, profile, own, how)
+        return affinity
     n, m = affinity.shape
     per_column = None if how == "none" else profile.deviation.reciprocal()
     step = _ROWS_IN_CACHE if affinity.device.type == "cpu" else max(1, n)
@@ -221,6 +235,32 @@ def standardize_rows(
         norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         rows.div_(torch.where(norms > 0, norms, torch.ones_like(norms)))
     return affinity
+
+
+def _standardize_compiled(
+    rows: torch.Tensor,
+    profile: ColumnProfile,
+    own: torch.Tensor | None,
+    how: str,
+    halves: tuple[torch.Tensor, torch.Tensor] | None = None,
+    factor: float = 0.0,
+) -> None:
+    """What :func:`standardize_rows` does, in compiled passes; with ``halves`` from products on."""
+    own = None if own is None else own.contiguous()
+    fused.describe_rows(
+        rows,
+        halves,
+        factor,
+        mean=profile.mean,
+        per_column=None if how == "none" else profile.deviation.reciprocal(),
+        own=own,
+        last=how not in _WHITENING,
+    )
+    if how in _WHITENING:
+        assert profile.whitening is not None
+        with full_precision():
+            rows.copy_(rows @ profile.whitening)
+        fused.describe_rows(rows, own=own, last=True)
 
 
 def correlation_blocks(
