@@ -81,7 +81,7 @@ def test_distances_are_symmetric(space: rs.AlignedSpace) -> None:
 
 def test_blocks_are_the_matrix(space: rs.AlignedSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = space.pairwise("sam", "dino")
-    monkeypatch.setattr("relspace.kernels.relative.memory_budget_bytes", lambda *_: 10_000)
+    monkeypatch.setattr("relspace.kernels.row_correlation.memory_budget_bytes", lambda *_: 10_000)
     blocks = list(space.pairwise_blocks("sam", "dino"))
     assert len(blocks) > 5
     torch.testing.assert_close(torch.cat([block for _, block in blocks]), whole)

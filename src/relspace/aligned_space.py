@@ -18,8 +18,8 @@ from relspace.aligned_set import AlignedSet
 from relspace.common_space import CommonSpace
 from relspace.errors import InvalidInputError
 from relspace.kernels.landmarks import draw_distinct
-from relspace.kernels.relative import (
-    NO_LANDMARK,
+from relspace.kernels.relative import NO_LANDMARK
+from relspace.kernels.row_correlation import (
     Match,
     correlation_blocks,
     correlation_of_pairs,

@@ -26,7 +26,7 @@ from relspace.execution.dask import map_rows
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
-from relspace.kernels.distances import Cloud, Frame
+from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.normalization import NORMALIZATIONS, Normalization, fit_normalization
 from relspace.kernels.relative import (
     STANDARDIZATIONS,

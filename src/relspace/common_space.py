@@ -19,7 +19,7 @@ from relspace.aligned_set import AlignedSet
 from relspace.aligner import Aligner
 from relspace.errors import UnknownNameError
 from relspace.features import FeatureSet
-from relspace.kernels.relative import Match
+from relspace.kernels.row_correlation import Match
 from relspace.row_sources import ArrayRows, RowSource
 from relspace.streaming import Output
 

@@ -19,7 +19,7 @@ from relspace.kernels.grouped import (
     grouped_correlation_blocks,
     grouped_correlation_of_pairs,
 )
-from relspace.kernels.relative import Match
+from relspace.kernels.row_correlation import Match
 from relspace.row_sources import ArrayRows, RowSource
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from relspace import rbf_affinity
 from relspace.errors import BandwidthError, NonFiniteError
 from relspace.kernels import fused, strips
 from relspace.kernels.density import Moments, solve_root
-from relspace.kernels.distances import Frame
+from relspace.kernels.frame import Frame
 
 pytestmark = pytest.mark.skipif(
     not fused.is_compiled(), reason="the package was installed without a C compiler"

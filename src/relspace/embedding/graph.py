@@ -9,7 +9,8 @@ import torch
 
 from relspace.errors import BandwidthError
 from relspace.kernels.bandwidth import solve_bandwidth
-from relspace.kernels.distances import Cloud, Frame, fill_half_squared
+from relspace.kernels.distances import fill_half_squared
+from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.precision import full_precision
 
 _ROWS_IN_CACHE = 512

@@ -30,7 +30,7 @@ from relspace.embedding.sets import Outputs, open_sets, outputs_of, some_tokens
 from relspace.embedding.written_fit import write_embeddings
 from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.features.row_files import is_read_in_blocks, open_rows
-from relspace.kernels.distances import Cloud, Frame
+from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.precision import full_precision
 from relspace.row_sources import RowSource

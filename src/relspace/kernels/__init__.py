@@ -5,7 +5,12 @@ from relspace.kernels.bandwidth import DEFAULT_DENSITY, Bandwidth, solve_bandwid
 from relspace.kernels.distances import squared_distances
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.normalization import NORMALIZATIONS, Normalization, fit_normalization
-from relspace.kernels.relative import Match, correlation_blocks, correlation_of_pairs, nearest_rows
+from relspace.kernels.row_correlation import (
+    Match,
+    correlation_blocks,
+    correlation_of_pairs,
+    nearest_rows,
+)
 
 __all__ = [
     "DEFAULT_DENSITY",

@@ -27,16 +27,14 @@ from relspace.kernels.bandwidth import (
 )
 from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import (
-    Frame,
     PairTiles,
     differentiable_squared_distances,
     fill_pairs,
     finish_tiles,
     off_diagonal,
-    place_sets,
     refuse_matrix,
-    unit_vectors,
 )
+from relspace.kernels.frame import Frame, place_sets, unit_vectors
 from relspace.kernels.precision import full_precision, product
 
 # Where threads that wait for each other lose more time than they save.

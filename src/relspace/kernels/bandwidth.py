@@ -28,14 +28,8 @@ from relspace.kernels.density import (
     solve_root,
     starting_log_variance,
 )
-from relspace.kernels.distances import (
-    Cloud,
-    Frame,
-    PairTiles,
-    fill_pairs,
-    place_sets,
-    too_coarse,
-)
+from relspace.kernels.distances import PairTiles, fill_pairs
+from relspace.kernels.frame import Cloud, Frame, place_sets, too_coarse
 from relspace.kernels.sampling import GROUP, Sampler
 
 #: Mean affinity between distinct items that auto-scaling aims at.

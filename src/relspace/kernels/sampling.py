@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace.kernels.distances import Cloud, Frame, PairTiles
+from relspace.kernels.distances import PairTiles
+from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.precision import full_precision
 
 #: Items in a group, all of whose pairs count.

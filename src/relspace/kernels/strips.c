@@ -4,13 +4,12 @@
    the same numbers; within a step each takes the next strip of 16 rows that none has. What a strip
    gives does not depend on who worked on it. Values are float32, sums of rows float64. */
 
-#include "powers.h"
+#include "placing.h"
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define HAS_LEVELS
 #endif
 
-#define ROWS_TO_LOCATE 33
 /* Of so many strips one, but not more than the second number, tells where to begin. */
 #define STRIPS_FOR_START 16
 #define MOST_TO_START 8
@@ -20,151 +19,10 @@
 /* Of the features, what of two panels of 16 items stays in the nearest cache. */
 #define FEATURES_AT_ONCE 256
 #define MOST_ITERATIONS 100
-#define MOST_STEPS 256
 #define LONGEST_STEP 4.0
-#define FAR 1e300
 #define LOG2_E 1.4426950408889634
 
-struct whole_set {
-    /* Given: features; a bandwidth, or 0 where the density tells; the last step of the solution
-       and what float32 leaves of a squared distance, by the largest half squared norm. */
-    const float *rows;
-    ptrdiff_t n, width, stride;
-    double sigma, density, last_step, rounding;
-    /* Where results go, and room: for the origin, half the squared norms and the points, these
-       for a whole number of strips; 8 sums for each strip. */
-    float *matrix, *origin, *half_norms, *panels;
-    double *sums;
-    /* The level of x86-64 to use; what calls a function in all threads of the team, and where
-       these wait for each other, or neither. */
-    ptrdiff_t level;
-    void (*team)(void (*)(void *), void *, unsigned, unsigned);
-    void (*wait)(void);
-    /* Found: the size of the set, and the bandwidth in units of it, as log sigma^2. */
-    double unit, log_variance, reached;
-    ptrdiff_t iterations, done;
-    /* The sums of affinities, one in four for each strip. */
-    const double *affinities;
-    /* How many have taken part in each step. */
-    ptrdiff_t taken[MOST_STEPS];
-};
-
-struct member {
-    struct whole_set *set;
-    ptrdiff_t step;
-};
-
 typedef void (*multiplication)(const float *, const float *, ptrdiff_t, float *);
-
-INLINE ptrdiff_t take(struct member *me)
-{
-    return __atomic_fetch_add(&me->set->taken[me->step], 1, __ATOMIC_RELAXED);
-}
-
-INLINE void end_step(struct member *me)
-{
-    me->step++;
-    if (me->set->wait != NULL)
-        me->set->wait();
-}
-
-INLINE ptrdiff_t count_strips(ptrdiff_t n)
-{
-    return (n + ROWS_OF_STRIP - 1) / ROWS_OF_STRIP;
-}
-
-/* Where a step writes its sums: not where those of the one before may still be read. */
-INLINE double *sums_of_step(const struct whole_set *set, ptrdiff_t step)
-{
-    return set->sums + (step & 1) * 4 * count_strips(set->n);
-}
-
-/* Write the coordinate-wise median of a few rows, the upper one of an even number; return the
-   median, the lower one, of their distances from it. */
-INLINE double locate_rows(
-    const float *rows, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride, float *origin)
-{
-    for (ptrdiff_t left = 0; left < n_columns; left += 16) {
-        ptrdiff_t width = n_columns - left < 16 ? n_columns - left : 16;
-        float sorted[ROWS_TO_LOCATE][16] = {0};
-        for (ptrdiff_t i = 0; i < n_rows; i++)
-            memcpy(sorted[i], rows + i * stride + left, width * sizeof(float));
-        /* Neighbours change places, all columns at once (odd-even transposition). */
-        for (ptrdiff_t round = 0; round < n_rows; round++)
-            for (ptrdiff_t i = round & 1; i + 1 < n_rows; i += 2)
-                for (ptrdiff_t j = 0; j < 16; j++) {
-                    float one = sorted[i][j], other = sorted[i + 1][j];
-                    sorted[i][j] = one < other ? one : other;
-                    sorted[i + 1][j] = one < other ? other : one;
-                }
-        memcpy(origin + left, sorted[n_rows / 2], width * sizeof(float));
-    }
-    double squares[ROWS_TO_LOCATE];
-    for (ptrdiff_t i = 0; i < n_rows; i++) {
-        double square = 0;
-        for (ptrdiff_t j = 0; j < n_columns; j++) {
-            double difference = (double)rows[i * stride + j] - origin[j];
-            square += difference * difference;
-        }
-        ptrdiff_t k = i;
-        for (; k > 0 && squares[k - 1] > square; k--)
-            squares[k] = squares[k - 1];
-        squares[k] = square;
-    }
-    return sqrt(squares[(n_rows - 1) / 2]);
-}
-
-/* Bring the items of a strip to the origin and size of the set. They lie feature after feature,
-   16 items side by side; what is missing in the last strip is 0. */
-INLINE void place_strip(struct whole_set *set, ptrdiff_t strip)
-{
-    ptrdiff_t top = strip * ROWS_OF_STRIP;
-    ptrdiff_t height = set->n - top < ROWS_OF_STRIP ? set->n - top : ROWS_OF_STRIP;
-    float *panel = set->panels + top * set->width;
-    float scale = (float)(1 / set->unit);
-    float squares[ROWS_OF_STRIP][16] = {{0}};
-    for (ptrdiff_t left = 0; left < set->width; left += 16) {
-        ptrdiff_t width = set->width - left < 16 ? set->width - left : 16;
-        float block[ROWS_OF_STRIP][16] = {{0}}, origin[16] = {0};
-        memcpy(origin, set->origin + left, width * sizeof(float));
-        for (ptrdiff_t i = 0; i < height; i++) {
-            float values[16] = {0};
-            memcpy(values, set->rows + (top + i) * set->stride + left, width * sizeof(float));
-            for (ptrdiff_t j = 0; j < 16; j++) {
-                float value = (values[j] - origin[j]) * scale;
-                block[i][j] = value;
-                squares[i][j] += value * value;
-            }
-        }
-        for (ptrdiff_t j = 0; j < width; j++)
-            for (ptrdiff_t i = 0; i < ROWS_OF_STRIP; i++)
-                panel[(left + j) * ROWS_OF_STRIP + i] = block[i][j];
-    }
-    for (ptrdiff_t i = 0; i < ROWS_OF_STRIP; i++) {
-        float square = 0;
-        for (ptrdiff_t j = 0; j < 16; j++)
-            square += squares[i][j];
-        set->half_norms[top + i] = square / 2;
-    }
-}
-
-/* The largest half squared norm; not below FAR where one is not finite, which the compiler, told
-   that all is, would not see from their values. */
-INLINE double find_farthest(const struct whole_set *set)
-{
-    int32_t largest = 0;
-    for (ptrdiff_t i = 0; i < set->n; i++) {
-        int32_t bits;
-        memcpy(&bits, set->half_norms + i, sizeof bits);
-        bits &= 0x7fffffff;
-        largest = bits > largest ? bits : largest;
-    }
-    if (largest >= 0x7f800000)
-        return FAR;
-    float value;
-    memcpy(&value, &largest, sizeof value);
-    return value;
-}
 
 /* Write minus half the squared distances of a block of 16 rows and columns. */
 INLINE void fill_block(

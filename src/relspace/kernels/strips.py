@@ -14,7 +14,8 @@ from relspace._blocks import empty_matrix
 from relspace.kernels import fused
 from relspace.kernels.bandwidth import Bandwidth, exact_bandwidth
 from relspace.kernels.density import last_step
-from relspace.kernels.distances import NEGLIGIBLE, Scratch
+from relspace.kernels.distances import Scratch
+from relspace.kernels.frame import NEGLIGIBLE
 
 _MOST_ITEMS = 8192
 _ROWS_OF_STRIP = 16

@@ -12,7 +12,8 @@ import torch
 
 from relspace._blocks import row_slices
 from relspace._validation import check_choice, check_positive
-from relspace.kernels.distances import Cloud, Frame, fill_half_squared, squared_norms
+from relspace.kernels.distances import fill_half_squared
+from relspace.kernels.frame import Cloud, Frame, squared_norms
 from relspace.kernels.precision import full_precision
 from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
 from relspace.measures.affinity import affinity_entries

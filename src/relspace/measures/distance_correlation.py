@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from relspace._validation import check_choice
-from relspace.kernels.distances import Frame
+from relspace.kernels.frame import Frame
 from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure
 from relspace.measures.pair_matrix import Centering, PairEntries, PairMeasure
 from relspace.measures.rsa import euclidean_distances

@@ -11,13 +11,8 @@ import torch
 from relspace._blocks import row_slices
 from relspace._validation import check_choice, check_count
 from relspace.errors import InvalidInputError
-from relspace.kernels.distances import (
-    Cloud,
-    Frame,
-    fill_half_squared,
-    squared_norms,
-    unit_vectors,
-)
+from relspace.kernels.distances import fill_half_squared
+from relspace.kernels.frame import Cloud, Frame, squared_norms, unit_vectors
 from relspace.kernels.precision import full_precision
 from relspace.measures._base import Measure
 

@@ -16,7 +16,8 @@ import torch
 
 from relspace._parallel import side_by_side
 from relspace.errors import InvalidInputError
-from relspace.kernels.distances import Cloud, Scratch, tile_side, tile_slices
+from relspace.kernels.distances import Scratch, tile_side, tile_slices
+from relspace.kernels.frame import Cloud
 from relspace.kernels.precision import full_precision
 from relspace.measures._base import Measure, ShiftFamily
 

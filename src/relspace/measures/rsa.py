@@ -13,13 +13,8 @@ from numpy.typing import NDArray
 from relspace._blocks import refuse_too_large
 from relspace._validation import check_choice, name_some
 from relspace.errors import InvalidInputError
-from relspace.kernels.distances import (
-    Cloud,
-    Frame,
-    fill_half_squared,
-    squared_norms,
-    unit_vectors,
-)
+from relspace.kernels.distances import fill_half_squared
+from relspace.kernels.frame import Cloud, Frame, squared_norms, unit_vectors
 from relspace.measures._base import Measure
 from relspace.measures.pair_matrix import (
     Centering,

@@ -26,7 +26,7 @@ from relspace.errors import (
 )
 from relspace.features import FeatureSet, choose_places
 from relspace.kernels.landmarks import draw_distinct
-from relspace.kernels.relative import Match
+from relspace.kernels.row_correlation import Match
 from relspace.pages.layers import ModelPatches, report_models
 from relspace.pages.sections import KeyNumber, Table
 from relspace.pages.summary import (
