@@ -247,13 +247,8 @@ def _in_place(
     pairs, root = solve_all_pairs(X, Y, frame, density, cosine=cosine, out=out)
     total = _exponentiate(out, pairs, math.exp(-root.log_variance), symmetric=Y is None)
     reached = (total - pairs.n_self) / pairs.n_pairs
-    return out, exact_bandwidth(
-        frame.unit * math.exp(root.log_variance / 2),
-        reached,
-        density,
-        iterations=root.iterations,
-        **count_pairs(pairs, X, Y),
-    )
+    counts = count_pairs(pairs, X, Y)
+    return out, exact_bandwidth(root, reached, density, unit=frame.unit, **counts)
 
 
 def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> float:

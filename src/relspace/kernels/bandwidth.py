@@ -212,13 +212,7 @@ def solve_bandwidth(
         if x.shape[0] * (x if y is None else y).shape[0] <= limit**2:
             pairs, root = solve_all_pairs(x, y, frame, c)
             reached = pair_moments(pairs, math.exp(-root.log_variance)).density
-            return exact_bandwidth(
-                frame.unit * math.exp(root.log_variance / 2),
-                reached,
-                c,
-                iterations=root.iterations,
-                **count_pairs(pairs, x, y),
-            )
+            return exact_bandwidth(root, reached, c, unit=frame.unit, **count_pairs(pairs, x, y))
         return _solve_by_sampling(x, y, frame, c, relative, seed)
 
 
@@ -250,17 +244,17 @@ def count_pairs(pairs: PairTiles, X: torch.Tensor, Y: torch.Tensor | None) -> di
 
 
 def exact_bandwidth(
-    sigma: float, reached: float, density: float, *, iterations: int, n_pairs: int, n_items: int
+    root: Root, reached: float, density: float, *, unit: float, n_pairs: int, n_items: int
 ) -> Bandwidth:
-    """The result where every pair was counted."""
+    """The result where every pair was counted, in the features' own units."""
     return Bandwidth(
-        sigma=sigma,
+        sigma=unit * math.exp(root.log_variance / 2),
         density=reached,
         target=density,
         standard_error=0.0,
         n_pairs=n_pairs,
         n_items=n_items,
-        iterations=iterations,
+        iterations=root.iterations,
         converged=abs(reached - density) <= EXACT_TOLERANCE * density,
     )
 

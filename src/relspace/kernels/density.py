@@ -127,7 +127,6 @@ class Root:
     """Where the density meets its target: s = log sigma^2 in units of the frame."""
 
     log_variance: float
-    moments: Moments
     iterations: int
 
 
@@ -181,14 +180,14 @@ def solve_root(
             raise _unreachable(density, sums.density)
         step = _next_step(sums, offset)
         if abs(step) <= last_step:
-            return Root(position + step, sums, iteration)
+            return Root(position + step, iteration)
         proposed = position + max(-_LONGEST_STEP, min(_LONGEST_STEP, step))
         if not low < proposed < high:
             proposed = (low + high) / 2
         position = max(proposed, lowest)
         if high - low <= 1e-14 * max(1.0, abs(position)):
             # The density jumps across the target between two neighbouring numbers.
-            return Root(position, sums, iteration)
+            return Root(position, iteration)
     raise BandwidthError(
         f"no bandwidth found for density {density} in {_MAX_ITERATIONS} iterations; "
         "ask for another density."

@@ -61,13 +61,17 @@ class Frame:
         """Bring points into this frame, and to the float type of its origin."""
         points = empty_matrix(X.shape[0], X.shape[1], like=self.origin)
         half_norms = self.origin.new_empty(len(X))
-
         compiled = fused.suits(X) and self.origin.dtype == X.dtype
 
         def place(rows: slice) -> None:
             if compiled:
-                to = {"points": points[rows], "half_norms": half_norms[rows]}
-                fused.place_rows(X[rows], self.origin, self.unit, **to)
+                fused.place_rows(
+                    X[rows],
+                    self.origin,
+                    self.unit,
+                    points=points[rows],
+                    half_norms=half_norms[rows],
+                )
                 return
             block = torch.sub(X[rows], self.origin, out=points[rows]).div_(self.unit)
             norms = torch.linalg.vector_norm(block, dim=1)

@@ -42,10 +42,8 @@ void subtract_norms(
     for (ptrdiff_t i = 0; i < n_rows; i++) {
         const float *from = products + i * n_columns;
         float *row = to + i * stride, half = half_x[i];
-        for (ptrdiff_t j = 0; j < n_columns; j++) {
-            float value = from[j] - half - half_y[j];
-            row[j] = value < 0 ? value : 0;
-        }
+        for (ptrdiff_t j = 0; j < n_columns; j++)
+            row[j] = minus_half_squared(from[j], half, half_y[j]);
     }
     if (!on_diagonal)
         return;
@@ -85,10 +83,8 @@ void describe_rows(
         float *restrict row = rows + i * stride;
         if (half_x != NULL) {
             float half = half_x[i];
-            for (ptrdiff_t j = 0; j < n_columns; j++) {
-                float value = row[j] - half - half_y[j];
-                row[j] = scaled_power(value < 0 ? value : 0, factor);
-            }
+            for (ptrdiff_t j = 0; j < n_columns; j++)
+                row[j] = scaled_power(minus_half_squared(row[j], half, half_y[j]), factor);
         }
         if (mean != NULL && per_column != NULL)
             for (ptrdiff_t j = 0; j < n_columns; j++)

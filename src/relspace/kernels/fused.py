@@ -111,7 +111,7 @@ class WholeSet(ctypes.Structure):
         ("iterations", _Count),
         ("done", _Count),
         ("affinities", _Address),
-        ("taken", _Count * 256),
+        ("taken", _Address),
     )
 
 

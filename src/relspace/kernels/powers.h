@@ -51,6 +51,14 @@ INLINE float scaled_power(float value, float factor)
     return power_of_two(scaled(value, factor));
 }
 
+/* Minus half the squared distance of two points, at most 0, from their scalar product and half
+   their squared norms. */
+INLINE float minus_half_squared(float product, float half, float other)
+{
+    float value = product - half - other;
+    return value < 0 ? value : 0;
+}
+
 INLINE void add_moments(const float *row, ptrdiff_t n, float factor, double sums[4])
 {
     float zeroth = 0, first = 0, second = 0, third = 0;

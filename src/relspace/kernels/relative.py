@@ -102,10 +102,6 @@ def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tens
     out : tensor of shape (n, m)
         Where the result goes.
     """
-    if fused.suits(out):
-        torch.mm(points.points, landmarks.points.T, out=out)
-        fused.describe_rows(out, (points.half_norms, landmarks.half_norms), scale * LOG2_E)
-        return
     fill_half_squared(out, points, landmarks)
     out.mul_(scale * LOG2_E).exp2_()
 
@@ -161,10 +157,13 @@ def relative_rows(
         if not bool(points.half_norms.sum().isfinite()):
             refuse_non_finite(X, "X")
         mine = None if own is None else own[rows]
-        if how is not None and fused.suits(out):
+        if fused.suits(out):
             torch.mm(points.points, landmarks.points.T, out=out[rows])
             halves = points.half_norms, landmarks.half_norms
-            _standardize_compiled(out[rows], profile, mine, how, halves, scale * LOG2_E)
+            if how is None:
+                fused.describe_rows(out[rows], halves, scale * LOG2_E)
+            else:
+                _standardize_compiled(out[rows], profile, mine, how, halves, scale * LOG2_E)
             return
         affinity_rows(points, landmarks, scale, out[rows])
         if how is not None:

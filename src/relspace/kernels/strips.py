@@ -6,18 +6,17 @@ affinities will be. Of more items, tiles are as fast.
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from relspace._blocks import empty_matrix
 from relspace.kernels import fused
 from relspace.kernels.bandwidth import Bandwidth, exact_bandwidth
-from relspace.kernels.density import last_step
+from relspace.kernels.density import Root, last_step
 from relspace.kernels.distances import Scratch
 from relspace.kernels.frame import NEGLIGIBLE
 
 _MOST_ITEMS = 8192
+# The same as in powers.h.
 _ROWS_OF_STRIP = 16
 # Times the largest half squared norm: sigma^2 below which float32 may be too coarse.
 _ROUNDING = 2 * torch.finfo(torch.float32).eps / NEGLIGIBLE
@@ -55,15 +54,9 @@ def affinities_in_strips(
         return None
     if sigma is not None:
         return out, None
-    bandwidth = exact_bandwidth(
-        whole.unit * math.exp(whole.log_variance / 2),
-        whole.reached,
-        density,
-        iterations=whole.iterations,
-        n_pairs=n * (n - 1) // 2,
-        n_items=n,
-    )
-    return out, bandwidth
+    root = Root(whole.log_variance, whole.iterations)
+    counts = {"n_pairs": n * (n - 1) // 2, "n_items": n}
+    return out, exact_bandwidth(root, whole.reached, density, unit=whole.unit, **counts)
 
 
 def describe(

@@ -28,7 +28,7 @@ struct whole_set {
     /* The sums of affinities, one in four for each strip. */
     const double *affinities;
     /* How many have taken part in each step. */
-    ptrdiff_t taken[MOST_STEPS];
+    ptrdiff_t *taken;
 };
 
 struct member {
