@@ -15,7 +15,6 @@ from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-MAX_LINES = 450
 
 IMPORT_CORE = "import click, numpy, safetensors, safetensors.torch, torch"
 IMPORT_EVERY_MODULE = """
@@ -67,15 +66,12 @@ def test_importing_loads_only_the_core(statements: str, core: set[str]) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
-def test_module_says_why_it_exists_and_stays_short(path: Path) -> None:
-    text = path.read_text()
-    docstring = ast.get_docstring(ast.parse(text))
+def test_module_says_why_it_exists(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert docstring is not None, "no docstring"
     first_line = docstring.splitlines()[0]
     assert first_line.endswith((".", "?")), f"not a sentence: {first_line!r}"
     assert len(first_line.split()) >= 4, f"not a sentence: {first_line!r}"
-    n_lines = text.count("\n")
-    assert n_lines <= MAX_LINES
 
 
 def test_every_dependency_is_justified() -> None:
