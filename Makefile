@@ -56,8 +56,8 @@ lint: $(VENV)/.ready-full
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.ready-full $(PEERS)/.ready
-	$(BIN)/python benchmarks/affinity.py --peers $(PEERS)/bin/python $(BENCH_FLAGS); \
-	status=$$?; $(BIN)/python benchmarks/transform.py && exit $$status
+	$(BIN)/python benchmarks/affinity.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/transform.py
 
 bench-ncut: $(VENV)/.ready-full $(PEERS)/.ready
 	$(BIN)/python benchmarks/ncut.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)

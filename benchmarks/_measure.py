@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+
 Call = Callable[[], Any]
 
 _SECONDS_TO_SETTLE, _SECONDS_OF_A_TURN = 0.25, 0.1
@@ -132,6 +134,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "system": platform.system(),
         "architecture": platform.machine(),
         "processor": " / ".join(sorted(models)),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": threads,
         "memory_gib": round(memory / 2**30),

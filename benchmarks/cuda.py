@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from _bars import Bar, add_check, conclude
 from _measure import (
     Call,
     Ratio,
@@ -283,26 +284,24 @@ def measure_peak(sizes: Sizes, device: str, budget: int) -> dict[str, int]:
     return {"memory_budget": budget, "peak_bytes": peak}
 
 
-def bars_of(transform: dict[str, Any], peaks: list[dict[str, int]]) -> list[dict[str, Any]]:
+def bars_of(transform: dict[str, Any], peaks: list[dict[str, int]]) -> list[Bar]:
     """Compare what was measured with what is demanded."""
     of_memory = max(one["peak_bytes"] / one["memory_budget"] for one in peaks)
     asked = (
         ("transform over the larger of copies and product", transform["over_bound"], LARGEST_RATIO),
         ("device memory over the budget", of_memory, 1.0),
     )
-    return [
-        {"what": what, "value": value, "limit": limit, "met": value <= limit}
-        for what, value, limit in asked
-    ]
+    return [Bar(*one) for one in asked]
 
 
 def main() -> int:
-    """Measure, print and write; the exit status says whether the bars were met on a GPU."""
+    """Measure, print and write; with ``--check`` the exit status says if bars were met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", type=Path, default=HERE.parent / ".venv-peers/bin/python")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu to try the script")
     parser.add_argument("--quick", action="store_true", help="small sizes; always so on a CPU")
     parser.add_argument("-o", "--output", type=Path, help="by default results/cuda.json on a GPU")
+    add_check(parser)
     parser.add_argument("--serve", nargs=2, metavar=("CONTESTANT", "CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -342,14 +341,12 @@ def main() -> int:
     for one in peaks:
         print(f"{one['memory_budget'] / MIB:>12.0f} {one['peak_bytes'] / MIB:>10.1f}")
     bars = bars_of(transform, peaks) if on_gpu else []
-    for bar in bars:
-        verdict = "met" if bar["met"] else "MISSED"
-        print(f"bar: {bar['what']} {bar['value']:.2f}, at most {bar['limit']}: {verdict}")
     output = options.output or (HERE / "results/cuda.json" if sizes is not QUICK else None)
     if output is not None:
-        content = {"machine": machine, "density": DENSITY, "sizes": asdict(sizes), "bars": bars}
+        content = {"machine": machine, "density": DENSITY, "sizes": asdict(sizes)}
+        content["bars"] = [bar.to_dict() for bar in bars]
         write_json(output, {**content, "affinity": cases, "transform": transform, "peaks": peaks})
-    return 0 if all(bar["met"] for bar in bars) else 1
+    return conclude(bars, check=options.check)
 
 
 if __name__ == "__main__":

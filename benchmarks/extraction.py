@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 import relspace
+from _bars import Bar, add_check, conclude
 from _measure import Ratio, describe_machine, write_json
 from relspace.features import FeatureModel, open_images
 
@@ -26,7 +27,7 @@ PHOTO = (480, 640)
 
 
 def main() -> int:
-    """Measure, print and write; the exit status says whether the bars were met."""
+    """Measure, print and write; with ``--check`` the exit status says if the bars were met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=128, help="photographs for the time")
     parser.add_argument("--batch", type=int, default=16)
@@ -39,6 +40,7 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="few images, nothing written")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results/extraction.json")
+    add_check(parser)
     parser.add_argument("--peak-of", nargs=2, metavar=("FOLDER", "N"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_of:
@@ -49,31 +51,28 @@ def main() -> int:
 
     machine = describe_machine(torch.get_num_threads())
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    bars: list[dict[str, Any]] = []
+    bars: list[Bar] = []
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         if options.only != "memory":
             found["time"] = time_extraction(place, options.images, options.batch, options.rounds)
             added = found["time"]["ratio"]["median"] - 1
-            bars.append({"what": "time added", "value": added, "limit": MAX_ADDED})
+            bars.append(Bar("time added", added, MAX_ADDED))
         if options.only != "time":
             found["memory"] = measure_memory(place, options.small_images)
             growth = found["memory"]["growth_mib"]
-            bars.append({"what": "MiB of growth", "value": growth, "limit": MAX_GROWTH_MIB})
-    for bar in bars:
-        bar["met"] = bar["value"] <= bar["limit"]
-        verdict = "met" if bar["met"] else "MISSED"
-        print(f"bar: {bar['what']} {bar['value']:.3g}, at most {bar['limit']}: {verdict}")
+            bars.append(Bar("MiB of growth", growth, MAX_GROWTH_MIB))
     if not options.quick:
+        judged = [bar.to_dict() for bar in bars]
         if options.only and options.output.exists():
             # The answer to the other question stays, on whatever machine it was found.
             before = json.loads(options.output.read_text())
-            new = {bar["what"] for bar in bars}
-            bars = [bar for bar in before["bars"] if bar["what"] not in new] + bars
+            new = {bar.what for bar in bars}
+            judged = [bar for bar in before["bars"] if bar["what"] not in new] + judged
             found = {**before, **found}
-        write_json(options.output, {**found, "machine": machine, "bars": bars})
-    return 0 if all(bar["met"] for bar in bars) else 1
+        write_json(options.output, {**found, "machine": machine, "bars": judged})
+    return conclude(bars, check=options.check)
 
 
 def time_extraction(place: Path, n_images: int, batch: int, rounds: int) -> dict[str, Any]:

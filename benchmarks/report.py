@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from _bars import Bar, add_check, conclude
 from _browser import open_browser, open_page, why_no_browser
 from _measure import describe_machine, write_json
 from relspace.pages import ReportData, ReportImage, ReportLayer, ReportModel, render_report
@@ -148,11 +149,12 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure all cases, print a table, write the JSON; the exit status says if bars were met."""
+    """Measure, print and write; with ``--check`` the exit status says if the bars were met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--moves", type=int, default=100)
     parser.add_argument("--quick", action="store_true", help="few moves, nothing written")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "report.json")
+    add_check(parser)
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.moves = 20
@@ -174,18 +176,15 @@ def main() -> int:
         for found in cases.values()
         if found["tokens"] < 60_000
     )
-    bars: list[dict[str, Any]] = [
-        {"what": "MB of the largest page", "value": largest, "limit": SIZE_BAR_MB},
-        {"what": "ms of a move over 50,000 tokens", "value": slowest, "limit": HOVER_BAR_MS},
+    bars = [
+        Bar("MB of the largest page", largest, SIZE_BAR_MB),
+        Bar("ms of a move over 50,000 tokens", slowest, HOVER_BAR_MS),
     ]
-    for bar in bars:
-        bar["met"] = bar["value"] <= bar["limit"]
-        verdict = "met" if bar["met"] else "MISSED"
-        print(f"bar: {bar['what']} {bar['value']:.1f}, at most {bar['limit']:.0f}: {verdict}")
     if not arguments.quick:
-        content = {"machine": describe_machine(1), "bars": bars, "cases": cases}
+        content: dict[str, Any] = {"machine": describe_machine(1), "cases": cases}
+        content["bars"] = [bar.to_dict() for bar in bars]
         write_json(arguments.output, content)
-    return 0 if all(bar["met"] for bar in bars) else 1
+    return conclude(bars, check=arguments.check)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from _bars import Bar, add_check, conclude
 from _measure import describe_machine, peak_of_process, reset_peak_memory, write_json
 from relspace._blocks import chunk_slices
 from relspace.row_sources import GeneratedRows, RowSource
@@ -157,7 +158,7 @@ def plot(sweeps: dict[str, list[Run]], path: Path) -> None:
 
 
 def main() -> int:
-    """Measure, print, plot and write; the exit status says whether memory stayed under its bar."""
+    """Measure, print, plot and write; ``--check`` makes a missed bar of memory an error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, nargs="+", default=[10**k for k in range(3, 8)])
     parser.add_argument("--features", type=int, nargs="+", default=[64, 256, 768, 2048])
@@ -167,6 +168,7 @@ def main() -> int:
     parser.add_argument("--terabyte-month", type=float, default=PRICE_OF_TERABYTE_MONTH)
     parser.add_argument("--quick", action="store_true", help="up to 10^5 tokens, nothing written")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results/scaling.json")
+    add_check(parser)
     options = parser.parse_args()
     if options.quick:
         options.items, options.features, options.landmarks = [1000, 10**5], [64, 768], [256, 1024]
@@ -200,10 +202,10 @@ def main() -> int:
             exponents[name] = exponent(along, [run.seconds for run in large])
             print(f"seconds grow with {name.replace('n_', '')} to the {exponents[name]:.2f}")
     largest = max(sweeps["n_items"], key=lambda run: run.n_items)
-    met = largest.process_bytes <= LARGEST_PEAK
-    print(
-        f"bar: peak of the process at n = {largest.n_items}: {largest.process_bytes / 2**30:.2f} "
-        f"GiB, at most {LARGEST_PEAK / 2**30:.0f}: {'met' if met else 'MISSED'}"
+    peak = Bar(
+        f"GiB of the process at n = {largest.n_items}",
+        largest.process_bytes / 2**30,
+        LARGEST_PEAK / 2**30,
     )
     costs = corpus_costs(
         largest, torch.get_num_threads(), (options.core_hour, options.terabyte_month)
@@ -216,7 +218,7 @@ def main() -> int:
         whole = {"machine": machine, "sweeps": content, "exponents": exponents, "corpus": costs}
         write_json(options.output, whole)
         plot(sweeps, options.output.with_suffix(".png"))
-    return 0 if met else 1
+    return conclude([peak], check=options.check)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 import relspace
+from _bars import Bar, add_check, conclude
 from _measure import Call, Ratio, describe_machine, peak_bytes, write_json
 from relspace._blocks import chunk_slices, empty_matrix
 from relspace._parallel import side_by_side
@@ -59,13 +60,14 @@ def seconds(call: Call) -> float:
 
 
 def main() -> int:
-    """Measure, print and write; the exit status says whether the bars were met."""
+    """Measure, print and write; with ``--check`` the exit status says if the bars were met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--features", type=int, default=768)
     parser.add_argument("--landmarks", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results/transform.json")
+    add_check(parser)
     options = parser.parse_args()
 
     machine = describe_machine(torch.get_num_threads())
@@ -91,11 +93,10 @@ def main() -> int:
     for name, measured in times.items():
         print(f"  {name:<20} {statistics.median(measured):8.3f} s")
     print(f"time over the matrix product in blocks {of_blocks}")
-    bars = []
-    for (what, limit), value in zip(BARS, (ratio.median, over), strict=True):
-        verdict = "met" if value <= limit else "MISSED"
-        print(f"bar: {what} {value:.2f}, at most {limit}: {verdict}")
-        bars.append({"what": what, "value": value, "limit": limit, "met": value <= limit})
+    bars = [
+        Bar(what, value, limit)
+        for (what, limit), value in zip(BARS, (ratio.median, over), strict=True)
+    ]
     write_json(
         options.output,
         {
@@ -107,10 +108,10 @@ def main() -> int:
             "ratio": ratio.to_dict(),
             "ratio_of_blocks": of_blocks.to_dict(),
             "peak_bytes": peak,
-            "bars": bars,
+            "bars": [bar.to_dict() for bar in bars],
         },
     )
-    return 0 if all(bar["met"] for bar in bars) else 1
+    return conclude(bars, check=options.check)
 
 
 if __name__ == "__main__":

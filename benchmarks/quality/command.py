@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from _bars import add_check
 from _measure import describe_machine, write_json
 from quality import overall
 from quality.grid import grid_of_matching, grid_of_measures
@@ -61,11 +62,12 @@ def main() -> None:
     parser.add_argument("--task", choices=TASKS, default="all", help="which one (default: all)")
     parser.add_argument("--quick", action="store_true", help="two or three seeds; nothing written")
     parser.add_argument("--slow", action="store_true", help=f"also {' and '.join(SLOW)}")
+    add_check(parser)
     arguments = parser.parse_args()
     # Sums over several threads depend on how many there are; one gives the same anywhere.
     torch.set_num_threads(1)
     passed = run(arguments.task, quick=arguments.quick, slow=arguments.slow)
-    raise SystemExit(0 if passed else 1)
+    raise SystemExit(int(arguments.check and not passed))
 
 
 def run(task: str, *, quick: bool, slow: bool = False) -> bool:

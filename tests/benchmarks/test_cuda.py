@@ -31,8 +31,8 @@ def test_without_a_gpu_it_says_so() -> None:
 def test_bars_are_of_the_worst() -> None:
     peaks = [{"memory_budget": 100, "peak_bytes": peak} for peak in (50, 120, 80)]
     transform, memory = cuda.bars_of({"over_bound": 1.1}, peaks)
-    assert transform["met"]
-    assert (memory["value"], memory["met"]) == (1.2, False)
+    assert transform.met
+    assert (memory.value, memory.met) == (1.2, False)
 
 
 @pytest.mark.slow
@@ -59,6 +59,6 @@ def test_all_of_it_runs_on_a_cpu(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_bars_are_met_on_a_gpu(tmp_path: Path) -> None:
     ran = _run("--quick", "-o", str(tmp_path / "cuda.json"))
-    assert ran.returncode in (0, 1), ran.stderr
+    assert ran.returncode == 0, ran.stderr
     bars = json.loads((tmp_path / "cuda.json").read_text())["bars"]
     assert next(bar for bar in bars if "memory" in bar["what"])["met"]
