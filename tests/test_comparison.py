@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from typing import Any
 
@@ -172,6 +173,14 @@ def test_prints_a_small_table() -> None:
     assert "0.05 (19 permutations)" in lines[2]
     assert lines[-1].endswith("60, matched by position")
     assert "in 30 groups" in repr(rs.compare(X, Y, groups=np.arange(60) // 2))
+
+
+def test_versions_are_those_that_run_installed_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert rs.compare(*sets()).versions["relspace"] == rs.__version__
 
 
 def test_to_dict_is_json() -> None:

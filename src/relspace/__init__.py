@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from relspace._version import __version__
+
 if TYPE_CHECKING:
     from relspace import measures, resampling
     from relspace.aligned_space import AlignedSpace
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from relspace.reporting import report
     from relspace.spatial_space import SpatialSpace
     from relspace.streaming import Output
-
-__version__ = "0.1.0"
 
 __all__ = [
     "DEFAULT_DENSITY",

@@ -7,6 +7,7 @@ import numbers
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ ItemId = str | int
 Array = torch.Tensor | NDArray[Any]
 
 _NAMED_AT_MOST = 5
+# As many numbers as pairs of a few items say little about what they are.
+_MORE_ITEMS_THAN = 5
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,12 @@ def as_features(
         )
     if tensor.ndim != 2:
         hint = "reshape(-1, 1) makes one feature of it" if tensor.ndim == 1 else "flatten it first"
+        n_items = (1 + math.isqrt(1 + 8 * tensor.shape[0])) // 2 if tensor.ndim == 1 else 0
+        if n_items > _MORE_ITEMS_THAN and n_items * (n_items - 1) // 2 == tensor.shape[0]:
+            hint += (
+                f". {tensor.shape[0]} is the number of pairs of {n_items} items: if these are "
+                "condensed dissimilarities, give the features that they were made from instead"
+            )
         raise InvalidInputError(
             f"{name} has shape {tuple(tensor.shape)}; "
             f"features are a matrix (n_items, n_features): {hint}."
@@ -200,8 +209,53 @@ def check_random_state(random_state: object) -> int:
 def check_choice(value: object, name: str, allowed: Sequence[str]) -> str:
     """Refuse anything but one of the allowed names."""
     if not isinstance(value, str) or value not in allowed:
-        raise InvalidInputError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}.")
+        near = near_names(value, allowed)
+        meant = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+        raise InvalidInputError(
+            f"{name} is {value!r}{meant}; it must be one of {', '.join(allowed)}."
+        )
     return value
+
+
+def near_names(
+    value: object, allowed: Sequence[str], aliases: Mapping[str, Sequence[str]] | None = None
+) -> tuple[str, ...]:
+    """Find the allowed names that a name which is none of them may stand for, nearest first.
+
+    Upper and lower case, spaces, hyphens and underscores make no difference.
+
+    Parameters
+    ----------
+    value : object
+        What was given; what is no text is near to nothing.
+    allowed : sequence of str
+        The names there are.
+    aliases : mapping of str to sequence of str, optional
+        Other names that are in use, and which of the allowed ones they stand for.
+
+    Examples
+    --------
+    >>> near_names("Euclidian", ("cosine", "euclidean"))
+    ('euclidean',)
+    >>> near_names("tau", ("rsa", "rsa_kendall"), {"tau": ["rsa_kendall"]})
+    ('rsa_kendall',)
+    """
+    if not isinstance(value, str):
+        return ()
+    plain = _plain_name(value)
+    known: dict[str, list[str]] = {}
+    for name in allowed:
+        known.setdefault(_plain_name(name), []).append(name)
+    for alias, names in (aliases or {}).items():
+        known.setdefault(_plain_name(alias), []).extend(names)
+    if plain in known:
+        return tuple(dict.fromkeys(known[plain]))
+    close = get_close_matches(plain, known, n=3, cutoff=0.7)
+    return tuple(dict.fromkeys(name for one in close for name in known[one]))
+
+
+def _plain_name(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter not in " -_")
 
 
 def as_item_indices(items: object, name: str, n_items: int) -> torch.Tensor:

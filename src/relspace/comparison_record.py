@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._html import html_table
+from relspace._version import __version__
 from relspace.measures import Measure
 
 if TYPE_CHECKING:
@@ -168,9 +168,9 @@ class Comparison:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what a number depends on."""
+    """Versions of what a number depends on, as they run: not all are installed packages."""
     return {
-        "relspace": version("relspace"),
+        "relspace": __version__,
         "torch": str(torch.__version__),
         "numpy": np.__version__,
     }

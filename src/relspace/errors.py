@@ -23,7 +23,11 @@ class ItemMismatchError(InvalidInputError):
     """Feature sets do not describe the same items."""
 
 
-class BandwidthError(InvalidInputError):
+class UndefinedValueError(InvalidInputError):
+    """What is asked for has no value on these features, though others may have one."""
+
+
+class BandwidthError(UndefinedValueError):
     """No bandwidth gives the features the density asked for."""
 
 

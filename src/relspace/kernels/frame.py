@@ -11,7 +11,7 @@ import torch
 
 from relspace._blocks import chunk_slices, empty_matrix
 from relspace._parallel import side_by_side
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.kernels import fused
 
 # Location and size only keep numbers small, so a few rows tell enough of them.
@@ -149,9 +149,10 @@ def unit_vectors(X: torch.Tensor, name: str) -> torch.Tensor:
     zero = (largest == 0).flatten()
     if bool(zero.any()):
         places = ", ".join(str(row) for row in zero.nonzero().flatten()[:5].tolist())
-        raise InvalidInputError(
-            f"{name} has {int(zero.sum())} rows of zeros, first at {places}: they have no "
-            "direction, so no cosine; remove them."
+        raise UndefinedValueError(
+            f"{name} has {int(zero.sum())} rows of zeros, first at {places}, among {len(X)} items: "
+            "they have no direction, so no cosine; remove these items, or use a Euclidean "
+            "distance or another measure."
         )
     scaled = X / largest
     return cast("torch.Tensor", scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from relspace._validation import near_names
 from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.measures import (
     affinity,
@@ -35,6 +36,48 @@ _MEASURES = {
         linear_predictivity,
     )
     for measure in module.MEASURES
+}
+
+#: Names that measures have elsewhere, or families of them, and what they are called here.
+_ALIASES = {
+    "centered_kernel_alignment": ("cka",),
+    "linear_cka": ("cka",),
+    "cka_linear": ("cka",),
+    "unbiased_cka": ("cka",),
+    "debiased_cka": ("cka",),
+    "cka_debiased": ("cka",),
+    "hsic": ("cka", "cka_rbf"),
+    "biased_cka": ("cka_biased",),
+    "rbf_cka": ("cka_rbf",),
+    "kernel_cka": ("cka_rbf",),
+    "rbf": ("affinity", "cka_rbf"),
+    "rdm": ("rsa", "rsa_spearman"),
+    "rsm": ("rsa", "rsa_spearman"),
+    "pearson": ("rsa",),
+    "spearman": ("rsa_spearman",),
+    "kendall": ("rsa_kendall",),
+    "kendall_tau": ("rsa_kendall",),
+    "tau": ("rsa_kendall",),
+    "tau_a": ("rsa_kendall",),
+    "rsa_tau": ("rsa_kendall",),
+    "cosine": ("rsa_cosine", "second_order_cosine"),
+    "dcor": ("distance_correlation",),
+    "mean_cca": ("cca",),
+    "angular": ("procrustes_angle",),
+    "angular_procrustes": ("procrustes_angle",),
+    "shape_distance": ("procrustes", "procrustes_angle"),
+    "knn": ("mutual_neighbors", "jaccard_neighbors", "cknna"),
+    "mknn": ("mutual_neighbors",),
+    "mutual_knn": ("mutual_neighbors",),
+    "mutual_nearest_neighbors": ("mutual_neighbors",),
+    "neighbors": ("mutual_neighbors", "jaccard_neighbors"),
+    "jaccard": ("jaccard_neighbors",),
+    "knn_jaccard": ("jaccard_neighbors",),
+    "linear_regression": ("linear_predictivity",),
+    "ridge": ("linear_predictivity",),
+    "predictivity": ("linear_predictivity",),
+    "encoding": ("linear_predictivity",),
+    "r2": ("linear_predictivity",),
 }
 
 
@@ -88,13 +131,21 @@ def get(name: str, **parameters: Any) -> Measure:
     Measure('mutual_neighbors', k=5, metric='cosine')
     """
     if name not in _MEASURES:
+        near = near_names(name, tuple(_MEASURES), _ALIASES)
+        if near:
+            raise UnknownNameError(
+                f"there is no measure {name!r}; did you mean {' or '.join(map(repr, near))}? "
+                "relspace.measures.list() shows all."
+            )
         raise UnknownNameError(f"there is no measure {name!r}; there are {', '.join(_MEASURES)}.")
     measure = _MEASURES[name]
     unknown = [key for key in parameters if key not in measure.parameters]
     if unknown:
         known = ", ".join(measure.parameters) or "none"
+        offered = [one for key in unknown for one in near_names(key, tuple(measure.parameters))]
+        meant = f" (did you mean {' or '.join(map(repr, offered))}?)" if offered else ""
         raise InvalidInputError(
-            f"the measure {name} has no parameter {', '.join(unknown)}; it has {known}."
+            f"the measure {name} has no parameter {', '.join(unknown)}{meant}; it has {known}."
         )
     changed: Measure = replace(measure, **parameters)
     return changed

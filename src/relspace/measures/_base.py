@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -17,6 +18,7 @@ from relspace.errors import (
     InvalidInputError,
     ItemMismatchError,
     MemoryBudgetError,
+    RelspaceWarning,
 )
 from relspace.measures.cross_products import CrossProducts
 from relspace.measures.item_parts import RandomParts
@@ -194,6 +196,7 @@ class Measure(ABC):
                 f"{name} has {len(features)} items; a comparison needs at least {MIN_ITEMS}."
             )
         refuse_constant(features, name)
+        warn_of_pair_matrix(features, name)
         if memory_budget is None:
             memory_budget = memory_budget_bytes(None, features.device) // 4
         try:
@@ -337,6 +340,28 @@ def refuse_constant(X: torch.Tensor, name: str) -> None:
             f"{name} is constant: all its rows are the same to within rounding, so there is "
             "nothing to compare; check where these features come from."
         )
+
+
+def warn_of_pair_matrix(X: torch.Tensor, name: str) -> None:
+    """Warn where features look like a matrix over pairs of items, as measures make themselves."""
+    if X.shape[0] != X.shape[1]:
+        return
+    rounding = 1e-6 * float(X.abs().max())
+    diagonal = X.diagonal()
+    if float(diagonal.max() - diagonal.min()) > rounding or float((X - X.T).abs().max()) > rounding:
+        return
+    if not bool(X.triu(1).any()):
+        # One item of each class, by its class.
+        return
+    kind = "dissimilarities" if abs(float(diagonal[0])) <= rounding else "similarities"
+    warnings.warn(
+        f"{name} is a symmetric matrix of {len(X)} x {len(X)} with {float(diagonal[0]):.4g} all "
+        f"along its diagonal, as {kind} of items are. Its rows are compared as features of the "
+        f"items. To compare what the {kind} were made from, give the features themselves, a "
+        "matrix (n_items, n_features).",
+        RelspaceWarning,
+        stacklevel=3,
+    )
 
 
 def centered(X: torch.Tensor) -> torch.Tensor:

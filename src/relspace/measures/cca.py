@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from relspace._validation import check_choice, check_number
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
 from relspace.measures.cross_products import CrossProducts
 
@@ -118,7 +118,7 @@ class CCA(Measure):
         """The mean of the canonical correlations, by the products of two orthonormal bases."""
         ranks = tuple(coupling.shape)
         if sum(ranks) > n_items - 1:
-            raise InvalidInputError(
+            raise UndefinedValueError(
                 f"the sets have {ranks[0]} and {ranks[1]} dimensions and {n_items} items: from "
                 f"{n_items} dimensions together, some canonical correlations are 1 whatever the "
                 "features; give more items, keep less variance, or use another measure."

@@ -10,7 +10,7 @@ import torch
 
 from relspace._blocks import row_slices
 from relspace._validation import check_choice, check_count
-from relspace.errors import InvalidInputError
+from relspace.errors import UndefinedValueError
 from relspace.measures._base import Measure
 from relspace.measures.neighbors import (
     BLOCK_BYTES,
@@ -62,7 +62,7 @@ class CKNNA(NeighborhoodMeasure):
         x = x.permuted(permutation)
         sizes = [_aligned(one, one) for one in (x, y)]
         if min(sizes) <= 0.0:
-            raise InvalidInputError(
+            raise UndefinedValueError(
                 f"with k = {self.k} the neighbours of {len(x.indices)} items are mostly not "
                 "mutual, so CKNNA is undefined: use a smaller k or more items."
             )

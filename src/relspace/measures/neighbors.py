@@ -10,7 +10,7 @@ import torch
 
 from relspace._blocks import row_slices
 from relspace._validation import check_choice, check_count
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, squared_norms, unit_vectors
 from relspace.kernels.precision import full_precision
@@ -93,7 +93,7 @@ class NeighborhoodMeasure(Measure):
             )
         if self.metric == "cosine":
             if d < 2:
-                raise InvalidInputError(
+                raise UndefinedValueError(
                     f"{name} has 1 feature, on which every cosine is 1 or -1: "
                     'use metric="euclidean".'
                 )

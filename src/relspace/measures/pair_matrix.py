@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from relspace._parallel import side_by_side
-from relspace.errors import InvalidInputError
+from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import Scratch, tile_side, tile_slices
 from relspace.kernels.frame import Cloud
 from relspace.kernels.precision import full_precision
@@ -168,9 +168,9 @@ def pair_matrix(
     )
 
 
-def nothing_to_compare(name: str) -> InvalidInputError:
+def nothing_to_compare(name: str) -> UndefinedValueError:
     """The error that all items of a set are as far from each other."""
-    return InvalidInputError(
+    return UndefinedValueError(
         f"all pairs of items of {name} are equally alike to within rounding, so there is no "
         "structure to compare; give other items or features."
     )
@@ -223,10 +223,7 @@ def kept_pair_matrix(matrix: torch.Tensor, name: str) -> PairMatrix:
     """Take a matrix that is centred already, with zeros on its diagonal."""
     squared_norm = float(matrix.square().sum(dtype=torch.float64))
     if squared_norm == 0.0:
-        raise InvalidInputError(
-            f"all pairs of items of {name} are equally alike, so there is no structure to compare; "
-            "give other items or features."
-        )
+        raise nothing_to_compare(name)
     total = float(matrix.sum(dtype=torch.float64))
     offset = matrix.new_zeros(len(matrix))
     return PairMatrix(None, matrix, offset, False, squared_norm, total, 0.0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relspace._blocks import refuse_too_large
 from relspace._validation import check_choice, name_some
-from relspace.errors import InvalidInputError
+from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, squared_norms, unit_vectors
 from relspace.measures._base import Measure
@@ -109,7 +109,7 @@ def _entries(X: torch.Tensor, distance: str, name: str) -> PairEntries:
         return PairEntries(Frame.of(X).place(X), _squared_distances)
     needed = 3 if distance == "correlation" else 2
     if X.shape[1] < needed:
-        raise InvalidInputError(
+        raise UndefinedValueError(
             f"{name} has {X.shape[1]} features; {distance} distances are all 0 or 2 on fewer than "
             f"{needed}: use a Euclidean distance."
         )
@@ -125,10 +125,10 @@ def _without_item_means(X: torch.Tensor, name: str) -> torch.Tensor:
     X = (wide - wide.mean(dim=1, keepdim=True)).to(X.dtype)
     flat = (X.abs().amax(dim=1) <= rounding).nonzero().flatten().tolist()
     if flat:
-        raise InvalidInputError(
+        raise UndefinedValueError(
             f"{name} has {len(flat)} items whose features are all the same, rows "
-            f"{name_some(flat)}: they have no correlation distance; remove them or use another "
-            "distance."
+            f"{name_some(flat)}, among {len(X)}: they have no correlation distance; remove these "
+            "items, or use a Euclidean distance or another measure."
         )
     return X
 
