@@ -21,6 +21,17 @@ from relspace.errors import (
     InvalidTypeError,
     MissingDependencyError,
 )
+from relspace.identity import (
+    Identity,
+    combine,
+    hash_array,
+    hash_rows,
+    identify,
+    identify_file,
+    identify_folder,
+    identify_url,
+)
+from relspace.locations import located, missing_file_system
 
 _ROWS_OF_FINGERPRINT = 8
 _LIBRARIES_OF_FILES = ("h5py", "zarr")
@@ -67,6 +78,14 @@ class ArrayRows:
             return rows.detach()
         return tensor_of(np.array(rows) if isinstance(rows, np.memmap) else np.asarray(rows))
 
+    def identity(self) -> Identity:
+        """That of the file or folder that holds the array, or of all its values."""
+        if isinstance(self._array, torch.Tensor | np.ndarray) and self.lies_in == "memory":
+            return hash_array(self._array)
+        if (stored := _stored_in(self._array)) is not None:
+            return stored
+        return hash_rows(self)
+
 
 class NpyRows:
     """Rows of an ``.npy`` file, read rather than mapped, so that memory stays what is asked for."""
@@ -96,6 +115,10 @@ class NpyRows:
         rows = np.fromfile(self.path, dtype=self._stored, count=count, offset=offset)
         return tensor_of(rows.reshape(-1, width))
 
+    def identity(self) -> Identity:
+        """That of the file."""
+        return identify_file(self.path)
+
 
 class Hdf5Rows:
     """Rows of a dataset in an HDF5 file."""
@@ -122,6 +145,10 @@ class Hdf5Rows:
         """Return some rows."""
         return self._rows.read(start, stop)
 
+    def identity(self) -> Identity:
+        """That of the file that holds the dataset, or of all its values."""
+        return self._rows.identity()
+
 
 class SafetensorsRows:
     """Rows of a tensor in a safetensors file."""
@@ -147,6 +174,10 @@ class SafetensorsRows:
         """Return some rows."""
         with self._open() as file:
             return cast("torch.Tensor", file.get_slice(self.key)[start:stop]).clone()
+
+    def identity(self) -> Identity:
+        """That of the file, and the tensor's name."""
+        return identify_file(self.path, self.key)
 
 
 class GeneratedRows:
@@ -226,6 +257,10 @@ class ShardedRows:
             start, at = end, at + 1
         return torch.cat(parts) if parts else torch.empty(0, self.shape[1], dtype=self.dtype)
 
+    def identity(self) -> Identity:
+        """That of all shards in their order."""
+        return combine([identify(shard) for shard in self._shards])
+
 
 class DaskRows:
     """Rows of a Dask array, computed when they are asked for."""
@@ -240,6 +275,10 @@ class DaskRows:
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Compute some rows."""
         return tensor_of(np.asarray(self.array[start:stop].compute()))
+
+    def identity(self) -> Identity:
+        """Unknown: names of Dask arrays tell how they were made, not what they hold."""
+        return Identity.unidentified("a Dask array is computed when it is read")
 
 
 class ZarrRows:
@@ -292,6 +331,12 @@ class ZarrRows:
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
         return tensor_of(np.asarray(self._array[start:stop]))
+
+    def identity(self) -> Identity:
+        """That of the array's files or objects."""
+        if isinstance(place := located(self.path), str):
+            return identify_url(f"{place.rstrip('/')}/{self._array.path}".rstrip("/"))
+        return _stored_in(self._array) or hash_rows(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self._array[...], dtype=dtype)
@@ -357,6 +402,21 @@ def _place_of(array: object) -> LiesIn:
         return "memory"
     library = type(array).__module__.partition(".")[0]
     return "files" if library in _LIBRARIES_OF_FILES else "code"
+
+
+def _stored_in(array: Any) -> Identity | None:
+    """The identity of what an HDF5 dataset or a Zarr array is stored in; None for other ones."""
+    library = type(array).__module__.partition(".")[0]
+    if library == "h5py":
+        # Values of a virtual dataset, or beside the file, and those not yet written, lie elsewhere.
+        elsewhere = array.is_virtual or array.external or array.file.mode != "r"
+        path = Path(array.file.filename)
+        return None if elsewhere or not path.is_file() else identify_file(path, array.name)
+    if library == "zarr":
+        own = array.path.strip("/")
+        if isinstance(root := getattr(array.store, "root", None), Path):
+            return identify_folder(root / own)
+    return None
 
 
 def is_dask_array(features: object) -> bool:
@@ -428,14 +488,6 @@ def import_zarr() -> Any:
             "Zarr stores need zarr: pip install 'relspace[files]'."
         ) from error
     return zarr
-
-
-def missing_file_system(path: str | Path, error: ImportError) -> MissingDependencyError:
-    """The error for a URL whose file system needs a package that is not installed."""
-    return MissingDependencyError(
-        f"{path} lies where fsspec needs a package to reach it ({error}); pip install s3fs for "
-        "s3://, gcsfs for gs://."
-    )
 
 
 def _check_matrix(shape: tuple[int, ...]) -> None:

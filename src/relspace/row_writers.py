@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from relspace._blocks import chunk_slices
 from relspace._validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.row_sources import NpyRows, RowSource, ZarrRows, import_zarr, missing_file_system
+from relspace.locations import file_system, missing_file_system
+from relspace.row_sources import NpyRows, RowSource, ZarrRows, import_zarr
 
 KEY = "relspace"
 ROWS = "rows"
@@ -313,15 +314,6 @@ def _zarr_header(path: str) -> dict[str, Any] | None:
 def _holds_something(path: str) -> bool:
     system, place = file_system(path)
     return bool(system.exists(place) and system.find(place))
-
-
-def file_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, which asks anew what is there, and the path in it."""
-    from fsspec.core import url_to_fs
-
-    system, path = url_to_fs(url)
-    system.invalidate_cache()
-    return system, path
 
 
 def remove_arrays(system: Any, group: str) -> None:

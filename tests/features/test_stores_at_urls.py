@@ -16,12 +16,13 @@ from click.testing import CliRunner
 from distributed import Client
 
 import relspace
+from relspace import locks
 from relspace.cli import commands
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.features import StoreLockedError, extraction, open_features, store_lock
+from relspace.features import StoreLockedError, extraction, open_features
 from relspace.features.store import StoredLayer
-from relspace.features.store_lock import Lease
 from relspace.features.store_writer import FeatureStoreWriter
+from relspace.locks import Lease
 
 Saved = Callable[[str], Path]
 IMAGES = np.random.default_rng(0).random((7, 48, 48, 3)).astype(np.float32)
@@ -31,9 +32,9 @@ SIZES, BOXES, PRESENT = np.ones((2, 2), np.int64), np.zeros((1, 2, 4)), np.ones(
 @pytest.fixture(autouse=True)
 def small_chunks_and_short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extraction, "_CHUNK_BYTES", 1)
-    monkeypatch.setattr(store_lock, "_SECONDS_BETWEEN_RENEWALS", 0.05)
-    monkeypatch.setattr(store_lock, "_SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(store_lock, "_SECONDS_UNTIL_DEAD", 0.5)
+    monkeypatch.setattr(locks, "_SECONDS_BETWEEN_RENEWALS", 0.05)
+    monkeypatch.setattr(locks, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(locks, "_SECONDS_UNTIL_DEAD", 0.5)
 
 
 def model() -> relspace.ModuleModel:

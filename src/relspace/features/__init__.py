@@ -20,8 +20,8 @@ from relspace.features.preprocessing import Preprocessing
 from relspace.features.readers import FeatureTable, is_table_file, read_features
 from relspace.features.row_files import open_rows
 from relspace.features.store import open_features
-from relspace.features.store_lock import StoreLockedError
 from relspace.features.token_features import token_features
+from relspace.locks import StoreLockedError
 
 __all__ = [
     "FeatureModel",

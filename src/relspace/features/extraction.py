@@ -38,11 +38,11 @@ from relspace.features.feature_model import (
 from relspace.features.feature_set import FeatureSet
 from relspace.features.images import UnreadableImageError, open_images
 from relspace.features.store import open_features
-from relspace.features.store_places import located
 from relspace.features.store_writer import (
     STORE_DTYPES,
     FeatureStoreWriter,
 )
+from relspace.locations import located
 
 #: About how many bytes of features are held before they are written.
 _CHUNK_BYTES = 64 * 2**20

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from relspace._validation import ItemId
 from relspace.errors import FileFormatError
+from relspace.identity import Identity, identify_file
 from relspace.row_sources import LiesIn, tensor_of, torch_dtype
 
 _BATCH_BYTES = 2**22
@@ -62,6 +63,10 @@ class ParquetRows:
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
         return tensor_of(self.read_array(start, stop))
+
+    def identity(self) -> Identity:
+        """That of the file, and the names of the columns."""
+        return identify_file(self.path, list(self._columns))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self.read_array(0, self.shape[0]).astype(dtype or self.stored, copy=False)

@@ -18,7 +18,7 @@ from relspace.features.readers import (
     read_store,
 )
 from relspace.features.store import is_store, open_features
-from relspace.features.store_places import located
+from relspace.locations import located
 from relspace.row_sources import (
     ArrayRows,
     Hdf5Rows,

@@ -19,8 +19,9 @@ from relspace.errors import (
 from relspace.features.feature_set import FeatureSet
 from relspace.features.layer_features import Items, LayerFeatures
 from relspace.features.places import TokenGrid
-from relspace.features.store_places import KEY, is_url, located
-from relspace.row_sources import LiesIn, missing_file_system
+from relspace.features.store_places import KEY
+from relspace.locations import is_url, located, missing_file_system
+from relspace.row_sources import LiesIn
 
 if TYPE_CHECKING:
     import zarr

@@ -6,24 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from relspace.errors import FileFormatError
-from relspace.row_sources import import_zarr, missing_file_system
-from relspace.row_writers import file_system, remove_arrays
+from relspace.locations import file_system, missing_file_system
+from relspace.row_sources import import_zarr
+from relspace.row_writers import remove_arrays
 
 #: Where a store's header is among its attributes.
 KEY = "relspace"
 _BEGUN = "feature set that was begun"
-
-
-def is_url(path: str | Path) -> bool:
-    """Whether a place is one that fsspec reaches, not a path."""
-    return isinstance(path, str) and "://" in path
-
-
-def located(path: str | Path) -> str | Path:
-    """A URL that fsspec reaches as it is, and a path, which ``file://`` stands for too."""
-    if isinstance(path, str) and path.startswith("file://"):
-        return Path(path.removeprefix("file://"))
-    return path if is_url(path) else Path(path)
 
 
 def is_free(place: str | Path) -> bool:

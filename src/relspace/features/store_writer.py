@@ -24,8 +24,9 @@ from relspace.features.store import (
     import_zarr,
     read_header,
 )
-from relspace.features.store_lock import FolderLock, Lease, StoreLock, StoreLockedError
-from relspace.features.store_places import KEY, empty_group, is_free, located
+from relspace.features.store_places import KEY, empty_group, is_free
+from relspace.locations import located
+from relspace.locks import FolderLock, Lease, StoreLock, StoreLockedError
 
 STORE_DTYPES = ("float16", "float32")
 # Zarr would compare every chunk with the fill value to leave it out, which costs more than writing.
@@ -37,7 +38,7 @@ class FeatureStoreWriter:
     """Writes one store; a chunk counts once its status is written, which comes last.
 
     While the writer is open nobody else writes: a folder is locked, by a lock that ends with the
-    process, and a store at a URL has a lease (:class:`relspace.features.store_lock.Lease`).
+    process, and a store at a URL has a lease (:class:`relspace.locks.Lease`).
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Who may write a store: a lock on a folder, a lease beside a URL."""
+"""Who may write an output: a lock on a folder or file, a lease beside a URL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from relspace.errors import FileFormatError, RelspaceError
-from relspace.row_writers import file_system
+from relspace.locations import file_system
 
 _SECONDS_BETWEEN_RENEWALS = 5.0
 _SECONDS_UNTIL_DEAD = 20.0
@@ -20,11 +20,11 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class StoreLockedError(RelspaceError, OSError):
-    """Another process is writing the store."""
+    """Another process is writing the output."""
 
 
 class StoreLock(Protocol):
-    """The right to write a store."""
+    """The right to write an output."""
 
     def check(self) -> None:
         """Raise StoreLockedError if another process has the right by now."""
@@ -33,27 +33,50 @@ class StoreLock(Protocol):
         """Let others write."""
 
 
-class FolderLock:
-    """A lock on a folder; it ends with the process, and stays with a folder that is renamed."""
+class PathLock:
+    """A lock on a folder or file; it ends with the process, and stays with what is renamed.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    path : Path
+        A folder or file that is there.
+
+    Raises
+    ------
+    StoreLockedError
+        If another process has the lock, or removed what is to be locked.
+    """
+
+    def __init__(self, path: Path) -> None:
         import fcntl
 
-        if not folder.is_dir():
-            raise FileFormatError(f"{folder} is a file; a feature store is a folder.")
-        self._descriptor = os.open(folder, os.O_RDONLY)
+        self._descriptor = os.open(path, os.O_RDONLY)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # What was opened may have been removed, or replaced, before it was locked.
+            if not os.path.samestat(os.fstat(self._descriptor), path.stat()):
+                raise _locked(path)
         except OSError as error:
             os.close(self._descriptor)
-            raise _locked(folder) from error
+            raise _locked(path) from error
 
     def check(self) -> None:
         """Do nothing: nobody can take it."""
 
     def release(self) -> None:
         """Let others write."""
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class FolderLock(PathLock):
+    """A lock on a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise FileFormatError(f"{folder} is a file; a feature store is a folder.")
+        super().__init__(folder)
 
 
 class Lease:
