@@ -347,7 +347,7 @@ def pair_items(
     if without and len(without) < len(names):
         raise ItemMismatchError(
             f"{name_some(without)} has no ids while {name_some(sorted(set(names) - set(without)))} "
-            "has: give ids to all sets or to none."
+            "has: give ids to all sets, or match rows by position, ids='position'."
         )
     if without:
         for name in names[1:]:

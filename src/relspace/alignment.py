@@ -18,7 +18,6 @@ from relspace._validation import (
     as_item_indices,
     check_random_state,
     name_some,
-    pair_items,
     refuse_non_finite,
 )
 from relspace.aligned_set import AlignedSet, MadeRows
@@ -41,6 +40,7 @@ from relspace.features import FeatureSet, Places, TokenGrid
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
+from relspace.pairing import is_by_position, pair_sets
 from relspace.row_sources import ArrayRows, RowSource, rows_at
 from relspace.spatial_alignment import (
     TOKEN_DENSITY,
@@ -60,7 +60,7 @@ DEFAULT_LANDMARKS = 1024
 def align(
     sets: Mapping[str, FeatureSet],
     *,
-    ids: Mapping[str, object] | Sequence[ItemId] | None = None,
+    ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = ...,
     density: float | None = ...,
@@ -73,7 +73,7 @@ def align(
 def align(
     sets: Mapping[str, Any],
     *,
-    ids: Mapping[str, object] | Sequence[ItemId] | None = None,
+    ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = ...,
     density: float | None = ...,
@@ -85,7 +85,7 @@ def align(
 def align(
     sets: Mapping[str, object],
     *,
-    ids: Mapping[str, object] | Sequence[ItemId] | None = None,
+    ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = DEFAULT_LANDMARKS,
     density: float | None = None,
@@ -107,10 +107,11 @@ def align(
         lists of shards are read in blocks (:func:`relspace.features.open_rows`). Of a
         :class:`FeatureSet` one layer counts; where its tokens lie on grids, each set keeps its own
         tokens, and landmarks are places in the images.
-    ids : mapping of str to sequence, or one sequence, optional
+    ids : mapping of str to sequence, one sequence, or "position", optional
         The items' ids, strings or whole numbers: one list per set, by which sets are matched and
-        reordered to the first, or one list for all. By default sets are matched by position and
-        must be equally long. Feature sets bring the ids of their images.
+        reordered to the first, or one list for all. Feature sets bring the ids of their images. By
+        default sets without ids are matched by position and must be equally long; where only some
+        have ids, ``"position"`` must say that rows are matched so.
     layer : str, or mapping of str to str, optional
         For feature sets: which layer, of all or of each. By default their last.
     landmarks : int, sequence of int, or Places
@@ -168,6 +169,12 @@ def align(
     to_hold = None if memory_budget is None else memory_budget_bytes(memory_budget)
     by_layer = chosen_layers({k: fs for k, fs in sets.items() if isinstance(fs, FeatureSet)}, layer)
     brought = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
+    contents = {name: getattr(one, "contents", None) for name, one in sets.items()}
+    if ids is not None:
+        # The caller says what belongs together.
+        contents = dict.fromkeys(sets)
+    if is_by_position(ids):
+        ids = dict.fromkeys(sets)
     on_grids = [name for name, fs in by_layer.items() if fs.grid is not None]
     if on_grids:
         if len(on_grids) < len(sets):
@@ -182,6 +189,7 @@ def align(
                 brought if ids is None else ids,
                 {name: len(fs) for name, fs in by_layer.items()},
             ),
+            contents=contents,
             landmarks=landmarks,
             density=TOKEN_DENSITY if density is None else density,
             normalize=normalize or TOKEN_NORMALIZATION,
@@ -193,7 +201,8 @@ def align(
     given = {name: _opened(one, name) for name, one in sets.items()}
     sizes = {name: _matrix(one).shape[0] for name, one in given.items()}
     brought |= {k: one.ids for k, one in given.items() if isinstance(one, RowSource) and one.ids}
-    shared, order = pair_items(sizes, _ids_of_sets(sets, brought if ids is None else ids, sizes))
+    checked = _ids_of_sets(sets, brought if ids is None else ids, sizes)
+    shared, order = pair_sets(sizes, checked, contents)
     n = next(iter(sizes.values()))
     if isinstance(landmarks, int) and not isinstance(landmarks, bool):
         chosen = choose_landmarks(n, landmarks, random_state=seed)

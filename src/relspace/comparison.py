@@ -18,11 +18,11 @@ from relspace._validation import (
     as_ids,
     check_count,
     check_random_state,
-    pair_items,
 )
 from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, Comparison, library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.measures import MIN_ITEMS, Measure, ShiftFamily
+from relspace.pairing import is_by_position, pair_sets
 from relspace.resampling import (
     Units,
     bootstrap,
@@ -51,7 +51,7 @@ def compare(
     Y: object,
     *,
     measure: str | Measure = "affinity",
-    ids: Mapping[str, object] | Sequence[ItemId] | None = None,
+    ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     n_permutations: int = 0,
     n_bootstraps: int = 0,
     groups: object | None = None,
@@ -75,10 +75,10 @@ def compare(
         :func:`relspace.features.open_rows` takes is read in blocks.
     measure : str or Measure
         One of :func:`relspace.measures.list`, by name or as made by :func:`relspace.measures.get`.
-    ids : mapping of str to sequence, or one sequence, optional
+    ids : mapping of str to sequence, one sequence, or "position", optional
         The items' ids: ``{"X": ..., "Y": ...}``, by which the rows of Y are brought into the order
-        of X, or one list for both. By default the ``ids`` that both bring, else rows are matched
-        by position.
+        of X, or one list for both. By default the ``ids`` that both bring. Where neither brings
+        some, rows are matched by position; where one does, ``"position"`` must say so.
     n_permutations : int
         How many permutations of the items make the null distribution. With 0 there is no p-value,
         and the chance level comes from the closed form, or from 20 permutations.
@@ -279,16 +279,18 @@ def as_measure(measure: object) -> Measure:
 
 
 def paired_features(
-    X: object, Y: object, ids: Mapping[str, object] | Sequence[ItemId] | None
+    X: object, Y: object, ids: Mapping[str, object] | Sequence[ItemId] | str | None
 ) -> tuple[torch.Tensor, torch.Tensor, str]:
     """Check two sets and bring the rows of the second into the order of the first."""
     x, y = (_whole(Z, name).detach() for Z, name in ((X, "X"), (Y, "Y")))
     sizes = {"X": len(x), "Y": len(y)}
     given: dict[str, object]
-    if ids is None:
+    contents = dict.fromkeys(sizes)
+    if is_by_position(ids):
+        given = dict.fromkeys(sizes)
+    elif ids is None:
         given = {"X": getattr(X, "ids", None), "Y": getattr(Y, "ids", None)}
-        if given["X"] is None or given["Y"] is None:
-            given = {"X": None, "Y": None}
+        contents = {"X": getattr(X, "contents", None), "Y": getattr(Y, "contents", None)}
     elif isinstance(ids, Mapping):
         odd = [str(name) for name in ids if name not in sizes]
         if odd:
@@ -299,7 +301,7 @@ def paired_features(
     checked = {
         name: None if own is None else as_ids(own, name, sizes[name]) for name, own in given.items()
     }
-    shared, order = pair_items(sizes, checked)
+    shared, order = pair_sets(sizes, checked, contents)
     if order["Y"] is not None:
         y = y[order["Y"]]
     return x, y.to(x.device), "position" if shared is None else "ids"

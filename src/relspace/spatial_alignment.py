@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from relspace._blocks import free_memory_bytes
-from relspace._validation import ItemId, check_choice, check_random_state, name_some, pair_items
+from relspace._validation import ItemId, check_choice, check_random_state, name_some
 from relspace.aligned_set import AlignedSet, hold_rows
 from relspace.aligner import Aligner
 from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError, NonFiniteError
 from relspace.features import FeatureSet, Places, choose_places
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.relative import STANDARDIZATIONS, column_profile
+from relspace.pairing import ItemContents, pair_sets
 from relspace.spatial_space import SpatialSpace
 
 #: Defaults for tokens on grids: what most tokens differ by is kept, and columns are decorrelated
@@ -55,6 +56,7 @@ def align_tokens(
     sets: Mapping[str, FeatureSet],
     *,
     ids: Mapping[str, Sequence[ItemId] | None],
+    contents: Mapping[str, ItemContents | None],
     landmarks: object,
     density: float,
     normalize: str,
@@ -70,6 +72,8 @@ def align_tokens(
         One layer each, whose tokens lie on a grid.
     ids : mapping of str to (sequence or None)
         Ids of each set's images.
+    contents : mapping of str to (ItemContents or None)
+        What is known of the content of each set's images.
     landmarks : int or Places
         How many places, chosen at random where all the grids can be read; or which.
     density, normalize, random_state, memory_budget
@@ -86,7 +90,7 @@ def align_tokens(
     check_choice(standardize, "standardize", STANDARDIZATIONS)
     is_mixed = standardize in ("whiten", "half-whiten")
     seed = check_random_state(random_state)
-    shared, order = pair_items({name: len(fs) for name, fs in sets.items()}, ids)
+    shared, order = pair_sets({name: len(fs) for name, fs in sets.items()}, ids, contents)
     layers = {}
     for name, fs in sets.items():
         rows = order[name]

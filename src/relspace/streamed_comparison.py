@@ -18,6 +18,7 @@ from relspace.measures import Measure
 from relspace.measures.halves import n_parts_within, sum_parts
 from relspace.measures.item_parts import Parts, PartsOfGroups, RandomParts
 from relspace.measures.stacked_products import StackedProducts, sum_stacked_products
+from relspace.pairing import is_by_position, pair_sets
 from relspace.resampling import Units, interval_within, number_units, p_value
 from relspace.row_sources import RowSource
 
@@ -49,9 +50,9 @@ def check_same_items(x: RowSource, y: RowSource, ids: object = None) -> str:
     InvalidInputError
         If ids are given apart from the features.
     ItemMismatchError
-        If the sets differ in their number of items, or both have ids and these differ.
+        If the sets differ in their items, or in the order of these, or only one has ids.
     """
-    if ids is not None:
+    if ids is not None and not is_by_position(ids):
         raise InvalidInputError(
             "ids can't be given for features larger than memory, which are read side by side: "
             "store both in one order, and ids with them."
@@ -61,15 +62,20 @@ def check_same_items(x: RowSource, y: RowSource, ids: object = None) -> str:
             f"X has {x.shape[0]} items and Y has {y.shape[0]}: a comparison is of features of the "
             "same items; store the shared ones."
         )
-    if x.ids is None or y.ids is None:
-        return "position"
-    for number, (one, other) in enumerate(zip(x.ids, y.ids, strict=True)):
-        if one != other:
+    told = is_by_position(ids)
+    given = {"X": x, "Y": y}
+    shared, order = pair_sets(
+        {name: one.shape[0] for name, one in given.items()},
+        {name: None if told else one.ids for name, one in given.items()},
+        {name: None if told else getattr(one, "contents", None) for name, one in given.items()},
+    )
+    for number, (one, other) in enumerate(zip(x.ids or (), y.ids or (), strict=False)):
+        if order["Y"] is not None and one != other:
             raise ItemMismatchError(
                 f"row {number} is {one!r} in X and {other!r} in Y: features larger than memory are "
                 "read side by side; store both in one order."
             )
-    return "ids"
+    return "position" if shared is None else "ids"
 
 
 def needs_items_again(name: str) -> InvalidInputError:

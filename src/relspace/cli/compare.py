@@ -160,7 +160,7 @@ def compare(
                         features[first],
                         features[second],
                         measure=record,
-                        ids=None if ids is None else {"X": ids[first], "Y": ids[second]},
+                        ids={"X": ids[first], "Y": ids[second]} if isinstance(ids, dict) else ids,
                         n_permutations=permutations,
                         n_bootstraps=bootstraps,
                         groups=groups,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -125,8 +125,8 @@ def read_sets(
     progress: Callable[[str], None],
     *,
     in_parts: bool = False,
-) -> tuple[dict[str, FeatureTable], dict[str, tuple[str, ...]] | None]:
-    """Read named sets and the ids of their rows, which are None if rows are matched by position.
+) -> tuple[dict[str, FeatureTable], dict[str, tuple[str, ...]] | Literal["position"] | None]:
+    """Read named sets and the ids of their rows, as ``ids`` of :func:`relspace.align` takes them.
 
     With ``in_parts``, files that can be read in parts are opened only.
     """
@@ -148,7 +148,12 @@ def read_sets(
         if ids_here is None and column is None:
             ids_here, column = all_ids, all_columns if is_table[name] else None
         tables[name] = read(source.place, key=source.key, ids=ids_here, id_column=column)
-    return tables, None if by_position else _shared_ids(tables)
+    if by_position:
+        return tables, "position"
+    ids = _shared_ids(tables)
+    if ids is None:
+        _refuse_other_items(tables)
+    return tables, ids
 
 
 def _places_of_ids(
@@ -182,6 +187,28 @@ def _shared_ids(tables: Mapping[str, FeatureTable]) -> dict[str, tuple[str, ...]
             "they are with --ids or --id-column, or match rows by position with --by-position"
         )
     return found or None
+
+
+def _refuse_other_items(tables: Mapping[str, FeatureTable]) -> None:
+    """Refuse rows that are matched by position and are known to be of different items."""
+    from relspace.errors import ItemMismatchError
+    from relspace.pairing import OtherItemsError, pair_sets
+
+    known = {
+        name: contents
+        for name, table in tables.items()
+        if (contents := getattr(table.features, "contents", None)) is not None
+    }
+    if not known:
+        return
+    sizes = {name: len(contents.digests) for name, contents in known.items()}
+    try:
+        pair_sets(sizes, dict.fromkeys(known), known)
+    except OtherItemsError as error:
+        raise ItemMismatchError(
+            f"{error.found}: say where ids are with --ids, or match rows by position with "
+            "--by-position"
+        ) from error
 
 
 def files(tables: Mapping[str, FeatureTable]) -> dict[str, dict[str, str | None]]:

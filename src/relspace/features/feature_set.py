@@ -20,6 +20,7 @@ from relspace.errors import (
 from relspace.features.layer_features import LayerFeatures, MemorySource
 from relspace.features.layouts import check_layout, check_tokens
 from relspace.features.places import Places, TokenGrid
+from relspace.pairing import ItemContents
 
 #: What the class token of a layer is called: ``layer_7.class``.
 CLASS_SUFFIX = ".class"
@@ -41,9 +42,15 @@ class FeatureSet:
     vectors : mapping of str to LayerFeatures, optional
         One row for each item.
     ids : sequence of str or int, optional
-        The items' ids.
+        The items' ids, by which they are matched with those of other sets. Without ids they are
+        matched by position.
     metadata : mapping, optional
         Where the features come from: model, preprocessing, versions.
+    contents : ItemContents, optional
+        What is known of the items' content. Of two sets that are matched by position and both
+        know it, rows of different content are refused; where ids match, there is a warning.
+    lines : sequence of int, optional
+        In which line of their file the items stand, counted from 1.
 
     Examples
     --------
@@ -65,6 +72,8 @@ class FeatureSet:
         vectors: Mapping[str, LayerFeatures] | None = None,
         ids: Sequence[ItemId] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        contents: ItemContents | None = None,
+        lines: Sequence[int] | None = None,
     ) -> None:
         if not layers:
             raise InvalidInputError("layers is empty; a feature set has at least one layer.")
@@ -80,6 +89,14 @@ class FeatureSet:
         self._n_items = next(iter(counts.values()))
         self.ids = None if ids is None else as_ids(ids, "the feature set", self._n_items)
         self.metadata = MappingProxyType(dict(metadata or {}))
+        self.contents = contents
+        self.lines = None if lines is None else tuple(lines)
+        digests = None if contents is None else contents.digests
+        for known, what in ((self.lines, "lines"), (digests, "digests of their content")):
+            if known is not None and len(known) != self._n_items:
+                raise ItemMismatchError(
+                    f"the feature set has {self._n_items} items and {len(known)} {what}."
+                )
 
     @classmethod
     def from_arrays(
@@ -312,15 +329,25 @@ class FeatureSet:
                 for name, vector in self._vectors.items()
                 if not name.endswith(CLASS_SUFFIX) or name.removesuffix(CLASS_SUFFIX) in chosen
             }
-        ids = self.ids
+        ids, contents, lines = self.ids, self.contents, self.lines
         if images is not None:
             at = torch.arange(len(self))[self._positions(images)]
             if not len(at):
                 raise InvalidInputError("images selects none of the images.")
             chosen = {name: layer.select(at) for name, layer in chosen.items()}
             vectors = {name: vector.select(at) for name, vector in vectors.items()}
-            ids = None if ids is None else tuple(ids[i] for i in at.tolist())
-        return FeatureSet(chosen, vectors=vectors, ids=ids, metadata=self.metadata)
+            rows = at.tolist()
+            ids = None if ids is None else tuple(ids[i] for i in rows)
+            contents = None if contents is None else contents.select(rows)
+            lines = None if lines is None else tuple(lines[i] for i in rows)
+        return FeatureSet(
+            chosen,
+            vectors=vectors,
+            ids=ids,
+            metadata=self.metadata,
+            contents=contents,
+            lines=lines,
+        )
 
     def pool(self, how: str | tuple[int, int]) -> FeatureSet:
         """Return the set with fewer tokens for each image.
@@ -349,7 +376,13 @@ class FeatureSet:
                     f"the layers {name_some(without)} have no class token; pool by 'mean'."
                 )
             pooled = {name: self._vectors[name + CLASS_SUFFIX] for name in self._layers}
-        return FeatureSet(pooled, ids=self.ids, metadata=self.metadata)
+        return FeatureSet(
+            pooled,
+            ids=self.ids,
+            metadata=self.metadata,
+            contents=self.contents,
+            lines=self.lines,
+        )
 
     def _only_layer(self) -> str:
         if len(self._layers) > 1:

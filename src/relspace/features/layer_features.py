@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from relspace._validation import ItemId, to_numpy
 from relspace.errors import InvalidInputError
 from relspace.features.places import Places, TokenGrid, read_places
+from relspace.pairing import ItemContents
 from relspace.row_sources import LiesIn, MadeOf, RowSource, lies_in, rows_at
 
 #: Rows of several megabytes are read at a time where more than one item is needed.
@@ -120,6 +121,8 @@ class LayerFeatures:
         Rows that are read together.
     ids : tuple or None
         The items' ids where there is one row for each item; tokens have none.
+    contents : ItemContents or None
+        What is known of the content of the items that the rows are of.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class LayerFeatures:
         source: ItemSource,
         grid: TokenGrid | None,
         ids: tuple[ItemId, ...] | None,
+        contents: ItemContents | None = None,
     ) -> None:
         self.name = name
         self.grid = grid
@@ -140,6 +144,7 @@ class LayerFeatures:
         self.lies_in = lies_in(source)
         self.made_of: MadeOf | None = None
         self.ids = ids if grid is None else None
+        self.contents = None if contents is None else contents.with_rows(self._tokens_per_item)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -215,6 +220,7 @@ class LayerFeatures:
             SelectedSource(self._source, items),
             None if self.grid is None else self.grid.select(items),
             None if self.ids is None else tuple(self.ids[i] for i in items.tolist()),
+            None if self.contents is None else self.contents.select(items.tolist()),
         )
 
     def mapped(self, width: int, change: Callable[[torch.Tensor], torch.Tensor]) -> LayerFeatures:
@@ -232,7 +238,7 @@ class LayerFeatures:
             return change(items.reshape(-1, self.shape[1])).reshape(*items.shape[:-1], width)
 
         source = MappedSource(self._source, (*self._source.shape[:-1], width), change_items)
-        mapped = LayerFeatures(self.name, source, self.grid, self.ids)
+        mapped = LayerFeatures(self.name, source, self.grid, self.ids, self.contents)
         mapped.made_of = MadeOf(self, lambda rows, first: change(rows.to(source.dtype)))
         return mapped
 
@@ -242,7 +248,7 @@ class LayerFeatures:
         if self.grid is not None:
             shape = (self.n_items, self.shape[1])
             source = MappedSource(source, shape, lambda maps: maps.mean(dim=(1, 2)))
-        return LayerFeatures(self.name, source, None, ids)
+        return LayerFeatures(self.name, source, None, ids, self.contents)
 
     def resampled(self, rows: int, columns: int) -> LayerFeatures:
         """Return the maps brought to another resolution over the same boxes.
@@ -259,4 +265,5 @@ class LayerFeatures:
 
         shape = (self.n_items, rows, columns, self.shape[1])
         source = MappedSource(self._source, shape, resample)
-        return LayerFeatures(self.name, source, self.grid.resized(rows, columns), None)
+        grid = self.grid.resized(rows, columns)
+        return LayerFeatures(self.name, source, grid, None, self.contents)

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from relspace._validation import ItemId, check_random_state, name_some, pair_items
+from relspace._validation import ItemId, check_random_state, name_some
 from relspace.errors import InvalidInputError
 from relspace.features import FeatureSet, Places, TokenGrid, choose_places
 from relspace.layerwise.layer_comparison import LayerComparison, compare_layers
 from relspace.layerwise.model_comparison import ModelComparison, compare_models
+from relspace.pairing import pair_sets
 
 _MEASURED_ROWS = 1000
 _FEWEST_GROUPS = 4
@@ -85,11 +86,12 @@ def compare_feature_sets(
 def pair_feature_sets(
     sets: Mapping[str, FeatureSet],
 ) -> tuple[dict[str, FeatureSet], tuple[ItemId, ...] | None]:
-    """Bring sets into the order of the first by their ids, and return these, if all have some."""
-    ids = {name: fs.ids for name, fs in sets.items()}
-    if any(own is None for own in ids.values()):
-        ids = dict.fromkeys(ids)
-    shared, order = pair_items({name: len(fs) for name, fs in sets.items()}, ids)
+    """Bring sets into the order of the first by their ids, and return these, if they have some."""
+    shared, order = pair_sets(
+        {name: len(fs) for name, fs in sets.items()},
+        {name: fs.ids for name, fs in sets.items()},
+        {name: fs.contents for name, fs in sets.items()},
+    )
     paired = {}
     for name, fs in sets.items():
         rows = order[name]

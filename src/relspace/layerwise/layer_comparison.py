@@ -250,7 +250,7 @@ def compare_layers(
     *,
     measure: str | Measure = "affinity",
     names: Sequence[str] | None = None,
-    ids: Mapping[str, object] | Sequence[ItemId] | None = None,
+    ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     n_permutations: int = 99,
     groups: object | None = None,
     random_state: int = 0,
@@ -276,8 +276,9 @@ def compare_layers(
         One of :func:`relspace.measures.list`, by name or as made by :func:`relspace.measures.get`.
     names : sequence of two str, optional
         What the models are called; by default as their feature sets say, else "first", "second".
-    ids : mapping of str to sequence, or one sequence, optional
-        The items' ids, by model's name or for both; by default those that the sets bring.
+    ids : mapping of str to sequence, one sequence, or "position", optional
+        The items' ids, by model's name or for both; by default those that the sets bring. Where
+        only one brings some, ``"position"`` must say that rows are matched by position.
     n_permutations : int
         How many permutations of the items make the null distribution; with 0 there are no
         p-values, and chance comes from the closed form, or from 20 permutations.
@@ -397,7 +398,7 @@ def model_names(models: Sequence[object], names: Sequence[str] | None) -> list[s
 
 
 def ids_of_model(
-    ids: Mapping[str, object] | Sequence[ItemId] | None, name: str, names: Sequence[str]
+    ids: Mapping[str, object] | Sequence[ItemId] | str | None, name: str, names: Sequence[str]
 ) -> object | None:
     """Pick a model's ids from what was given for each or for all."""
     if not isinstance(ids, Mapping):

@@ -195,7 +195,7 @@ def compare_models(
     models: Mapping[str, object],
     *,
     measure: str | Measure = "affinity",
-    ids: Mapping[str, object] | Sequence[ItemId] | None = None,
+    ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     n_permutations: int = 99,
     groups: object | None = None,
     random_state: int = 0,
@@ -213,8 +213,9 @@ def compare_models(
         in blocks, as by :func:`relspace.compare_layers`.
     measure, n_permutations, groups, random_state, max_items, memory_budget, client, progress
         As in :func:`relspace.compare_layers`.
-    ids : mapping of str to sequence, or one sequence, optional
-        The items' ids, by model or for all.
+    ids : mapping of str to sequence, one sequence, or "position", optional
+        The items' ids, by model or for all; by default those that the sets bring. Where only some
+        bring ids, ``"position"`` must say that rows are matched by position.
 
     Returns
     -------

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from relspace._blocks import memory_budget_bytes
-from relspace._validation import ItemId, as_features, as_ids, name_some, pair_items
+from relspace._validation import ItemId, as_features, as_ids, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.features import FeatureSet
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.measures import Measure
+from relspace.pairing import ItemContents, is_by_position, pair_sets
 from relspace.row_sources import RowSource, rows_at
 from relspace.streamed_comparison import draw_items, select_labels
 
@@ -36,6 +37,8 @@ class ModelLayers:
         The items' ids, where they have some.
     images : tuple or None
         For each item the image it is a token of, where items are tokens of images.
+    contents : ItemContents or None
+        What is known of the items' content, unless the caller said what belongs together.
     """
 
     name: str
@@ -43,10 +46,20 @@ class ModelLayers:
     n_items: int
     ids: tuple[ItemId, ...] | None
     images: tuple[ItemId, ...] | None
+    contents: ItemContents | None = None
 
     @classmethod
     def of(cls, given: object, name: str, ids: object | None = None) -> ModelLayers:
         """Take the layers of a feature set, or of a mapping of names to features.
+
+        Parameters
+        ----------
+        given : FeatureSet or mapping
+            The layers.
+        name : str
+            What errors call the model.
+        ids : sequence or "position", optional
+            The items' ids, or that items have none; by default those that the layers bring.
 
         Raises
         ------
@@ -78,18 +91,22 @@ class ModelLayers:
             )
         n_items = next(iter(sizes.values()))
         images: tuple[ItemId, ...] | None = None
-        own: object | None = ids
+        by_position = is_by_position(ids)
+        own: object | None = None if by_position else ids
+        contents = None
+        if ids is None:
+            contents = getattr(next(iter(layers.values())), "contents", None)
         if isinstance(given, FeatureSet) and n_items != len(given):
             tokens = n_items // len(given)
             names: Sequence[ItemId] = range(len(given)) if given.ids is None else given.ids
             images = tuple(image for image in names for _ in range(tokens))
-            if own is None and given.ids is not None:
+            if own is None and given.ids is not None and not by_position:
                 # Tokens of one image are told apart by their number.
                 own = [f"{image}#{token}" for image in given.ids for token in range(tokens)]
-        elif own is None:
+        elif own is None and not by_position:
             own = getattr(given, "ids", None) or _ids_of_layers(layers)
         checked = None if own is None else as_ids(own, name, n_items)
-        return cls(name, layers, n_items, checked, images)
+        return cls(name, layers, n_items, checked, images, contents)
 
     def factors(
         self,
@@ -174,10 +191,8 @@ def prepare_models(
         raise InvalidInputError(f"models have the names {name_some(names)}; they must differ.")
     sizes = {model.name: model.n_items for model in models}
     ids = {model.name: model.ids for model in models}
-    if any(own is None for own in ids.values()):
-        # Some bring ids of their own, others none: position is all there is.
-        ids = dict.fromkeys(ids)
-    shared, order = pair_items(sizes, ids)
+    contents = {model.name: model.contents for model in models}
+    shared, order = pair_sets(sizes, ids, contents)
     n_sets = sum(len(model.layers) for model in models)
     budget = memory_budget_bytes(memory_budget) // (2 * n_sets)
     own_groups = models[0].images if groups is None else groups

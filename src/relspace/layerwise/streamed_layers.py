@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._blocks import free_memory_bytes
-from relspace._validation import pair_items
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.layerwise.model_layers import ModelLayers, Progress
 from relspace.measures import MIN_ITEMS, Measure
@@ -21,6 +20,7 @@ from relspace.measures.stacked_products import (
     StackedProducts,
     sum_stacked_products,
 )
+from relspace.pairing import pair_sets
 from relspace.row_sources import RowSource, as_rows
 
 Table = NDArray[np.float64]
@@ -179,10 +179,11 @@ def sum_layers(
 
 
 def _matched_by(models: Sequence[ModelLayers]) -> str:
-    ids = {model.name: model.ids for model in models}
-    if any(own is None for own in ids.values()):
-        ids = dict.fromkeys(ids)
-    shared, order = pair_items({model.name: model.n_items for model in models}, ids)
+    shared, order = pair_sets(
+        {model.name: model.n_items for model in models},
+        {model.name: model.ids for model in models},
+        {model.name: model.contents for model in models},
+    )
     turned = [name for name, own in order.items() if own is not None]
     if turned:
         raise ItemMismatchError(

@@ -1,0 +1,180 @@
+"""Pairs the items of several sets, by ids or by position, and refuses items that differ."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from relspace._validation import ItemId, name_some, pair_items
+from relspace.errors import InvalidInputError, ItemMismatchError, RelspaceWarning
+
+#: What ``ids=`` is where rows are to be matched by position, whatever is known of them.
+BY_POSITION = "position"
+
+
+class ItemContentWarning(RelspaceWarning):
+    """Items that are matched by their ids have different content."""
+
+
+class OtherItemsError(ItemMismatchError):
+    """Rows that are matched by position are known to be of different items.
+
+    Attributes
+    ----------
+    found : str
+        What differs, without what to do about it.
+    """
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(
+            f"{found}. Without ids rows are matched by position: give ids to both sets, or say "
+            f"that these rows belong together by ids={BY_POSITION!r}."
+        )
+
+
+@dataclass(frozen=True)
+class ItemContents:
+    """What is known of the content of a set's items, by which they are told apart without ids.
+
+    Attributes
+    ----------
+    of : str
+        What was hashed: ``"image files"``, ``"arrays"``, ``"texts"``. Only digests of one kind
+        are compared, since one photograph is another thing as a file and as an array.
+    digests : tuple of str
+        One for each item; equal where the content is.
+    rows_per_item : int
+        How many rows an item has: its tokens, or one.
+    """
+
+    of: str
+    digests: tuple[str, ...]
+    rows_per_item: int = 1
+
+    def select(self, items: Sequence[int]) -> ItemContents:
+        """Return those of some items, in the order given."""
+        chosen = tuple(self.digests[item] for item in items)
+        return ItemContents(self.of, chosen, self.rows_per_item)
+
+    def with_rows(self, count: int) -> ItemContents:
+        """Return the same of items that have so many rows each."""
+        return ItemContents(self.of, self.digests, count)
+
+    def in_order(self, rows: torch.Tensor | None) -> tuple[str, ...]:
+        """Return the digests of the items that rows are of, in the order of the rows."""
+        if rows is None:
+            return self.digests
+        items = rows[:: self.rows_per_item] // self.rows_per_item
+        return tuple(self.digests[item] for item in items.tolist())
+
+
+Contents = Mapping[str, ItemContents | None]
+
+
+def pair_sets(
+    sizes: Mapping[str, int],
+    ids: Mapping[str, Sequence[ItemId] | None],
+    contents: Contents,
+) -> tuple[tuple[ItemId, ...] | None, dict[str, torch.Tensor | None]]:
+    """Pair the items of several sets, by id where there are ids and by position where not.
+
+    Position says nothing of what an item is. So where two sets without ids know the content of
+    their items, row by row it must be the same. Ids that were given say what belongs together, and
+    content may differ for good reason (a photograph in two sizes, a sentence in two languages):
+    where it does, there is a warning.
+
+    Parameters
+    ----------
+    sizes : mapping of str to int
+        How many items each set has.
+    ids : mapping of str to (sequence or None)
+        The checked ids of each set.
+    contents : mapping of str to (ItemContents or None)
+        What is known of the content of each set's items. None for sets whose pairing the caller
+        was told, as by ``ids=``.
+
+    Returns
+    -------
+    ids : tuple or None
+        The shared ids in the order of the first set; None if items are paired by position.
+    order : dict of str to (LongTensor or None)
+        For each set, the rows that bring it into that order; None where it has it already.
+
+    Raises
+    ------
+    ItemMismatchError
+        If the sets don't hold the same items, or only some of them have ids.
+    """
+    shared, order = pair_items(sizes, ids)
+    first_of: dict[str, str] = {}
+    for name, known in contents.items():
+        first = name if known is None else first_of.setdefault(known.of, name)
+        reference = contents[first]
+        if known is None or reference is None or first == name:
+            continue
+        if known.rows_per_item != reference.rows_per_item:
+            raise ItemMismatchError(
+                f"{first} has {reference.rows_per_item} rows for each of {len(reference.digests)} "
+                f"items and {name} has {known.rows_per_item} for each of {len(known.digests)}: "
+                'rows are not of the same items; pool tokens, as by fs.pool("mean").'
+            )
+        before, now = reference.in_order(order[first]), known.in_order(order[name])
+        pairs = zip(before, now, strict=True)
+        different = [number for number, (one, other) in enumerate(pairs) if one != other]
+        if different and shared is None:
+            raise _other_items(first, before, name, now, different, known)
+        if different and shared is not None:
+            called = [shared[number * known.rows_per_item] for number in different]
+            warnings.warn(
+                ItemContentWarning(
+                    f"{len(different)} of {len(now)} items have the same id in {first} and {name} "
+                    f"and other content ({known.of}): {name_some(called)}. They are matched by "
+                    "their ids; look whether they are the same items."
+                ),
+                stacklevel=3,
+            )
+    return shared, order
+
+
+def _other_items(
+    first: str,
+    before: Sequence[str],
+    name: str,
+    now: Sequence[str],
+    different: Sequence[int],
+    known: ItemContents,
+) -> OtherItemsError:
+    what = "row" if known.rows_per_item == 1 else "item"
+    n, at = len(now), different[0]
+    if Counter(before) == Counter(now):
+        said = (
+            f"{first} and {name} hold the same items in different orders: {what} {at} and "
+            f"{len(different) - 1} more of {n} differ ({known.of})"
+        )
+    else:
+        said = (
+            f"{what} {at} of {first} and {what} {at} of {name} are different items; "
+            f"{len(different)} of {n} {what}s differ in their content ({known.of})"
+        )
+    return OtherItemsError(said)
+
+
+def is_by_position(ids: object) -> bool:
+    """Whether ``ids=`` asks for rows to be matched by position.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is another string, which can't be a list of ids.
+    """
+    if isinstance(ids, str) and ids != BY_POSITION:
+        raise InvalidInputError(
+            f"ids is {ids!r}; it must be lists of ids, or {BY_POSITION!r} to match rows by "
+            "position whatever their ids."
+        )
+    return isinstance(ids, str)

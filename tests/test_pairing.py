@@ -1,0 +1,169 @@
+"""Items of several sets: matched by ids or by position, and refused where they are others."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import relspace as rs
+from relspace.errors import InvalidInputError, ItemMismatchError
+from relspace.features import FeatureSet
+from relspace.features.layer_features import LayerFeatures, MemorySource
+from relspace.layerwise import compare_feature_sets
+from relspace.pairing import ItemContents, ItemContentWarning, OtherItemsError, pair_sets
+
+N = 200
+X = np.random.default_rng(0).normal(size=(N, 6)).astype(np.float32)
+TEXTS = ItemContents("texts", tuple(f"text {i}" for i in range(N)))
+SHUFFLED = np.random.default_rng(1).permutation(N)
+IDS = tuple(f"{i}.png" for i in range(N))
+
+
+def feature_set(
+    rows: np.ndarray, contents: ItemContents | None = None, ids: tuple[str, ...] | None = None
+) -> FeatureSet:
+    layer = LayerFeatures("a", MemorySource(torch.from_numpy(X[rows])), None, ids, contents)
+    return FeatureSet({"a": layer}, ids=ids, contents=contents)
+
+
+HERE = feature_set(np.arange(N), TEXTS)
+THERE = feature_set(SHUFFLED, TEXTS.select(SHUFFLED.tolist()))
+NAMED = feature_set(np.arange(N), TEXTS, IDS)
+
+
+def matched(space: Any) -> float:
+    return float(space.match("x", "y").accuracy)
+
+
+WAYS = {
+    "compare": lambda a, b, **given: rs.compare(a["a"], b["a"], measure="cka", **given).value,
+    "compare of sets": lambda a, b, **given: rs.compare(a, b, measure="cka", **given).value,
+    "compare of sums": lambda a, b, **given: (
+        rs.compare(a, b, measure="cka", memory_budget=60_000, **given).value
+    ),
+    "compare_layers": lambda a, b, **given: rs.compare_layers(
+        a, b, measure="cka", n_permutations=0, **given
+    ).values[0, 0],
+    "compare_layers of sums": lambda a, b, **given: rs.compare_layers(
+        a, b, measure="cka", n_permutations=0, memory_budget=15_000, **given
+    ).values[0, 0],
+    "compare_models": lambda a, b, **given: rs.compare_models(
+        {"x": a, "y": b}, measure="cka", n_permutations=0, **given
+    ).values[0, 1],
+    "align": lambda a, b, **given: (
+        1 - float(np.asarray(rs.align({"x": a, "y": b}, **given).distances("x", "y")).mean())
+    ),
+    "align of layers": lambda a, b, **given: (
+        1
+        - float(
+            np.asarray(rs.align({"x": a["a"], "y": b["a"]}, **given).distances("x", "y")).mean()
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_of_other_items_are_not_matched_by_position(way: str) -> None:
+    value = WAYS[way]
+    with pytest.raises(OtherItemsError, match="same items in different orders"):
+        value(HERE, THERE)
+    other = feature_set(np.arange(N), TEXTS.select([*range(N - 1), 0]))
+    with pytest.raises(OtherItemsError, match=r"row 199 of .* are different items; 1 of 200 rows"):
+        value(HERE, other)
+    assert value(HERE, HERE) == pytest.approx(1, abs=1e-5)
+    # Who says so is believed.
+    assert value(HERE, THERE, ids="position") < 0.9
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_set_with_ids_and_one_without_are_matched_by_position_only_when_told(way: str) -> None:
+    without = feature_set(np.arange(N))
+    for pair in ((NAMED, without), (without, NAMED)):
+        with pytest.raises(ItemMismatchError, match=r"has no ids while .*ids='position'"):
+            WAYS[way](*pair)
+        assert WAYS[way](*pair, ids="position") == pytest.approx(1, abs=1e-5)
+
+
+def test_an_array_beside_pooled_features_with_ids_is_refused() -> None:
+    maps = np.random.default_rng(2).normal(size=(N, 2, 2, 5)).astype(np.float32)
+    fs = FeatureSet.from_arrays({"a": maps}, layout="bhwc", ids=IDS)
+    rows = maps.mean(axis=(1, 2))
+    with pytest.raises(ItemMismatchError, match="ids='position'"):
+        rs.compare(fs.pool("mean"), rows[SHUFFLED], measure="cka")
+    told = {"X": IDS, "Y": [IDS[i] for i in SHUFFLED]}
+    assert rs.compare(
+        fs.pool("mean"), rows[SHUFFLED], measure="cka", ids=told
+    ).value == pytest.approx(1, abs=1e-5)
+
+
+def test_sets_compared_for_a_page_are_matched_as_others() -> None:
+    with pytest.raises(OtherItemsError):
+        compare_feature_sets({"x": HERE, "y": THERE}, n_permutations=0)
+    with pytest.raises(ItemMismatchError, match="has no ids"):
+        compare_feature_sets({"x": NAMED, "y": feature_set(np.arange(N))}, n_permutations=0)
+
+
+def test_tokens_are_of_items_too() -> None:
+    maps = torch.from_numpy(np.random.default_rng(2).normal(size=(9, 2, 3, 5)).astype(np.float32))
+    known = ItemContents("arrays", tuple("abcdefghi"))
+    grid = FeatureSet.from_arrays({"a": maps}, layout="bhwc")["a"].grid
+    order = [1, 0, *range(2, 9)]
+
+    def of(items: list[int]) -> FeatureSet:
+        whole = LayerFeatures("a", MemorySource(maps), grid, None, known)
+        return FeatureSet({"a": whole}, contents=known).select(images=items)
+
+    assert rs.compare(of(order)["a"], of(order)["a"], measure="cka").value > 0.999
+    with pytest.raises(OtherItemsError, match="item 0 and 1 more of 9 differ"):
+        rs.compare(of(order)["a"], of(list(range(9)))["a"], measure="cka")
+    with pytest.raises(OtherItemsError):
+        rs.align({"x": of(order), "y": of(list(range(9)))}, landmarks=20)
+    pooled = of(order).pool("mean")
+    assert pooled["a"].contents == ItemContents("arrays", tuple("bacdefghi"))
+    with pytest.raises(ItemMismatchError, match=r"6 rows for each of 9 items and .* 1 for each"):
+        pair_sets(
+            {"x": 54, "y": 54},
+            {"x": None, "y": None},
+            {"x": of(order)["a"].contents, "y": pooled["a"].contents},
+        )
+
+
+def test_ids_say_what_belongs_together_and_other_content_is_told() -> None:
+    contents = ItemContents("image files", tuple(str(i % 198) for i in range(N)))
+    there = feature_set(
+        SHUFFLED, contents.select(SHUFFLED.tolist()), tuple(IDS[i] for i in SHUFFLED)
+    )
+    files = ItemContents("image files", tuple(map(str, range(N))))
+    here = feature_set(np.arange(N), files, IDS)
+    with pytest.warns(
+        ItemContentWarning, match=r"2 of 200 items .* X and .*'198\.png', '199\.png'"
+    ):
+        assert rs.compare(here, there, measure="cka").value == pytest.approx(1, abs=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rs.compare(here, here, measure="cka")
+        # Texts and image files are known by different digests.
+        rs.compare(here, NAMED, measure="cka")
+
+
+def test_contents_follow_the_items() -> None:
+    chosen = NAMED.select(images=["3.png", "1.png"])
+    assert chosen.contents == TEXTS.select([3, 1])
+    assert chosen["a"].contents == TEXTS.select([3, 1])
+    fs = FeatureSet({"a": NAMED["a"]}, lines=range(1, N + 1))
+    assert fs.select(images=[4, 2]).lines == (5, 3)
+    with pytest.raises(ItemMismatchError, match="200 items and 199 lines"):
+        FeatureSet({"a": NAMED["a"]}, lines=range(N - 1))
+    with pytest.raises(ItemMismatchError, match="2 digests of their content"):
+        FeatureSet({"a": NAMED["a"]}, contents=TEXTS.select([3, 1]))
+
+
+@pytest.mark.parametrize("call", [rs.compare, rs.compare_layers])
+def test_ids_that_are_another_word_are_refused(call: Any) -> None:
+    given = (HERE, HERE)
+    with pytest.raises(InvalidInputError, match="ids is 'order'; it must be lists of ids, or 'pos"):
+        call(*given, ids="order")
