@@ -30,6 +30,7 @@ from relspace.embedding.sets import Outputs, outputs_of
 from relspace.errors import InvalidInputError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import draw_distinct
+from relspace.measures.ties import mean_ranks
 from relspace.reading_ahead import read_blocks
 from relspace.row_sources import ArrayRows, RowSource
 from relspace.rowwise import Progress, gather_result, write_result
@@ -380,8 +381,9 @@ def distance_rank_correlation(
     """
     generator = torch.Generator().manual_seed(random_state)
     pairs = torch.randint(len(rows), (2, n_pairs), generator=generator)
+    # Ranks of squares: a root would tell apart what only rounding does.
     ranks = [
-        torch.linalg.vector_norm(one[pairs[0]] - one[pairs[1]], dim=1).argsort().argsort().double()
+        mean_ranks((one[pairs[0]].double() - one[pairs[1]].double()).square().sum(dim=1))
         for one in (rows, lab)
     ]
     return float(torch.corrcoef(torch.stack(ranks))[0, 1])

@@ -20,6 +20,7 @@ from relspace.errors import (
     MemoryBudgetError,
     RelspaceWarning,
 )
+from relspace.kernels.scale import largest_magnitude, to_unit_scale
 from relspace.measures.cross_products import CrossProducts
 from relspace.measures.item_parts import RandomParts
 
@@ -180,6 +181,9 @@ class Measure(ABC):
     def prepare(self, X: object, name: str = "X", *, memory_budget: int | None = None) -> Any:
         """Compute what depends on one set alone.
 
+        Features are first brought to unit scale by a power of two, which is exact: every measure is
+        invariant to scale, and so is its value at any scale that the features' type can hold.
+
         Parameters
         ----------
         X : array-like of shape (n, d)
@@ -195,6 +199,7 @@ class Measure(ABC):
             raise InvalidInputError(
                 f"{name} has {len(features)} items; a comparison needs at least {MIN_ITEMS}."
             )
+        features = to_unit_scale(refuse_subnormal(features, name))[0]
         refuse_constant(features, name)
         warn_of_pair_matrix(features, name)
         if memory_budget is None:
@@ -329,6 +334,18 @@ class Measure(ABC):
     def expected_by_chance(self, x: Any, y: Any) -> float | None:
         """The exact mean over all permutations of the items; None where there is no closed form."""
         return None
+
+
+def refuse_subnormal(X: torch.Tensor, name: str) -> torch.Tensor:
+    """Refuse features that are all too small for their type to hold their digits; return them."""
+    largest, limits = largest_magnitude(X), torch.finfo(X.dtype)
+    if 0.0 < largest < limits.tiny:
+        raise InvalidInputError(
+            f"the largest number in {name} is {largest:.3g}; {limits.dtype} holds numbers below "
+            f"{limits.tiny:.3g} with fewer digits than others, so that features of this size are "
+            "rounded already: multiply them by a factor before they are stored in this type."
+        )
+    return X
 
 
 def refuse_constant(X: torch.Tensor, name: str) -> None:

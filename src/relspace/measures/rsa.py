@@ -23,6 +23,7 @@ from relspace.measures.pair_matrix import (
     PairMeasure,
     kept_pair_matrix,
 )
+from relspace.measures.ties import cloud_for_ties, mean_ranks
 
 DISTANCES = ("euclidean", "squared_euclidean", "correlation", "cosine")
 COMPARISONS = ("correlation", "spearman", "cosine")
@@ -48,7 +49,8 @@ class RSA(PairMeasure):
         (1 - r over features) or ``"cosine"`` distance of two items.
     comparison : str
         How RDMs are compared: by their Pearson ``"correlation"``, by that of their ranks
-        (``"spearman"``), or by their ``"cosine"``. For Kendall's tau-a see :class:`KendallRSA`.
+        (``"spearman"``; ties share their mean rank), or by their ``"cosine"``. For Kendall's tau-a
+        see :class:`KendallRSA`.
     """
 
     distance: Distance = "correlation"
@@ -134,7 +136,12 @@ def _without_item_means(X: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
-    """Ranks of the distances of distinct items, ties sharing their mean, centred and scaled."""
+    """Ranks of the distances of distinct items, ties sharing their mean, centred and scaled.
+
+    Distances are compared in float64. Those that differ by rounding alone are tied; squared
+    Euclidean distances of whole numbers (or of whole multiples of a power of two) have no rounding
+    and are tied where they are equal.
+    """
     n = len(X)
     refuse_too_large(
         5 * n * n * 8,
@@ -143,22 +150,20 @@ def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
         device=X.device,
     )
     above = torch.ones((n, n), dtype=torch.bool, device=X.device).triu_(1)
-    entries = _entries(X.to(torch.float64), distance, name)
-    ranks = _average_ranks(entries.tile(slice(None), slice(None))[above])
+    entries, exact = _rankable_entries(X, distance, name)
+    ranks = mean_ranks(entries.tile(slice(None), slice(None))[above], exact=exact)
     matrix = torch.zeros((n, n), dtype=torch.float64, device=X.device)
     matrix[above] = (ranks - ranks.mean()) / len(ranks)
     return kept_pair_matrix(matrix + matrix.T, name)
 
 
-def _average_ranks(values: torch.Tensor) -> torch.Tensor:
-    """Ranks from 1 on; values that differ by rounding alone are tied and share their mean rank."""
-    ordered, order = values.sort()
-    rounding = 64 * torch.finfo(values.dtype).eps * float(values.abs().max())
-    group = (ordered.diff(prepend=ordered[:1]) > rounding).cumsum(0)
-    counts = group.bincount()
-    ranks = torch.empty_like(values)
-    ranks[order] = (counts.cumsum(0) - (counts - 1) / 2).to(values.dtype)[group]
-    return ranks
+def _rankable_entries(X: torch.Tensor, distance: str, name: str) -> tuple[PairEntries, bool]:
+    """Entries in the order of the distances, tied as they are, and whether without rounding."""
+    if distance in ("euclidean", "squared_euclidean"):
+        # A root would tear apart small distances that rounding alone tells from each other.
+        cloud, exact = cloud_for_ties(X)
+        return PairEntries(cloud, _squared_distances), exact
+    return _entries(X.to(torch.float64), distance, name), False
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -1,0 +1,83 @@
+"""Values don't depend on the features' scale, from the smallest to the largest floats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from relspace import measures
+from relspace.errors import InvalidInputError
+from relspace.measures import Measure
+
+N = 40
+EVERY = pytest.mark.parametrize(
+    "measure", [pytest.param(one, id=one.name) for one in measures.list()]
+)
+
+
+def two_sets(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.randn(N, 4, generator=generator, dtype=torch.float64)
+    X = torch.tanh(shared @ torch.randn(4, 6, generator=generator, dtype=torch.float64)) + 0.3
+    Y = X[:, :5] + 0.5 * torch.randn(N, 5, generator=generator, dtype=torch.float64)
+    return X.to(dtype), Y.to(dtype)
+
+
+@EVERY
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-160, 1e-22, 1e22, 1e154, 1e200, 1e300])
+def test_float64(measure: Measure, scale: float) -> None:
+    X, Y = two_sets()
+    value = measure(X, Y)
+    assert measure(X * scale, Y) == pytest.approx(value, abs=1e-9)
+    assert measure(X, Y * scale) == pytest.approx(value, abs=1e-9)
+    assert measure(X * scale, Y * scale) == pytest.approx(value, abs=1e-9)
+
+
+@EVERY
+@pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e-20, 1e19, 1e25, 1e37])
+def test_float32(measure: Measure, scale: float) -> None:
+    X, Y = two_sets(torch.float32)
+    value = measure(X, Y)
+    assert measure(X * scale, Y) == pytest.approx(value, abs=1e-4)
+    assert measure(X * scale, Y / scale if scale > 1e-36 else Y) == pytest.approx(value, abs=1e-4)
+
+
+@EVERY
+@pytest.mark.parametrize("exponent", [-900, -126, 126, 900])
+def test_powers_of_two_change_no_bit(measure: Measure, exponent: int) -> None:
+    X, Y = two_sets()
+    assert measure(X * 2.0**exponent, Y) == measure(X, Y)
+
+
+@EVERY
+@pytest.mark.parametrize("scale", [1e-44, 1e-42, 1e-39])
+def test_what_float32_does_not_hold_is_refused(measure: Measure, scale: float) -> None:
+    X, Y = two_sets()
+    small = (X * scale).to(torch.float32)
+    with pytest.raises(InvalidInputError, match=r"largest number in X is .*float32 holds"):
+        measure(small, Y.to(torch.float32))
+    with pytest.raises(InvalidInputError, match=r"largest number in Y is .*float64 holds"):
+        measure(X, Y * 1e-310)
+
+
+@EVERY
+def test_whole_numbers_and_constant_columns(measure: Measure) -> None:
+    X, Y = two_sets()
+    whole = (100 * X).round()
+    constant = torch.full((N, 2), 7.0, dtype=torch.float64)
+    value = measure(whole, Y)
+    assert measure(whole.to(torch.int64).numpy(), Y.numpy()) == pytest.approx(value, abs=1e-4)
+    if "shift" in measure.invariances:
+        padded = torch.cat([X, constant], dim=1)
+        assert measure(padded, Y) == pytest.approx(measure(X, Y), abs=1e-9)
+        assert measure(padded * 1e200, Y) == pytest.approx(measure(X, Y), abs=1e-9)
+
+
+@EVERY
+def test_zeros_are_constant_whatever_the_scale(measure: Measure) -> None:
+    X, _ = two_sets()
+    with pytest.raises(InvalidInputError, match="Y is constant"):
+        measure(X, torch.zeros(N, 3, dtype=torch.float64))
+    with pytest.raises(InvalidInputError, match="Y is constant"):
+        measure(X, np.full((N, 3), 1e300))
