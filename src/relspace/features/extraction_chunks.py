@@ -72,7 +72,7 @@ class ExtractionSource:
         """Features of parts of the items, batch by batch; images are decoded ahead."""
         ranges = [one for part in parts for one in self.ranges(part)]
         loaded = load_ahead(self._prepare, ranges, n_threads=self.n_threads)
-        with closing(loaded):
+        with self.model.held(), closing(loaded):
             for prepared in loaded:
                 yield self._compute(prepared)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import inspect
+import pickle
+import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -15,14 +21,13 @@ from torch import nn
 
 from relspace._validation import name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
+from relspace.features.evaluation import evaluated
 from relspace.features.feature_set import CLASS_SUFFIX
 from relspace.features.preprocessing import Preprocessing, View
 from relspace.features.store import Box, StoredLayer
 
 #: The model's own summary of an item, where it has one.
 POOLED = "pooled"
-
-_VALUES_PER_PARAMETER = 16
 
 Layers = str | Sequence[str] | Sequence[int]
 
@@ -149,19 +154,89 @@ class FeatureModel(ABC):
         """Say what else may be asked for."""
         return ""
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the network in evaluation mode and on its device over many batches.
+
+        Each batch does so for itself where it is not held; see
+        :func:`relspace.features.evaluation.evaluated`.
+        """
+        with evaluated(self.module, self.device):
+            yield
+
     def fingerprint(self) -> str:
-        """Return a digest of the weights, from a few values of each parameter.
+        """Return a digest of all weights and buffers, their types and shapes.
 
         Two models of one name that were trained differently have different ones.
         """
-        digest = hashlib.sha256()
-        for key, tensor in self.module.state_dict().items():
-            digest.update(f"{key}{tuple(tensor.shape)}".encode())
-            flat = tensor.detach().reshape(-1)
-            step = max(1, len(flat) // _VALUES_PER_PARAMETER)
-            values = flat[::step].to("cpu", torch.float64)
-            digest.update(values.numpy().tobytes())
-        return digest.hexdigest()[:32]
+        digest = hashlib.blake2b(digest_size=16)
+        buffers = dict(self.module.named_buffers())
+        for key, value in (self.module.state_dict() | buffers).items():
+            digest.update(key.encode())
+            _digest_value(value, digest.update)
+        return digest.hexdigest()
+
+
+def code_digest(module: nn.Module) -> str:
+    """Return a digest of how a network computes: its modules, their settings and their code.
+
+    Two networks of the same weights that compute differently have different ones, also where
+    their class has the same name. The code of torch itself is left out.
+    """
+    digest = hashlib.blake2b(repr(module).encode(), digest_size=16)
+    kinds = {kind: None for one in module.modules() for kind in type(one).__mro__}
+    for kind in kinds:
+        digest.update(f"{kind.__module__}.{kind.__qualname__}".encode())
+        if kind is not object and kind.__module__.partition(".")[0] != "torch":
+            digest.update(_code_of(kind))
+    for name, one in module.named_modules():
+        for key, value in sorted(vars(one).items()):
+            if key != "training" and _is_plain(value):
+                digest.update(f"{name}.{key}".encode())
+                _digest_value(value, digest.update)
+    return digest.hexdigest()
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str | torch.Tensor)
+
+
+def _code_of(kind: type) -> bytes:
+    try:
+        # Without comments and layout.
+        return ast.unparse(ast.parse(textwrap.dedent(inspect.getsource(kind)))).encode()
+    except (OSError, TypeError, SyntaxError):
+        # A class that was made while Python ran has no source.
+        codes = [getattr(method, "__code__", None) for method in vars(kind).values()]
+        return b"".join(
+            one.co_code + repr((one.co_names, _constants(one))).encode() for one in codes if one
+        )
+
+
+def _constants(code: CodeType) -> list[str]:
+    # Code inside of code is shown with its address.
+    return [repr(one) for one in code.co_consts if not isinstance(one, CodeType)]
+
+
+def _digest_value(value: Any, update: Callable[[bytes | memoryview], None]) -> None:
+    """Give a digest what a state holds: tensors, or what modules keep beside them."""
+    if isinstance(value, torch.Tensor):
+        update(f"{value.dtype}{tuple(value.shape)}".encode())
+        plain = value.detach()
+        if plain.is_quantized:
+            plain = plain.dequantize()
+        if plain.layout != torch.strided:
+            plain = plain.to_dense()
+        plain = plain.to("cpu").contiguous().reshape(-1)
+        if plain.numel():
+            update(plain.view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping | tuple | list):
+        for one in value.items() if isinstance(value, Mapping) else value:
+            _digest_value(one, update)
+    else:
+        update(pickle.dumps(value))
 
 
 def split_tokens(name: str, tokens: torch.Tensor, n_prefix: int, grid: tuple[int, int]) -> Any:

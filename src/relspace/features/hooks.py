@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,43 +13,117 @@ from torch import nn
 
 from relspace._validation import check_choice, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
+from relspace.features.evaluation import unwrapped, without_compiled_code, wrapped_module
 
 SIDES = ("output", "input")
 
 
-class Recording(Mapping[str, torch.Tensor]):
-    """What layers gave in the last forward pass, by name, in the order of the module."""
+@dataclass(frozen=True)
+class Layer:
+    """A layer that is recorded, or one of its calls.
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = tuple(names)
-        self._tensors: dict[str, torch.Tensor] = {}
+    Attributes
+    ----------
+    name : str
+        What it is called: ``"relu"``, or ``"relu@2"`` for its second call in a pass.
+    module : nn.Module
+        What runs.
+    call : int or None
+        Which of its calls, from 1; None for all.
+    is_named : bool
+        Whether it was asked for by its name, rather than by a pattern.
+    """
+
+    name: str
+    module: nn.Module
+    call: int | None = None
+    is_named: bool = True
+
+
+class Recording(Mapping[str, torch.Tensor]):
+    """What layers gave in the last forward pass, by name, in the order of the module.
+
+    A layer that ran several times has a record of each call, ``"relu@1"``, ``"relu@2"`` and so on,
+    and none of its bare name.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = {layer.name: layer for layer in layers}
+        self._calls: dict[str, dict[int, torch.Tensor]] = {}
+        self._counts: dict[str, int] = {}
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        if name in self._tensors:
-            return self._tensors[name]
-        if name in self._names:
-            raise UnknownNameError(
-                f"layer {name!r} is recorded but did not run: run the module inside the with block."
-            )
-        raise UnknownNameError(f"{name!r} is not recorded; recorded are {name_some(self._names)}.")
+        if name in self._layers:
+            self._refuse_several(name)
+            found = self._calls.get(name, {}).get(self._layers[name].call or 1)
+        else:
+            asked, (name, _, call) = name, str(name).rpartition("@")
+            if name not in self._layers or not call.isdecimal():
+                raise UnknownNameError(
+                    f"{asked!r} is not recorded; recorded are {name_some(tuple(self._layers))}."
+                )
+            found = self._calls.get(name, {}).get(int(call))
+        if found is None:
+            raise UnknownNameError(self._why_missing(name))
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == one for one in self)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._names if name in self._tensors)
+        names: dict[str, None] = {}
+        for name, layer in self._layers.items():
+            calls = self._calls.get(name, {})
+            several = layer.call is None and self._counts.get(name, 0) > 1
+            names |= dict.fromkeys(f"{name}@{i}" for i in calls) if several else {}
+            names |= {name: None} if calls and not several else {}
+        return iter(names)
 
     def __len__(self) -> int:
-        return len(self._tensors)
+        return sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name} {tuple(one.shape)}" for name, one in self._tensors.items())
+        shown = ", ".join(f"{name} {tuple(self[name].shape)}" for name in self)
         return f"Recording({shown or 'nothing has run yet'})"
 
     def keep(self, name: str, tensor: torch.Tensor) -> None:
-        """Keep what a layer gave."""
-        self._tensors[name] = tensor
+        """Keep what a layer gave in its last call."""
+        self._calls.setdefault(name, {})[self._counts[name]] = tensor
+
+    def count(self, name: str) -> bool:
+        """Count a call of a layer, and say whether what it gives is wanted."""
+        self._counts[name] = self._counts.get(name, 0) + 1
+        return self._layers[name].call in (None, self._counts[name])
+
+    def calls(self, name: str) -> int:
+        """Return how often a layer ran."""
+        return self._counts.get(name, 0)
 
     def clear(self) -> None:
         """Forget what was recorded."""
-        self._tensors.clear()
+        self._calls.clear()
+        self._counts.clear()
+
+    def _refuse_several(self, name: str) -> None:
+        count = self._counts.get(name, 0)
+        if self._layers[name].call is not None or count <= 1:
+            return
+        raise InvalidInputError(
+            f"layer {name!r} ran {count} times: ask for one of its calls, "
+            f"{name_some([f'{name}@{i}' for i in range(1, count + 1)])}. Passes of a part of the "
+            "module are told apart by clear() between them."
+        )
+
+    def _why_missing(self, name: str) -> str:
+        count = self._counts.get(name, 0)
+        if count:
+            times = "once" if count == 1 else f"{count} times"
+            return f"layer {name.rpartition('@')[0] or name!r} ran {times} in the last pass."
+        return (
+            f"layer {name!r} is recorded but did not run: run the module inside the with block. "
+            "Layers also seem not to run where their parent calls no module (as attention in one "
+            "fused step) or calls them from a function that torch.compile made."
+        )
 
 
 @contextmanager
@@ -63,15 +137,17 @@ def record(
 ) -> Iterator[Recording]:
     """Record what layers of a module give while it runs.
 
-    Each forward pass replaces what the last one left. Tensors are detached and moved to
-    ``device``; hooks are removed however the block is left.
+    Each forward pass of the module replaces what the last one left. Tensors are detached and moved
+    to ``device``; hooks are removed however the block is left. What ``torch.compile`` made runs as
+    Python inside of the block, since compiled code calls no hooks.
 
     Parameters
     ----------
     model : nn.Module
-        Any module.
+        Any module. Names don't show the wrappers of ``torch.compile`` and ``DataParallel``.
     layers : str or sequence of str
         Names as in ``model.named_modules()``; ``*`` stands for any part of a name between dots.
+        Of a layer that runs several times in a pass, ``"relu@2"`` is the second call.
     device : torch.device or str, optional
         Where records go; None leaves them on the module's device.
     dtype : torch.dtype, optional
@@ -83,12 +159,14 @@ def record(
     ------
     Recording
         Tensors by name. Of outputs that hold several tensors (tuples, dataclasses, mappings) the
-        first is taken.
+        first is taken. Of a layer that ran several times each call has a name of its own.
 
     Raises
     ------
     UnknownNameError
         If a name matches no layer; it says what exists.
+    InvalidInputError
+        If a layer lies inside of TorchScript; or, when it is asked for, if it ran several times.
 
     Examples
     --------
@@ -101,28 +179,24 @@ def record(
     if not isinstance(model, nn.Module):
         raise InvalidTypeError(f"model is of type {type(model).__name__}; it must be a nn.Module.")
     check_choice(side, "side", SIDES)
-    names = match_layers(model, layers)
-    recording = Recording(names)
-    handles = []
-    modules = dict(model.named_modules())
-    try:
-        for name in names:
-            keep = _keeper(recording, name, device, dtype)
+    found = find_layers(model, layers)
+    recording = Recording(found)
+    with ExitStack() as stack:
+        stack.enter_context(without_compiled_code(model))
+        _clear_before_each_pass(model, recording, stack)
+        for layer in found:
+            keep = _keeper(recording, layer.name, device, dtype)
             if side == "output":
-                handles.append(modules[name].register_forward_hook(keep, with_kwargs=True))
+                handle = layer.module.register_forward_hook(keep, with_kwargs=True)
             else:
-                handles.append(
-                    modules[name].register_forward_pre_hook(
-                        lambda module, args, kwargs, keep=keep: keep(
-                            module, args, kwargs, args or tuple(kwargs.values())
-                        ),
-                        with_kwargs=True,
-                    )
+                handle = layer.module.register_forward_pre_hook(
+                    lambda module, args, kwargs, keep=keep: keep(
+                        module, args, kwargs, args or tuple(kwargs.values())
+                    ),
+                    with_kwargs=True,
                 )
+            stack.callback(handle.remove)
         yield recording
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -164,8 +238,8 @@ def record_named(
         yield lambda name: recorded[where[name][1]][where[name][0]]
 
 
-def match_layers(model: nn.Module, layers: Sequence[str] | str) -> tuple[str, ...]:
-    """Return the names of a module's layers that patterns match, in the module's order.
+def find_layers(model: nn.Module, layers: Sequence[str] | str) -> tuple[Layer, ...]:
+    """Return a module's layers that patterns match, in the module's order.
 
     Parameters
     ----------
@@ -173,36 +247,123 @@ def match_layers(model: nn.Module, layers: Sequence[str] | str) -> tuple[str, ..
         The module.
     layers : str or sequence of str
         Names, in which ``*`` stands for any part between dots: ``"blocks.*"`` is every block, and
-        not what is inside of them.
+        not what is inside of them. ``"relu@2"`` is the second call of a layer. A module with
+        several names is found by each of them; patterns find it once, by the first.
 
     Raises
     ------
     UnknownNameError
         If a pattern matches nothing.
+    InvalidInputError
+        If a layer lies inside of TorchScript, which calls no hooks.
     """
     patterns = [layers] if isinstance(layers, str) else list(layers)
     if not patterns:
         raise InvalidInputError("layers is empty; name at least one layer.")
-    known = [name for name, _ in model.named_modules() if name]
-    wanted: set[str] = set()
+    known = _named_layers(model)
+    first_names: dict[int, str] = {}
+    for name, module in known.items():
+        first_names.setdefault(id(module), name)
+    wanted: dict[str, list[Layer]] = {}
     for pattern in patterns:
-        matched = [name for name in known if _matches(name, pattern)]
+        base, call = _split_call(str(pattern), known)
+        if base in known:
+            matched = [base]
+        else:
+            matched = [
+                name
+                for name, module in known.items()
+                if first_names[id(module)] == name and _matches(name, base)
+            ]
         if not matched:
             raise UnknownNameError(
-                f"no layer is called {pattern!r}; the module has {_outline(known, pattern)}."
+                f"no layer is called {pattern!r}; the module has "
+                f"{_outline(tuple(first_names.values()), base)}."
             )
-        wanted.update(matched)
-    return tuple(name for name in known if name in wanted)
+        for name in matched:
+            own = name if call is None else f"{name}@{call}"
+            wanted.setdefault(name, []).append(Layer(own, known[name], call, base in known))
+    found = {one.name: one for name in known for one in wanted.get(name, ())}
+    for layer in found.values():
+        _refuse_script(layer)
+    return tuple(found.values())
+
+
+def _named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """All names of a module's layers, those through wrappers and of modules seen before too."""
+    found: dict[str, nn.Module] = {}
+
+    def visit(name: str, module: nn.Module, above: tuple[nn.Module, ...]) -> None:
+        if any(module is one for one in above):
+            return
+        own = unwrapped(module)
+        if name:
+            found.setdefault(name, own)
+        for child, one in own._modules.items():
+            if one is not None:
+                visit(f"{name}.{child}" if name else child, one, (*above, module))
+        wrapped = wrapped_module(module)
+        if wrapped is not None:
+            visit(f"{name}.{wrapped[0]}" if name else wrapped[0], wrapped[1], above)
+
+    visit("", model, ())
+    return found
+
+
+def _split_call(pattern: str, known: Mapping[str, nn.Module]) -> tuple[str, int | None]:
+    """Split ``"relu@2"`` into the layer and its call, unless a layer is called so."""
+    base, mark, call = pattern.rpartition("@")
+    if pattern in known or not mark or not call.isdecimal() or int(call) < 1:
+        return pattern, None
+    return base, int(call)
+
+
+def _refuse_script(layer: Layer) -> None:
+    kind = type(layer.module).__name__
+    if not isinstance(layer.module, torch.jit.ScriptModule) or kind == "TopLevelTracedModule":
+        return
+    raise InvalidInputError(
+        f"layer {layer.name!r} is TorchScript, which runs without Python and so calls no hooks: "
+        "record layers of the module that it was scripted or traced from, with its weights, or a "
+        "layer of Python around it."
+    )
+
+
+def _clear_before_each_pass(model: nn.Module, recording: Recording, stack: ExitStack) -> None:
+    """Have the module, wrapped or not, forget the last pass when it begins another."""
+    running = 0
+
+    def begin(module: nn.Module, args: Any) -> None:
+        nonlocal running
+        if not running and not _is_run_for_gradients():
+            recording.clear()
+        running += 1
+
+    def end(module: nn.Module, args: Any, output: Any) -> None:
+        nonlocal running
+        running -= 1
+
+    roots = {id(one): one for one in (model, unwrapped(model))}
+    for root in roots.values():
+        if isinstance(root, torch.jit.ScriptModule):
+            continue
+        stack.callback(root.register_forward_pre_hook(begin).remove)
+        stack.callback(root.register_forward_hook(end, always_call=True).remove)
+
+
+def _is_run_for_gradients() -> bool:
+    """Whether a checkpoint of activations runs its layers once more."""
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def _matches(name: str, pattern: str) -> bool:
-    parts, wanted = name.split("."), str(pattern).split(".")
+    parts, wanted = name.split("."), pattern.split(".")
     return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def _outline(known: Sequence[str], pattern: str) -> str:
     """Name the layers beside the one that was meant: those below the longest prefix that exists."""
-    prefix = str(pattern)
+    prefix = pattern
     while "." in prefix:
         prefix = prefix.rpartition(".")[0]
         if prefix in known:
@@ -219,6 +380,13 @@ def _keeper(
     dtype: torch.dtype | None,
 ) -> Callable[..., None]:
     def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if getattr(module, "_is_replica", False):
+            raise InvalidInputError(
+                f"layer {name!r} runs in several copies at once (DataParallel): run the module "
+                "inside of it, model.module."
+            )
+        if _is_run_for_gradients() or not recording.count(name):
+            return
         tensor = first_tensor(output)
         if tensor is None:
             raise InvalidTypeError(

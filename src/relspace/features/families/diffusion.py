@@ -15,6 +15,7 @@ from torch import nn
 
 from relspace._validation import check_count, check_random_state
 from relspace.errors import InvalidInputError, MissingDependencyError
+from relspace.features.evaluation import forward_pass
 from relspace.features.families.vision import mixed_precision
 from relspace.features.feature_model import FeatureModel, needed_size
 from relspace.features.hooks import record
@@ -102,7 +103,7 @@ class DiffusionModel(FeatureModel):
         self._seed = check_random_state(random_state)
         self._prompt = prompt
         self._embedding = self._embed(folder, unet, load).to(device)
-        self.module = nn.ModuleDict({"vae": vae, "unet": unet}).eval().to(device)
+        self.module = nn.ModuleDict({"vae": vae, "unet": unet}).to(device)
         self._vae_stride = 2 ** (len(vae.config.block_out_channels) - 1)
         if preprocessing is None:
             size = int(unet.config.sample_size) * self._vae_stride
@@ -150,7 +151,6 @@ class DiffusionModel(FeatureModel):
             "preprocessing": self.preprocessing.to_dict(),
         }
 
-    @torch.no_grad()
     def forward(
         self,
         inputs: Sequence[NDArray[np.float32]],
@@ -163,7 +163,11 @@ class DiffusionModel(FeatureModel):
         vae, unet = self.module["vae"], self.module["unet"]  # type: ignore[index]
         wanted = [self._paths[name] for name in self.layers if name in names and name != LATENT]
         found: dict[str, torch.Tensor] = {}
-        with self._recorded(wanted) as recorded, mixed_precision(self.device, self.dtype):
+        with (
+            forward_pass(self.module, self.device),
+            self._recorded(wanted) as recorded,
+            mixed_precision(self.device, self.dtype),
+        ):
             distribution = vae.encode(images.to(self.device)).latent_dist
             latent = distribution.mode() * vae.config.scaling_factor
             found[LATENT] = latent

@@ -138,7 +138,7 @@ def load_model(
             preprocessing = preprocessing.at_size(image_size)
         architecture, part = family.within.get(kind, (family.architecture, ""))
         module = _load(folder, architecture, safe, part, **family.load_arguments)
-        return VisionModel(title, module, family, preprocessing, **place)
+        return VisionModel(title, module.to(place["device"]), family, preprocessing, **place)
     has_tokenizer = any(folder.glob("tokenizer*")) or any(folder.glob("vocab.*"))
     if (
         not has_tokenizer
@@ -154,7 +154,7 @@ def load_model(
         folder, local_files_only=True, trust_remote_code=False
     )
     module = _load(folder, _TEXT_TOWERS.get(kind, "AutoModel"), safe)
-    return TextModel(title, module, tokenizer, pooling=pooling, **place)
+    return TextModel(title, module.to(place["device"]), tokenizer, pooling=pooling, **place)
 
 
 def find_folder(name: str | Path, *, revision: str | None, allow_pickle: bool) -> Path:

@@ -12,6 +12,7 @@ from torch import nn
 
 from relspace._validation import check_choice
 from relspace.errors import InvalidInputError
+from relspace.features.evaluation import forward_pass, unwrapped
 from relspace.features.families.blocks import Blocks
 from relspace.features.families.vision import mixed_precision
 from relspace.features.feature_model import FeatureModel
@@ -70,13 +71,13 @@ class TextModel(FeatureModel):
         dtype: torch.dtype,
     ) -> None:
         self.name = name
-        self.module = module.eval().to(device)
+        self.module = unwrapped(module)
         self.device, self.dtype = device, dtype
         self.pooling = check_choice(pooling, "pooling", POOLINGS)
         self._tokenizer = tokenizer
-        config: Any = module.config
+        config: Any = self.module.config
         n_blocks = int(getattr(config, "num_hidden_layers", None) or config.num_layers)
-        self._blocks = Blocks.of(module, n_blocks, TEXT_PARTS, type(module).__name__)
+        self._blocks = Blocks.of(self.module, n_blocks, TEXT_PARTS, type(self.module).__name__)
         self.layers = self._blocks.layers
         limit = getattr(config, "max_position_embeddings", None)
         longest = int(tokenizer.model_max_length)
@@ -112,7 +113,6 @@ class TextModel(FeatureModel):
         pooled = {name: self._pool(one, mask) for name, one in states.items()}
         return {name: one.to(dtype or one.dtype) for name, one in pooled.items()}
 
-    @torch.no_grad()
     def token_states(
         self, inputs: Sequence[NDArray[np.int64]], names: Sequence[str]
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -125,7 +125,10 @@ class TextModel(FeatureModel):
             row[: len(one)] = torch.from_numpy(one)
         mask = mask.to(self.device)
         where = {name: self._blocks.hook(name) for name in names}
-        with record_named(self.module, where) as recorded:
+        with (
+            forward_pass(self.module, self.device),
+            record_named(self.module, where) as recorded,
+        ):
             with mixed_precision(self.device, self.dtype):
                 self.module(input_ids=tokens.to(self.device), attention_mask=mask.long())
             return {name: recorded(name) for name in names}, mask

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from relspace.errors import InvalidInputError
+from relspace.features.evaluation import forward_pass, own_dtype, unwrapped
 from relspace.features.families.blocks import Blocks
 from relspace.features.feature_model import (
     POOLED,
@@ -138,13 +139,13 @@ class VisionModel(FeatureModel):
         dtype: torch.dtype,
     ) -> None:
         self.name = name
-        self.module = module.eval().to(device)
+        self.module = unwrapped(module)
         self.family = family
         self.preprocessing = preprocessing
         self.device, self.dtype = device, dtype
-        self.config: Any = module.config
+        self.config: Any = self.module.config
         n_blocks = family.n_blocks(self.config)
-        self._blocks = Blocks.of(module, n_blocks, family.parts, family.title)
+        self._blocks = Blocks.of(self.module, n_blocks, family.parts, family.title)
         self.layers = self._blocks.layers
         own = self._own_size()
         self._size = needed_size(preprocessing, name, own)
@@ -190,7 +191,6 @@ class VisionModel(FeatureModel):
             "preprocessing": self.preprocessing.to_dict(),
         }
 
-    @torch.no_grad()
     def forward(
         self,
         inputs: Sequence[NDArray[np.float32]],
@@ -199,14 +199,17 @@ class VisionModel(FeatureModel):
         dtype: torch.dtype | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return features of a batch by layer, class tokens and the pooled output beside them."""
-        images = torch.from_numpy(np.stack(inputs)).to(self.device)
+        images = torch.from_numpy(np.stack(inputs)).to(self.device, own_dtype(self.module))
         height, width = images.shape[2:]
         arguments = self.family.arguments(self.config, images)
         if self.family.size == "flag" and self._own_size() not in (None, (height, width)):
             arguments["interpolate_pos_encoding"] = True
         where = {name: self._blocks.hook(name) for name in names if name != OUTPUT}
         found: dict[str, torch.Tensor] = {}
-        with record_named(self.module, where, dtype=dtype) as recorded:
+        with (
+            forward_pass(self.module, self.device),
+            record_named(self.module, where, dtype=dtype) as recorded,
+        ):
             with mixed_precision(self.device, self.dtype):
                 output = self.module(images, **arguments)
             for name in names:

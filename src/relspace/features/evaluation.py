@@ -1,0 +1,235 @@
+"""Evaluation of a network that belongs to somebody else, which comes back as it was."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from relspace._validation import name_some
+from relspace.errors import InvalidInputError
+
+# What a wrapper of torch calls the module that it wraps.
+_INSIDE = {
+    "OptimizedModule": "_orig_mod",
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+}
+
+
+@dataclass
+class _Kept:
+    """What somebody uses, and what puts it back when the last of them is done."""
+
+    owner: object
+    restore: Callable[[], None]
+    users: int = 0
+
+
+_kept: dict[int, _Kept] = {}
+_kept_lock = threading.RLock()
+_forward_locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_STANCE = object()
+
+
+def wrapped_module(module: nn.Module) -> tuple[str, nn.Module] | None:
+    """Return what a wrapper (``torch.compile``, ``DataParallel``) wraps, and how it calls it."""
+    name = _INSIDE.get(type(module).__name__)
+    inside = None if name is None else getattr(module, name, None)
+    return (name, inside) if name is not None and isinstance(inside, nn.Module) else None
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the network inside of the wrappers that torch puts around it."""
+    while (found := wrapped_module(module)) is not None:
+        module = found[1]
+    return module
+
+
+def own_device(module: nn.Module) -> torch.device | None:
+    """Return where a network's first parameter or buffer is; None if it has neither."""
+    return next((one.device for one in _tensors(module)), None)
+
+
+def own_dtype(module: nn.Module) -> torch.dtype:
+    """Return the type of a network's first floating parameter or buffer: that of its input."""
+    floating = (one.dtype for one in _tensors(module) if one.is_floating_point())
+    return next(floating, torch.float32)
+
+
+@contextmanager
+def evaluated(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Hold a network in evaluation mode and on a device.
+
+    However the block is left, each of its modules has its own mode again, its parameters and
+    buffers are the memory that they were, on the device where they were, and buffers that the
+    passes changed have their old values. Blocks may overlap, also in several threads: the network
+    is put back when the last one is left.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    device : torch.device
+        Where it runs.
+
+    Raises
+    ------
+    InvalidInputError
+        If parameters have no values, or another block holds the network on another device.
+    """
+    if device.type == "meta":
+        raise InvalidInputError("device is the device 'meta', which holds no values; use another.")
+    _refuse_without_values(module)
+    with ExitStack() as stack:
+        for one in module.modules():
+            _keep(one, partial(_change_mode, one), stack)
+            # Whoever overlaps may find a mode that was set meanwhile.
+            one.training = False
+        tensors: list[tuple[torch.Tensor, bool]] = [(one, False) for one in module.parameters()]
+        tensors += [(one, True) for one in module.buffers()]
+        for tensor, is_buffer in tensors:
+            _keep(tensor, partial(_move, tensor, device, is_buffer), stack)
+            _refuse_elsewhere(tensor, device)
+        yield
+
+
+@contextmanager
+def forward_pass(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Hold a network as :func:`evaluated` does for one pass, one thread at a time.
+
+    No gradients are recorded, and the random numbers that the pass draws leave the global state of
+    the generators as it was.
+    """
+    with _kept_lock:
+        lock = _forward_locks.setdefault(module, threading.RLock())
+    accelerators = [device] if device.type == "cuda" else []
+    with (
+        lock,
+        evaluated(module, device),
+        torch.no_grad(),
+        torch.random.fork_rng(accelerators, device_type="cuda"),
+    ):
+        yield
+
+
+@contextmanager
+def without_compiled_code(module: nn.Module) -> Iterator[None]:
+    """Run what ``torch.compile`` made of a network as Python, in which hooks are called."""
+    with ExitStack() as stack:
+        if any(map(_is_compiled, module.modules())):
+            _keep(_STANCE, _run_eagerly, stack)
+        yield
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    if "torch._dynamo" not in sys.modules:
+        return False
+    return (
+        type(module).__name__ == "OptimizedModule"
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or any(
+            hasattr(method, "_torchdynamo_orig_callable")
+            for owner in (*type(module).__mro__, module)
+            for method in vars(owner).values()
+            if callable(method)
+        )
+    )
+
+
+def _run_eagerly() -> Callable[[], None]:
+    stance: Any = torch.compiler.set_stance("force_eager")
+    stance.__enter__()
+    return lambda: stance.__exit__(None, None, None)
+
+
+def _keep(owner: object, change: Callable[[], Callable[[], None]], stack: ExitStack) -> None:
+    """Change something for its first user, and put it back after its last."""
+    with _kept_lock:
+        if id(owner) not in _kept:
+            _kept[id(owner)] = _Kept(owner, change())
+        _kept[id(owner)].users += 1
+    stack.callback(_give_back, owner)
+
+
+def _give_back(owner: object) -> None:
+    with _kept_lock:
+        kept = _kept[id(owner)]
+        kept.users -= 1
+        if not kept.users:
+            del _kept[id(owner)]
+            kept.restore()
+
+
+def _change_mode(module: nn.Module) -> Callable[[], None]:
+    # The attribute, because train() of one's own may change more than it puts back.
+    was = module.training
+    # TorchScript holds its buffers elsewhere, and can't exchange them.
+    is_script = isinstance(module, torch.jit.ScriptModule)
+    buffers = None if is_script else dict(module._buffers)
+
+    def restore() -> None:
+        module.training = was
+        if buffers is not None:
+            module._buffers.clear()
+            module._buffers.update(buffers)
+
+    return restore
+
+
+def _move(tensor: torch.Tensor, device: torch.device, is_buffer: bool) -> Callable[[], None]:
+    """Move a tensor; what is put back is the memory that it had, with the values that it had."""
+    memory = tensor.data
+    values = memory.clone() if is_buffer and memory.layout == torch.strided else None
+    if not _is_on(tensor, device):
+        tensor.data = memory.to(device)
+
+    def restore() -> None:
+        if tensor.device != memory.device:
+            tensor.data = memory
+        if values is not None and not torch.equal(memory, values):
+            memory.copy_(values)
+
+    return restore
+
+
+def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:
+    return tensor.device.type == device.type and device.index in (None, tensor.device.index)
+
+
+def _refuse_elsewhere(tensor: torch.Tensor, device: torch.device) -> None:
+    if not _is_on(tensor, device):
+        raise InvalidInputError(
+            f"the network is in use on {tensor.device} and is to run on {device}: wait until that "
+            "is done, or give a copy of it."
+        )
+
+
+def _refuse_without_values(module: nn.Module) -> None:
+    lazy = [name for name, one in module.named_parameters() if is_lazy(one)]
+    if lazy:
+        raise InvalidInputError(
+            f"the network has parameters without a shape, {name_some(lazy)}: run it once on an "
+            "input, so that it makes them."
+        )
+    named = [*module.named_parameters(), *module.named_buffers()]
+    empty = [name for name, one in named if one.is_meta]
+    if empty:
+        raise InvalidInputError(
+            f"the network has tensors on the device 'meta', without values: {name_some(empty)}; "
+            "load its weights first."
+        )
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
