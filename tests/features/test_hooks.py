@@ -284,7 +284,7 @@ def test_torchscript_is_refused_with_its_reason() -> None:
     network, x = Shared(), torch.randn(5, 4)
     for script in (torch.jit.script(network), torch.jit.trace(network, x)):
         with (
-            pytest.raises(InvalidInputError, match="'a' is TorchScript, which .* calls no hooks"),
+            pytest.raises(InvalidInputError, match=r"'a' is TorchScript, which .* calls no hooks"),
             relspace.record(script, "a"),
         ):
             pass
