@@ -272,3 +272,28 @@ class TestErrors:
         monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 1000)
         with pytest.raises(MemoryBudgetError, match="relative features of 100 tokens"):
             aligner.transform(gaussian(100, 3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"normalize": ""}, "normalize is ''; it must be one of none, unit"),
+        ({"standardize": ""}, "standardize is ''; it must be one of whiten"),
+        ({"ids": ""}, "ids of a are of type str"),
+        ({"ids": []}, "a has 30 items and 0 ids"),
+        ({"layer": ""}, "layer is '' and no set is a FeatureSet"),
+        ({"landmarks": 2.0}, "landmarks is 2.0; it must be a whole number"),
+        ({"landmarks": None}, "landmarks is of type NoneType; .* how many items"),
+    ],
+)
+def test_what_is_empty_is_not_the_default(settings: dict[str, object], message: str) -> None:
+    X = gaussian(30, 5)
+    with pytest.raises((InvalidInputError, InvalidTypeError), match=message):
+        rs.align({"a": X, "b": X}, **settings)
+
+
+def test_numbers_and_ids_of_numpy_are_taken() -> None:
+    X = gaussian(30, 5)
+    space = rs.align({"a": X, "b": X}, landmarks=np.int64(20), ids=np.arange(30))
+    assert len(space.landmarks) == 20
+    assert space.ids == tuple(range(30))

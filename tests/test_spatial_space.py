@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -243,3 +244,24 @@ def test_summary_is_of_both_directions(space: rs.SpatialSpace) -> None:
     for pair in summary["pairs"]:
         assert pair["match_accuracy"] > 10 * pair["match_chance"]
         assert pair["distance"] < 0.5 * pair["distance_chance"]
+
+
+@pytest.mark.parametrize(
+    ("n_images", "what", "message"),
+    [
+        (1, lambda s: s.distances("fine", "coarse"), "0 are left .* align 2 images or more"),
+        (1, lambda s: s.chance_distance("fine", "coarse"), "takes at least 3 images"),
+        (1, lambda s: s.pairwise("fine", "coarse"), "takes at least 3 images"),
+        (2, lambda s: s.chance_distance("fine", "coarse"), "0 are left .* align 3 images or more"),
+        (2, lambda s: s.pairwise("fine", "coarse"), "0 are left .* align 3 images or more"),
+        (3, lambda s: s.chance_distance("fine", "coarse", random_state=-1), "random_state is -1"),
+    ],
+)
+def test_comparisons_that_leave_no_landmark_are_refused(
+    n_images: int, what: Callable[[rs.SpatialSpace], object], message: str
+) -> None:
+    maps = torch.randn(n_images, 6, 6, 5, generator=torch.Generator().manual_seed(0))
+    fine = rs.FeatureSet.from_arrays({"maps": maps}, layout="bhwc")
+    space = rs.align({"fine": fine, "coarse": fine.pool((3, 3))}, landmarks=40)
+    with pytest.raises(InvalidInputError, match=message):
+        what(space)

@@ -13,6 +13,7 @@ from relspace._validation import (
     ItemId,
     as_item_indices,
     check_count,
+    check_random_state,
 )
 from relspace.aligned_set import AlignedSet
 from relspace.common_space import CommonSpace
@@ -138,7 +139,7 @@ class AlignedSpace(CommonSpace):
         float
             What :meth:`distances` would be if rows were assigned to items at random.
         """
-        generator = torch.Generator().manual_seed(random_state)
+        generator = torch.Generator().manual_seed(check_random_state(random_state))
         items = None
         if not self._holds(a, b):
             items = draw_distinct(self.n_items, _SUMMARY_ITEMS, generator)

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
-from typing import Any, Self, cast, overload
+from typing import Any, ClassVar, Self, cast, overload
 
 import torch
 
 from relspace._blocks import refuse_too_large
 from relspace._devices import choose_device, to_device
+from relspace._fitting import Fitted
 from relspace._validation import (
     Array,
     Features,
@@ -50,7 +51,7 @@ DEFAULT_NORMALIZATION = "half-whiten+unit"
 DEFAULT_STANDARDIZATION = "whiten"
 
 
-class Aligner:
+class Aligner(Fitted):
     r"""Describes the tokens of one model by their affinities to landmarks.
 
     A token x becomes, over the landmarks l_1 ... l_m,
@@ -103,6 +104,12 @@ class Aligner:
     >>> aligner.transform(torch.randn(3, 8, generator=generator)).shape
     torch.Size([3, 50])
     """
+
+    _results: ClassVar = (
+        *("normalization_", "landmarks_", "bandwidth_", "profile_"),
+        *("_frame", "_cloud"),
+    )
+    _fit_call: ClassVar = "fit(landmarks)"
 
     def __init__(
         self,
@@ -411,10 +418,6 @@ class Aligner:
 
     def _rows_of(self, rows: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
         return self.relative_rows(rows, own)
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "landmarks_"):
-            raise InvalidInputError("this Aligner is not fitted; call fit(landmarks) first.")
 
 
 class RelativeRows:

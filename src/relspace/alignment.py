@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -16,6 +17,7 @@ from relspace._validation import (
     as_features,
     as_ids,
     as_item_indices,
+    check_count,
     check_random_state,
     name_some,
     refuse_non_finite,
@@ -168,6 +170,10 @@ def align(
     _check_names(sets)
     to_hold = None if memory_budget is None else memory_budget_bytes(memory_budget)
     by_layer = chosen_layers({k: fs for k, fs in sets.items() if isinstance(fs, FeatureSet)}, layer)
+    if layer is not None and not by_layer:
+        raise InvalidInputError(
+            f"layer is {layer!r} and no set is a FeatureSet; arrays have no layers: leave it out."
+        )
     brought = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
     contents = {name: getattr(one, "contents", None) for name, one in sets.items()}
     if ids is not None:
@@ -192,8 +198,8 @@ def align(
             contents=contents,
             landmarks=landmarks,
             density=TOKEN_DENSITY if density is None else density,
-            normalize=normalize or TOKEN_NORMALIZATION,
-            standardize=standardize or TOKEN_STANDARDIZATION,
+            normalize=TOKEN_NORMALIZATION if normalize is None else normalize,
+            standardize=TOKEN_STANDARDIZATION if standardize is None else standardize,
             random_state=seed,
             memory_budget=to_hold,
         )
@@ -204,8 +210,14 @@ def align(
     checked = _ids_of_sets(sets, brought if ids is None else ids, sizes)
     shared, order = pair_sets(sizes, checked, contents)
     n = next(iter(sizes.values()))
-    if isinstance(landmarks, int) and not isinstance(landmarks, bool):
-        chosen = choose_landmarks(n, landmarks, random_state=seed)
+    if isinstance(landmarks, numbers.Real):
+        wanted = check_count(landmarks, "landmarks", at_least=3)
+        chosen = choose_landmarks(n, wanted, random_state=seed)
+    elif landmarks is None or isinstance(landmarks, str | Places):
+        raise InvalidTypeError(
+            f"landmarks is of type {type(landmarks).__name__}; for sets of one row for each item "
+            "it must be how many items are landmarks, or their row numbers."
+        )
     else:
         chosen = as_item_indices(landmarks, "landmarks", n)
     if len(chosen) < 3:
@@ -213,8 +225,8 @@ def align(
             f"there are {len(chosen)} landmarks; a bandwidth is solved on at least 3."
         )
     density = LANDMARK_DENSITY if density is None else density
-    normalize = normalize or DEFAULT_NORMALIZATION
-    standardize = standardize or DEFAULT_STANDARDIZATION
+    normalize = DEFAULT_NORMALIZATION if normalize is None else normalize
+    standardize = DEFAULT_STANDARDIZATION if standardize is None else standardize
     own = torch.full((n,), NO_LANDMARK)
     own[chosen] = torch.arange(len(chosen))
 
@@ -315,7 +327,7 @@ def _ids_of_sets(
     ids: Mapping[str, object] | Sequence[ItemId] | None,
     sizes: Mapping[str, int],
 ) -> dict[str, tuple[ItemId, ...] | None]:
-    if not ids:
+    if ids is None:
         return dict.fromkeys(sets)
     if not isinstance(ids, Mapping):
         ids = dict.fromkeys(sets, ids)

@@ -15,6 +15,10 @@ class InvalidTypeError(RelspaceError, TypeError):
     """An argument has a type that is not allowed."""
 
 
+class NotFittedError(InvalidInputError, AttributeError):
+    """A result was asked for before ``fit``; ``hasattr`` says that it is not there."""
+
+
 class NonFiniteError(InvalidInputError):
     """Features hold NaN or infinite values."""
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 
 import torch
 
 from relspace._blocks import free_memory_bytes
-from relspace._validation import ItemId, check_choice, check_random_state, name_some
+from relspace._validation import (
+    ItemId,
+    check_choice,
+    check_count,
+    check_random_state,
+    name_some,
+)
 from relspace.aligned_set import AlignedSet, hold_rows
 from relspace.aligner import Aligner
 from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError, NonFiniteError
@@ -98,8 +105,9 @@ def align_tokens(
     grids = {name: layer.grid for name, layer in layers.items() if layer.grid is not None}
     if isinstance(landmarks, Places):
         places = landmarks
-    elif isinstance(landmarks, int) and not isinstance(landmarks, bool):
-        places = choose_places(grids, landmarks, random_state=seed)
+    elif isinstance(landmarks, numbers.Real):
+        wanted = check_count(landmarks, "landmarks", at_least=3)
+        places = choose_places(grids, wanted, random_state=seed)
     else:
         raise InvalidTypeError(
             f"landmarks is of type {type(landmarks).__name__}; for tokens on grids it must be a "

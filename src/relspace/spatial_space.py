@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from relspace._blocks import memory_budget_bytes, refuse_too_large, row_slices
-from relspace._validation import Array, ItemId, as_item_indices, check_count
+from relspace._validation import Array, ItemId, as_item_indices, check_count, check_random_state
 from relspace.aligned_set import AlignedSet
 from relspace.common_space import CommonSpace
 from relspace.errors import InvalidInputError
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SPATIAL_SPACE = "spatial space"
 _SUMMARY_TOKENS = 5000
 _CHANCE_ROUNDS = 10
+# Rows are correlated over at least so many landmarks.
+_FEWEST_LEFT = 3
 # Of the rows of two sets, what comparing them takes.
 _COPIES = 8
 _BYTES_AT_A_TIME = 2**28
@@ -135,6 +137,7 @@ class SpatialSpace(CommonSpace):
         tensor or array of shape (n_a,)
             Distances; NaN for tokens at places that ``b`` did not see (its crop is smaller).
         """
+        self._refuse_few_landmarks(torch.arange(self.n_images), n_left_out=1)
         parts = []
         for images in self._image_blocks(a, b):
             A, B, where = self._at_same_places(a, b, images)
@@ -163,17 +166,24 @@ class SpatialSpace(CommonSpace):
         float
             What :meth:`distances` would be if tokens were assigned to places at random.
         """
+        seed = check_random_state(random_state)
         images = torch.arange(self.n_images) if self._holds(a, b) else self._some_images()
+        self._refuse_few_landmarks(images, n_left_out=2)
         A, B, _ = self._at_same_places(a, b, images)
         if not len(A.rows):
             raise InvalidInputError(f"{b} saw no place at which {a} has tokens.")
-        generator = torch.Generator().manual_seed(random_state)
+        generator = torch.Generator().manual_seed(seed)
         total, count = 0.0, 0
         for _ in range(_CHANCE_ROUNDS):
             other = torch.randperm(len(A.rows), generator=generator).to(A.rows.device)
             apart = (A.groups != B.groups[other]).nonzero().flatten()
             found = 1 - grouped_correlation_of_pairs(A.take(apart), B.take(other[apart]))
             total, count = total + float(found.double().sum()), count + len(found)
+        if not count:
+            raise InvalidInputError(
+                f"{b} saw places of one image only at which {a} has tokens; chance is measured on "
+                "tokens of different images."
+            )
         return total / count
 
     def match(self, a: str, b: str, k: int = 1, *, images: object = None) -> Match:
@@ -278,6 +288,7 @@ class SpatialSpace(CommonSpace):
         )
 
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
+        self._refuse_few_landmarks(torch.arange(self.n_images), n_left_out=2)
         A = self._grouped(a, None)
         return grouped_correlation_blocks(A, self._grouped(b, None).like(A))
 
@@ -368,7 +379,25 @@ class SpatialSpace(CommonSpace):
                 f"{len(chosen)} images are matched; it takes at least 3, because landmarks in the "
                 "images of a pair of tokens are left out."
             )
+        self._refuse_few_landmarks(chosen, n_left_out=2)
         return chosen
+
+    def _refuse_few_landmarks(self, images: torch.Tensor, *, n_left_out: int) -> None:
+        """Refuse comparisons that nothing is left of without the landmarks in a pair's images."""
+        in_image = torch.bincount(self.places.images, minlength=self.n_images)[images]
+        most = int(in_image.sort(descending=True).values[:n_left_out].sum())
+        if n_left_out > 1 and len(images) < n_left_out:
+            raise InvalidInputError(
+                f"tokens of {len(images)} image are compared with those of another; it takes at "
+                "least 3 images, because landmarks in the images of both are left out."
+            )
+        if len(self.places) - most < _FEWEST_LEFT:
+            raise InvalidInputError(
+                f"of {len(self.places)} landmarks in {int((in_image > 0).sum())} images, "
+                f"{len(self.places) - most} are left where those in the tokens' own images are "
+                f"left out, and comparing takes {_FEWEST_LEFT}: align {n_left_out + 1} images or "
+                "more, with landmarks in all of them."
+            )
 
     def _tokens_of(self, images: torch.Tensor, name: str) -> torch.Tensor:
         n = self.grid(name).tokens_per_image

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from contextlib import closing
 from copy import copy
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, ClassVar, Self, overload
 
+import numpy as np
 import torch
 
 from relspace._archive import read_archive, write_archive
 from relspace._blocks import memory_budget_bytes, refuse_too_large
 from relspace._devices import choose_device, to_device
+from relspace._fitting import Fitted
 from relspace._validation import (
     Array,
     as_features,
@@ -26,8 +28,8 @@ from relspace.embedding.color_axes import measure_rows, parts_of, spread_sample
 from relspace.embedding.learned import learn_tsne, learn_umap
 from relspace.embedding.ncut import NormalizedCut
 from relspace.embedding.palette import Neighbors, Palette
-from relspace.embedding.sets import Outputs, outputs_of
-from relspace.errors import InvalidInputError
+from relspace.embedding.sets import Outputs, outputs_of, restored
+from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import draw_distinct
 from relspace.measures.ties import mean_ranks
@@ -43,7 +45,7 @@ _KIND = "coloring"
 _LEARNED_ITEMS = 4096
 
 
-class Coloring:
+class Coloring(Fitted):
     """Gives tokens colours whose distances follow the distances of their embeddings.
 
     Rows of the embedding, components weighted by the square root of their eigenvalue and the
@@ -65,8 +67,9 @@ class Coloring:
 
     Attributes
     ----------
-    colors_ : dict of str to tensor or RowSource of shape (n_s, 3)
-        sRGB colours in [0, 1] of every set's tokens; what :meth:`fit` wrote is a source of rows.
+    colors_ : dict of str to tensor, array or RowSource of shape (n_s, 3)
+        sRGB colours in [0, 1] of every set's tokens, an array where these were one; what
+        :meth:`fit` wrote is a source of rows.
     palette_ : Palette
         What gives a row of the embedding its colour.
     rank_correlation_ : float
@@ -82,6 +85,13 @@ class Coloring:
     >>> coloring.colors_["features"].shape
     torch.Size([50, 3])
     """
+
+    _results: ClassVar = ("palette_", "rank_correlation_", "colors_")
+    _fit_call: ClassVar = "fit(cut)"
+
+    palette_: Palette
+    rank_correlation_: float
+    colors_: dict[str, Any]
 
     def __init__(
         self, method: str = "spectral", *, quantile: float = 0.02, random_state: int = 0
@@ -138,7 +148,11 @@ class Coloring:
         if not 0.0 <= quantile < 0.5:
             raise InvalidInputError(f"quantile is {quantile}; it must lie in [0, 0.5).")
         seed = check_random_state(self.random_state)
-        if cut.n_components < 2:
+        if not isinstance(cut, NormalizedCut):
+            raise InvalidTypeError(
+                f"cut is of type {type(cut).__name__}; it must be a fitted NormalizedCut."
+            )
+        if len(cut.eigenvalues_) < 2:
             raise InvalidInputError("the embedding has 1 component; colours need at least 2.")
         outputs = outputs_of(out, cut.names_)
         if outputs is None and client is not None:
@@ -159,20 +173,23 @@ class Coloring:
         low, high = (torch.quantile(places, q, dim=0) for q in (quantile, 1 - quantile))
         reach = (high - low) / 2
         reach = torch.where(reach > 0, reach, torch.ones_like(reach))
-        self.palette_ = Palette(weights, project, (low + high) / 2, reach)
-        lab = self.palette_.lab(places)
-        self.rank_correlation_ = distance_rank_correlation(rows, lab, random_state=seed)
-        self.colors_: dict[str, Any] = {}
+        fitted = copy(self)
+        fitted.palette_ = Palette(weights, project, (low + high) / 2, reach)
+        lab = fitted.palette_.lab(places)
+        fitted.rank_correlation_ = distance_rank_correlation(rows, lab, random_state=seed)
+        fitted.colors_ = {}
         copies = copies_for(weights.device)
         for name, source in sources.items():
             if outputs is None:
                 found = weights.new_empty((source.shape[0], 3))
                 with closing(read_blocks(source, parts_of(source, budget), copies)) as blocks:
                     for part, block in blocks:
-                        found[part] = self.palette_(block, part.start)
-                self.colors_[name] = found
+                        found[part] = fitted.palette_(block, part.start)
+                fitted.colors_[name] = restored(found, is_array=name in cut.arrays_)
             else:
-                self.colors_[name] = self._write(source, outputs[name], client)
+                fitted.colors_[name] = fitted._write(source, outputs[name], client)
+        # What an earlier call fitted was kept until here.
+        vars(self).update(vars(fitted))
         return self
 
     @overload
@@ -211,8 +228,7 @@ class Coloring:
             sRGB colours in [0, 1], of the kind and float type of the embedding; of a Dask array a
             lazy one; with ``out`` the finished output.
         """
-        if not hasattr(self, "palette_"):
-            raise InvalidInputError("this Coloring is not fitted; call fit(cut) first.")
+        self._check_fitted()
         if out is not None:
             return self._write(open_rows(embedding), out, client, progress)
         if is_read_in_blocks(embedding):
@@ -274,6 +290,7 @@ class Coloring:
         Coloring
             One of its own. Colours that were written to files stay there.
         """
+        self._check_fitted()
         where = choose_device(device)
         moved = copy(self)
         moved.palette_ = to_device(self.palette_, where)
@@ -285,13 +302,15 @@ class Coloring:
 
         Colours that were written by ``out`` stay where they are and are not a part of it.
         """
+        self._check_fitted()
         colors = {
-            f"colors.{number}": one
+            f"colors.{number}": torch.as_tensor(one)
             for number, one in enumerate(self.colors_.values())
-            if isinstance(one, torch.Tensor)
+            if isinstance(one, torch.Tensor | np.ndarray)
         }
         metadata = {
             "names": list(self.colors_),
+            "arrays": [name for name, one in self.colors_.items() if isinstance(one, np.ndarray)],
             "rank_correlation": self.rank_correlation_,
             "parameters": self._parameters(),
         }
@@ -303,8 +322,9 @@ class Coloring:
         tensors, metadata = read_archive(path, _KIND)
         coloring = cls(**metadata["parameters"])
         coloring.rank_correlation_ = metadata["rank_correlation"]
+        arrays = metadata.get("arrays", ())
         coloring.colors_ = {
-            name: tensors.pop(f"colors.{number}")
+            name: restored(tensors.pop(f"colors.{number}"), is_array=name in arrays)
             for number, name in enumerate(metadata["names"])
             if f"colors.{number}" in tensors
         }
@@ -315,7 +335,7 @@ class Coloring:
 @overload
 def colors(
     cut: NormalizedCut, *, method: str = ..., random_state: int = ...
-) -> Mapping[str, torch.Tensor]: ...
+) -> Mapping[str, Array]: ...
 @overload
 def colors(
     cut: NormalizedCut,
@@ -332,7 +352,7 @@ def colors(
     random_state: int = 0,
     out: Outputs | None = None,
     memory_budget: int | None = None,
-) -> Mapping[str, torch.Tensor] | Mapping[str, RowSource]:
+) -> Mapping[str, Array] | Mapping[str, RowSource]:
     """Colour the tokens of all sets of an embedding, see :class:`Coloring`.
 
     Parameters
@@ -348,7 +368,7 @@ def colors(
 
     Returns
     -------
-    dict of str to tensor of shape (n_s, 3), or to RowSource with ``out``
+    dict of str to tensor or array of shape (n_s, 3), or to RowSource with ``out``
         sRGB colours in [0, 1]: the same concept has the same colour in every set.
 
     Examples
@@ -389,5 +409,5 @@ def distance_rank_correlation(
     return float(torch.corrcoef(torch.stack(ranks))[0, 1])
 
 
-def _rows_of(embedding: torch.Tensor | RowSource) -> RowSource:
-    return ArrayRows(embedding) if isinstance(embedding, torch.Tensor) else embedding
+def _rows_of(embedding: Array | RowSource) -> RowSource:
+    return embedding if isinstance(embedding, RowSource) else ArrayRows(embedding)

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, cast, overload
+from typing import Any, ClassVar, Self, cast, overload
 
+import numpy as np
 import torch
 
 from relspace._archive import read_archive, write_archive
 from relspace._blocks import memory_budget_bytes, refuse_too_large
 from relspace._devices import choose_device, to_device
+from relspace._fitting import Fitted
 from relspace._validation import (
     Array,
     as_features,
@@ -26,7 +28,7 @@ from relspace.embedding.components import leading_components
 from relspace.embedding.extension import Extension
 from relspace.embedding.graph import JointGraph, joint_graph
 from relspace.embedding.orthonormal import hold_components
-from relspace.embedding.sets import Outputs, open_sets, outputs_of, some_tokens
+from relspace.embedding.sets import Outputs, open_sets, outputs_of, restored, some_tokens
 from relspace.embedding.written_fit import write_embeddings
 from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.features.row_files import is_read_in_blocks, open_rows
@@ -40,7 +42,7 @@ from relspace.streaming import Output
 _KIND = "normalized cut"
 
 
-class NormalizedCut:
+class NormalizedCut(Fitted):
     r"""Spectral embedding of tokens of several sets, jointly.
 
     The components are the eigenvectors of the random walk on the joint graph
@@ -76,10 +78,13 @@ class NormalizedCut:
     ----------
     eigenvalues_ : tensor of shape (n_components,)
         Eigenvalues, falling.
-    embedding_ : dict of str to tensor or RowSource of shape (n_s, n_components)
-        The embedding of every set's tokens; what :meth:`fit` wrote is a source of rows.
+    embedding_ : dict of str to tensor, array or RowSource of shape (n_s, n_components)
+        The embedding of every set's tokens, an array where these were one; what :meth:`fit` wrote
+        is a source of rows.
     graph_ : JointGraph
         The graph.
+    arrays_ : frozenset of str
+        The sets whose tokens were arrays, so that results are too.
 
     Examples
     --------
@@ -91,6 +96,20 @@ class NormalizedCut:
     >>> bool(sides[:40].all() != sides[40:].all())
     True
     """
+
+    _results: ClassVar = (
+        *("names_", "graph_", "eigenvalues_", "vectors_", "rotation_"),
+        *("embedding_", "arrays_"),
+    )
+    _fit_call: ClassVar = "fit(sets)"
+
+    names_: tuple[str, ...]
+    graph_: JointGraph
+    eigenvalues_: torch.Tensor
+    vectors_: torch.Tensor
+    rotation_: torch.Tensor
+    embedding_: dict[str, Any]
+    arrays_: frozenset[str]
 
     def __init__(
         self,
@@ -168,7 +187,8 @@ class NormalizedCut:
         check_fraction(self.density, "density")
         check_positive(self.within_weight, "within_weight")
         seed = check_random_state(self.random_state)
-        sources = open_sets(sets)
+        opened = open_sets(sets)
+        sources = {name: one.rows for name, one in opened.items()}
         outputs = outputs_of(out, tuple(sources))
         if outputs is None and (checkpoint is not None or client is not None):
             given = "client" if checkpoint is None else "checkpoint"
@@ -197,34 +217,42 @@ class NormalizedCut:
                 "write it as it is made: fit(sets, out='embedding.zarr').",
                 device=kind.device,
             )
-        self.names_ = tuple(sources)
-        self.graph_ = joint_graph(
+        # What an earlier call fitted is kept until this one is done.
+        fitted = copy(self)
+        fitted.names_ = tuple(sources)
+        fitted.arrays_ = frozenset(name for name, one in opened.items() if one.is_array)
+        fitted.graph_ = joint_graph(
             tokens, density=self.density, within_weight=self.within_weight, random_state=seed
         )
-        self.eigenvalues_, self.vectors_ = leading_components(self.graph_.weights(), k)
-        self.rotation_ = torch.eye(k, dtype=self.vectors_.dtype, device=kind.device)
-        extensions = {name: self._extension(name) for name in sources}
-        self.embedding_: dict[str, Any] = {}
+        fitted.eigenvalues_, fitted.vectors_ = leading_components(fitted.graph_.weights(), k)
+        fitted.rotation_ = torch.eye(k, dtype=fitted.vectors_.dtype, device=kind.device)
+        extensions = {name: fitted._extension(name) for name in sources}
+        fitted.embedding_ = {}
         if outputs is None:
             budget = memory_budget_bytes(memory_budget)
-            self.rotation_, held = hold_components(
+            fitted.rotation_, held = hold_components(
                 extensions, sources, budget=budget, progress=progress
             )
-            for name in sources:
+            for name, one in opened.items():
                 with full_precision():
-                    self.embedding_[name] = held.pop(name) @ self.rotation_
-            return self
+                    rows = held.pop(name) @ fitted.rotation_
+                fitted.embedding_[name] = restored(rows, is_array=one.is_array)
+            return self._take_over(fitted)
         dtype = str(kind.dtype).removeprefix("torch.")
-        self.rotation_, written = write_embeddings(
+        fitted.rotation_, fitted.embedding_ = write_embeddings(
             sources,
             extensions,
             {name: replace(one, dtype=one.dtype or dtype) for name, one in outputs.items()},
-            self._job,
+            fitted._job,
             checkpoint=checkpoint,
             client=client,
             progress=progress,
         )
-        self.embedding_ |= written
+        return self._take_over(fitted)
+
+    def _take_over(self, fitted: Self) -> Self:
+        """Hold what another holds."""
+        vars(self).update(vars(fitted))
         return self
 
     def __getitem__(self, name: str) -> Any:
@@ -308,8 +336,6 @@ class NormalizedCut:
         )
 
     def _which(self, name: str) -> int:
-        if not hasattr(self, "names_"):
-            raise InvalidInputError("this NormalizedCut is not fitted; call fit(sets) first.")
         if name not in self.names_:
             raise UnknownNameError(
                 f"no set is called {name!r}; this embedding holds {name_some(self.names_)}."
@@ -356,7 +382,7 @@ class NormalizedCut:
         NormalizedCut
             One of its own. Embeddings that were written to files stay there.
         """
-        self._which(self.names_[0])
+        self._check_fitted()
         where = choose_device(device)
         moved = copy(self)
         # Scales and weights of the blocks are read one by one, and stay in memory.
@@ -374,7 +400,7 @@ class NormalizedCut:
 
         Embeddings that were written by ``out`` stay where they are and are not a part of it.
         """
-        self._which(self.names_[0])
+        self._check_fitted()
         tensors = {
             "eigenvalues": self.eigenvalues_,
             "vectors": self.vectors_,
@@ -387,10 +413,11 @@ class NormalizedCut:
         }
         for number, name in enumerate(self.names_):
             rows = self.embedding_.get(name)
-            if isinstance(rows, torch.Tensor):
-                tensors[f"embedding.{number}"] = rows
+            if isinstance(rows, torch.Tensor | np.ndarray):
+                tensors[f"embedding.{number}"] = torch.as_tensor(rows)
         metadata = {
             "names": list(self.names_),
+            "arrays": sorted(self.arrays_),
             "starts": list(self.graph_.starts),
             "unit": self.graph_.frame.unit,
             "parameters": self._parameters(),
@@ -412,8 +439,9 @@ class NormalizedCut:
         )
         cut.eigenvalues_, cut.vectors_ = tensors["eigenvalues"], tensors["vectors"]
         cut.rotation_ = tensors["rotation"]
+        cut.arrays_ = frozenset(metadata.get("arrays", ()))
         cut.embedding_ = {
-            name: tensors[f"embedding.{number}"]
+            name: restored(tensors[f"embedding.{number}"], is_array=name in cut.arrays_)
             for number, name in enumerate(cut.names_)
             if f"embedding.{number}" in tensors
         }

@@ -61,7 +61,8 @@ def joint_colors(rows: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float
     """
     n_components = min(_COMPONENTS, sum(map(len, rows.values())) - 2)
     cut = NormalizedCut(n_components).fit(rows)
-    return {name: one.float().cpu().numpy() for name, one in Coloring().fit(cut).colors_.items()}
+    colors = Coloring().fit(cut).colors_
+    return {name: torch.as_tensor(one).float().cpu().numpy() for name, one in colors.items()}
 
 
 def draw_items(rows: Mapping[str, torch.Tensor], *, theme: Theme = LIGHT) -> Figure:

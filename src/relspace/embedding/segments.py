@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, overload
 
 import torch
 
 from relspace._blocks import refuse_too_large
-from relspace._validation import check_count, check_random_state
-from relspace.errors import InvalidInputError
+from relspace._validation import Array, check_count, check_random_state, refuse_non_finite
+from relspace.embedding.sets import open_sets, restored
+from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.row_sources import RowSource
 
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-6
 
 
+@overload
 def kway(
     embedding: Mapping[str, torch.Tensor | RowSource], k: int, *, random_state: int = 0
-) -> dict[str, torch.Tensor]:
+) -> dict[str, torch.Tensor]: ...
+@overload
+def kway(embedding: Mapping[str, Any], k: int, *, random_state: int = 0) -> Mapping[str, Array]: ...
+def kway(embedding: Mapping[str, Any], k: int, *, random_state: int = 0) -> Mapping[str, Array]:
     """Cut tokens of all sets into k segments at once.
 
     The rotation of the embedding is found that brings its rows, scaled to unit norm, closest to
@@ -29,7 +35,7 @@ def kway(
 
     Parameters
     ----------
-    embedding : mapping of str to tensor or RowSource of shape (n_s, n_components)
+    embedding : mapping of str to array-like or RowSource of shape (n_s, n_components)
         Embedding of each set's tokens, ``NormalizedCut(...).fit(space).embedding_``; one that was
         written is read into memory.
     k : int
@@ -39,8 +45,9 @@ def kway(
 
     Returns
     -------
-    dict of str to LongTensor of shape (n_s,)
+    dict of str to LongTensor or array of shape (n_s,)
         Each token's segment, 0 being the largest; the same number is the same segment in all sets.
+        An array where the embedding of the set is one.
 
     Raises
     ------
@@ -57,10 +64,16 @@ def kway(
     >>> kway({"a": side[:3], "b": side[3:]}, 2)
     {'a': tensor([1, 1, 0]), 'b': tensor([0, 0])}
     """
-    names = list(embedding)
     check_count(k, "k", at_least=2)
-    lengths = [embedding[name].shape[0] for name in names]
-    n, n_components = sum(lengths), embedding[names[0]].shape[1]
+    seed = check_random_state(random_state)
+    if not isinstance(embedding, Mapping):
+        raise InvalidTypeError(
+            f"embedding is of type {type(embedding).__name__}; it must be a mapping of names to "
+            "embeddings, such as cut.embedding_."
+        )
+    opened = open_sets(embedding)
+    lengths = [one.rows.shape[0] for one in opened.values()]
+    n, n_components = sum(lengths), next(iter(opened.values())).rows.shape[1]
     if k > n_components + 1 or k > n:
         raise InvalidInputError(
             f"k is {k}; {n_components} components of {n} tokens give 2 to "
@@ -68,11 +81,11 @@ def kway(
         )
     # Rows, which are normalised, and the indicator of their segments, in float64.
     refuse_too_large(3 * 8 * n * k, f"cutting {n} tokens into {k} segments", "cut a part of them.")
-    rows = torch.cat([_leading(embedding[name], k) for name in names])
+    rows = torch.cat([_leading(one.rows, k, name) for name, one in opened.items()])
     # The constant component, which the embedding leaves out, belongs to the indicator space.
     rows = torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)
     rows = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    rotation = _spread_rows(rows, k, check_random_state(random_state))
+    rotation = _spread_rows(rows, k, seed)
     fit = -1.0
     for _ in range(_MAX_ITERATIONS):
         labels = (rows @ rotation).argmax(dim=1)
@@ -84,13 +97,14 @@ def kway(
         fit = float(values.sum())
     order = torch.bincount(labels, minlength=k).argsort(descending=True, stable=True)
     labels = order.argsort()[labels]
-    return dict(zip(names, torch.split(labels, lengths), strict=True))
+    parts = zip(opened.items(), torch.split(labels, lengths), strict=True)
+    return {name: restored(part, is_array=one.is_array) for (name, one), part in parts}
 
 
-def _leading(embedding: torch.Tensor | RowSource, k: int) -> torch.Tensor:
-    if not isinstance(embedding, torch.Tensor):
-        embedding = embedding.read(0, embedding.shape[0])
-    return embedding[:, : k - 1].to(torch.float64)
+def _leading(embedding: RowSource, k: int, name: str) -> torch.Tensor:
+    rows = embedding.read(0, embedding.shape[0])
+    refuse_non_finite(rows, f"the embedding of {name}")
+    return rows[:, : k - 1].to(torch.float64)
 
 
 def _spread_rows(rows: torch.Tensor, k: int, seed: int) -> torch.Tensor:

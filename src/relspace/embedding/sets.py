@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from relspace._validation import as_features, name_some
+from relspace._validation import Array, as_features, name_some, to_numpy
 from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.row_sources import ArrayRows, RowSource, rows_at
@@ -20,7 +22,20 @@ SINGLE = "features"
 Outputs = Mapping[str, str | Path | Output] | str | Path | Output
 
 
-def open_sets(sets: Mapping[str, object] | object) -> dict[str, RowSource]:
+@dataclass(frozen=True)
+class OpenedSet:
+    """Tokens of a set as a source of rows, and whether they were an array: then results are too."""
+
+    rows: RowSource
+    is_array: bool
+
+
+def restored(result: torch.Tensor, *, is_array: bool) -> Array:
+    """Give a result the kind, array or tensor, of the set that it is of."""
+    return to_numpy(result) if is_array else result
+
+
+def open_sets(sets: Mapping[str, object] | object) -> dict[str, OpenedSet]:
     """Open the tokens of one or several sets; what is in memory is checked at once.
 
     Parameters
@@ -33,16 +48,22 @@ def open_sets(sets: Mapping[str, object] | object) -> dict[str, RowSource]:
     if not sets:
         raise InvalidInputError("sets is empty; give at least one set of tokens.")
     # A common space may make its rows only as they are read.
-    rows = getattr(sets, "rows", None)
-    opened = {
-        str(name): _open(sets[name] if rows is None else rows(name), str(name)) for name in sets
-    }
+    space: Any = sets if hasattr(sets, "aligned_set") else None
+    opened = {}
+    for name in sets:
+        if not isinstance(name, str):
+            raise InvalidTypeError(f"sets has the name {name!r}; names must be strings.")
+        if space is None:
+            opened[name] = _open(sets[name], name)
+        else:
+            opened[name] = OpenedSet(space.rows(name), space.aligned_set(name).is_array)
     first = next(iter(opened))
+    width = opened[first].rows.shape[1]
     for name, one in opened.items():
-        if one.shape[1] != opened[first].shape[1]:
+        if one.rows.shape[1] != width:
             raise InvalidInputError(
-                f"{name} has {one.shape[1]} columns and {first} has "
-                f"{opened[first].shape[1]}; bring both into one space with align() first."
+                f"{name} has {one.rows.shape[1]} columns and {first} has {width}; bring both into "
+                "one space with align() first."
             )
     return opened
 
@@ -85,7 +106,8 @@ def some_tokens(source: RowSource, rows: torch.Tensor, name: str) -> torch.Tenso
     return tokens
 
 
-def _open(tokens: object, name: str) -> RowSource:
+def _open(tokens: object, name: str) -> OpenedSet:
     if is_read_in_blocks(tokens):
-        return open_rows(tokens)
-    return ArrayRows(as_features(tokens, name).tensor)
+        return OpenedSet(open_rows(tokens), hasattr(tokens, "__array__"))
+    given = as_features(tokens, name)
+    return OpenedSet(ArrayRows(given.tensor.detach()), given.is_array)

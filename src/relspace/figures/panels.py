@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from relspace._validation import check_count, name_some
@@ -119,7 +120,7 @@ def color_jointly(
             raise InvalidInputError(
                 f"{name} has {len(rgb)} tokens, which don't fill grids of {rows} x {columns}."
             )
-        placed[name] = rgb.float().cpu().numpy().reshape(-1, rows, columns, 3)
+        placed[name] = torch.as_tensor(rgb).float().cpu().numpy().reshape(-1, rows, columns, 3)
     counts = {name: len(one) for name, one in placed.items()}
     if len(set(counts.values())) > 1:
         raise ItemMismatchError(f"the sets show different numbers of images: {counts}.")
