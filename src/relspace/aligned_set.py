@@ -100,6 +100,7 @@ class AlignedSet:
             "bandwidth": self.aligner.bandwidth_.to_dict(),
             "density": self.aligner.density,
             "normalize": self.aligner.normalize,
+            "exponent": self.aligner.normalization_.exponent,
             "standardize": self.aligner.standardize,
         }
 
@@ -113,7 +114,13 @@ class AlignedSet:
         )
         unit = record["normalize"].endswith("unit")
         aligner.restore(
-            Normalization(tensors.get("center"), tensors.get("scale"), tensors.get("axes"), unit),
+            Normalization(
+                tensors.get("center"),
+                tensors.get("scale"),
+                tensors.get("axes"),
+                unit,
+                record.get("exponent", 0),
+            ),
             tensors["landmarks"],
             Bandwidth(**record["bandwidth"]),
             ColumnProfile(

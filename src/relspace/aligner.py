@@ -19,10 +19,9 @@ from relspace._validation import (
     as_features,
     check_choice,
     check_fraction,
-    refuse_non_finite,
     to_numpy,
 )
-from relspace.errors import InvalidInputError, NonFiniteError
+from relspace.errors import InvalidInputError
 from relspace.execution.dask import map_rows
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.affinity import rbf_affinity
@@ -310,10 +309,11 @@ class Aligner(Fitted):
         *,
         standardized: bool = True,
         memory_budget: int | None = None,
+        first_row: int = 0,
     ) -> torch.Tensor:
         """Relative features of tokens of the right width, a few rows at a time into one result.
 
-        On a GPU it is as many as ``memory_budget`` holds.
+        On a GPU it is as many as ``memory_budget`` holds. Errors count rows from ``first_row``.
         """
         n, m = X.shape[0], self.n_landmarks
         refuse_too_large(
@@ -328,10 +328,11 @@ class Aligner(Fitted):
             self._frame,
             self._cloud,
             self.profile_,
-            scale=(self._frame.unit / self.bandwidth_.sigma) ** 2,
+            scale=self._frame.inverse_variance(self.bandwidth_.sigma),
             own=own,
             how=self.standardize if standardized and self.standardize != "none" else None,
             memory_budget=memory_budget,
+            first_row=first_row,
         )
 
     def standardize_in_place(self, rows: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
@@ -412,6 +413,7 @@ class Aligner(Fitted):
             *(self.profile_.mean, self.profile_.deviation, self.profile_.whitening),
             own,
         )
+        digest.update(str(self.normalization_.exponent).encode())
         for tensor in state:
             digest.update(b"none" if tensor is None else to_numpy(tensor).tobytes())
         return digest.hexdigest()
@@ -443,9 +445,4 @@ class RelativeRows:
         """Relative features of the rows from ``first`` on."""
         first = first or 0
         own = None if self._own is None else self._own[first : first + len(rows)]
-        aligner = self._aligner
-        try:
-            return aligner.relative_rows(rows, own)
-        except NonFiniteError:
-            refuse_non_finite(rows, "X", first_row=first)
-            raise
+        return self._aligner.relative_rows(rows, own, first_row=first)

@@ -102,7 +102,9 @@ class Extension:
     def sha256(self) -> str:
         """A hash of all that the result depends on."""
         graph = self.graph
-        digest = hashlib.sha256(repr((self.which, graph.starts, graph.frame.unit)).encode())
+        digest = hashlib.sha256(
+            repr((self.which, graph.starts, graph.frame.unit, graph.frame.exponent)).encode()
+        )
         for tensor in (
             *(graph.nodes.points, graph.nodes.half_norms, graph.frame.origin),
             *(graph.scale, graph.weight, self.walk, self.rotation),

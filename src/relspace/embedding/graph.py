@@ -122,7 +122,7 @@ def joint_graph(
                 ).sigma
             except BandwidthError as error:
                 raise BandwidthError(f"tokens of {a} and {b}: {error}") from error
-            scale[s, t] = scale[t, s] = (frame.unit / sigma) ** 2
+            scale[s, t] = scale[t, s] = frame.inverse_variance(sigma)
     weight = torch.ones(len(names), len(names), dtype=torch.float64)
     if len(names) > 1:
         weight.fill_diagonal_(within_weight)

@@ -420,6 +420,7 @@ class NormalizedCut(Fitted):
             "arrays": sorted(self.arrays_),
             "starts": list(self.graph_.starts),
             "unit": self.graph_.frame.unit,
+            "exponent": self.graph_.frame.exponent,
             "parameters": self._parameters(),
         }
         return write_archive(path, _KIND, tensors, metadata)
@@ -432,7 +433,7 @@ class NormalizedCut(Fitted):
         cut.names_ = tuple(metadata["names"])
         cut.graph_ = JointGraph(
             Cloud(tensors["nodes"], tensors["half_norms"]),
-            Frame(tensors["origin"], metadata["unit"]),
+            Frame(tensors["origin"], metadata["unit"], metadata.get("exponent", 0)),
             tuple(metadata["starts"]),
             tensors["scale"],
             tensors["weight"],

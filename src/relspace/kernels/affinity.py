@@ -21,8 +21,6 @@ from relspace.kernels.bandwidth import (
     Bandwidth,
     check_enough_items,
     check_sigma,
-    count_pairs,
-    exact_bandwidth,
     solve_all_pairs,
 )
 from relspace.kernels.density import LOG2_E
@@ -36,6 +34,7 @@ from relspace.kernels.distances import (
 )
 from relspace.kernels.frame import Frame, place_sets, unit_vectors
 from relspace.kernels.precision import full_precision, product
+from relspace.kernels.scale import times_power_of_two
 
 # Where threads that wait for each other lose more time than they save.
 _PAIRS_FOR_ONE_CORE = 640**2
@@ -209,7 +208,7 @@ def _in_tiles(
         return _differentiable(X, Y, sigma, density, cosine=cosine)
 
     def solve() -> torch.Tensor:
-        return _in_place(X, Y, sigma, density, cosine=cosine)[0]
+        return _in_place(X, Y, None if sigma is None else _number(sigma), density, cosine=cosine)
 
     if len(X) * len(X if Y is None else Y) <= _PAIRS_FOR_ONE_CORE:
         return on_one_core(solve, X.device)
@@ -221,37 +220,33 @@ def _frame_of(X: torch.Tensor, Y: torch.Tensor | None, *, cosine: bool) -> Frame
     return Frame(X.new_zeros(X.shape[1]), 1.0) if cosine else Frame.of(X, Y)
 
 
-def _squared_ratio(numerator: float, denominator: float | torch.Tensor) -> float:
-    value = denominator.detach() if isinstance(denominator, torch.Tensor) else denominator
-    ratio = numerator / float(value)
-    return ratio * ratio
+def _number(sigma: float | torch.Tensor) -> float:
+    return float(sigma.detach() if isinstance(sigma, torch.Tensor) else sigma)
 
 
 def _in_place(
     X: torch.Tensor,
     Y: torch.Tensor | None,
-    sigma: float | torch.Tensor | None,
+    sigma: float | None,
     density: float,
     *,
     cosine: bool,
-) -> tuple[torch.Tensor, Bandwidth | None]:
+) -> torch.Tensor:
     """Distances go where the affinities will be; these are computed and mirrored tile by tile."""
     frame = _frame_of(X, Y, cosine=cosine)
     out = empty_matrix(len(X), len(X if Y is None else Y), like=X)
     if sigma is not None:
-        scale = _squared_ratio(frame.unit, sigma)
+        scale = frame.inverse_variance(sigma)
         clouds = place_sets(X, Y, frame, scale=scale, cosine=cosine)
         pairs = fill_pairs(*clouds, out=out, cosine=cosine)
-        _exponentiate(out, pairs, scale, symmetric=Y is None)
-        return out, None
-    pairs, root = solve_all_pairs(X, Y, frame, density, cosine=cosine, out=out)
-    total = _exponentiate(out, pairs, math.exp(-root.log_variance), symmetric=Y is None)
-    reached = (total - pairs.n_self) / pairs.n_pairs
-    counts = count_pairs(pairs, X, Y)
-    return out, exact_bandwidth(root, reached, density, unit=frame.unit, **counts)
+    else:
+        pairs, root = solve_all_pairs(X, Y, frame, density, cosine=cosine, out=out)
+        scale = math.exp(-root.log_variance)
+    _exponentiate(out, pairs, scale, symmetric=Y is None)
+    return out
 
 
-def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> float:
+def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> None:
     # Beyond the largest float the diagonal's 0 would become 0 * inf.
     factor = min(scale * LOG2_E, torch.finfo(out.dtype).max)
 
@@ -264,10 +259,9 @@ def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetri
         return fused.exponentiate(tile, factor, to=out[rows, columns], mirrored=mirrored)
 
     if fused.suits(out):
-        sums = side_by_side(lambda: exponentiate_compiled, range(len(pairs.tiles)), out.device)
+        side_by_side(lambda: exponentiate_compiled, range(len(pairs.tiles)), out.device)
     else:
-        sums = finish_tiles(out, pairs, exponentiate, symmetric=symmetric)
-    return math.fsum(w * total for w, total in zip(pairs.weights, sums, strict=True))
+        finish_tiles(out, pairs, exponentiate, symmetric=symmetric)
 
 
 def _differentiable(
@@ -284,18 +278,16 @@ def _differentiable(
     by the implicit function theorem its derivative ds/dX = -rho_X / rho_s.
     """
     frame = _frame_of(X, Y, cosine=cosine)
-    solved = sigma
-    if solved is None:
-        with torch.no_grad():
-            bandwidth = _in_place(
-                X.detach(), None if Y is None else Y.detach(), None, density, cosine=cosine
-            )[1]
-        assert bandwidth is not None
-        solved = bandwidth.sigma
     with torch.no_grad():
-        scale = _squared_ratio(frame.unit, solved)
+        if sigma is None:
+            root = solve_all_pairs(X, Y, frame, density, cosine=cosine)[1]
+            scale = math.exp(-root.log_variance)
+        else:
+            scale = frame.inverse_variance(_number(sigma))
         wide = place_sets(X, Y, frame, scale=scale, cosine=cosine)[0].points.dtype
     given = X.dtype
+    if wide == torch.float64:
+        frame = frame.wide()
     X, Y = X.to(wide), None if Y is None else Y.to(wide)
     with full_precision():
         if cosine:
@@ -306,7 +298,11 @@ def _differentiable(
                 squared = off_diagonal((squared + squared.T) / 2)
         else:
             squared = differentiable_squared_distances(X, Y, frame)
-    exponent = squared / (2 * (solved / frame.unit) ** 2)
+    if isinstance(sigma, torch.Tensor):
+        ratio = frame.unit / times_power_of_two(sigma, -frame.exponent)
+        exponent = squared * (ratio.square() / 2)
+    else:
+        exponent = squared * min(scale / 2, torch.finfo(wide).max)
     if sigma is not None:
         return torch.exp(-exponent).to(given)
     n_self = 0 if Y is not None else X.shape[0]

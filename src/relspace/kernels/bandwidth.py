@@ -65,6 +65,8 @@ class Bandwidth:
         Evaluations of the density.
     converged : bool
         Whether the density, and its standard error, are within the tolerance asked for.
+    sampled : bool
+        Whether the pairs are a random sample of all.
     """
 
     sigma: float
@@ -75,6 +77,7 @@ class Bandwidth:
     n_items: int
     iterations: int
     converged: bool
+    sampled: bool = False
 
     def __float__(self) -> float:
         return self.sigma
@@ -82,7 +85,7 @@ class Bandwidth:
     @property
     def exact(self) -> bool:
         """Whether every pair was counted."""
-        return self.standard_error == 0.0
+        return not self.sampled
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -212,7 +215,8 @@ def solve_bandwidth(
         if x.shape[0] * (x if y is None else y).shape[0] <= limit**2:
             pairs, root = solve_all_pairs(x, y, frame, c)
             reached = pair_moments(pairs, math.exp(-root.log_variance)).density
-            return exact_bandwidth(root, reached, c, unit=frame.unit, **count_pairs(pairs, x, y))
+            sigma = frame.length(math.exp(root.log_variance / 2))
+            return exact_bandwidth(root, reached, c, sigma=sigma, **count_pairs(pairs, x, y))
         return _solve_by_sampling(x, y, frame, c, relative, seed)
 
 
@@ -244,11 +248,11 @@ def count_pairs(pairs: PairTiles, X: torch.Tensor, Y: torch.Tensor | None) -> di
 
 
 def exact_bandwidth(
-    root: Root, reached: float, density: float, *, unit: float, n_pairs: int, n_items: int
+    root: Root, reached: float, density: float, *, sigma: float, n_pairs: int, n_items: int
 ) -> Bandwidth:
-    """The result where every pair was counted, in the features' own units."""
+    """The result where every pair was counted; sigma in units of the features."""
     return Bandwidth(
-        sigma=unit * math.exp(root.log_variance / 2),
+        sigma=sigma,
         density=reached,
         target=density,
         standard_error=0.0,
@@ -302,7 +306,7 @@ def _solve_by_sampling(
             stacklevel=3,
         )
     return Bandwidth(
-        sigma=frame.unit * math.exp(root.log_variance / 2),
+        sigma=frame.length(math.exp(root.log_variance / 2)),
         density=pair_moments(sample.pairs, scale).density,
         target=density,
         standard_error=error,
@@ -310,4 +314,5 @@ def _solve_by_sampling(
         n_items=sample.n_items,
         iterations=iterations,
         converged=error <= tolerance * density,
+        sampled=True,
     )

@@ -11,10 +11,12 @@ import torch
 
 from relspace._blocks import empty_matrix, refuse_too_large
 from relspace._parallel import side_by_side
-from relspace._validation import Array, as_features, check_same_width
+from relspace._validation import Array, Features, as_features, check_same_width
+from relspace.errors import InvalidInputError
 from relspace.kernels import fused
 from relspace.kernels.frame import Cloud, Frame, place_sets
 from relspace.kernels.precision import full_precision, product
+from relspace.kernels.scale import exponent_of, times_power_of_two
 
 # Asking how much is free takes longer than filling so many bytes.
 _ALWAYS_FIT = 2**24
@@ -123,8 +125,8 @@ def differentiable_squared_distances(
     X: torch.Tensor, Y: torch.Tensor | None, frame: Frame
 ) -> torch.Tensor:
     """Squared distances, in units of the frame, by operations that record their gradient."""
-    x = (X - frame.origin) / frame.unit
-    y = x if Y is None else (Y - frame.origin) / frame.unit
+    x = (frame.bring(X) - frame.origin) / frame.unit
+    y = x if Y is None else (frame.bring(Y) - frame.origin) / frame.unit
     squared = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * product(x, y.T)).clamp_min(0.0)
     return squared if Y is not None else off_diagonal((squared + squared.T) / 2)
 
@@ -157,7 +159,8 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
     Raises
     ------
     InvalidInputError
-        If the features are not finite matrices of one width.
+        If the features are not finite matrices of one width, or a squared distance is more than
+        their float type holds, or all are less than it holds with all digits.
     MemoryBudgetError
         If the result would not fit into the free memory.
 
@@ -175,6 +178,10 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
         check_same_width(x.tensor, y, ("X", "Y"))
     refuse_matrix(x.tensor, y, "the matrix of distances")
     frame = Frame.of(x.tensor, y)
+    # unit^2 = factor 2^exponent, with a factor between 1 and 4.
+    exponent = 2 * exponent_of(frame.unit)
+    factor = math.ldexp(frame.unit, -exponent // 2) ** 2
+    exponent += 2 * frame.exponent
     with torch.no_grad():
         left, right = place_sets(x.tensor, y, frame)
     if torch.is_grad_enabled() and (x.tensor.requires_grad or (y is not None and y.requires_grad)):
@@ -182,16 +189,39 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
         other = None if y is None else y.to(wide)
         with full_precision():
             squared = differentiable_squared_distances(x.tensor.to(wide), other, frame)
-        return x.restore((squared * frame.unit * frame.unit).to(x.tensor.dtype))
+        return _in_own_units((squared * factor).to(x.tensor.dtype), exponent, x)
     with torch.no_grad():
         out = empty_matrix(len(x.tensor), len(x.tensor if y is None else y), like=x.tensor)
         pairs = fill_pairs(left, right, out=out)
 
         def scale(tile: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
-            return torch.abs(tile, out=to).mul_(2.0 * frame.unit).mul_(frame.unit)
+            return torch.abs(tile, out=to).mul_(2.0 * factor)
 
         finish_tiles(out, pairs, scale, symmetric=y is None)
-        return x.restore(out)
+        return _in_own_units(out, exponent, x)
+
+
+def _in_own_units(squared: torch.Tensor, exponent: int, given: Features) -> Array:
+    """Squared distances times 2^exponent, in the features' own type where it can hold them."""
+    dtype = given.dtype if given.dtype.is_floating_point else torch.float32
+    limits = torch.finfo(dtype)
+    row, column = divmod(int(squared.detach().argmax()), squared.shape[1])
+    largest = float(squared.detach()[row, column])
+    size = math.log2(largest) + exponent if largest else 0.0
+    too = "large" if size >= math.log2(limits.max) else "small"
+    if too == "large" or size < math.log2(limits.smallest_normal):
+        raise InvalidInputError(
+            f"the largest squared distance, in row {row} and column {column}, is about "
+            f"{_in_tens(size)}, too {too} for {str(dtype).removeprefix('torch.')}: give X as "
+            "float64, or multiply it by a number first."
+        )
+    return given.restore(times_power_of_two(squared, exponent))
+
+
+def _in_tens(log2: float) -> str:
+    """A power of two, however large, as a power of ten for a message."""
+    tens = log2 * math.log10(2)
+    return f"{10 ** (tens % 1):.2g}e{math.floor(tens):+03d}"
 
 
 def refuse_matrix(X: torch.Tensor, Y: torch.Tensor | None, what: str) -> None:

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 
 from relspace._blocks import chunk_slices, empty_matrix
 from relspace._parallel import side_by_side
+from relspace._validation import smallest_exact
 from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.kernels import fused
+from relspace.kernels.scale import (
+    exponent_of,
+    largest_magnitude,
+    times_power_of_two,
+    to_unit_scale,
+)
 
 # Location and size only keep numbers small, so a few rows tell enough of them.
 _ROWS_FOR_LOCATION = 33
 #: Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
 NEGLIGIBLE = 5e-5
 _ROWS_IN_CACHE = 256
+#: Between 2^-48 and 2^48, products of four numbers of either float type stay far from its limits
+#: but for factors that no width and no number of items reaches.
+SAFE_EXPONENT = 48
 
 
 @dataclass(frozen=True)
@@ -39,10 +50,20 @@ class Frame:
 
     Differences between points are what a distance is made of; the origin only decides how much of
     them rounding eats. The coordinate-wise median is not pulled away by outliers as a mean is.
+
+    Attributes
+    ----------
+    origin : tensor of shape (d,)
+        Where the origin lies, in features times 2^-exponent.
+    unit : float
+        How long the unit is, in features times 2^-exponent.
+    exponent : int
+        0 unless the unit is so long or short that squares of it could over- or underflow.
     """
 
     origin: torch.Tensor
     unit: float
+    exponent: int = 0
 
     @staticmethod
     def of(X: torch.Tensor, Y: torch.Tensor | None = None) -> Frame:
@@ -52,10 +73,72 @@ class Frame:
             rows = torch.cat(some)
             origin = some[-1].T.contiguous().kthvalue(some[-1].shape[0] // 2 + 1, dim=1).values
             unit = float(torch.linalg.vector_norm(rows - origin, dim=1).median())
-            if unit == 0.0:
-                everything = X if Y is None else torch.cat([X, Y])
-                unit = float((everything.to(torch.float64) - origin).abs().max()) or 1.0
-            return Frame(origin.to(X.dtype), unit)
+            if is_safe(unit):
+                return Frame(origin.to(X.dtype), unit)
+            return Frame._of_any_scale(X, Y, rows, origin)
+
+    @staticmethod
+    def _of_any_scale(
+        X: torch.Tensor, Y: torch.Tensor | None, rows: torch.Tensor, origin: torch.Tensor
+    ) -> Frame:
+        """The frame of sets whose rows for location have no size, or one that is not safe."""
+        rows, shift = to_unit_scale(torch.cat([rows, origin[None]]))
+        rows, origin = rows[:-1], rows[-1]
+        apart, more = to_unit_scale(rows - origin)
+        unit = math.ldexp(float(torch.linalg.vector_norm(apart, dim=1).median()), more)
+        if unit == 0.0:
+            sets = [Z.to(torch.float64) for Z in (X, Y) if Z is not None]
+            largest = max(map(largest_magnitude, sets))
+            if exponent_of(largest) > shift:
+                origin = times_power_of_two(origin, shift - exponent_of(largest))
+                shift = exponent_of(largest)
+            unit = max(largest_magnitude(times_power_of_two(Z, -shift) - origin) for Z in sets)
+        if unit == 0.0:
+            return Frame(times_power_of_two(origin, shift).to(X.dtype), 1.0)
+        exponent = shift + exponent_of(unit)
+        smallest = smallest_exact(X.dtype)
+        if exponent < exponent_of(smallest):
+            raise InvalidInputError(
+                f"the features differ by less than {smallest:.2g}, below which "
+                f"{str(X.dtype).removeprefix('torch.')} loses digits: multiply them by a large "
+                "number while they have more (float64), then convert."
+            )
+        if abs(exponent) <= SAFE_EXPONENT:
+            exponent = 0
+        origin = times_power_of_two(origin, shift - exponent)
+        return Frame(origin.to(X.dtype), math.ldexp(unit, shift - exponent), exponent)
+
+    def bring(self, X: torch.Tensor) -> torch.Tensor:
+        """Features in the float type and at the scale of the origin; the gradient goes through."""
+        return times_power_of_two(X.to(self.origin.dtype), -self.exponent) if self.exponent else X
+
+    def inverse_variance(self, sigma: float) -> float:
+        """1 / sigma^2 in units of the frame, of a bandwidth in units of the features."""
+        try:
+            ratio = math.ldexp(self.unit / sigma, self.exponent)
+        except OverflowError:
+            return math.inf
+        return ratio * ratio
+
+    def length(self, value: float) -> float:
+        """A length in units of the features, of one in units of the frame.
+
+        Raises
+        ------
+        InvalidInputError
+            If float64 can't hold it with all its digits.
+        """
+        try:
+            found = math.ldexp(self.unit * value, self.exponent)
+        except OverflowError:
+            found = math.inf
+        if value and not sys.float_info.min <= found <= sys.float_info.max:
+            raise InvalidInputError(
+                "the features lie so far apart, or so close together, that float64 can't hold "
+                f"their bandwidth, about 2^{exponent_of(self.unit * value) + self.exponent}: "
+                "multiply them by a power of two first, which changes no affinity."
+            )
+        return found
 
     def place(self, X: torch.Tensor) -> Cloud:
         """Bring points into this frame, and to the float type of its origin."""
@@ -66,14 +149,15 @@ class Frame:
         def place(rows: slice) -> None:
             if compiled:
                 fused.place_rows(
-                    X[rows],
+                    self.bring(X[rows]),
                     self.origin,
                     self.unit,
                     points=points[rows],
                     half_norms=half_norms[rows],
                 )
                 return
-            block = torch.sub(X[rows], self.origin, out=points[rows]).div_(self.unit)
+            brought = self.bring(X[rows])
+            block = torch.sub(brought, self.origin, out=points[rows]).div_(self.unit)
             norms = torch.linalg.vector_norm(block, dim=1)
             torch.mul(norms, norms, out=half_norms[rows]).div_(2)
 
@@ -89,7 +173,12 @@ class Frame:
 
     def wide(self) -> Frame:
         """The same frame, whose points are in float64."""
-        return Frame(self.origin.to(torch.float64), self.unit)
+        return replace(self, origin=self.origin.to(torch.float64))
+
+
+def is_safe(unit: float) -> bool:
+    """Whether squares of such a length are far from over- and underflow."""
+    return 2.0**-SAFE_EXPONENT <= unit <= 2.0**SAFE_EXPONENT
 
 
 def rows_for_location(X: torch.Tensor) -> torch.Tensor:
@@ -153,6 +242,14 @@ def unit_vectors(X: torch.Tensor, name: str) -> torch.Tensor:
             f"{name} has {int(zero.sum())} rows of zeros, first at {places}, among {len(X)} items: "
             "they have no direction, so no cosine; remove these items, or use a Euclidean "
             "distance or another measure."
+        )
+    smallest = smallest_exact(X.dtype)
+    lost = (largest < smallest).flatten()
+    if bool(lost.any()):
+        raise InvalidInputError(
+            f"{name} has {int(lost.sum())} rows of numbers below {smallest:.2g}, first at "
+            f"{int(lost.nonzero()[0])}: there {str(X.dtype).removeprefix('torch.')} loses digits, "
+            "and rows their direction; multiply the features by a large number before."
         )
     scaled = X / largest
     return cast("torch.Tensor", scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from relspace._validation import check_choice
+from relspace._validation import check_choice, smallest_exact
+from relspace.errors import InvalidInputError
+from relspace.kernels.frame import SAFE_EXPONENT, is_safe
 from relspace.kernels.precision import full_precision
+from relspace.kernels.scale import (
+    exponent_of,
+    exponents_of,
+    largest_magnitude,
+    times_power_of_two,
+)
 
 #: The share of each principal axis's deviation, in the exponent, that partial whitening takes off.
 _WHITENING = {"quarter-whiten": 0.25, "half-whiten": 0.5}
@@ -15,6 +24,10 @@ _WHITENING = {"quarter-whiten": 0.25, "half-whiten": 0.5}
 # Beyond so many times the third largest deviation an axis is taken for a massive activation (Sun et
 # al. 2024) or an outlier; trained networks without them have 1 to 2.
 _LOUD = 5.0
+
+# Exponents of the largest magnitude between which features can be centred as they are: differences
+# and sums over items don't overflow, and nothing that counts becomes subnormal.
+_SAFE_MAGNITUDES = {torch.float32: (-48, 120), torch.float64: (-900, 900)}
 
 #: What can be done to tokens before affinities are taken.
 NORMALIZATIONS = (
@@ -45,15 +58,30 @@ class Normalization:
         The map onto partially whitened principal axes.
     unit : bool
         Whether tokens are brought to unit norm.
+    exponent : int
+        Tokens are multiplied by 2^-exponent first, which is 0 unless they are near the limits of
+        their float type; the centre, the scale and the axes are of what comes out.
     """
 
     center: torch.Tensor | None
     scale: torch.Tensor | None
     axes: torch.Tensor | None
     unit: bool
+    exponent: int = 0
 
-    def apply(self, X: torch.Tensor) -> torch.Tensor:
-        """Normalise tokens; one that equals the centre stays at 0."""
+    def apply(self, X: torch.Tensor, *, first_row: int = 0) -> torch.Tensor:
+        """Normalise tokens; one that equals the centre stays at 0.
+
+        Parameters
+        ----------
+        X : tensor of shape (n, d)
+            Tokens, in the float type that it was fitted in.
+        first_row : int
+            What an error counts rows from.
+        """
+        if self.unit and self.center is None:
+            return _with_unit_norm(X, first_row)
+        X = times_power_of_two(X, -self.exponent)
         if self.center is not None:
             X = X - self.center
         if self.scale is not None:
@@ -61,10 +89,30 @@ class Normalization:
         if self.axes is not None:
             with full_precision():
                 X = X @ self.axes
-        if self.unit:
-            norms = torch.linalg.vector_norm(X, dim=1, keepdim=True)
-            X = X / torch.where(norms > 0, norms, torch.ones_like(norms))
-        return X
+        return _with_unit_norm(X) if self.unit else X
+
+
+def _with_unit_norm(X: torch.Tensor, first_row: int | None = None) -> torch.Tensor:
+    """Bring every row to unit norm, whatever its scale; rows of zeros stay.
+
+    Where ``first_row`` is given, rows of numbers that have lost digits are refused; a difference
+    from a centre may be as small.
+    """
+    norms = torch.linalg.vector_norm(X, dim=1, keepdim=True)
+    if all(map(is_safe, map(float, torch.aminmax(norms)))):
+        return X.div(norms)
+    largest = torch.linalg.vector_norm(X, ord=math.inf, dim=1, keepdim=True)
+    smallest = smallest_exact(X.dtype)
+    lost = ((largest > 0) & (largest < smallest)).flatten().nonzero().flatten()
+    if first_row is not None and len(lost):
+        raise InvalidInputError(
+            f"row {first_row + int(lost[0])} holds no number above {smallest:.2g}, below which "
+            f"{str(X.dtype).removeprefix('torch.')} loses digits, so that its direction is lost: "
+            "remove it, or multiply the features by a large number while they have more digits."
+        )
+    X = times_power_of_two(X, -exponents_of(largest))
+    norms = torch.linalg.vector_norm(X, dim=1, keepdim=True)
+    return X.div(torch.where(norms > 0, norms, torch.ones_like(norms)))
 
 
 def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
@@ -96,7 +144,8 @@ def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
     Raises
     ------
     InvalidInputError
-        If the method is unknown.
+        If the method is unknown, or a channel that is standardised holds only numbers so small
+        that they have lost digits.
 
     Examples
     --------
@@ -109,17 +158,39 @@ def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
     """
     check_choice(method, "normalize", NORMALIZATIONS)
     step = method.removesuffix("+unit")
-    center = scale = axes = None
-    if step in ("center", "zscore", *_WHITENING):
-        center = X.to(torch.float64).mean(dim=0).to(X.dtype)
+    unit = method.endswith("unit")
+    if step in ("none", "unit"):
+        return Normalization(None, None, None, unit)
+    exponent = exponent_of(largest_magnitude(X))
+    low, high = _SAFE_MAGNITUDES[X.dtype]
+    exponent -= max(low, min(high, exponent))
+    X = times_power_of_two(X, -exponent)
+    wide = X.to(torch.float64)
+    center = wide.mean(dim=0)
+    scale = axes = None
     if step == "zscore":
-        deviation = (X - X.mean(dim=0)).square().mean(dim=0).sqrt()
-        # A channel whose spread is rounding holds nothing; dividing by it would make it loud.
-        floor = torch.finfo(X.dtype).eps * X.abs().amax(dim=0)
-        scale = torch.where(deviation > floor, deviation, torch.ones_like(deviation))
+        scale = _deviations(X, wide - center)
     if step in _WHITENING:
         axes = whitening_axes(X, _WHITENING[step])
-    return Normalization(center, scale, axes, method.endswith("unit"))
+    return Normalization(center.to(X.dtype), scale, axes, unit, exponent)
+
+
+def _deviations(X: torch.Tensor, centered: torch.Tensor) -> torch.Tensor:
+    """The standard deviation of every channel; 1 for those that don't vary."""
+    largest, smallest = X.abs().amax(dim=0), smallest_exact(X.dtype)
+    lost = ((largest > 0) & (largest < smallest)).nonzero().flatten()
+    if len(lost):
+        raise InvalidInputError(
+            f"channel {int(lost[0])} holds no number above {smallest:.2g}, below which "
+            f"{str(X.dtype).removeprefix('torch.')} loses digits: remove this channel, or multiply "
+            "it by a large number while it has more digits."
+        )
+    exponents = exponents_of(centered.abs().amax(dim=0))
+    squares = times_power_of_two(centered, -exponents).square()
+    deviation = times_power_of_two(squares.mean(dim=0).sqrt(), exponents).to(X.dtype)
+    # A channel whose spread is rounding holds nothing; dividing by it would make it loud.
+    floor = torch.finfo(X.dtype).eps * largest
+    return torch.where(deviation > floor, deviation, torch.ones_like(deviation))
 
 
 def whitening_axes(X: torch.Tensor, exponent: float) -> torch.Tensor:
@@ -139,6 +210,10 @@ def whitening_axes(X: torch.Tensor, exponent: float) -> torch.Tensor:
     """
     points = X.to(torch.float64)
     points = points - points.mean(dim=0)
+    magnitude = exponent_of(largest_magnitude(points))
+    if abs(magnitude) <= SAFE_EXPONENT:
+        magnitude = 0
+    points = times_power_of_two(points, -magnitude)
     n, d = points.shape
     # Of the two products, the smaller one.
     small = points.T @ points if d <= n else points @ points.T
@@ -153,5 +228,6 @@ def whitening_axes(X: torch.Tensor, exponent: float) -> torch.Tensor:
     is_loud = (deviations > _LOUD * third) & (len(deviations) > 3)
     # An axis of deviation s comes out with s^(1 - exponent), a loud one like the third does.
     wanted = torch.where(is_loud, third, deviations).pow(1 - exponent)
-    result: torch.Tensor = (axes * (wanted / deviations)).to(X.dtype)
+    scaling = (wanted / deviations) * 2.0 ** (-magnitude * exponent)
+    result: torch.Tensor = (axes * scaling).to(X.dtype)
     return result

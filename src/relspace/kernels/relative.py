@@ -9,6 +9,7 @@ import torch
 from relspace._blocks import chunk_slices, empty_matrix, memory_budget_bytes
 from relspace._parallel import side_by_side
 from relspace._validation import refuse_non_finite
+from relspace.errors import InvalidInputError
 from relspace.kernels import fused
 from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import fill_half_squared
@@ -117,6 +118,7 @@ def relative_rows(
     own: torch.Tensor | None = None,
     how: str | None = None,
     memory_budget: int | None = None,
+    first_row: int = 0,
 ) -> torch.Tensor:
     """Describe tokens by their affinities to landmarks, from features to result a few at a time.
 
@@ -137,11 +139,20 @@ def relative_rows(
         What is done to the affinities, see :func:`standardize_rows`; None leaves them.
     memory_budget : int, optional
         Bytes that working memory on a GPU may take; by default a quarter of what is free.
+    first_row : int
+        What an error counts rows from.
 
     Returns
     -------
     tensor of shape (n, m)
         On the landmarks' device.
+
+    Raises
+    ------
+    NonFiniteError
+        If tokens hold NaN or infinity.
+    InvalidInputError
+        If a token lies so far from the landmarks that floats can't square the distance.
     """
     n, m = len(X), len(landmarks.points)
     like = landmarks.points
@@ -153,9 +164,15 @@ def relative_rows(
         step = max(1, min(_ROWS_ON_DEVICE, budget // per_row))
 
     def fill(rows: slice) -> None:
-        points = frame.place(normalization.apply(X[rows].to(like)))
+        first = first_row + rows.start
+        points = frame.place(normalization.apply(X[rows].to(like), first_row=first))
         if not bool(points.half_norms.sum().isfinite()):
-            refuse_non_finite(X, "X")
+            refuse_non_finite(X[rows], "X", first_row=first)
+            far = int((~points.half_norms.isfinite()).nonzero()[0])
+            raise InvalidInputError(
+                f"row {first + far} of X lies farther from the landmarks than floats can square "
+                "in units of their distances; remove it, or fit on landmarks that are like it."
+            )
         mine = None if own is None else own[rows]
         if fused.suits(out):
             torch.mm(points.points, landmarks.points.T, out=out[rows])

@@ -6,6 +6,8 @@ affinities will be. Of more items, tiles are as fast.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from relspace._blocks import empty_matrix
@@ -13,7 +15,7 @@ from relspace.kernels import fused
 from relspace.kernels.bandwidth import Bandwidth, exact_bandwidth
 from relspace.kernels.density import Root, last_step
 from relspace.kernels.distances import Scratch
-from relspace.kernels.frame import NEGLIGIBLE
+from relspace.kernels.frame import NEGLIGIBLE, is_safe
 
 _MOST_ITEMS = 8192
 # The same as in powers.h.
@@ -45,18 +47,20 @@ def affinities_in_strips(
     -------
     tensor of shape (n, n) and Bandwidth or None; or None instead of both
         None where the features are not finite, or where float32, or the first guess of their size,
-        does not do: what to do then is decided by who can say why.
+        does not do, or is not safe to square: what to do then is decided by who can say why.
     """
     n = len(X)
     out = empty_matrix(n, n, like=X)
     whole = describe(X, sigma, density, out)
-    if not fused.affinities_of_set(whole):
+    if not fused.affinities_of_set(whole) or not is_safe(whole.unit):
         return None
     if sigma is not None:
         return out, None
     root = Root(whole.log_variance, whole.iterations)
     counts = {"n_pairs": n * (n - 1) // 2, "n_items": n}
-    return out, exact_bandwidth(root, whole.reached, density, unit=whole.unit, **counts)
+    return out, exact_bandwidth(
+        root, whole.reached, density, sigma=whole.unit * math.exp(root.log_variance / 2), **counts
+    )
 
 
 def describe(

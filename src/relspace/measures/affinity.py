@@ -94,7 +94,7 @@ class Affinity(PairMeasure):
 def affinity_entries(X: torch.Tensor, sigma: float) -> PairEntries:
     """Gaussian affinities of pairs of items at a bandwidth, in units of the features."""
     frame = Frame.of(X)
-    scale = (frame.unit / sigma) ** 2
+    scale = frame.inverse_variance(sigma)
 
     def fill(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
         fill_half_squared(out, x, y)

@@ -228,7 +228,7 @@ def median_distance(X: torch.Tensor) -> float:
         half = X.new_empty((rows, rows), dtype=cloud.points.dtype)
         fill_half_squared(half, left, right)
         median = np.median(half.cpu())
-    return math.sqrt(-2 * float(median)) * frame.unit
+    return frame.length(math.sqrt(-2 * float(median)))
 
 
 MEASURES: tuple[Measure, ...] = (
