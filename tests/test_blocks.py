@@ -63,7 +63,7 @@ def test_result_too_large_is_refused_with_its_size(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(_blocks, "free_memory_bytes", lambda device=None: 2**30)
     refuse_too_large(2**30, "the matrix", "take fewer rows.")
     with pytest.raises(
-        MemoryBudgetError, match=r"the matrix needs 3 GiB and 1 GiB are free; take fewer"
+        MemoryBudgetError, match=r"the matrix needs 3 GiB and 1 GiB are free: take fewer"
     ) as caught:
         refuse_too_large(3 * 2**30, "the matrix", "take fewer rows.")
     assert isinstance(caught.value, MemoryError)

@@ -129,8 +129,8 @@ def test_what_blocks_can_not_give_is_refused(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"n_bootstraps": 10, "memory_budget": SMALL}, "at least 32 parts .*--bootstraps"),
-        ({"memory_budget": 10_000}, "products of 30 features .*--max-items"),
+        ({"n_bootstraps": 10, "memory_budget": SMALL}, "at least 32 parts .*n_bootstraps"),
+        ({"memory_budget": 10_000}, "products of 30 features .*max_items"),
     ],
 )
 def test_sums_beyond_the_budget_are_refused(

@@ -190,7 +190,7 @@ def hold_rows(rows: RowSource) -> torch.Tensor:
         n * m * like.element_size(),
         f"the relative features of {n} tokens over {m} landmarks",
         "read them in parts, space.rows(name).read(start, stop), or write them as they are made, "
-        "space.transform(name, features, out='aligned.zarr').",
+        "space.transform(name, features, out='aligned.zarr')",
         device=like.device,
     )
     held = empty_matrix(n, m, like=like)

@@ -319,7 +319,7 @@ class Aligner(Fitted):
         refuse_too_large(
             n * m * self.landmarks_.element_size(),
             f"the relative features of {n} tokens over {m} landmarks",
-            "write them as they are made: transform(..., out='aligned.zarr').",
+            "write them as they are made: {out='aligned.zarr'}",
             device=self.landmarks_.device,
         )
         return relative_rows(

@@ -246,7 +246,7 @@ def align(
                 source = ArrayRows(matrix) if isinstance(matrix, torch.Tensor) else matrix
                 relative = MadeRows(source, aligner, own, rows)
         except BandwidthError as error:
-            raise BandwidthError(f"landmarks of {name}: {error}") from error
+            raise error.about(f"landmarks of {name}") from error
         except NonFiniteError:
             _refuse_non_finite_rows(_matrix(one), name)
             raise

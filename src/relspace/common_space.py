@@ -213,7 +213,7 @@ class CommonSpace(Mapping[str, Array], ABC):
         refuse_too_large(
             len(first) * len(second) * first.element_size(),
             f"the matrix of distances of {len(first)} from {len(second)} rows",
-            "take it in parts: pairwise_blocks(a, b).",
+            "take it in parts: pairwise_blocks(a, b)",
             device=first.device,
         )
         out = first.new_empty((len(first), len(second)))

@@ -1,9 +1,99 @@
-"""Exceptions and warnings that relspace raises, all of them built on Python's own kinds."""
+"""Exceptions and warnings that relspace raises, all of them built on Python's own kinds.
+
+Every error and warning has a message, which says what was found and what is allowed, and may have
+ways out, which say what to do. Ways out are data, because what a Python function calls
+``overwrite=True`` is ``--force`` on the command line:
+
+    raise InvalidInputError(
+        f"{place} holds another extraction.",
+        ways_out=["choose another name", "overwrite it with {overwrite=True}"],
+    )
+
+``str(error)`` is "... holds another extraction: choose another name, or overwrite it with
+overwrite=True." The command prints "... or overwrite it with --force." and leaves out the ways that
+name an argument it has no option for. No message of the library names an option of the command
+line; keywords of Python stand in ways out only.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
+from typing import Self
 
-class RelspaceError(Exception):
+#: An argument in a way out: {name} or {name=value}.
+_ARGUMENT = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
+
+
+class ExplainedMixin:
+    """A message about what was found, and the ways out.
+
+    Parameters
+    ----------
+    message : str
+        What was found and what is allowed.
+    ways_out : sequence of str, optional
+        What to do, one clause each, which begins with a verb in lower case and has no final
+        period. Arguments of the Python function stand in braces, by name or with a value, such as
+        ``"raise {memory_budget}"`` and ``"compare a part of the items by {max_items=10_000}"``.
+        Names that come from the user belong into the message.
+
+    Examples
+    --------
+    >>> error = InvalidInputError("f.zarr exists.", ways_out=["overwrite it: {overwrite=True}"])
+    >>> str(error)
+    'f.zarr exists: overwrite it: overwrite=True.'
+    """
+
+    def __init__(self, *message: object, ways_out: Iterable[str] = ()) -> None:
+        super().__init__(*message)
+        self.message = str(message[0]) if message else ""
+        self.ways_out = tuple(way.rstrip(".") for way in ways_out)
+
+    def __str__(self) -> str:
+        return self.in_words_of(name_keyword)
+
+    def in_words_of(self, name_argument: Callable[[str, str | None], str | None]) -> str:
+        """Say the message and the ways out as they are called in some place.
+
+        Parameters
+        ----------
+        name_argument : callable
+            Given the name of an argument and its value or None, what it is called there; None if
+            the place doesn't have it, and then ways out that need it are left out.
+        """
+        said = [_say(way, name_argument) for way in self.ways_out]
+        open_ways = [way for way in said if way is not None]
+        if not open_ways:
+            return self.message
+        *others, last = open_ways
+        listed = f"{', '.join(others)}, or {last}" if others else last
+        return f"{self.message.rstrip('.')}: {listed}."
+
+    def about(self, what: str) -> Self:
+        """Return the same error, its message led by what it is about."""
+        return type(self)(f"{what}: {self.message}", ways_out=self.ways_out)
+
+
+def name_keyword(argument: str, value: str | None) -> str:
+    """Name an argument as Python calls it.
+
+    >>> name_keyword("overwrite", "True"), name_keyword("memory_budget", None)
+    ('overwrite=True', 'memory_budget')
+    """
+    return argument if value is None else f"{argument}={value}"
+
+
+def _say(way: str, name_argument: Callable[[str, str | None], str | None]) -> str | None:
+    """A way out with its arguments named; None if one has no name."""
+    names = [name_argument(*found.groups()) for found in _ARGUMENT.finditer(way)]
+    if any(name is None for name in names):
+        return None
+    remaining = iter(names)
+    return _ARGUMENT.sub(lambda found: str(next(remaining)), way)
+
+
+class RelspaceError(ExplainedMixin, Exception):
     """Base of every error that relspace raises on purpose; its message says what to do."""
 
 
@@ -51,7 +141,7 @@ class MissingDependencyError(RelspaceError, ImportError):
     """An optional dependency is needed and not installed."""
 
 
-class RelspaceWarning(UserWarning):
+class RelspaceWarning(ExplainedMixin, UserWarning):
     """Base of every warning that relspace gives."""
 
 
@@ -61,7 +151,3 @@ class SamplingWarning(RelspaceWarning):
 
 class UnknownNameError(RelspaceError, KeyError):
     """A name is not among those that exist."""
-
-    def __str__(self) -> str:
-        # KeyError would show the message in quotes.
-        return str(self.args[0])

@@ -127,7 +127,7 @@ def align_tokens(
         try:
             aligner.fit(layer.read_places(places).to(layer.read(0, 1).device))
         except BandwidthError as error:
-            raise BandwidthError(f"landmarks of {name}: {error}") from error
+            raise error.about(f"landmarks of {name}") from error
         aligners[name] = aligner
         mixings[name] = _mixing(aligner, standardize) if is_mixed else None
         relative[name] = layer.mapped(len(places), _RowsOfTokens(aligner, name))
@@ -176,4 +176,4 @@ class _RowsOfTokens:
         try:
             return self._aligner.relative_rows(tokens)
         except NonFiniteError as error:
-            raise NonFiniteError(f"tokens of {self._name}: {error}") from error
+            raise error.about(f"tokens of {self._name}") from error

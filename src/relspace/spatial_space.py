@@ -321,7 +321,7 @@ class SpatialSpace(CommonSpace):
         refuse_too_large(
             len(images) * grid.tokens_per_image * len(self.places) * 4,
             f"the relative features of {len(images)} images",
-            "take fewer images.",
+            "take fewer images",
         )
         rows = self._tokens[name].tokens(images)
         if aligner.standardize == "none":

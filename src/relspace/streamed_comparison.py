@@ -78,11 +78,15 @@ def check_same_items(x: RowSource, y: RowSource, ids: object = None) -> str:
     return "position" if shared is None else "ids"
 
 
-def needs_items_again(name: str) -> InvalidInputError:
+def needs_items_again(name: str, *ways_out: str) -> InvalidInputError:
     """The error that something needs items again and again, where they are read once."""
     return InvalidInputError(
-        f"{name} needs items again and again, and these features don't fit into the memory "
-        "budget: compare a random part of them by max_items=10_000, or raise memory_budget."
+        f"{name} needs items again and again, and these features don't fit into the memory budget.",
+        ways_out=[
+            *ways_out,
+            "compare a random part of them by {max_items=10_000}",
+            "raise {memory_budget}",
+        ],
     )
 
 
@@ -162,9 +166,7 @@ def compare_by_sums(
     n, folds, unit_of = x.shape[0], measure.folds(x.shape[0]), None
     if groups is not None:
         if n_permutations:
-            raise needs_items_again(
-                "a p-value by groups (leave n_permutations, --permutations, at 0)"
-            )
+            raise needs_items_again("a p-value by groups", "leave {n_permutations} at 0")
         if folds is not None:
             raise needs_items_again(f"{measure.name} by groups")
         unit_of = number_units(n, groups)

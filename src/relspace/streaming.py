@@ -203,7 +203,7 @@ def collect_rows(
     refuse_too_large(
         n * n_columns * dtype.itemsize,
         f"the result of {n} rows and {n_columns} columns",
-        "write it as it is made: out='aligned.zarr'.",
+        "write it as it is made: {out='aligned.zarr'}",
     )
     result = empty_matrix(n, n_columns, like=torch.empty(0, dtype=dtype))
     at_once = rows_at_once(source, n_columns, memory_budget, device, at_most=_INPUT_BYTES)

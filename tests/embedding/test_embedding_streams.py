@@ -302,11 +302,11 @@ def test_what_does_not_fit_says_to_write_it(
     source = stopping(N)
     small = rs.NormalizedCut(K, n_landmarks=20)
     monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 20_000)
-    with pytest.raises(MemoryBudgetError, match=r"embedding of 3000 .*fit\(sets, out="):
+    with pytest.raises(MemoryBudgetError, match=r"embedding of 3000 .*as it is made: out="):
         small.fit(source)
     with pytest.raises(MemoryBudgetError, match="result of 3000 rows and 4 columns"):
         cut.transform("features", source)
-    with pytest.raises(MemoryBudgetError, match=r"colours of 3000 .*colors\(cut, out="):
+    with pytest.raises(MemoryBudgetError, match=r"colours of 3000 .*as they are made: out="):
         rs.colors(cut)
     assert small.fit(source, out=tmp_path / "cut.npy")["features"].shape == (N, K)
 

@@ -133,5 +133,5 @@ def test_as_many_parts_as_the_budget_holds() -> None:
     assert FEWEST_PARTS <= fewer < MOST_PARTS
     with pytest.raises(MemoryBudgetError, match="at least 32 parts of the items"):
         n_parts_within(widths, 10**6, 1, 1, 20 * one)
-    with pytest.raises(MemoryBudgetError, match="--bootstraps"):
+    with pytest.raises(MemoryBudgetError, match="leave n_bootstraps out"):
         n_parts_within(widths, 10**6, 1, 1, 60 * one, on_cluster=True)

@@ -13,7 +13,7 @@ import click
 
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.comparing import with_comparison
-from relspace.cli.group import Progress, commands
+from relspace.cli.group import Progress, commands, say
 from relspace.cli.sources import (
     Source,
     files,
@@ -175,7 +175,7 @@ def compare(
                     # One measure that can't be taken of these features must not hide the others.
                     if len(records) == 1:
                         raise
-                    compared = str(error)
+                    compared = say(error)
                 results.append((first, second, record.name, compared))
     if all(isinstance(compared, str) for *_, compared in results):
         raise InvalidInputError(str(results[0][3]))

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
 from relspace import __version__
-from relspace.errors import RelspaceError
+from relspace.errors import ExplainedMixin, RelspaceError
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+#: Arguments of Python, some with a value, whose options are called otherwise; other arguments have
+#: an option of their own name. What has no "--" is a way of writing, which every command has.
+_OPTIONS = {
+    "overwrite=True": "--force",
+    "ids='position'": "--by-position",
+    "n_permutations": "--permutations",
+    "n_bootstraps": "--bootstraps",
+    "n_components": "--components",
+    "n_landmarks": "--landmarks",
+    "out": "--output",
+    "key": "FILE::KEY",
+    "layer": "FILE::LAYER",
+}
 
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -40,7 +55,7 @@ class _Commands(click.Group):
         except (RelspaceError, OSError, MemoryError) as error:
             if context.params["debug"]:
                 traceback.print_exc()
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = " ".join(say(error).split()) or type(error).__name__
             click.echo(f"relspace: error: {reason}", err=True)
             context.exit(EXIT_ERROR)
         except (KeyboardInterrupt, click.Abort):
@@ -48,10 +63,39 @@ class _Commands(click.Group):
             context.exit(EXIT_INTERRUPTED)
 
 
+def say(message: object) -> str:
+    """Say an error or a warning of the library with the options of the command that runs."""
+    if not isinstance(message, ExplainedMixin):
+        return str(message)
+    context = click.get_current_context(silent=True)
+    command = None if context is None else context.command
+    if context is not None and isinstance(command, click.Group) and context.invoked_subcommand:
+        command = command.get_command(context, context.invoked_subcommand)
+    flags = set() if command is None else {flag for one in command.params for flag in one.opts}
+    return message.in_words_of(lambda name, value: _option(name, value, flags))
+
+
+def _option(argument: str, value: str | None, flags: Collection[str]) -> str | None:
+    """What a command that has these flags calls an argument of Python; None if it has none."""
+    own = _OPTIONS.get(f"{argument}={value}")
+    if own is not None:
+        return own if own in flags else None
+    option = _OPTIONS.get(argument, "--" + argument.replace("_", "-"))
+    if not option.startswith("--"):
+        return option
+    if option not in flags:
+        return None
+    written = True if value is None else ast.literal_eval(value)
+    if written is True:
+        return option
+    plain = "x".join(map(str, written)) if isinstance(written, tuple) else str(written)
+    return f"{option} {plain}"
+
+
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        click.echo(f"relspace: warning: {' '.join(str(message).split())}", err=True)
+        click.echo(f"relspace: warning: {' '.join(say(message).split())}", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

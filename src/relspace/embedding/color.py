@@ -156,14 +156,16 @@ class Coloring(Fitted):
             raise InvalidInputError("the embedding has 1 component; colours need at least 2.")
         outputs = outputs_of(out, cut.names_)
         if outputs is None and client is not None:
-            raise InvalidInputError("client is for colours that are written; give out=.")
+            raise InvalidInputError(
+                "client is for colours that are written.", ways_out=["give {out='colors.zarr'}"]
+            )
         sources = {name: _rows_of(cut[name]) for name in cut.names_}
         n_tokens = sum(one.shape[0] for one in sources.values())
         if outputs is None:
             refuse_too_large(
                 3 * n_tokens * cut.eigenvalues_.element_size(),
                 f"the colours of {n_tokens} tokens",
-                "write them as they are made: colors(cut, out='colors.zarr').",
+                "write them as they are made: {out='colors.zarr'}",
             )
         weights = cut.eigenvalues_.clamp_min(0.0).sqrt()
         budget = memory_budget_bytes(memory_budget)

@@ -121,7 +121,7 @@ def joint_graph(
                     sets[a], other, density=density, random_state=random_state
                 ).sigma
             except BandwidthError as error:
-                raise BandwidthError(f"tokens of {a} and {b}: {error}") from error
+                raise error.about(f"tokens of {a} and {b}") from error
             scale[s, t] = scale[t, s] = frame.inverse_variance(sigma)
     weight = torch.ones(len(names), len(names), dtype=torch.float64)
     if len(names) > 1:

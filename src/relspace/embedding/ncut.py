@@ -192,7 +192,10 @@ class NormalizedCut(Fitted):
         outputs = outputs_of(out, tuple(sources))
         if outputs is None and (checkpoint is not None or client is not None):
             given = "client" if checkpoint is None else "checkpoint"
-            raise InvalidInputError(f"{given} is for embeddings that are written; give out=.")
+            raise InvalidInputError(
+                f"{given} is for embeddings that are written.",
+                ways_out=["give {out='embedding.zarr'}"],
+            )
         nodes = _choose_nodes({name: one.shape[0] for name, one in sources.items()}, limit, seed)
         n_nodes = sum(map(len, nodes.values()))
         if k > n_nodes - 2:
@@ -206,7 +209,7 @@ class NormalizedCut(Fitted):
         refuse_too_large(
             3 * n_nodes**2 * kind.element_size(),
             f"the graph of {n_nodes} nodes",
-            "lower n_landmarks.",
+            "lower {n_landmarks}",
             device=kind.device,
         )
         if outputs is None:
@@ -214,7 +217,7 @@ class NormalizedCut(Fitted):
             refuse_too_large(
                 n_tokens * k * kind.element_size(),
                 f"the embedding of {n_tokens} tokens in {k} components",
-                "write it as it is made: fit(sets, out='embedding.zarr').",
+                "write it as it is made: {out='embedding.zarr'}",
                 device=kind.device,
             )
         # What an earlier call fitted is kept until this one is done.

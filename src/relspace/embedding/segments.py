@@ -80,7 +80,7 @@ def kway(embedding: Mapping[str, Any], k: int, *, random_state: int = 0) -> Mapp
             f"{min(n_components + 1, n)} segments: fit more components."
         )
     # Rows, which are normalised, and the indicator of their segments, in float64.
-    refuse_too_large(3 * 8 * n * k, f"cutting {n} tokens into {k} segments", "cut a part of them.")
+    refuse_too_large(3 * 8 * n * k, f"cutting {n} tokens into {k} segments", "cut a part of them")
     rows = torch.cat([_leading(one.rows, k, name) for name, one in opened.items()])
     # The constant component, which the embedding leaves out, belongs to the indicator space.
     rows = torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)

@@ -287,13 +287,14 @@ def needed_size(
     size = preprocessing.input_size
     if size is None:
         height, width = own or (224, 224)
-        given, option = str((height, width)), f"{height}x{width}"
-        if height == width:
-            given = option = str(height)
+        given = str(height) if height == width else str((height, width))
         whose = "the size in its configuration" if own else "for example"
         raise InvalidInputError(
             f"the preprocessing of {name} gives inputs of a size that depends on the image, and "
-            f"grids must be equal: give image_size={given} (--image-size {option}), {whose}, or a "
-            "preprocessing with a crop."
+            "grids must be equal.",
+            ways_out=[
+                f"give {{image_size={given}}}, {whose}",
+                "give a {preprocessing} with a crop",
+            ],
         )
     return size

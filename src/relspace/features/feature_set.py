@@ -387,8 +387,8 @@ class FeatureSet:
     def _only_layer(self) -> str:
         if len(self._layers) > 1:
             raise InvalidInputError(
-                f"there are {len(self._layers)} layers, {name_some(self.layers)}: say which with "
-                "layer=."
+                f"there are {len(self._layers)} layers, {name_some(self.layers)}.",
+                ways_out=["say which with {layer}"],
             )
         return next(iter(self._layers))
 

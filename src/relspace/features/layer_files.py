@@ -97,7 +97,7 @@ def open_layers(path: str | Path) -> LayerFile:
         refuse_too_large(
             path.stat().st_size,
             f"{path}, which can only be loaded whole,",
-            f"save it as one of {', '.join(_READ_IN_PARTS)}, which are read in parts.",
+            f"save it as one of {', '.join(_READ_IN_PARTS)}, which are read in parts",
         )
     return read_layers(path)
 

@@ -249,7 +249,8 @@ def read_preprocessing(folder: Path) -> Preprocessing:
             return Preprocessing.of_config(config)
     raise InvalidInputError(
         f"{folder} has no preprocessor_config.json that says how images are resized and "
-        "normalised: copy it from the model's repository, or give preprocessing=."
+        "normalised.",
+        ways_out=["copy it from the model's repository", "give {preprocessing}"],
     )
 
 
@@ -268,7 +269,8 @@ def _size_of(size: Any, kind: str) -> tuple[str, tuple[int, int]]:
             return "longest", (int(size["longest_edge"]),) * 2
     raise FileFormatError(
         f"the image processor's size is {size!r}; known are height and width, shortest_edge and "
-        "longest_edge: give preprocessing=."
+        "longest_edge.",
+        ways_out=["give {preprocessing}"],
     )
 
 

@@ -252,8 +252,8 @@ def _only_matrix(path: Path, entries: Entries, ids: str | Path | None) -> str:
     }
     if len(matrices) > 1:
         raise InvalidInputError(
-            f"{path} holds {len(matrices)} matrices, {_listed(matrices)}: "
-            f"say which by its key ({path.name}::KEY on the command line)"
+            f"{path} holds {len(matrices)} matrices, {_listed(matrices)}.",
+            ways_out=["say which by {key}"],
         )
     # A single entry is what is meant, and if it can't be features its own error says why.
     chosen = matrices or others

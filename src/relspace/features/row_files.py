@@ -148,7 +148,7 @@ def _open_path(source: str | Path, key: str | None, ids: str | Path | None) -> R
                 path.stat().st_size,
                 f"{path}, which can only be loaded whole,",
                 f"save it as one of {', '.join(_READ_IN_PARTS)} or as a Zarr array, which are read "
-                "in parts.",
+                "in parts",
             )
         table = read_features(path, key=key, ids=ids)
         return ArrayRows(table.features, table.ids)

@@ -126,8 +126,11 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
     n_missing = int((status == MISSING).sum())
     if n_missing and not partial:
         raise FileFormatError(
-            f"{source} is unfinished: {n_missing} of {len(status)} items are missing. Extract "
-            "again with the same arguments to go on, or open it with partial=True."
+            f"{source} is unfinished, {n_missing} of {len(status)} items are missing.",
+            ways_out=[
+                "extract again with the same arguments to go on",
+                "open it with {partial=True}",
+            ],
         )
     kept = (status == PRESENT).nonzero()[:, 0]
     if not len(kept):

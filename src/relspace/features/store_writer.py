@@ -196,14 +196,16 @@ class FeatureStoreWriter:
             try:
                 root, found = read_header(place)
             except FileFormatError as error:
-                raise FileFormatError(f"{error} Choose another name for the store.") from error
+                raise FileFormatError(
+                    error.message, ways_out=["choose another name for the store"]
+                ) from error
             different = _differences(found["extraction"], extraction)
             if list(ids) != list(np.asarray(root["ids"][...])):
                 different.append("ids")
             if different and not overwrite:
                 raise InvalidInputError(
-                    f"{place} holds another extraction; different are {', '.join(different)}. "
-                    "Choose another name, or overwrite it (overwrite=True, --force)."
+                    f"{place} holds another extraction; different are {', '.join(different)}.",
+                    ways_out=["choose another name", "overwrite it with {overwrite=True}"],
                 )
             if different:
                 if isinstance(place, str):
@@ -392,8 +394,8 @@ def refuse_what_does_not_fit(features: NDArray[Any], layer: str, ids: Sequence[s
     which = f"{layer} for {int(bad.sum())} items, the first {ids[int(bad.argmax())]}"
     if features.dtype == np.float16 and not np.isnan(flat[bad]).any():
         raise NonFiniteError(
-            f"values exceed 65504, the most that float16 holds, in {which}: store float32 "
-            "(store_dtype='float32', --store-dtype float32)."
+            f"values exceed 65504, the most that float16 holds, in {which}.",
+            ways_out=["store float32 with {store_dtype='float32'}"],
         )
     raise NonFiniteError(f"the model gives NaN or infinity in {which}; compute in float32.")
 

@@ -299,10 +299,11 @@ def _solve_by_sampling(
         n_groups, start = min(largest, 8 * n_groups, max(n_groups + 1, needed)), root.log_variance
     if error > tolerance * density:
         warnings.warn(
-            f"the density is known to a standard error of {error / density:.2%} of it from "
-            f"{sample.pairs.n_pairs} sampled pairs, not to the {tolerance:.2%} asked for; "
-            "accept it by a larger tolerance=, or ask for a larger density.",
-            SamplingWarning,
+            SamplingWarning(
+                f"the density is known to a standard error of {error / density:.2%} of it from "
+                f"{sample.pairs.n_pairs} sampled pairs, not to the {tolerance:.2%} asked for.",
+                ways_out=["accept it by a larger {tolerance}", "ask for a larger {density}"],
+            ),
             stacklevel=3,
         )
     return Bandwidth(

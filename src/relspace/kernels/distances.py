@@ -233,7 +233,7 @@ def refuse_matrix(X: torch.Tensor, Y: torch.Tensor | None, what: str) -> None:
     refuse_too_large(
         n_bytes,
         f"{what} of shape ({n}, {m})",
-        "describe items by fewer landmarks instead: align(..., landmarks=1024).",
+        "describe items by fewer landmarks, as align does with {landmarks=1024}",
         device=X.device,
     )
 

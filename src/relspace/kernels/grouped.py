@@ -175,7 +175,7 @@ def _mixed(
     refuse_too_large(
         n * row_bytes,
         f"the decorrelated relative features of {n} tokens over {m} landmarks",
-        "compare fewer images, or align with standardize='columns'.",
+        "compare fewer images, or align with {standardize='columns'}",
         device=rows.device,
     )
     mixed = empty_matrix(n, m, like=rows)

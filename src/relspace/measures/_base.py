@@ -208,7 +208,7 @@ class Measure(ABC):
             with torch.no_grad():
                 return self._factor(features, name, memory_budget)
         except BandwidthError as error:
-            raise BandwidthError(f"{name}: {error}") from error
+            raise error.about(name) from error
 
     @abstractmethod
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Any:
@@ -287,9 +287,12 @@ class Measure(ABC):
         if of_pair * n_items**2 > may:
             raise MemoryBudgetError(
                 f"{self.name} ranks all pairs of {n_items} items, which needs "
-                f"{say_bytes(of_pair * n_items**2)}, and {say_bytes(may)} may be used: "
-                f"compare a random part of the items by max_items={math.isqrt(may // of_pair)} "
-                "(--max-items), or use a measure of other kind, such as rsa."
+                f"{say_bytes(of_pair * n_items**2)}, and {say_bytes(may)} may be used.",
+                ways_out=[
+                    "compare a random part of the items by "
+                    f"{{max_items={math.isqrt(may // of_pair)}}}",
+                    "use a measure of other kind, such as rsa",
+                ],
             )
 
     @property
@@ -325,10 +328,12 @@ class Measure(ABC):
     def needs_items(self) -> InvalidInputError:
         """The error that sums over items are not enough."""
         return InvalidInputError(
-            f"the measure {self.name} needs all items in memory and can't be summed over them: "
-            "compare a random part of them by max_items=10_000 (--max-items), or use one of "
-            "cka, cka_biased, cca, svcca, pwcca, procrustes, procrustes_angle and "
-            "linear_predictivity."
+            f"the measure {self.name} needs all items in memory and can't be summed over them.",
+            ways_out=[
+                "compare a random part of them by {max_items=10_000}",
+                "use one of cka, cka_biased, cca, svcca, pwcca, procrustes, procrustes_angle and "
+                "linear_predictivity",
+            ],
         )
 
     def expected_by_chance(self, x: Any, y: Any) -> float | None:

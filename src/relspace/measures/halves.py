@@ -100,8 +100,12 @@ def n_parts_within(
         raise MemoryBudgetError(
             f"an interval rests on sums over at least {fewest} parts of the items, which need "
             f"{say_bytes(needed)} for {sum(widths)} features, and {say_bytes(budget)} "
-            "may be used: raise memory_budget (--memory-budget), leave n_bootstraps (--bootstraps) "
-            "out, or compare a part of the items by max_items=10_000 (--max-items)."
+            "may be used.",
+            ways_out=[
+                "raise {memory_budget}",
+                "leave {n_bootstraps} out",
+                "compare a part of the items by {max_items=10_000}",
+            ],
         )
     most = min(MOST_PARTS, n_units, (budget - held) // (waiting * of_part))
     return most - most % n_folds

@@ -146,7 +146,7 @@ def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
     refuse_too_large(
         5 * n * n * 8,
         f"ranking the distances of {n} items",
-        "compare them by their correlation instead, or a random part of the items by max_items.",
+        "compare them by their correlation instead, or a random part of the items by {max_items}",
         device=X.device,
     )
     above = torch.ones((n, n), dtype=torch.bool, device=X.device).triu_(1)

@@ -232,9 +232,12 @@ def sum_stacked_products(
     if held > budget:
         raise MemoryBudgetError(
             f"the products of {sum(widths)} features in all, and what is made of them, need "
-            f"{say_bytes(held)} and {say_bytes(budget)} may be used; compare fewer "
-            "layers at a time, raise memory_budget (--memory-budget), or compare a part of the "
-            "items by max_items=10_000 (--max-items)."
+            f"{say_bytes(held)} and {say_bytes(budget)} may be used.",
+            ways_out=[
+                "compare fewer layers at a time",
+                "raise {memory_budget}",
+                "compare a part of the items by {max_items=10_000}",
+            ],
         )
     sums = sum_over_items(
         sources, names, folds, block_bytes=budget - held, client=client, progress=progress

@@ -158,7 +158,7 @@ def _patches(
         try:
             aligner.fit(one.read_places(marks).to(tokens))
         except BandwidthError as error:
-            raise BandwidthError(f"landmarks of {name}, {layer}: {error}") from error
+            raise error.about(f"landmarks of {name}, {layer}") from error
         relative[layer] = torch.as_tensor(aligner.transform(tokens))
         features[layer] = tokens
         grids[layer] = (one.grid.rows, one.grid.columns)

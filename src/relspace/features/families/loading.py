@@ -240,8 +240,8 @@ def _check_weights(folder: Path, allow_pickle: bool) -> None:
     if not allow_pickle:
         raise InvalidInputError(
             f"{folder} holds its weights as pickle only ({name_some(pickled)}), which can run code "
-            "when it is loaded: convert them to safetensors, or allow it (allow_pickle=True, "
-            "--allow-pickle)."
+            "when it is loaded.",
+            ways_out=["convert them to safetensors", "allow it with {allow_pickle=True}"],
         )
 
 
