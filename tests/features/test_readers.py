@@ -175,7 +175,7 @@ class TestKeys:
         table = read_features(path, key="block2")
         np.testing.assert_array_equal(values(table), features + 1)
         assert table.key == "block2"
-        listing = r"2 matrices, block1 \(4, 3\), block2 \(4, 3\).*KEY"
+        listing = r"2 matrices, block1 \(4, 3\), block2 \(4, 3\): say which by key"
         with pytest.raises(InvalidInputError, match=listing):
             read_features(path)
         with pytest.raises(InvalidInputError, match=r"no entry 'block3'; it holds block1 \(4, 3\)"):
