@@ -167,6 +167,49 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
             collection.load(i)
 
 
+def test_a_list_names_what_is_no_image() -> None:
+    with pytest.raises(InvalidTypeError, match="image 1 is of type NoneType"):
+        open_images([RGB, None])
+    masked = np.ma.masked_equal(RGB, RGB[0, 0, 0])
+    for given in ([masked], masked[None]):
+        with pytest.raises(InvalidInputError, match="masked array with masked values"):
+            open_images(given)
+    np.testing.assert_array_equal(loaded([np.ma.asarray(RGB)]), RGB)
+
+
+def test_arrays_of_every_float_and_byte_order() -> None:
+    for given in (
+        RGB.astype(">u2") * np.array(257, dtype=">u2"),
+        (RGB / 255.0).astype(">f8"),
+        torch.from_numpy(RGB / np.float32(255)).requires_grad_(),
+        torch.from_numpy(RGB.astype(np.uint16) * 257),
+    ):
+        np.testing.assert_array_equal(loaded([given]), RGB)
+    steps = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    np.testing.assert_array_equal(
+        loaded([(steps / 255.0).astype(np.float16)])[..., 0], np.round(steps)
+    )
+    half = torch.full((1, 2, 2, 3), 0.5, dtype=torch.bfloat16)
+    assert (loaded(half) == 128).all()
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (np.zeros((0, 4, 3), np.uint8), r"image 1 has shape \(0, 4, 3\): it is empty"),
+        (np.zeros((4, 4, 2), np.uint8), r"image 1 has shape \(4, 4, 2\)"),
+        (np.full((4, 4, 3), np.nan), "image 1 holds floats from nan"),
+        (Image.new("RGB", (0, 3)), "image 1 has 0 x 3 pixels"),
+        (Image.new("F", (2, 3)), "image 1 holds floats"),
+    ],
+)
+def test_what_is_wrong_in_one_of_a_list_is_that_images_error(item: object, message: str) -> None:
+    collection = open_images([RGB, item])
+    np.testing.assert_array_equal(collection.load(0), RGB)
+    with pytest.raises(UnreadableImageError, match=message):
+        collection.load(1)
+
+
 def test_datasets_on_disk(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     images = [Image.fromarray(RGB), Image.fromarray(RGB[::-1])]
@@ -180,6 +223,13 @@ def test_datasets_on_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(collection.load(1), RGB[::-1])
     named = dataset.add_column("id", ["x", "y"])
     assert open_images(named).ids == ("x", "y")
+    broken = datasets.Dataset.from_dict(
+        {"image": [images[0], None, {"bytes": b"no image", "path": None}]},
+        features=datasets.Features({"image": datasets.Image()}),
+    )
+    for i in (1, 2):
+        with pytest.raises(UnreadableImageError, match=f"image {i} can't be read"):
+            open_images(broken).load(i)
     datasets.DatasetDict(train=dataset).save_to_disk(str(tmp_path / "splits"))
     with pytest.raises(InvalidInputError, match=r"several splits, 'train'"):
         open_images(tmp_path / "splits")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from relspace._validation import as_ids, check_choice, name_some
 from relspace.errors import (
@@ -18,12 +20,16 @@ from relspace.errors import (
     InvalidTypeError,
     MissingDependencyError,
 )
+from relspace.features.image_files import SUFFIXES, files_in_folder, files_of_pattern
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _CHANNELS = (1, 3, 4)
+_ORIENTATION = 0x0112
+_LONGEST_REASON = 300
+# What a grey value of fewer bits is multiplied by when it is read.
+_GREY_STEPS = {"L;2": 85, "L;4": 17}
 
 
 class UnreadableImageError(FileFormatError):
@@ -60,9 +66,11 @@ def open_images(
     Parameters
     ----------
     images : path, glob pattern, array, dataset, or a sequence of paths, arrays or PIL images
-        A folder is searched with its subfolders. A folder that Hugging Face ``datasets`` saved is
-        read as such, as is a ``datasets.Dataset``. Arrays hold grey (1), RGB (3) or RGBA (4)
-        channels, uint8 in 0 .. 255, uint16 in 0 .. 65535, or floats in 0 .. 1.
+        A folder is searched with its subfolders, hidden ones (``.ipynb_checkpoints``) and those
+        of systems (``@eaDir``, ``__MACOSX``) left out; of files of several pages or frames the
+        first is taken. A folder that Hugging Face ``datasets`` saved is read as such, as is a
+        ``datasets.Dataset``. Arrays hold grey (1), RGB (3) or RGBA (4) channels, uint8 in
+        0 .. 255, uint16 in 0 .. 65535, or floats in 0 .. 1.
     ids : sequence of str, optional
         Names; by default paths within the folder, or positions.
     layout : {"bhwc", "bchw"}, optional
@@ -119,26 +127,25 @@ def _open(images: object, layout: str | None) -> ImageCollection:
 
 
 def _open_path(path: str | Path) -> ImageCollection:
-    place = Path(path).expanduser()
+    try:
+        place = Path(path).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(f"there is no folder or file {path} ({error}).") from error
     if place.is_dir():
         if (place / "dataset_info.json").is_file() or (place / "dataset_dict.json").is_file():
             return _load_dataset(place)
-        files = sorted(
-            file
-            for file in place.rglob("*")
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-        )
+        files = files_in_folder(place)
         if not files:
             raise InvalidInputError(
-                f"the folder {place} and its subfolders hold no images ({', '.join(SUFFIXES)})."
+                f"the folder {place} and its subfolders hold no images ({', '.join(SUFFIXES)}), "
+                "hidden ones left out."
             )
         ids = tuple(file.relative_to(place).as_posix() for file in files)
         return ImageCollection(ids, lambda i: load_image(files[i]))
     if place.is_file():
         return ImageCollection((place.name,), lambda i: load_image(place))
     if glob.has_magic(str(place)):
-        names = glob.glob(str(place), recursive=True)  # noqa: PTH207 (absolute patterns)
-        files = sorted(path for path in map(Path, names) if path.is_file())
+        files = files_of_pattern(str(place))
         if not files:
             raise InvalidInputError(f"no file matches the pattern {str(place)!r}.")
         return _open_list(files)
@@ -148,6 +155,8 @@ def _open_path(path: str | Path) -> ImageCollection:
 def _open_list(items: Sequence[object]) -> ImageCollection:
     paths = [Path(item) for item in items if isinstance(item, str | Path)]
     if not paths:
+        for i, item in enumerate(items):
+            _check_kind(item, f"image {i}")
         return ImageCollection(
             tuple(str(i) for i in range(len(items))), lambda i: _as_image(items[i], f"image {i}")
         )
@@ -182,9 +191,10 @@ def _open_array(array: Any, layout: str | None) -> ImageCollection:
     else:
         layout = fits[0]
 
+    _check_kind(array, "images")
+
     def load(i: int) -> Image:
-        one = array[i]
-        one = one.detach().cpu().numpy() if isinstance(one, torch.Tensor) else np.asarray(one)
+        one = _as_array(array[i])
         return _as_image(one if layout == "bhwc" else one.transpose(1, 2, 0), f"image {i}")
 
     return ImageCollection(tuple(str(i) for i in range(len(array))), load)
@@ -217,7 +227,15 @@ def _open_dataset(dataset: Any) -> ImageCollection:
     ids = [str(i) for i in range(len(dataset))]
     if "id" in dataset.column_names:
         ids = [str(item) for item in as_ids(list(dataset["id"]), "the dataset", len(dataset))]
-    return ImageCollection(tuple(ids), lambda i: _as_image(dataset[i][column], f"image {ids[i]}"))
+
+    def load(i: int) -> Image:
+        name = f"image {ids[i]}"
+        with _naming(name):
+            item = dataset[i][column]
+            _check_kind(item, name)
+            return _as_image(item, name)
+
+    return ImageCollection(tuple(ids), load)
 
 
 def load_image(path: Path) -> Image:
@@ -230,14 +248,8 @@ def load_image(path: Path) -> Image:
     """
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image, str(path))
-    except UnreadableImageError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # What damaged files raise depends on the format.
-        raise UnreadableImageError(f"{path} can't be read as an image ({error}).") from error
+    with _naming(str(path)), Image.open(path) as image:
+        return to_rgb(image, str(path))
 
 
 def to_rgb(image: Image, name: str) -> Image:
@@ -246,9 +258,13 @@ def to_rgb(image: Image, name: str) -> Image:
     Transparent parts are laid over white; 16 bit values are scaled to 8 bit.
     """
     from PIL import Image as PillowImage
-    from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(image)
+    if 0 in image.size:
+        raise UnreadableImageError(
+            f"{name} has {image.width} x {image.height} pixels: it is empty."
+        )
+    seen = _transparent_color(image, name)
+    image = _upright(image)
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
@@ -257,15 +273,69 @@ def to_rgb(image: Image, name: str) -> Image:
                 "than 8 bits must lie in 0 .. 65535."
             )
         # PNG and TIFF of 16 bits: the highest value is 65535 whatever the image reaches.
-        image = PillowImage.fromarray(np.round(values / 257.0).astype(np.uint8))
-    elif image.mode == "F":
+        grey = _to_8_bits(values)
+        if isinstance(seen, int):
+            grey[values == seen] = 255
+        return PillowImage.fromarray(grey).convert("RGB")
+    if image.mode == "F":
         raise UnreadableImageError(
             f"{name} holds floats, whose range is unknown; pass an array scaled to 0 .. 1."
         )
+    if seen is not None:
+        image.info["transparency"] = seen
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         opaque = image.convert("RGBA")
         image = PillowImage.alpha_composite(PillowImage.new("RGBA", image.size, "white"), opaque)
     return image.convert("RGB")
+
+
+def _transparent_color(image: Image, name: str) -> Any:
+    """Return the color that a file calls transparent, as the values that Pillow reads."""
+    color = image.info.get("transparency")
+    tiles = getattr(image, "tile", None) or ()
+    forms = {arguments for *_, arguments in tiles if isinstance(arguments, str)}
+    forms |= {tile[3][0] for tile in tiles if isinstance(tile[3], tuple) and tile[3]}
+    if color is None:
+        return None
+    if isinstance(color, tuple) and ("RGB;16B" in forms or max(color) > 255):
+        raise UnreadableImageError(
+            f"{name} has 16 bits in red, green and blue and a transparent color, of which Pillow "
+            "reads 8 bits: save it with an alpha channel, or pass an array."
+        )
+    steps = [factor for form, factor in _GREY_STEPS.items() if form in forms]
+    return color * steps[0] if steps and isinstance(color, int) else color
+
+
+def _upright(image: Image) -> Image:
+    """Turn an image as its EXIF says, whatever else is wrong with its EXIF."""
+    from PIL import Image as PillowImage
+
+    turn = PillowImage.Transpose
+    turns = {
+        2: turn.FLIP_LEFT_RIGHT,
+        3: turn.ROTATE_180,
+        4: turn.FLIP_TOP_BOTTOM,
+        5: turn.TRANSPOSE,
+        6: turn.ROTATE_270,
+        7: turn.TRANSVERSE,
+        8: turn.ROTATE_90,
+    }
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    image.load()
+    return image.transpose(turns[orientation]) if orientation in turns else image
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Make whatever goes wrong in one image that image's error."""
+    try:
+        yield
+    except (UnreadableImageError, MemoryError):
+        raise
+    except Exception as error:
+        # Damaged files make Pillow raise nearly anything.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
+        raise UnreadableImageError(f"{name} can't be read as an image ({reason}).") from error
 
 
 def _is_image(item: object) -> bool:
@@ -274,47 +344,71 @@ def _is_image(item: object) -> bool:
     return isinstance(item, Image.Image)
 
 
+def _check_kind(item: object, name: str) -> None:
+    """Refuse what is no image by its type; what is wrong with its values shows when it is read."""
+    if _is_image(item):
+        return
+    if not isinstance(item, np.ndarray | torch.Tensor):
+        raise InvalidTypeError(
+            f"{name} is of type {type(item).__name__}; it must be a path, an array or a PIL image."
+        )
+    kind = item.dtype
+    if isinstance(kind, torch.dtype):
+        is_known = kind.is_floating_point or kind in (torch.uint8, torch.uint16)
+    else:
+        is_known = kind.kind == "f" or (kind.kind == "u" and kind.itemsize <= 2)
+    if not is_known:
+        raise InvalidTypeError(
+            f"{name} holds values of type {kind}; images are uint8, uint16, or floats in 0 .. 1."
+        )
+    if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
+        raise InvalidInputError(
+            f"{name} is a masked array with masked values: fill them (filled()) as is right for it."
+        )
+
+
+def _as_array(item: Any) -> NDArray[Any]:
+    if not isinstance(item, torch.Tensor):
+        return np.asarray(item)
+    item = item.detach().cpu()
+    # NumPy has no float of 16 bits with the range of 32.
+    return np.asarray((item.float() if item.is_floating_point() else item).numpy())
+
+
 def _as_image(item: object, name: str) -> Image:
     from PIL import Image
 
     if isinstance(item, Image.Image):
-        try:
+        with _naming(name):
             return to_rgb(item, name)
-        except OSError as error:
-            raise UnreadableImageError(f"{name} can't be decoded ({error}).") from error
-    if isinstance(item, torch.Tensor):
-        item = item.detach().cpu().numpy()
-    if not isinstance(item, np.ndarray):
-        raise InvalidTypeError(
-            f"{name} is of type {type(item).__name__}; it must be a path, an array or a PIL image."
-        )
-    if item.ndim == 2:
-        item = item[..., None]
-    if item.ndim != 3 or item.shape[2] not in _CHANNELS:
-        raise InvalidInputError(
-            f"{name} has shape {item.shape}; an image is (rows, columns), or (rows, columns, "
+    values = _as_array(item)
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3 or values.shape[2] not in _CHANNELS:
+        raise UnreadableImageError(
+            f"{name} has shape {values.shape}; an image is (rows, columns), or (rows, columns, "
             "channels) with 1, 3 or 4 channels."
         )
-    values = _as_bytes(item, name)
-    return to_rgb(Image.fromarray(values[..., 0] if values.shape[2] == 1 else values), name)
+    if not values.size:
+        raise UnreadableImageError(f"{name} has shape {values.shape}: it is empty.")
+    values = _as_bytes(values, name)
+    with _naming(name):
+        return to_rgb(Image.fromarray(values[..., 0] if values.shape[2] == 1 else values), name)
 
 
-def _as_bytes(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    if values.dtype == np.uint8:
-        return np.ascontiguousarray(values)
-    if values.dtype == np.uint16:
-        return np.round(values / 257.0).astype(np.uint8)
-    if values.dtype.kind != "f":
-        raise InvalidTypeError(
-            f"{name} holds values of type {values.dtype}; images are uint8, uint16, or floats in "
-            "0 .. 1."
-        )
+def _as_bytes(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if values.dtype.kind == "u":
+        return np.ascontiguousarray(values if values.dtype.itemsize == 1 else _to_8_bits(values))
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise InvalidInputError(
+        raise UnreadableImageError(
             f"{name} holds floats from {values.min():.3g} to {values.max():.3g}; floats must lie "
             "in 0 .. 1."
         )
-    return np.round(values * 255.0).astype(np.uint8)
+    return np.round(values.astype(np.float64) * 255.0).astype(np.uint8)
+
+
+def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.round(values / 257.0).astype(np.uint8)
 
 
 def _import_pillow() -> None:

@@ -1,0 +1,82 @@
+"""Files of images in folders and glob patterns: hidden ones left out, each found once."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+# Folders in which archives, file servers and systems keep copies and thumbnails of files.
+_SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN")
+
+
+def files_in_folder(folder: Path) -> list[Path]:
+    """Find the images in a folder and its subfolders, by name.
+
+    Names that begin with a dot, and folders of systems (``@eaDir``, ``__MACOSX``), are left out.
+    Links to folders are followed; a folder that is reached in several ways counts once.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    """
+    found = []
+    ways: list[tuple[Path, frozenset[str]]] = [(folder, frozenset())]
+    while ways:
+        place, above = ways.pop()
+        real = os.path.realpath(place)
+        if real in above:
+            continue
+        for entry in os.scandir(place):
+            if _is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                ways.append((place / entry.name, above | {real}))
+            elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
+                found.append(place / entry.name)
+    return _each_once(found)
+
+
+def files_of_pattern(pattern: str) -> list[Path]:
+    """Find the files that a glob pattern matches, by name.
+
+    What is hidden is left out, as in :func:`files_in_folder`, unless the pattern names it.
+
+    Parameters
+    ----------
+    pattern : str
+        With ``*``, ``?``, ``[...]``, and ``**`` for any number of folders.
+    """
+    named = {part for part in Path(pattern).parts if not glob.has_magic(part)}
+    hidden_are_meant = any(part.startswith((".*", ".?", ".[")) for part in Path(pattern).parts)
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 (absolute patterns)
+    shown = (
+        path
+        for path in map(Path, names)
+        if not any(_is_hidden(part) and part not in named for part in path.parts)
+        or hidden_are_meant
+    )
+    return _each_once(path for path in shown if path.is_file())
+
+
+def _is_hidden(name: str) -> bool:
+    return name in _SYSTEM_FOLDERS or (name.startswith(".") and name not in (".", ".."))
+
+
+def _each_once(paths: Iterable[Path]) -> list[Path]:
+    """Keep one path of each file in each folder: the one of fewest links, then the shortest."""
+    ways: dict[Path, tuple[str, int]] = {}
+    kept: dict[tuple[str, str], tuple[int, int, Path]] = {}
+    for path in paths:
+        folder = path.parent
+        if folder not in ways:
+            n_links = sum(one.is_symlink() for one in (folder, *folder.parents))
+            ways[folder] = os.path.realpath(folder), n_links
+        real, n_links = ways[folder]
+        way = (n_links, len(path.parts), path)
+        kept[real, path.name] = min(kept.get((real, path.name), way), way)
+    return sorted(path for _, _, path in kept.values())
