@@ -169,9 +169,13 @@ def _lines(compared: LayerComparison | ModelComparison) -> list[str]:
     from relspace.layerwise import pairs_of_models
 
     def row(what: str, match: BestMatch) -> list[str]:
-        numbers = [f"{round(one, 4) + 0.0:.4f}" for one in (match.value, match.chance)]
-        p = "" if match.p_value is None else f"{match.p_value:.3g}"
-        return [what, match.layer, match.match, *numbers, p]
+        found = match.to_dict()
+        numbers = [
+            "none" if one is None else f"{round(one, 4) + 0.0:.4f}"
+            for one in (found["value"], found["chance"])
+        ]
+        p = "" if found["p_value"] is None else f"{found['p_value']:.3g}"
+        return [what, match.layer, match.match or "none", *numbers, p]
 
     lines = []
     for pair in pairs_of_models(compared):

@@ -179,7 +179,13 @@ def _layer_lines(summary: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for name, other in (summary["models"], summary["models"][::-1]):
         rows = [
-            (one["layer"], one["match"], _cell(one["value"]), _cell(one["chance"]), _p(one))
+            (
+                one["layer"],
+                one["match"] or "none",
+                _cell(one["value"]),
+                _cell(one["chance"]),
+                _p(one),
+            )
             for one in summary["best_matches"][name]
         ]
         header = (f"layer of {name}", f"most alike in {other}", "value", "chance", "p (corrected)")
@@ -223,5 +229,5 @@ def _said(summary: dict[str, Any]) -> str:
     )
 
 
-def _cell(value: float) -> str:
-    return f"{round(value, 4) + 0.0:.4f}"
+def _cell(value: float | None) -> str:
+    return "none" if value is None else f"{round(value, 4) + 0.0:.4f}"

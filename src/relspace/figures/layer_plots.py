@@ -45,7 +45,7 @@ def draw_layer_comparison(
     layers : (sequence of str, sequence of str)
         Layers from input to output.
     values, chance : array of shape (L, M)
-        The table and its chance levels.
+        The table and its chance levels; NaN where there is none.
     drift : (array of shape (L - 1,), array of shape (M - 1,))
         Values between consecutive layers.
     path : sequence of (int, int)
@@ -80,7 +80,7 @@ def draw_layer_comparison(
         bar.outline.set_visible(False)
         bar.set_label(title)
         best, step = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
-        likeness = -values if is_distance else values
+        likeness = np.where(np.isnan(values), -np.inf, -values if is_distance else values)
         for axis, (name, style) in enumerate(zip(models, ("-", (0, (4, 2))), strict=True)):
             color = theme.accent if axis == 0 else theme.ink
             marker = _MARKERS[axis]
@@ -100,14 +100,20 @@ def draw_layer_comparison(
         best.set_title("Best match in the other model")
         step.set_title("From layer to layer within a model")
         step.set_xlabel("relative depth (0 first layer, 1 last)")
-        every = np.concatenate([values.ravel(), chance.ravel(), *drift])
-        margin = 0.06 * float(np.ptp(every)) or 0.1
+        low, high = _span(np.concatenate([values.ravel(), chance.ravel(), *drift]))
         for one in (best, step):
-            one.set(xlim=(-0.03, 1.03), ylim=(every.min() - margin, every.max() + margin))
+            one.set(xlim=(-0.03, 1.03), ylim=(low, high))
             one.set_ylabel(title, fontsize=7.5)
             one.grid(axis="y", color=theme.faint, lw=0.6)
             one.set_axisbelow(True)
         return figure
+
+
+def _span(values: Table) -> tuple[float, float]:
+    """The range of an axis that holds all values there are."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    margin = 0.06 * (high - low) or 0.1
+    return low - margin, high + margin
 
 
 def _depths(n_layers: int) -> Table:
@@ -126,9 +132,12 @@ def _draw_map(
     """Draw a table in colour, light being alike, with its numbers where there is room."""
     color_map = SEQUENTIAL_MAP + "_r" if is_distance else SEQUENTIAL_MAP
     image = axes.imshow(values, cmap=color_map, aspect="auto")
-    low, high = float(values.min()), float(values.max())
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    _mark_missing(axes, values, theme)
     if max(values.shape) <= _MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(values):
+            if np.isnan(value):
+                continue
             light = (value - low) / ((high - low) or 1.0)
             dark_ink = (1 - light if is_distance else light) > 0.55
             axes.text(
@@ -153,6 +162,13 @@ def _draw_map(
     return image
 
 
+def _mark_missing(axes: Axes, values: Table, theme: Theme) -> None:
+    """Cross out the cells that have no value."""
+    rows, columns = np.nonzero(np.isnan(values))
+    if len(rows):
+        axes.plot(columns, rows, ls="", marker="x", ms=5, color=theme.muted, label="_no value")
+
+
 def _mark_matches(
     axes: Axes, likeness: Table, path: Sequence[tuple[int, int]], theme: Theme
 ) -> None:
@@ -162,10 +178,14 @@ def _mark_matches(
     outline = [withStroke(linewidth=2.6, foreground="#111111")]
     rows, columns = zip(*path, strict=True)
     axes.plot(columns, rows, color="#ffffff", lw=1.1, path_effects=outline, label="aligned depth")
-    of_rows, of_columns = likeness.argmax(axis=1), likeness.argmax(axis=0)
+    has_value = ~np.isnan(likeness)
+    likeness = np.where(has_value, likeness, -np.inf)
+    matched_rows, matched_columns = (np.flatnonzero(has_value.any(axis=axis)) for axis in (1, 0))
+    of_rows = likeness.argmax(axis=1)[matched_rows]
+    of_columns = likeness.argmax(axis=0)[matched_columns]
     axes.plot(
         of_rows,
-        np.arange(len(of_rows)),
+        matched_rows,
         ls="",
         marker="o",
         ms=5,
@@ -174,7 +194,7 @@ def _mark_matches(
         label="best of row",
     )
     axes.plot(
-        np.arange(len(of_columns)),
+        matched_columns,
         of_columns,
         ls="",
         marker="s",
@@ -348,8 +368,7 @@ def _draw_depths(
     across = [
         values for name, one in best.items() for other, values in one.items() if other != name
     ]
-    every = np.append(np.concatenate(across), chance)
-    margin = 0.06 * float(np.ptp(every)) or 0.1
+    low, high = _span(np.append(np.concatenate(across), chance))
     for panel, (name, of_one) in zip(panels, best.items(), strict=True):
         for number, (other, values) in enumerate(of_one.items()):
             if other != name:
@@ -363,5 +382,5 @@ def _draw_depths(
                 )
         panel.axhline(chance, color=theme.muted, ls=":", lw=1.2)
         panel.set_title(f"Layers of {name} in the others", fontsize=8)
-        panel.set_ylim(every.min() - margin, every.max() + margin)
+        panel.set_ylim(low, high)
         panel.grid(axis="y", color=theme.faint, lw=0.6)

@@ -63,6 +63,8 @@ def monotone_path(likeness: NDArray[np.float64]) -> list[tuple[int, int]]:
 def depth_correlation(matches: NDArray[np.int64]) -> float:
     """Rank correlation of layers' depths with those of their best matches; NaN if all are one.
 
+    Layers without a match, -1, don't count.
+
     Examples
     --------
     >>> import numpy as np
@@ -71,6 +73,8 @@ def depth_correlation(matches: NDArray[np.int64]) -> float:
     """
     from scipy.stats import spearmanr
 
+    depths = np.flatnonzero(matches >= 0)
+    matches = matches[depths]
     if len(set(matches.tolist())) < 2:
         return float("nan")
-    return round(float(spearmanr(np.arange(len(matches)), matches).statistic), 12)
+    return round(float(spearmanr(depths, matches).statistic), 12)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
-from relspace._validation import ItemId, check_random_state, name_some
+from relspace._validation import check_random_state
 from relspace.errors import InvalidInputError
-from relspace.features import FeatureSet, Places, TokenGrid, choose_places
+from relspace.features import FeatureSet
 from relspace.layerwise.layer_comparison import LayerComparison, compare_layers
 from relspace.layerwise.model_comparison import ModelComparison, compare_models
-from relspace.pairing import pair_sets
+from relspace.layerwise.same_places import (
+    grids_of_layers,
+    pair_feature_sets,
+    read_at_places,
+)
 
-_MEASURED_ROWS = 1000
 _FEWEST_GROUPS = 4
 
 
@@ -53,59 +54,25 @@ def compare_feature_sets(
     if len(sets) < 2:
         raise InvalidInputError(f"there is {len(sets)} feature set; give two or more.")
     seed = check_random_state(random_state)
-    paired, _ = pair_feature_sets(sets)
+    paired, shared = pair_feature_sets(sets)
     grids = grids_of_layers(paired)
     models: dict[str, Any] = dict(paired)
-    places: Places | None = None
+    groups, ids = None, None
     if grids:
-        n_images = len(next(iter(paired.values())))
-        per_image = max(1, _MEASURED_ROWS // n_images)
-        # Other places than the landmarks that a seed gives.
-        places = choose_places(grids, per_image * n_images, random_state=seed + 1)
-        if progress is not None:
-            progress("Reading all layers at the same places")
-        models = {
-            name: {layer: fs.read_places(places, layer=layer) for layer in fs.layers}
-            for name, fs in paired.items()
-        }
-    groups = None if places is None else places.images
-    if groups is not None and len(torch.unique(groups)) < _FEWEST_GROUPS:
-        groups, n_permutations = None, 0
+        read = read_at_places(paired, grids, shared, seed=seed, progress=progress)
+        models, ids = dict(read.models), read.place_ids
+        if read.n_images < _FEWEST_GROUPS:
+            n_permutations = 0
+        else:
+            groups = read.groups()
     settings: dict[str, Any] = {
         "measure": measure,
         "n_permutations": n_permutations,
         "groups": groups,
+        "ids": ids,
         "random_state": seed,
         "progress": progress,
     }
     if len(models) == 2:
         return compare_layers(*models.values(), names=list(models), **settings)
     return compare_models(models, **settings)
-
-
-def pair_feature_sets(
-    sets: Mapping[str, FeatureSet],
-) -> tuple[dict[str, FeatureSet], tuple[ItemId, ...] | None]:
-    """Bring sets into the order of the first by their ids, and return these, if they have some."""
-    shared, order = pair_sets(
-        {name: len(fs) for name, fs in sets.items()},
-        {name: fs.ids for name, fs in sets.items()},
-        {name: fs.contents for name, fs in sets.items()},
-    )
-    paired = {}
-    for name, fs in sets.items():
-        rows = order[name]
-        paired[name] = fs if rows is None else fs.select(images=rows)
-    return paired, shared
-
-
-def grids_of_layers(sets: Mapping[str, FeatureSet]) -> dict[str, TokenGrid]:
-    """The grids of all layers; none where all sets have one row for each item."""
-    found = {f"{name}, {layer}": fs[layer].grid for name, fs in sets.items() for layer in fs.layers}
-    without = [layer for layer, grid in found.items() if grid is None]
-    if without and len(without) < len(found):
-        raise InvalidInputError(
-            f"{name_some(without)} have one row for each image and other layers tokens on grids; "
-            'give layers of tokens, or pool all sets by fs.pool("mean").'
-        )
-    return {layer: grid for layer, grid in found.items() if grid is not None}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +12,11 @@ from numpy.typing import NDArray
 from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
 from relspace.comparison import as_measure
-from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, library_versions
-from relspace.errors import InvalidInputError
+from relspace.comparison_record import library_versions
 from relspace.layerwise.depth import depth_correlation, monotone_path, relative_depth
-from relspace.layerwise.model_layers import ModelLayers, prepare_models
-from relspace.layerwise.null_tables import chance_tables, drawn_tables, spread
-from relspace.layerwise.streamed_layers import is_summed, sum_layers
-from relspace.measures import MIN_ITEMS, Measure
-from relspace.resampling import Units, p_value
+from relspace.layerwise.opening import named_models, open_tables
+from relspace.layerwise.tables import plain_values
+from relspace.measures import Measure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,13 +28,20 @@ Table = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BestMatch:
-    """The layer of the other model that is most like a layer, with its value beside chance."""
+    """The layer of the other model that is most like a layer, with its value beside chance.
+
+    Of a layer on which the measure has no value, ``match`` is None and ``value`` is NaN.
+    """
 
     layer: str
-    match: str
+    match: str | None
     value: float
     chance: float
     p_value: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON, with None where there is none."""
+        return {name: plain_values(one) for name, one in vars(self).items()}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -67,6 +70,9 @@ class LayerComparison:
         The most alike value of the table under each permutation.
     drift : (array of shape (L - 1,), array of shape (M - 1,))
         Values between consecutive layers of each model.
+    left_out : mapping of str to str
+        Layers on which the measure has no value (``"model, layer"``), and why; all their values
+        are NaN.
     n_items, n_units : int
         Items compared, and groups of them permuted.
     n_available : int
@@ -91,6 +97,7 @@ class LayerComparison:
     p_values: Table | None
     extreme_null: Table
     drift: tuple[Table, Table]
+    left_out: Mapping[str, str]
     n_items: int
     n_units: int
     n_available: int
@@ -112,35 +119,54 @@ class LayerComparison:
     @property
     def maximum(self) -> BestMatch:
         """The most alike pair of layers; its p-value is corrected for all the pairs."""
-        row, column = np.unravel_index(int(self.likeness.argmax()), self.values.shape)
+        row, column = np.unravel_index(int(np.nanargmax(self.likeness)), self.values.shape)
         return self._match(int(row), int(column), of_row=True)
 
     @property
     def best_matches(self) -> tuple[tuple[BestMatch, ...], tuple[BestMatch, ...]]:
         """For each layer of either model, the most alike layer of the other."""
-        of_rows, of_columns = self.likeness.argmax(axis=1), self.likeness.argmax(axis=0)
+        of_rows, of_columns = self._nearest
         return (
-            tuple(self._match(i, int(j), of_row=True) for i, j in enumerate(of_rows)),
-            tuple(self._match(int(i), j, of_row=False) for j, i in enumerate(of_columns)),
+            tuple(self._match(i, j, of_row=True) for i, j in enumerate(of_rows.tolist())),
+            tuple(self._match(i, j, of_row=False) for j, i in enumerate(of_columns.tolist())),
         )
 
     @property
     def path(self) -> list[tuple[int, int]]:
-        """Monotone alignment of depth: see :func:`relspace.layerwise.depth.monotone_path`."""
-        return monotone_path(self.likeness)
+        """Monotone alignment of depth, see :func:`relspace.layerwise.depth.monotone_path`.
+
+        Layers without values are passed over.
+        """
+        has_value = ~np.isnan(self.values)
+        rows, columns = (np.flatnonzero(has_value.any(axis=axis)) for axis in (1, 0))
+        likeness = self.likeness[np.ix_(rows, columns)]
+        # A gap between layers that have values elsewhere is as unlike as the most unlike pair.
+        likeness = np.where(np.isnan(likeness), np.nanmin(likeness), likeness)
+        return [(int(rows[i]), int(columns[j])) for i, j in monotone_path(likeness)]
 
     @property
     def depth_correlations(self) -> tuple[float, float]:
         """Rank correlation of each model's depths with the depths of its best matches."""
+        of_rows, of_columns = self._nearest
+        return depth_correlation(of_rows), depth_correlation(of_columns)
+
+    @property
+    def _nearest(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The number of each layer's most alike layer; -1 where it has no value with any."""
+        likeness = np.where(np.isnan(self.values), -np.inf, self.likeness)
         return (
-            depth_correlation(self.likeness.argmax(axis=1)),
-            depth_correlation(self.likeness.argmax(axis=0)),
+            np.where(np.isinf(likeness.max(axis=1)), -1, likeness.argmax(axis=1)),
+            np.where(np.isinf(likeness.max(axis=0)), -1, likeness.argmax(axis=0)),
         )
 
     def _match(self, row: int, column: int, *, of_row: bool) -> BestMatch:
-        names = self.layers[0][row], self.layers[1][column]
+        here, there = (row, column) if of_row else (column, row)
+        layers, others = self.layers if of_row else self.layers[::-1]
+        if there < 0:
+            return BestMatch(layers[here], None, np.nan, np.nan, None)
         return BestMatch(
-            *(names if of_row else names[::-1]),
+            layers[here],
+            others[there],
             value=float(self.values[row, column]),
             chance=float(self.chance[row, column]),
             p_value=None if self.p_values is None else float(self.p_values[row, column]),
@@ -150,21 +176,21 @@ class LayerComparison:
         """Plain values, ready for JSON."""
         first, second = self.models
         matches = self.best_matches
-        correlations = [None if np.isnan(one) else one for one in self.depth_correlations]
+        correlations = [plain_values(one) for one in self.depth_correlations]
         return {
             "measure": self.measure.name,
             "parameters": self.measure.parameters,
             "direction": self.measure.direction,
             "models": list(self.models),
             "layers": {first: list(self.layers[0]), second: list(self.layers[1])},
-            "values": self.values.tolist(),
-            "chance": self.chance.tolist(),
-            "chance_std": None if self.chance_std is None else self.chance_std.tolist(),
-            "p_values": None if self.p_values is None else self.p_values.tolist(),
-            "maximum": vars(self.maximum),
+            "values": plain_values(self.values),
+            "chance": plain_values(self.chance),
+            "chance_std": plain_values(self.chance_std),
+            "p_values": plain_values(self.p_values),
+            "maximum": self.maximum.to_dict(),
             "best_matches": {
-                first: [vars(one) for one in matches[0]],
-                second: [vars(one) for one in matches[1]],
+                first: [one.to_dict() for one in matches[0]],
+                second: [one.to_dict() for one in matches[1]],
             },
             "path": [[self.layers[0][i], self.layers[1][j]] for i, j in self.path],
             "depth_correlations": dict(zip(self.models, correlations, strict=True)),
@@ -173,8 +199,10 @@ class LayerComparison:
                 for name, layers in zip(self.models, self.layers, strict=True)
             },
             "drift": {
-                name: values.tolist() for name, values in zip(self.models, self.drift, strict=True)
+                name: plain_values(values)
+                for name, values in zip(self.models, self.drift, strict=True)
             },
+            "left_out": dict(self.left_out),
             "n_items": self.n_items,
             "n_units": self.n_units,
             "n_available": self.n_available,
@@ -197,14 +225,14 @@ class LayerComparison:
 
     def _repr_html_(self) -> str:
         """The table, shaded by likeness, which notebooks show."""
-        like = self.likeness
+        like = np.where(np.isnan(self.values), np.nanmin(self.likeness), self.likeness)
         shades = (like - like.min()) / max(float(np.ptp(like)), np.finfo(np.float64).tiny)
         return html_table(
             f"{self.measure.title}: {self.models[0]} by {self.models[1]}",
             ["", *self.layers[1]],
             [
-                [name, *map(float, row)]
-                for name, row in zip(self.layers[0], self.values, strict=True)
+                [name, *row]
+                for name, row in zip(self.layers[0], plain_values(self.values), strict=True)
             ],
             note=repr(self),
             shades=shades.tolist(),
@@ -323,93 +351,42 @@ def compare_layers(
     record = as_measure(measure)
     seed = check_random_state(random_state)
     count = check_count(n_permutations, "n_permutations", at_least=0)
-    called = model_names((a, b), names)
-    models = [
-        ModelLayers.of(given, name, ids_of_model(ids, name, called))
-        for given, name in zip((a, b), called, strict=True)
-    ]
-    if max_items is not None:
-        max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
-    options: dict[str, Any] = {"memory_budget": memory_budget, "progress": progress}
-    if is_summed(models, record, max_items, memory_budget, client):
-        rows = range(len(models[0].layers))
-        tables = sum_layers(models, len(rows), record, groups=groups, client=client, **options)
-        columns = range(len(rows), len(rows) + len(models[1].layers))
-        values = tables.values(rows, columns)
-        null = tables.null(rows, columns, count or PERMUTATIONS_FOR_CHANCE, seed, progress)
-        drift = (tables.drift(rows), tables.drift(columns))
-        chance, chance_std = spread(null)
-        matched_by, null_by = tables.matched_by, "limit"
-        n_items = n_units = n_available = models[0].n_items
-    else:
-        prepared = prepare_models(
-            models, record, groups=groups, max_items=max_items, seed=seed, **options
-        )
-        x, y = prepared.factors
-        if progress is not None:
-            progress(f"Comparing {len(x)} x {len(y)} layers")
-        values = record.table(x, y).numpy()
-        null = drawn_tables(
-            record, x, y, prepared.n_items, count, prepared.groups, seed, progress=progress
-        )
-        chance, chance_std = chance_tables(record, x, y, null)
-        drift = (_drift(record, x), _drift(record, y))
-        matched_by, null_by = prepared.matched_by, "permutations"
-        n_items = n_units = prepared.n_items
-        n_available = prepared.n_available
-        if prepared.groups is not None:
-            n_units = len(Units.of(n_items, prepared.groups))
-    larger = record.direction == "similarity"
-    extreme = null.max(axis=(1, 2)) if larger else null.min(axis=(1, 2))
-    p_values = None
-    if count:
-        tested = [p_value(float(value), extreme, larger=larger) for value in values.flat]
-        p_values = np.reshape(tested, values.shape)
+    models = named_models((a, b), names)
+    first, second = models
+    tables = open_tables(
+        models,
+        record,
+        [(first, second)],
+        ids=ids,
+        groups=groups,
+        seed=seed,
+        max_items=max_items,
+        memory_budget=memory_budget,
+        client=client,
+        progress=progress,
+    )
+    rows, columns = tables.places[first], tables.places[second]
+    if progress is not None:
+        progress(f"Comparing {len(rows)} x {len(columns)} layers")
+    found = tables.beside_chance(rows, columns, count, seed, progress)
+    drift = tables.drift(rows), tables.drift(columns)
+    tables.warn_of_gaps()
     return LayerComparison(
         measure=record,
-        models=(called[0], called[1]),
-        layers=(tuple(models[0].layers), tuple(models[1].layers)),
-        values=values,
-        chance=chance,
-        chance_std=chance_std,
-        p_values=p_values,
-        extreme_null=extreme,
+        models=(first, second),
+        layers=(tables.layers[first], tables.layers[second]),
+        values=found.values,
+        chance=found.chance,
+        chance_std=found.chance_std,
+        p_values=found.p_values if count else None,
+        extreme_null=found.extreme_null,
         drift=drift,
-        n_items=n_items,
-        n_units=n_units,
-        n_available=n_available,
-        null_by=null_by,
-        matched_by=matched_by,
+        left_out=tables.missing_layers(),
+        n_items=tables.n_items,
+        n_units=tables.n_units,
+        n_available=tables.n_available,
+        null_by=tables.null_by,
+        matched_by=tables.matched_by,
         random_state=seed,
         versions=library_versions(),
     )
-
-
-def model_names(models: Sequence[object], names: Sequence[str] | None) -> list[str]:
-    """Say what models are called: as given, as their feature sets say, or by their number."""
-    if names is not None:
-        if isinstance(names, str) or len(names) != len(models):
-            raise InvalidInputError(f"names is {names!r}; give one name for each model.")
-        return [str(name) for name in names]
-    own = [(getattr(model, "metadata", None) or {}).get("model") for model in models]
-    if all(isinstance(name, str) for name in own) and len(set(own)) == len(own):
-        return [str(name) for name in own]
-    return ["first", "second"]
-
-
-def ids_of_model(
-    ids: Mapping[str, object] | Sequence[ItemId] | str | None, name: str, names: Sequence[str]
-) -> object | None:
-    """Pick a model's ids from what was given for each or for all."""
-    if not isinstance(ids, Mapping):
-        return ids
-    unknown = [str(key) for key in ids if key not in names]
-    if unknown:
-        raise InvalidInputError(
-            f"ids names {', '.join(unknown)}; the models are {', '.join(names)}."
-        )
-    return ids.get(name)
-
-
-def _drift(measure: Measure, factors: Sequence[Any]) -> Table:
-    return np.array([measure.from_factors(one, other) for one, other in pairwise(factors)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +13,13 @@ from numpy.typing import NDArray
 from relspace._html import html_table
 from relspace._validation import ItemId, check_count, check_random_state
 from relspace.comparison import as_measure
-from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, library_versions
+from relspace.comparison_record import library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.layerwise.arrangement import classical_scaling, dissimilarity, hierarchy
-from relspace.layerwise.layer_comparison import ids_of_model
-from relspace.layerwise.model_layers import ModelLayers, prepare_models
-from relspace.layerwise.null_tables import chance_tables, drawn_tables, spread
-from relspace.layerwise.streamed_layers import is_summed, sum_layers
-from relspace.measures import MIN_ITEMS, Measure
-from relspace.resampling import Units, p_value
+from relspace.layerwise.opening import open_tables
+from relspace.layerwise.tables import Progress, most_alike, places_of, plain_values
+from relspace.measures import Measure
+from relspace.measures.symmetrized import symmetrized
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,9 +41,11 @@ class ModelComparison:
         Layers by model, from input to output.
     values : array of shape (T, T)
         The table over all T layers of all models, model by model; for a measure that is not
-        symmetric the mean of both orders.
+        symmetric the mean of both orders, which is then what is tested. NaN where the measure has
+        no value.
     chance : array of shape (T, T)
-        Means under permutation of the items.
+        Means under permutation of the items; NaN between layers of one model, which are not
+        tested.
     best : mapping of str to mapping of str to array of shape (L,)
         Model x model x layer: for each layer of the first, its value with the most alike layer of
         the second; of a model with itself, with the most alike *other* layer.
@@ -52,7 +53,10 @@ class ModelComparison:
         Mean best match over the layers of both models; of a model with itself the measure's value
         of identical features.
     p_values : array of shape (n_models, n_models) or None
-        Of the most alike pair of layers of two models, against its null distribution.
+        Of the most alike pair of layers of two models, against its null distribution; NaN of a
+        model with itself.
+    left_out : mapping of str to str
+        Layers on which the measure has no value (``"model, layer"``), and why.
     n_items, n_units, n_available, null_by, matched_by, n_permutations, random_state, versions
         As in :class:`relspace.LayerComparison`.
     """
@@ -64,6 +68,7 @@ class ModelComparison:
     best: Mapping[str, Mapping[str, Table]]
     summary: Table
     p_values: Table | None
+    left_out: Mapping[str, str]
     n_items: int
     n_units: int
     n_available: int
@@ -80,13 +85,46 @@ class ModelComparison:
 
     def block(self, first: str, second: str) -> Table:
         """The table of the layers of two models."""
-        places = slices_of({name: len(layers) for name, layers in self.layers.items()})
-        return self.values[places[first], places[second]]
+        return self._block(self.values, first, second)
+
+    def chance_block(self, first: str, second: str) -> Table:
+        """The chance levels of the layers of two models."""
+        return self._block(self.chance, first, second)
+
+    def _block(self, table: Table, first: str, second: str) -> Table:
+        rows, columns = self._places[first], self._places[second]
+        return table[rows.start : rows.stop, columns.start : columns.stop]
+
+    @property
+    def _places(self) -> dict[str, range]:
+        return places_of({name: len(layers) for name, layers in self.layers.items()})
 
     @property
     def layer_distances(self) -> Table:
         """Dissimilarities of all layers of all models, see ``values``."""
         return dissimilarity(self.values, self.measure.direction, self.measure.identical)
+
+    @property
+    def scaling(self) -> tuple[Table, float]:
+        """Places of all layers in a plane, and the share of the variance that it holds.
+
+        Returns
+        -------
+        points : array of shape (T, 2)
+            See :func:`relspace.layerwise.arrangement.classical_scaling`; NaN for layers that lack
+            values.
+        explained : float
+            The share.
+        """
+        distances = self.layer_distances
+        kept = np.arange(len(distances))
+        # Layers that lack most values go first, until no pair of those left lacks one.
+        while np.isnan(distances[np.ix_(kept, kept)]).any():
+            kept = np.delete(kept, np.isnan(distances[np.ix_(kept, kept)]).sum(axis=1).argmax())
+        points = np.full((len(distances), 2), np.nan)
+        placed, explained = classical_scaling(distances[np.ix_(kept, kept)])
+        points[kept] = placed
+        return points, explained
 
     @property
     def model_distances(self) -> Table:
@@ -100,22 +138,23 @@ class ModelComparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        points, explained = classical_scaling(self.layer_distances)
+        points, explained = self.scaling
         return {
             "measure": self.measure.name,
             "parameters": self.measure.parameters,
             "direction": self.measure.direction,
             "layers": {name: list(layers) for name, layers in self.layers.items()},
-            "values": self.values.tolist(),
-            "chance": self.chance.tolist(),
+            "values": plain_values(self.values),
+            "chance": plain_values(self.chance),
             "best": {
-                name: {other: _plain(values) for other, values in of_one.items()}
+                name: {other: plain_values(values) for other, values in of_one.items()}
                 for name, of_one in self.best.items()
             },
-            "summary": self.summary.tolist(),
-            "p_values": None if self.p_values is None else _plain(self.p_values),
-            "scaling": {"points": points.tolist(), "explained": explained},
+            "summary": plain_values(self.summary),
+            "p_values": plain_values(self.p_values),
+            "scaling": {"points": plain_values(points), "explained": explained},
             "merges": self.merges.tolist(),
+            "left_out": dict(self.left_out),
             "n_items": self.n_items,
             "n_units": self.n_units,
             "n_available": self.n_available,
@@ -163,14 +202,13 @@ class ModelComparison:
         from relspace.figures.layer_plots import draw_model_comparison
         from relspace.figures.plots import LIGHT
 
-        points, explained = classical_scaling(self.layer_distances)
-        places = slices_of({name: len(layers) for name, layers in self.layers.items()})
+        points, explained = self.scaling
         return draw_model_comparison(
             self.measure.title,
             self.models,
             self.summary,
             self.merges,
-            {name: points[place] for name, place in places.items()},
+            {name: points[list(place)] for name, place in self._places.items()},
             explained,
             self.best,
             self.mean_chance,
@@ -181,14 +219,7 @@ class ModelComparison:
     @property
     def mean_chance(self) -> float:
         """Mean chance level of layers of different models."""
-        places = slices_of({name: len(layers) for name, layers in self.layers.items()})
-        across = [
-            self.chance[places[first], places[second]].mean()
-            for first in self.models
-            for second in self.models
-            if first != second
-        ]
-        return float(np.mean(across))
+        return float(np.nanmean(self.chance))
 
 
 def compare_models(
@@ -247,94 +278,92 @@ def compare_models(
     if len(models) < 2:
         raise InvalidInputError(f"models holds {len(models)} models; give two or more.")
     record = as_measure(measure)
+    # The order of two models does not matter here: neither to values nor to what they are tested
+    # against, which come from this one statistic.
+    statistic = symmetrized(record)
     seed = check_random_state(random_state)
     count = check_count(n_permutations, "n_permutations", at_least=0)
-    read = [
-        ModelLayers.of(given, name, ids_of_model(ids, name, list(models)))
-        for name, given in models.items()
-    ]
-    if max_items is not None:
-        max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
-    options: dict[str, Any] = {"memory_budget": memory_budget, "progress": progress}
-    places = slices_of({model.name: len(model.layers) for model in read})
-    if is_summed(read, record, max_items, memory_budget, client):
-        every = range(sum(len(model.layers) for model in read))
-        tables = sum_layers(read, len(every), record, groups=groups, client=client, **options)
-        values = tables.values(every, every)
-        null = tables.null(every, every, count or PERMUTATIONS_FOR_CHANCE, seed, progress)
-        chance, matched_by, null_by = spread(null)[0], tables.matched_by, "limit"
-        n_items = n_units = n_available = read[0].n_items
-    else:
-        prepared = prepare_models(
-            read, record, groups=groups, max_items=max_items, seed=seed, **options
+    names = [str(name) for name in models]
+    if len(set(names)) < len(names):
+        raise InvalidInputError(f"models have the names {', '.join(names)}; they must differ.")
+    # The order of names, not that of the mapping, says whose items are permuted.
+    pairs = list(combinations(sorted(names), 2))
+    tables = open_tables(
+        dict(zip(names, models.values(), strict=True)),
+        statistic,
+        pairs,
+        ids=ids,
+        groups=groups,
+        seed=seed,
+        max_items=max_items,
+        memory_budget=memory_budget,
+        client=client,
+        progress=progress,
+    )
+    places = tables.places
+    if progress is not None:
+        progress(f"Comparing {len(tables.names)} layers of {len(names)} models")
+    values, chance = np.full((2, len(tables.names), len(tables.names)), np.nan)
+    p_values = np.full((len(names), len(names)), np.nan)
+    for first, second in pairs:
+        rows, columns = places[first], places[second]
+        found = tables.beside_chance(
+            rows, columns, count, seed, _of_pair(progress, f"{first} and {second}")
         )
-        factors = [factor for of_model in prepared.factors for factor in of_model]
-        if progress is not None:
-            progress(f"Comparing {len(factors)} layers of {len(read)} models")
-        values = record.table(factors, factors).numpy()
-        n_items = n_units = prepared.n_items
-        null = drawn_tables(
-            record, factors, factors, n_items, count, prepared.groups, seed, progress=progress
-        )
-        chance = chance_tables(record, factors, factors, null)[0]
-        matched_by, null_by = prepared.matched_by, "permutations"
-        n_available = prepared.n_available
-        if prepared.groups is not None:
-            n_units = len(Units.of(n_items, prepared.groups))
-    values = (values + values.T) / 2
-    larger = record.direction == "similarity"
-    p_values = _p_values(values, null, list(places.values()), larger=larger) if count else None
-    best = _best_matches(values, places, larger=larger)
+        for table, of_pair in ((values, found.values), (chance, found.chance)):
+            table[np.ix_(rows, columns)], table[np.ix_(columns, rows)] = of_pair, of_pair.T
+        if count:
+            i, j = names.index(first), names.index(second)
+            p_values[i, j] = p_values[j, i] = found.smallest_p
+    for own in places.values():
+        of_one = tables.values(own, own)
+        values[np.ix_(own, own)] = (of_one + of_one.T) / 2
+    tables.warn_of_gaps()
+    best = _best_matches(values, places, larger=record.direction == "similarity")
     return ModelComparison(
         measure=record,
-        layers={model.name: tuple(model.layers) for model in read},
+        layers=tables.layers,
         values=values,
         chance=chance,
         best=best,
         summary=_summary(best, record.identical),
-        p_values=p_values,
-        n_items=n_items,
-        n_units=n_units,
-        n_available=n_available,
-        null_by=null_by,
-        matched_by=matched_by,
+        p_values=p_values if count else None,
+        left_out=tables.missing_layers(),
+        n_items=tables.n_items,
+        n_units=tables.n_units,
+        n_available=tables.n_available,
+        null_by=tables.null_by,
+        matched_by=tables.matched_by,
         n_permutations=count,
         random_state=seed,
         versions=library_versions(),
     )
 
 
-def _plain(values: Table) -> Any:
-    """Lists of numbers, with None where there is none."""
-    plain = values.astype(object)
-    plain[np.isnan(values)] = None
-    return plain.tolist()
+def _of_pair(progress: Progress | None, models: str) -> Progress | None:
+    """Say which two models the permutations are of."""
+    if progress is None:
+        return None
 
+    def tell(message: str) -> None:
+        progress(f"{models}: {message}")
 
-def slices_of(sizes: Mapping[str, int]) -> dict[str, slice]:
-    """Where each of several lists lies when they stand in one row."""
-    ends = np.cumsum(list(sizes.values()))
-    return {
-        name: slice(int(end) - size, int(end))
-        for (name, size), end in zip(sizes.items(), ends, strict=True)
-    }
+    return tell
 
 
 def _best_matches(
-    values: Table, places: Mapping[str, slice], *, larger: bool
+    values: Table, places: Mapping[str, range], *, larger: bool
 ) -> dict[str, dict[str, Table]]:
-    worst = -np.inf if larger else np.inf
     without_self = values.copy()
-    np.fill_diagonal(without_self, worst)
-    pick = np.max if larger else np.min
-    best: dict[str, dict[str, Table]] = {}
-    for name, rows in places.items():
-        best[name] = {}
-        for other, columns in places.items():
-            found = pick(without_self[rows, columns], axis=1)
-            # A model of one layer has no other layer to match.
-            best[name][other] = np.where(np.isinf(found), np.nan, found)
-    return best
+    np.fill_diagonal(without_self, np.nan)
+    # A model of one layer has no other layer to match.
+    return {
+        name: {
+            other: most_alike(without_self[np.ix_(rows, columns)], 1, larger=larger)
+            for other, columns in places.items()
+        }
+        for name, rows in places.items()
+    }
 
 
 def _summary(best: Mapping[str, Mapping[str, Table]], identical: float) -> Table:
@@ -344,16 +373,5 @@ def _summary(best: Mapping[str, Mapping[str, Table]], identical: float) -> Table
         for j, second in enumerate(names):
             if i != j:
                 both = np.concatenate([best[first][second], best[second][first]])
-                summary[i, j] = both.mean()
+                summary[i, j] = np.nanmean(both)
     return summary
-
-
-def _p_values(values: Table, null: Table, places: Sequence[slice], *, larger: bool) -> Table:
-    table = np.full((len(places), len(places)), np.nan)
-    for i, rows in enumerate(places):
-        for j, columns in enumerate(places[:i]):
-            block, of_null = values[rows, columns], null[:, rows, columns]
-            observed = block.max() if larger else block.min()
-            extreme = of_null.max(axis=(1, 2)) if larger else of_null.min(axis=(1, 2))
-            table[i, j] = table[j, i] = p_value(float(observed), extreme, larger=larger)
-    return table

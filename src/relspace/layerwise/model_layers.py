@@ -10,7 +10,12 @@ import torch
 
 from relspace._blocks import memory_budget_bytes
 from relspace._validation import ItemId, as_features, as_ids, name_some
-from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
+from relspace.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    ItemMismatchError,
+    UndefinedValueError,
+)
 from relspace.features import FeatureSet
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.measures import Measure
@@ -19,6 +24,13 @@ from relspace.row_sources import RowSource, rows_at
 from relspace.streamed_comparison import draw_items, select_labels
 
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """Stands for the factor of a layer on which a measure has no value, and says why."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -114,9 +126,15 @@ class ModelLayers:
         rows: torch.Tensor | None,
         memory_budget: int,
         progress: Progress | None,
-    ) -> list[Any]:
-        """Prepare every layer, the rows asked for in that order, for comparisons by a measure."""
-        factors = []
+    ) -> list[Any | Undefined]:
+        """Prepare every layer, the rows asked for in that order, for comparisons by a measure.
+
+        Raises
+        ------
+        UndefinedValueError
+            If the measure has no value on any layer; what it has none on is else marked so.
+        """
+        factors: list[Any | Undefined] = []
         for number, (layer, given) in enumerate(self.layers.items(), start=1):
             if progress is not None:
                 progress(f"Preparing {self.name}, layer {number} of {len(self.layers)} ({layer})")
@@ -127,7 +145,13 @@ class ModelLayers:
                 whole = given.read(0, self.n_items) if isinstance(given, RowSource) else given
                 features = as_features(whole, name).tensor
                 features = features if rows is None else features[rows]
-            factors.append(measure.prepare(features, name, memory_budget=memory_budget))
+            try:
+                factors.append(measure.prepare(features, name, memory_budget=memory_budget))
+            except UndefinedValueError as error:
+                factors.append(Undefined(str(error)))
+        gaps = [one.reason for one in factors if isinstance(one, Undefined)]
+        if len(gaps) == len(factors):
+            raise UndefinedValueError(gaps[0])
         return factors
 
 
@@ -157,7 +181,7 @@ class PreparedModels:
     Attributes
     ----------
     factors : list of list
-        By model, by layer.
+        By model, by layer; :class:`Undefined` where the measure has no value on a layer.
     n_items : int
         How many items there are.
     groups : object or None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from relspace.layerwise.layer_comparison import BestMatch, LayerComparison
-from relspace.layerwise.model_comparison import ModelComparison, slices_of
+from relspace.layerwise.model_comparison import ModelComparison
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class ModelPair:
         The models.
     most_alike, last : BestMatch
         A layer of the first and one of the second; p-values are corrected for all the pairs of
-        layers of two models, and None where none was computed.
+        layers of two models, and None where none was computed. Values are NaN where the measure
+        has none.
     """
 
     models: tuple[str, str]
@@ -33,8 +34,8 @@ class ModelPair:
         """Plain values, ready for JSON."""
         return {
             "models": list(self.models),
-            "most_alike": vars(self.most_alike),
-            "last": vars(self.last),
+            "most_alike": self.most_alike.to_dict(),
+            "last": self.last.to_dict(),
         }
 
 
@@ -63,9 +64,7 @@ def pairs_of_models(compared: LayerComparison | ModelComparison) -> list[ModelPa
 
 
 def _pair(compared: ModelComparison, first: str, second: str) -> ModelPair:
-    values = compared.block(first, second)
-    places = slices_of({name: len(layers) for name, layers in compared.layers.items()})
-    chance = compared.chance[places[first], places[second]]
+    values, chance = compared.block(first, second), compared.chance_block(first, second)
 
     def match(row: int, column: int, p_value: float | None) -> BestMatch:
         return BestMatch(
@@ -76,7 +75,8 @@ def _pair(compared: ModelComparison, first: str, second: str) -> ModelPair:
             p_value,
         )
 
-    nearest = values.argmin() if compared.measure.direction == "distance" else values.argmax()
+    is_distance = compared.measure.direction == "distance"
+    nearest = np.nanargmin(values) if is_distance else np.nanargmax(values)
     row, column = (int(one) for one in np.unravel_index(int(nearest), values.shape))
     p = None
     if compared.p_values is not None:

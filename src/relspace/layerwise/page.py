@@ -50,6 +50,7 @@ def comparison_page(compared: Compared) -> ReportData:
             "unrelated features": measure.chance,
             "does not change under": ", ".join(measure.invariances),
             "source": measure.source,
+            **{f"left out: {layer}": reason for layer, reason in compared.left_out.items()},
             "permutations": compared.n_permutations,
             "random state": compared.random_state,
         },
@@ -67,7 +68,7 @@ def _layer_tables(compared: Compared) -> list[LayerTable]:
                 *compared.models,
                 *compared.layers,
                 compared.values,
-                chance=_shown(float(compared.chance.mean())),
+                chance=_shown(float(np.nanmean(compared.chance))),
                 p_values=compared.p_values,
                 is_distance=is_distance,
             )
@@ -109,6 +110,7 @@ def _values(matches: tuple[BestMatch, ...]) -> list[Value]:
     return [
         Value(f"{one.layer} - {one.match}", one.value, _shown(one.chance), one.p_value)
         for one in matches
+        if one.match is not None
     ]
 
 

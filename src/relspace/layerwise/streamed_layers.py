@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from relspace._blocks import free_memory_bytes
 from relspace.errors import InvalidInputError, ItemMismatchError
-from relspace.layerwise.model_layers import ModelLayers, Progress
+from relspace.layerwise.model_layers import ModelLayers
+from relspace.layerwise.tables import LayerTables, Progress, Table, places_of
 from relspace.measures import MIN_ITEMS, Measure
 from relspace.measures.stacked_products import (
     PermutedProducts,
@@ -22,8 +22,6 @@ from relspace.measures.stacked_products import (
 )
 from relspace.pairing import pair_sets
 from relspace.row_sources import RowSource, as_rows
-
-Table = NDArray[np.float64]
 
 
 def is_summed(
@@ -61,61 +59,53 @@ def is_summed(
     return needed > free_memory_bytes() // 2
 
 
-@dataclass(frozen=True)
-class TablesBySums:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TablesBySums(LayerTables):
     """Tables over the layers of models, from the products of all of them.
 
     Attributes
     ----------
-    measure : Measure
-        One that streams.
     products : StackedProducts
         Of all layers of all models, model by model.
-    matched_by : str
-        ``"ids"`` or ``"position"``.
     """
 
-    measure: Measure
     products: StackedProducts
-    matched_by: str
 
-    def values(self, rows: range, columns: range) -> Table:
-        """Compare some layers with others, by their numbers."""
-        return self._table(self.products, rows, columns)
+    def _table(self, rows: Sequence[int], columns: Sequence[int]) -> Table:
+        return np.array([[self._of(self.products, i, j) for j in columns] for i in rows])
 
-    def null(
-        self, rows: range, columns: range, n_draws: int, seed: int, progress: Progress | None
+    def _null(
+        self,
+        rows: range,
+        columns: range,
+        has_value: NDArray[np.bool_],
+        n_permutations: int,
+        seed: int,
+        progress: Progress | None,
     ) -> Table:
-        """The same under permutations, drawn from the normal distribution that is their limit.
-
-        Returns
-        -------
-        array of shape (n_draws, len(rows), len(columns))
-            One permutation of the items for all pairs of layers.
-        """
+        """Draws from the normal distribution that permutations tend to, one for all pairs."""
         draw = self.products.permutations(rows, columns, torch.Generator().manual_seed(seed))
-        tables = []
-        for number in range(1, n_draws + 1):
-            tables.append(self._table(draw(), rows, columns))
+        null = np.full((n_permutations, *has_value.shape), np.nan)
+        pairs = np.argwhere(has_value).tolist()
+        for number in range(n_permutations):
+            permuted = draw()
+            for i, j in pairs:
+                null[number, i, j] = self._of(permuted, rows[i], columns[j])
             if progress is not None:
-                progress(f"Permutation {number} of {n_draws}")
-        return np.array(tables)
+                progress(f"Permutation {number + 1} of {n_permutations}")
+        return null
 
-    def drift(self, of_model: range) -> Table:
-        """Values between consecutive layers of a model."""
-        return np.array([self._value(self.products, *pair) for pair in pairwise(of_model)])
+    def _expected(self, row: int, column: int) -> float | None:
+        return None
 
-    def _table(self, of: StackedProducts | PermutedProducts, rows: range, columns: range) -> Table:
-        return np.array([[self._value(of, i, j) for j in columns] for i in rows])
-
-    def _value(self, of: StackedProducts | PermutedProducts, i: int, j: int) -> float:
-        return self.measure.from_cross_products(of.pair(i, j))
+    def _of(self, products: StackedProducts | PermutedProducts, i: int, j: int) -> float:
+        return self.measure.from_cross_products(products.pair(i, j))
 
 
 def sum_layers(
     models: Sequence[ModelLayers],
-    n_permuted: int,
     measure: Measure,
+    blocks: Sequence[tuple[str, str]],
     *,
     groups: object | None,
     memory_budget: int | None,
@@ -128,11 +118,10 @@ def sum_layers(
     ----------
     models : sequence of ModelLayers
         Layers over the same items in the same order.
-    n_permuted : int
-        How many of all layers, the first ones, will be permuted against the others; with all of
-        them, against themselves.
     measure : Measure
         One that streams.
+    blocks : sequence of (str, str)
+        Models whose layers will be compared under permutations, the first ones' items permuted.
     groups : object or None
         Labels of items, which sums know nothing of.
     memory_budget : int, optional
@@ -165,17 +154,28 @@ def sum_layers(
         raise InvalidInputError(
             f"{first.name} has {first.n_items} items; a comparison needs at least {MIN_ITEMS}."
         )
+    names = [f"{model.name}, {layer}" for model in models for layer in model.layers]
+    places = places_of({model.name: len(model.layers) for model in models})
     products = sum_stacked_products(
         [as_rows(layer) for model in models for layer in model.layers.values()],
-        [f"{model.name}, {layer}" for model in models for layer in model.layers],
+        names,
         folds=measure.folds(first.n_items),
-        n_permuted=n_permuted,
+        permuted=[(places[one], places[other]) for one, other in blocks],
         copies_for_pair=measure.copies_of_products,
         memory_budget=memory_budget,
         client=client,
         progress=progress,
     )
-    return TablesBySums(measure, products, matched_by)
+    return TablesBySums(
+        measure=measure,
+        layers={model.name: tuple(model.layers) for model in models},
+        n_items=first.n_items,
+        n_units=first.n_items,
+        n_available=first.n_items,
+        matched_by=matched_by,
+        null_by="limit",
+        products=products,
+    )
 
 
 def _matched_by(models: Sequence[ModelLayers]) -> str:

@@ -73,6 +73,10 @@ class ShiftFamily:
             permutation[self.order] = self.relabelled.roll(-shift)
             yield permutation
 
+    def inverse(self) -> ShiftFamily:
+        """The inverses of these permutations, in their order: the sets trade places."""
+        return ShiftFamily(self.relabelled, self.order, -self.shifts % len(self.order))
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Measure(ABC):

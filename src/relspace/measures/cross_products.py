@@ -65,3 +65,8 @@ class CrossProducts:
     both: torch.Tensor
     squares: float
     folds: Folds | None = None
+
+    def swapped(self) -> CrossProducts:
+        """The same with the two sets in the other order."""
+        folds = None if self.folds is None else self.folds.swapped()
+        return CrossProducts(self.n_items, self.y, self.x, self.both.T, self.squares, folds)

@@ -135,6 +135,10 @@ class Folds:
     y_by_x: FoldedTargets
     x_by_y: FoldedTargets
 
+    def swapped(self) -> Folds:
+        """The same with the two sets in the other order."""
+        return Folds(self.y, self.x, self.x_by_y, self.y_by_x)
+
 
 def draw_targets(
     both: torch.Tensor,

@@ -91,7 +91,13 @@ def n_parts_within(
     of_part = 8 * (sum(widths) + len(widths) + 1) ** 2
     # Of all items and of a half of them.
     held = (
-        2 * bytes_of_stack(widths, n_folds if n_folds > 1 else 0, 1, copies_for_pair)
+        2
+        * bytes_of_stack(
+            widths,
+            n_folds if n_folds > 1 else 0,
+            [(range(1), range(1, len(widths)))],
+            copies_for_pair,
+        )
         + _HALVES_AT_ONCE * of_part
     )
     waiting = _WAITING_ON_CLUSTER if on_cluster else 1

@@ -186,7 +186,7 @@ def sum_stacked_products(
     names: Sequence[str],
     *,
     folds: Parts | None = None,
-    n_permuted: int = 1,
+    permuted: Sequence[tuple[range, range]] | None = None,
     copies_for_pair: int = 0,
     memory_budget: int | None = None,
     client: Any | None = None,
@@ -202,9 +202,9 @@ def sum_stacked_products(
         What an error calls them.
     folds : Parts, optional
         Parts of the items that are summed apart.
-    n_permuted : int
-        How many of the sets, the first ones, will be permuted against the others; with all of
-        them, against themselves.
+    permuted : sequence of (range, range), optional
+        Numbers of the sets that will be permuted, together, and of those they are paired with, one
+        such block after the other; by default the first set, against all others.
     copies_for_pair : int
         What comparing two of the sets takes, see :attr:`Measure.copies_of_products`.
     memory_budget : int, optional
@@ -227,7 +227,10 @@ def sum_stacked_products(
     widths = tuple(source.shape[1] for source in sources)
     budget = memory_budget_bytes(memory_budget)
     held = bytes_of_stack(
-        widths, 0 if folds is None else folds.n_parts, n_permuted, copies_for_pair
+        widths,
+        0 if folds is None else folds.n_parts,
+        permuted or [(range(1), range(1, len(widths)))],
+        copies_for_pair,
     )
     if held > budget:
         raise MemoryBudgetError(
@@ -246,20 +249,25 @@ def sum_stacked_products(
 
 
 def bytes_of_stack(
-    widths: Sequence[int], n_folds: int, n_permuted: int, copies_for_pair: int
+    widths: Sequence[int],
+    n_folds: int,
+    permuted: Sequence[tuple[range, range]],
+    copies_for_pair: int,
 ) -> int:
     """What the products of sets take, with their permutations and what any two are compared by."""
     known = sum(widths) + len(widths) + 1
-    first = sum(widths[:n_permuted])
-    second = sum(widths) if n_permuted == len(widths) else sum(widths[n_permuted:])
-    # Permuted products, noise and steps between them, for all items and for the folds of both.
-    permuted = 4 * (1 + n_folds) * first * second + first**2 + second**2
-    # Roots of the products; finding the axes of the last takes copies.
-    roots = first**2 + 6 * second**2
     pair = copies_for_pair * sum(sorted(widths)[-2:]) ** 2
+    of_block = 0
+    for sets in permuted:
+        first, second = (sum(widths[k] for k in one) for one in sets)
+        # Permuted products, noise and steps between them, for all items and for the folds of both.
+        drawn = 4 * (1 + n_folds) * first * second + first**2 + second**2
+        # Roots of the products; finding the axes of the last takes copies.
+        roots = first**2 + 6 * second**2
+        of_block = max(of_block, drawn + pair, roots)
     # Axes of every set; those without each fold, and products on them.
     axes = (1 + 3 * n_folds) * sum(width**2 for width in widths)
-    return 8 * ((1 + n_folds) * known**2 + axes + max(permuted + pair, roots))
+    return 8 * ((1 + n_folds) * known**2 + axes + of_block)
 
 
 def centered_stack(sums: torch.Tensor, widths: tuple[int, ...]) -> StackedProducts:

@@ -15,8 +15,9 @@ from relspace.features import FeatureSet, Places, choose_places
 from relspace.figures.plots import DARK, LIGHT
 from relspace.kernels.bandwidth import DEFAULT_DENSITY
 from relspace.layerwise import LayerComparison, ModelComparison, compare_feature_sets
-from relspace.layerwise.feature_sets import grids_of_layers, pair_feature_sets
 from relspace.layerwise.page import comparison_page
+from relspace.layerwise.same_places import grids_of_layers, pair_feature_sets
+from relspace.layerwise.tables import most_alike
 from relspace.pages.layers import ModelPatches, report_models
 from relspace.pages.panel import report_panel
 from relspace.pages.sections import Picture, Section
@@ -178,16 +179,19 @@ def _named(
 def _charts(compared: LayerComparison | ModelComparison) -> list[CurveChart]:
     """For each layer of a model, its value with the most alike layer of every other model."""
     title = compared.measure.title
-    nearest = np.nanmin if compared.measure.direction == "distance" else np.nanmax
+    larger = compared.measure.direction == "similarity"
     charts = []
     for name in compared.models:
         places = _layers_of(compared, name)
         curves = [
-            Curve(f"with {other}", nearest(_block(compared, name, other), axis=1).tolist())
+            Curve(
+                f"with {other}",
+                most_alike(_block(compared, name, other), 1, larger=larger).tolist(),
+            )
             for other in compared.models
             if other != name
         ]
-        chance = float(np.mean(compared.chance))
+        chance = float(np.nanmean(compared.chance))
         heading = f"Most alike layer, for each of {name}"
         charts.append(CurveChart(heading, title, places, curves, chance))
     return charts

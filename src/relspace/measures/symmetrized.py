@@ -1,0 +1,118 @@
+"""The mean of both orders of a measure for which the order of the two sets matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from relspace.measures._base import Measure, ShiftFamily
+from relspace.measures.cross_products import CrossProducts
+from relspace.measures.item_parts import RandomParts
+
+
+def symmetrized(measure: Measure) -> Measure:
+    """Make the order of the two sets not matter: the measure itself where it never does.
+
+    Its value, its values under permutations and its chance are all means of both orders, so that
+    each is tested against the distribution of what it is.
+    """
+    if measure.symmetric:
+        return measure
+    return Symmetrized(
+        name=measure.name,
+        title=measure.title,
+        source=measure.source,
+        direction=measure.direction,
+        identical=measure.identical,
+        base=measure,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Symmetrized(Measure):
+    r"""The mean of a measure over both orders of the sets.
+
+    .. math:: \tfrac{1}{2} \bigl(m(X, Y) + m(Y, X)\bigr)
+
+    Attributes
+    ----------
+    base : Measure
+        The measure m.
+    """
+
+    base: Measure
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return self.base.range
+
+    @property
+    def invariances(self) -> tuple[str, ...]:
+        return self.base.invariances
+
+    @property
+    def chance(self) -> str:
+        return self.base.chance
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return self.base.parameters
+
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Any:
+        return self.base._factor(X, name, memory_budget)
+
+    def from_factors(self, x: Any, y: Any, permutation: torch.Tensor | None = None) -> float:
+        """Compare two sets by their factors, in both orders."""
+        back = None if permutation is None else permutation.argsort()
+        there = self.base.from_factors(x, y, permutation)
+        return (there + self.base.from_factors(y, x, back)) / 2
+
+    def table(
+        self, x: Sequence[Any], y: Sequence[Any], permutation: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compare every set of one list with every set of another, in both orders."""
+        back = None if permutation is None else permutation.argsort()
+        return (self.base.table(x, y, permutation) + self.base.table(y, x, back).T) / 2
+
+    def null_table(
+        self,
+        x: Sequence[Any],
+        y: Sequence[Any],
+        family: ShiftFamily,
+        *,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> torch.Tensor:
+        """The same table under every permutation of a family."""
+        there = self.base.null_table(x, y, family, on_progress=on_progress)
+        return (there + self.base.null_table(y, x, family.inverse()).mT) / 2
+
+    def bytes_per_pair(self, n_sets: int) -> int:
+        """Bytes for each pair of items that comparing so many sets can't do with less than."""
+        return self.base.bytes_per_pair(n_sets)
+
+    @property
+    def streams(self) -> bool:
+        """Whether sums of products over items are all it needs, so that any number will do."""
+        return self.base.streams
+
+    def from_cross_products(self, products: CrossProducts) -> float:
+        """Compare two sets by sums over their items, in both orders."""
+        there = self.base.from_cross_products(products)
+        return (there + self.base.from_cross_products(products.swapped())) / 2
+
+    def folds(self, n_items: int) -> RandomParts | None:
+        """The parts of the items that are held out in turn; None where none are."""
+        return self.base.folds(n_items)
+
+    @property
+    def copies_of_products(self) -> int:
+        """How many matrices as large as the products of two sets comparing them takes at once."""
+        return self.base.copies_of_products
+
+    def expected_by_chance(self, x: Any, y: Any) -> float | None:
+        """The exact mean over all permutations of the items; None where there is no closed form."""
+        there, back = self.base.expected_by_chance(x, y), self.base.expected_by_chance(y, x)
+        return None if there is None or back is None else (there + back) / 2

@@ -1,0 +1,291 @@
+"""Values, null and chance of one statistic: whichever model comes first, with gaps, on grids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+import relspace as rs
+from relspace.cli import commands
+from relspace.errors import InvalidInputError, ItemMismatchError, RelspaceWarning
+from relspace.layerwise import compare_feature_sets, comparison_page, pairs_of_models
+from relspace.measures.stacked_products import sum_stacked_products
+from relspace.measures.symmetrized import symmetrized
+from relspace.pages import render_report
+from relspace.resampling import permutation_null
+from relspace.row_sources import ArrayRows
+
+Layers = dict[str, NDArray[Any]]
+ASYMMETRIC = [
+    rs.measures.get("linear_predictivity", predicted="second"),
+    rs.measures.get("pwcca"),
+    rs.measures.get("cknna", k=4),
+]
+BY_NAME = [pytest.param(one, id=one.name) for one in ASYMMETRIC]
+
+
+def unrelated(n: int = 50, wide: int = 20) -> dict[str, Layers]:
+    rng = np.random.default_rng(0)
+    return {
+        "b": {"x": rng.normal(size=(n, wide)), "y": rng.normal(size=(n, 3))},
+        "a": {"x": rng.normal(size=(n, 2)), "y": rng.normal(size=(n, 4)), "z": rng.random((n, 3))},
+        "c": {"x": rng.normal(size=(n, 5))},
+    }
+
+
+@pytest.mark.parametrize("measure", BY_NAME)
+def test_exchanging_models_changes_nothing(measure: rs.measures.Measure) -> None:
+    models = unrelated()
+    options: dict[str, Any] = {"measure": measure, "n_permutations": 9}
+    there = rs.compare_models(models, **options)
+    back = rs.compare_models(dict(reversed(models.items())), **options)
+    for first in models:
+        for second in models:
+            np.testing.assert_array_equal(there.block(first, second), back.block(first, second))
+            np.testing.assert_array_equal(
+                there.chance_block(first, second), back.chance_block(first, second)
+            )
+    assert there.p_values is not None
+    assert back.p_values is not None
+    np.testing.assert_array_equal(there.p_values, back.p_values[::-1, ::-1])
+    np.testing.assert_allclose(there.values, there.values.T, atol=1e-12)
+    np.testing.assert_array_equal(there.chance, there.chance.T)
+
+
+@pytest.mark.parametrize("measure", BY_NAME)
+def test_null_and_chance_are_of_the_mean_that_is_shown(measure: rs.measures.Measure) -> None:
+    models = unrelated()
+    X, Y = models["a"]["y"], models["b"]["x"]
+    found = rs.compare_models(
+        {"b": {"l": Y}, "a": {"l": X}}, measure=measure, n_permutations=12, random_state=3
+    )
+
+    x, y = measure.prepare(X), measure.prepare(Y)
+
+    def both(order: Any) -> float:
+        there = measure.from_factors(x, y, order)
+        return (there + measure.from_factors(y, x, order.argsort())) / 2
+
+    null = permutation_null(both, len(X), 12, random_state=3)
+    assert found.values[0, 1] == pytest.approx((measure(X, Y) + measure(Y, X)) / 2, abs=1e-9)
+    assert found.chance[0, 1] == pytest.approx(null.mean(), abs=1e-9)
+    assert found.p_values is not None
+    expected = (1 + np.sum(null >= found.values[0, 1] - 1e-9)) / 13
+    assert found.p_values[0, 1] == pytest.approx(expected)
+    assert np.isnan(found.chance.diagonal()).all()
+    assert found.mean_chance == pytest.approx(null.mean(), abs=1e-9)
+
+
+def test_sums_are_symmetrised_as_held_features_are() -> None:
+    measure = symmetrized(ASYMMETRIC[0])
+    X, Y = unrelated()["a"]["y"], unrelated()["b"]["x"]
+    products = sum_stacked_products(
+        [ArrayRows(X), ArrayRows(Y)],
+        ["X", "Y"],
+        folds=measure.folds(len(X)),
+    )
+    for pair in ((0, 1), (1, 0)):
+        assert measure.from_cross_products(products.pair(*pair)) == pytest.approx(
+            measure(X, Y), abs=1e-9
+        )
+    symmetric = rs.measures.get("cka")
+    assert symmetrized(symmetric) is symmetric
+
+
+def test_a_measure_of_two_models_may_have_no_value_within_one() -> None:
+    # Of 50 items, 30 + 30 dimensions have no canonical correlations, and 30 + 3 have.
+    models = {"a": {"x": unrelated(wide=30)["b"]["x"]}, "b": {"x": unrelated()["a"]["z"]}}
+    pair = rs.compare_layers(*models.values(), measure="pwcca", n_permutations=9)
+    with pytest.warns(RelspaceWarning, match="1 pairs of layers have no value.*a, x and a, x"):
+        found = rs.compare_models(models, measure="pwcca", n_permutations=9)
+    assert 0 < found.summary[0, 1] < 1
+    assert found.p_values is not None
+    assert pair.p_values is not None
+    assert np.isnan(found.values[0, 0])
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["values"][0][0] is None
+
+
+def dead(measured: str = "b") -> dict[str, Layers]:
+    """Models of which one has a layer with items of zeros, as dead units give them."""
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=(40, 6))
+    models: dict[str, Layers] = {
+        name: {
+            layer: shared @ rng.normal(size=(6, 8)) + 0.5 * rng.normal(size=(40, 8))
+            for layer in ("in", "relu", "out")
+        }
+        for name in "abc"
+    }
+    models[measured]["relu"] = np.maximum(models[measured]["relu"], 0)
+    models[measured]["relu"][[3, 7]] = 0
+    return models
+
+
+REFUSED = ["mutual_neighbors", "rsa", "rsa_spearman", "rsa_cosine", "cknna", "second_order_cosine"]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_layer_without_values_leaves_the_others(name: str) -> None:
+    models = dead()
+    measure = rs.measures.get(name, **({"k": 4} if "neigh" in name or "knn" in name else {}))
+    options: dict[str, Any] = {"measure": measure, "n_permutations": 9}
+    said = r"1 of 6 layers are left out, 'second, relu': .*2 (rows|items).* 3, 7.*another measure"
+    with pytest.warns(RelspaceWarning, match=said):
+        found = rs.compare_layers(models["a"], models["b"], **options)
+    kept = {layer: one for layer, one in models["b"].items() if layer != "relu"}
+    without = rs.compare_layers(models["a"], kept, **options)
+    assert np.isnan(found.values[:, 1]).all()
+    np.testing.assert_allclose(found.values[:, [0, 2]], without.values)
+    np.testing.assert_allclose(found.chance[:, [0, 2]], without.chance)
+    np.testing.assert_array_equal(found.extreme_null, without.extreme_null)
+    assert found.p_values is not None
+    assert without.p_values is not None
+    np.testing.assert_array_equal(found.p_values[:, [0, 2]], without.p_values)
+    assert np.isnan(found.p_values[:, 1]).all()
+    assert found.maximum == without.maximum
+    assert found.best_matches[0] == without.best_matches[0]
+    missing = found.best_matches[1][1]
+    assert (missing.layer, missing.match, missing.p_value) == ("relu", None, None)
+    assert found.path == [(i, 2 * j) for i, j in without.path]
+    assert np.isnan(found.drift[1]).all()
+    assert not np.isnan(found.drift[0]).any()
+    assert list(found.left_out) == ["second, relu"]
+    plain = found.to_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert plain["values"][0][1] is None
+    assert plain["best_matches"]["second"][1] == {
+        **{"layer": "relu", "match": None, "value": None, "chance": None, "p_value": None}
+    }
+
+
+def test_several_models_leave_a_layer_out() -> None:
+    models = dead()
+    options: dict[str, Any] = {"measure": "rsa", "n_permutations": 9}
+    with pytest.warns(RelspaceWarning, match="1 of 9 layers are left out, 'b, relu'"):
+        found = rs.compare_models(models, **options)
+    kept = models | {"b": {layer: models["b"][layer] for layer in ("in", "out")}}
+    without = rs.compare_models(kept, **options)
+    np.testing.assert_allclose(found.summary, without.summary)
+    np.testing.assert_array_equal(found.p_values, without.p_values)
+    others = [0, 1, 2, 3, 5, 6, 7, 8]
+    np.testing.assert_allclose(found.values[np.ix_(others, others)], without.values)
+    assert np.isnan(found.values[4]).all()
+    placed, explained = found.scaling
+    np.testing.assert_allclose(np.abs(placed[others]), np.abs(without.scaling[0]), atol=1e-9)
+    assert np.isnan(placed[4]).all()
+    assert explained == pytest.approx(without.scaling[1])
+    plain = found.to_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert [pair.most_alike for pair in pairs_of_models(found)] == [
+        pair.most_alike for pair in pairs_of_models(without)
+    ]
+
+
+def test_pictures_and_pages_show_a_gap_as_missing() -> None:
+    models = dead()
+    with pytest.warns(RelspaceWarning):
+        found = rs.compare_layers(models["a"], models["b"], measure="rsa", names=["a", "b"])
+    table = found.plot().axes[0]
+    crossed = next(line for line in table.lines if line.get_marker() == "x")
+    assert crossed.get_xydata().tolist() == [[1, 0], [1, 1], [1, 2]]
+    assert not any(text.get_text() == "nan" for text in table.texts)
+    page = render_report(comparison_page(found))
+    assert "left out: b, relu" in page
+    assert "NaN" not in page.partition('type="application/json"')[2].partition("</script>")[0]
+    shown = found._repr_html_()
+    assert "nan" not in shown
+    with pytest.warns(RelspaceWarning):
+        several = rs.compare_models(models, measure="rsa")
+    assert "left out: b, relu" in render_report(comparison_page(several))
+
+
+@pytest.mark.filterwarnings("always::relspace.errors.RelspaceWarning")
+def test_commands_show_a_gap_as_none(tmp_path: Path) -> None:
+    paths = []
+    for name, layers in dead().items():
+        paths.append(str(tmp_path / f"{name}.npz"))
+        np.savez(paths[-1], **layers)
+    given = ["layers", *paths[:2], "--measure", "rsa", "--permutations", "9"]
+    done = CliRunner().invoke(commands, given)
+    assert done.exit_code == 0, done.stderr
+    assert "relspace: warning: 1 of 6 layers are left out, 'b, relu'" in done.stderr
+    assert ["relu", "none", "none", "none"] in [line.split() for line in done.stdout.splitlines()]
+    read = CliRunner().invoke(commands, [*given, "--json"])
+    assert json.loads(read.stdout)["values"][0][1] is None
+    three = CliRunner().invoke(commands, ["layers", *paths, "--measure", "rsa"])
+    assert three.exit_code == 0, three.stderr
+
+
+def test_a_model_without_any_value_is_refused() -> None:
+    models = dead()
+    only = {"relu": models["b"]["relu"]}
+    with pytest.raises(InvalidInputError, match="second, relu has 2 items"):
+        rs.compare_layers(models["a"], only, measure="rsa")
+    with pytest.raises(InvalidInputError, match="b, relu has 2 items"):
+        rs.compare_models({"a": models["a"], "b": only}, measure="rsa")
+
+
+def grids() -> dict[str, rs.FeatureSet]:
+    """Two models that see the same smooth images on grids of different sizes."""
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(size=(12, 4, 4, 5))
+    names = [f"image {i}" for i in range(12)]
+
+    def seen(side: int, width: int) -> NDArray[Any]:
+        at = (np.arange(side) + 0.5) / side * 4 - 0.5
+        low = np.clip(np.floor(at), 0, 2).astype(int)
+        part = np.clip(at - low, 0, 1)
+        rows = coarse[:, low] * (1 - part)[:, None, None] + coarse[:, low + 1] * part[:, None, None]
+        found = rows[:, :, low] * (1 - part)[:, None] + rows[:, :, low + 1] * part[:, None]
+        return np.asarray(found @ rng.normal(size=(5, width)))
+
+    order = rng.permutation(12)
+    return {
+        "fine": rs.FeatureSet.from_arrays({"l": seen(8, 6)}, layout="bhwc", ids=names),
+        "rough": rs.FeatureSet.from_arrays(
+            {"l": seen(6, 9)[order], "m": seen(5, 4)[order]},
+            layout="bhwc",
+            ids=[names[i] for i in order],
+        ),
+    }
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_tokens_on_different_grids_are_compared_at_the_same_places(several: bool) -> None:
+    sets = grids()
+    options: dict[str, Any] = {"measure": "cka", "n_permutations": 19}
+    if several:
+        models = rs.compare_models(sets, **options)
+        values, p = models.block("fine", "rough"), models.p_values
+        found: Any = models
+    else:
+        found = rs.compare_layers(*sets.values(), names=list(sets), **options)
+        values, p = found.values, found.p_values
+    assert values.min() > 0.4
+    assert np.nanmin(p) == 0.05
+    assert (found.n_units, found.matched_by) == (12, "ids")
+    assert found.n_items == 1000 // 12 * 12
+    by_command = compare_feature_sets(sets, **options)
+    np.testing.assert_allclose(values, by_command.values)
+    assert by_command.matched_by == "ids"
+
+
+def test_groups_and_items_at_the_same_places() -> None:
+    sets = grids()
+    options: dict[str, Any] = {"measure": "cka", "n_permutations": 5}
+    labels = [i // 2 for i in range(12)]
+    found = rs.compare_models(sets, groups=labels, max_items=240, **options)
+    assert (found.n_items, found.n_units) == (240, 6)
+    with pytest.raises(ItemMismatchError, match="12 images and 3 group labels"):
+        rs.compare_models(sets, groups=[0, 1, 2], **options)
+    with pytest.raises(InvalidInputError, match="give the images' ids to the feature sets"):
+        rs.compare_models(sets, ids=range(768), **options)
+    pooled = {"fine": sets["fine"], "rough": sets["rough"].pool("mean")}
+    with pytest.raises(InvalidInputError, match="one row for each image"):
+        rs.compare_models(pooled, **options)
