@@ -37,7 +37,7 @@ def written(folder: Path) -> dict[str, np.ndarray]:
     found = {}
     for path in sorted(folder.rglob("*.zarr")):
         root = zarr.open_group(path, mode="r")
-        assert np.asarray(root["done"][...]).all()
+        assert np.asarray(root["ledger"][...]).all()
         found[path.name] = np.asarray(root["rows"][...])
     for path in folder.glob("out.npy"):
         found[path.name] = np.load(path)

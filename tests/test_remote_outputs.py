@@ -33,15 +33,15 @@ def test_a_store_at_a_url_is_gone_on_with_and_read(place: str) -> None:
 
         return GeneratedRows((N, D), make, ids=tuple(range(N)))
 
-    out = rs.Output(f"{place}/aligned.zarr", chunk_rows=50)
+    out = rs.Output(f"{place}/aligned.zarr", chunk_rows=50, resume="trust")
     with pytest.raises(OSError, match="the link is down"):
         aligner.transform(source(200), out=out)
     made.clear()
     result = aligner.transform(source(-1), out=out)
     assert [start for start in made if start % 50 == 0 and start] == list(range(200, N, 50))
     np.testing.assert_allclose(result.read(0, N), aligner.transform(X), atol=1e-6)
-    with pytest.raises(InvalidInputError, match="another job; different are source"):
-        aligner.transform(X + 1, out=out)
+    with pytest.raises(InvalidInputError, match="another job; different are"):
+        aligner.transform(X + 1, out=rs.Output(out.path))
     replaced = aligner.transform(X[:100], out=rs.Output(out.path, overwrite=True))
     assert replaced.shape == (100, 40)
     assert open_rows(out.path, key="rows").ids is None

@@ -17,6 +17,7 @@ import zarr
 import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError, NonFiniteError
 from relspace.features import open_rows
+from relspace.ledger import ZarrLedger
 from relspace.row_sources import GeneratedRows
 from relspace.streaming import Output
 
@@ -52,9 +53,9 @@ def test_output_holds_what_memory_would(
         assert set(root.attrs["relspace"]["versions"]) >= {"relspace", "torch", "zarr"}
     else:
         assert np.load(tmp_path / name).shape == (N, 40)
-        assert (tmp_path / "out.ids.txt").read_text().split("\n")[:2] == list(ids[:2])
+        assert result.ids == open_rows(tmp_path / name).ids == ids
         left = sorted(path.name for path in tmp_path.iterdir())
-        assert left == [".out.npy.progress", "out.ids.txt", "out.npy"]
+        assert left == [".out.npy.progress", "out.ids.json", "out.npy"]
 
 
 def test_space_transforms_into_a_store(tmp_path: Path) -> None:
@@ -114,9 +115,11 @@ def test_a_run_that_failed_goes_on_where_it_stopped(
     with pytest.raises(OSError, match="the disk is gone"):
         aligner.transform(source(200), out=out)
     assert not (tmp_path / "out.npy").exists()
+    with pytest.raises(InvalidInputError, match=r"source can't be identified .* resume='trust'"):
+        aligner.transform(source(-1), out=out)
     made.clear()
     # A budget of another size does not change how the output is cut.
-    again = Output(tmp_path / name, memory_budget=10**9)
+    again = Output(tmp_path / name, memory_budget=10**9, resume="trust")
     result = aligner.transform(source(-1), out=again)
     assert [start for start in made if start % 50 == 0 and start] == list(range(200, N, 50))
     whole = aligner.transform(source(-1), out=Output(tmp_path / f"whole-{name}", chunk_rows=50))
@@ -156,8 +159,9 @@ def test_damaged_rows_are_named_and_nothing_half_done_is_left(
     bad[300, 2] = np.nan
     with pytest.raises(NonFiniteError, match=r"row, column\) \(300, 2\)"):
         aligner.transform(bad, out=Output(tmp_path / "out.zarr", chunk_rows=100))
-    done = zarr.open_group(tmp_path / "out.zarr", mode="r")["done"][...]
-    assert done.tolist() == [1, 1, 1, 0, 0]
+    ledger = ZarrLedger(zarr.open_group(tmp_path / "out.zarr", mode="r+"))
+    assert sorted(ledger.finished()) == [0, 1, 2]
+    assert not ledger.settled()
 
 
 def test_the_output_of_another_job_is_refused_or_replaced(

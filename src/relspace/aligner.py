@@ -391,7 +391,14 @@ class Aligner(Fitted):
         }
         compute = RelativeRows(self, own)
         return write_result(
-            source, compute, self.n_landmarks, out=out, job=job, client=client, progress=progress
+            source,
+            compute,
+            self.n_landmarks,
+            out=out,
+            job=job,
+            columns="landmark",
+            client=client,
+            progress=progress,
         )
 
     def settings(self) -> dict[str, Any]:

@@ -123,15 +123,14 @@ class Identity:
             and isinstance(record.get("detail"), Mapping)
         ):
             return cls(record["kind"], record["digest"], dict(record["detail"]))
-        reason = "it was written without an identity"
         if isinstance(record, Mapping) and record.get("kind") == "unidentified":
-            reason = str(record.get("detail", {}).get("reason", reason))
-        return cls.unidentified(reason)
+            return cls("unidentified", "", dict(record.get("detail") or {}))
+        return cls.unidentified("it was written without an identity")
 
     def with_detail(self, **detail: Any) -> Identity:
         """Return it with more detail, which counts: other detail, other data."""
         if not self.is_known:
-            return self
+            return Identity(self.kind, "", {**self.detail, **detail})
         digest = _digest_of([self.digest, json.dumps(detail, sort_keys=True)])
         return Identity(self.kind, digest, {**self.detail, **detail})
 
@@ -321,7 +320,7 @@ def identify_url(url: str) -> Identity:
     found = system.find(path, detail=True)
     names = sorted(found)
     size = sum(int(found[name].get("size") or 0) for name in names)
-    versions = [_version(found[name]) for name in names]
+    versions = [version_of_object(found[name]) for name in names]
     if not names:
         return Identity.unidentified(f"there is nothing at {url}")
     root = str(path).rstrip("/")
@@ -480,7 +479,7 @@ def _spans(size: int, *, whole: bool) -> Iterator[tuple[int, int]]:
     return ((start, start + _BYTES_OF_A_PART) for start in starts)
 
 
-def _version(info: Mapping[str, Any]) -> str | None:
+def version_of_object(info: Mapping[str, Any]) -> str | None:
     """What a file system tells of an object that changes with its content, with its size."""
     told = {str(key).lower(): value for key, value in info.items()}
     versions = [f"{key}={told[key]}" for key in _VERSIONS if told.get(key)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from relspace.errors import (
     InvalidTypeError,
     MissingDependencyError,
 )
+from relspace.id_files import read_ids
 from relspace.identity import (
     Identity,
     combine,
@@ -33,7 +33,6 @@ from relspace.identity import (
 )
 from relspace.locations import located, missing_file_system
 
-_ROWS_OF_FINGERPRINT = 8
 _LIBRARIES_OF_FILES = ("h5py", "zarr")
 
 #: Where rows come from when they are read: a disk or a network, memory, or code that makes them.
@@ -88,7 +87,11 @@ class ArrayRows:
 
 
 class NpyRows:
-    """Rows of an ``.npy`` file, read rather than mapped, so that memory stays what is asked for."""
+    """Rows of an ``.npy`` file, read rather than mapped, so that memory stays what is asked for.
+
+    Where none are given, its ids are those of the file ``NAME.ids.json`` beside it, if there is
+    one (:mod:`relspace.id_files`).
+    """
 
     lies_in: LiesIn = "files"
 
@@ -103,7 +106,7 @@ class NpyRows:
         self.path = Path(path)
         self.shape = (int(mapped.shape[0]), int(mapped.shape[1]))
         self.dtype = torch_dtype(mapped.dtype)
-        self.ids = ids
+        self.ids = read_ids(path, self.shape[0]) if ids is None else ids
         self._stored, self._offset = mapped.dtype, int(mapped.offset)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
@@ -448,16 +451,6 @@ def whole_chunks(source: RowSource, n_rows: int) -> int:
     """So many rows, at least one, less what would cut a chunk of the source in two."""
     chunk = getattr(source, "chunk_rows", 1)
     return max(1, n_rows - n_rows % chunk if n_rows > chunk else n_rows)
-
-
-def fingerprint(source: RowSource) -> str:
-    """A hash of the shape, the type, and a few rows of the beginning, the middle and the end."""
-    digest = hashlib.sha256(repr((tuple(source.shape), str(source.dtype))).encode())
-    n = source.shape[0]
-    for start in (0, max(0, n // 2 - _ROWS_OF_FINGERPRINT), max(0, n - _ROWS_OF_FINGERPRINT)):
-        rows = source.read(start, min(n, start + _ROWS_OF_FINGERPRINT)).cpu().contiguous()
-        digest.update(rows.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:

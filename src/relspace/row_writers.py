@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-from collections.abc import Mapping, Sequence
-from importlib import metadata
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -16,22 +15,40 @@ from numpy.typing import NDArray
 
 from relspace._blocks import chunk_slices
 from relspace._validation import ItemId
-from relspace.errors import FileFormatError, InvalidInputError
-from relspace.locations import file_system, missing_file_system
+from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
+from relspace.id_files import write_ids
+from relspace.ledger import (
+    KEY,
+    LEDGER,
+    FileLedger,
+    Ledger,
+    Resume,
+    ZarrLedger,
+    checksum_of,
+    damaged_chunks,
+    glance_at_files,
+    glance_at_folder,
+    glance_at_url,
+    job_digest,
+    job_header,
+    make_durable,
+    refuse_another_job,
+)
+from relspace.locations import file_system, located, missing_file_system
+from relspace.locks import Lease, PathLock, StoreLock
 from relspace.row_sources import NpyRows, RowSource, ZarrRows, import_zarr
 
-KEY = "relspace"
 ROWS = "rows"
-_DONE = "done"
+_IDS = "ids"
+_KIND = "rows"
+#: Version 1 counted finished chunks, and knew its source by a few rows.
+FORMAT_VERSION = 2
 #: Types that a result can be stored in.
 STORED_TYPES = ("float16", "float32", "float64")
 
 
 class RowsWriter(Protocol):
-    """A matrix that is written in chunks of rows, and knows which ones it has.
-
-    A chunk is marked as done after it was written, so that what is marked is whole.
-    """
+    """A matrix that is written in chunks of rows, and knows which ones it has."""
 
     def missing(self) -> list[slice]:
         """The chunks that are still to be written."""
@@ -40,37 +57,115 @@ class RowsWriter(Protocol):
         """Write one of the missing chunks."""
 
     def finish(self) -> RowSource:
-        """Close what is complete and return it as a source of rows."""
+        """Complete what has all its chunks and return it as a source of rows."""
 
 
-class ZarrWriter:
-    """Writes rows into a Zarr group, on disk or at an fsspec URL; several processes may at once.
+class _LockedWriter:
+    """What writers have in common: a lock, and a ledger of chunks of so many rows.
 
-    The group holds ``rows`` (n, m), chunked by rows and compressed, ``done`` with one flag per
-    chunk, ``ids`` where there are some, and a header among its attributes.
+    While a writer is open nobody else writes: it is closed by leaving its ``with`` block.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        root = import_zarr().open_group(path, mode="r+")
+    def __init__(
+        self, shape: tuple[int, int], chunk_rows: int, ledger: Ledger, lock: StoreLock | None
+    ) -> None:
+        self._shape, self._chunk_rows = shape, chunk_rows
+        self._ledger, self._lock = ledger, lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def missing(self) -> list[slice]:
+        """The chunks that are still to be written."""
+        finished = self._ledger.finished()
+        return [rows for number, rows in enumerate(self._chunks()) if number not in finished]
+
+    def _chunks(self) -> list[slice]:
+        return chunk_slices(self._shape[0], self._chunk_rows)
+
+    def _number(self, rows: slice) -> int:
+        return int(rows.start) // self._chunk_rows
+
+    def _refuse_holes(self, place: str | Path) -> None:
+        missing = self.missing()
+        if missing:
+            raise FileFormatError(
+                f"{place} lacks {len(missing)} chunks, the first with rows {missing[0].start} to "
+                f"{missing[0].stop}: whoever wrote them does not write where it is read."
+            )
+
+    def _check_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
+
+    def _damaged(self, read: Callable[[slice], NDArray[Any]]) -> list[int]:
+        chunks = self._chunks()
+
+        def checksum(number: int) -> str | None:
+            if number >= len(chunks):
+                return None
+            try:
+                return checksum_of(read(chunks[number]))
+            except Exception:
+                # What a damaged chunk makes a decoder raise; it is written again.
+                return None
+
+        return damaged_chunks(self._ledger.finished(), checksum)
+
+
+class ZarrWriter(_LockedWriter):
+    """Writes rows into a Zarr group, on disk or at an fsspec URL; workers of a cluster may join.
+
+    The group holds ``rows`` (n, m), chunked by rows and compressed, ``ledger``
+    (:class:`relspace.ledger.ZarrLedger`), ``ids`` where there are some, and a header among its
+    attributes.
+
+    Parameters
+    ----------
+    place : str or Path
+        The group, a folder or a URL.
+    lock : StoreLock or None
+        The right to write it; None for a worker that joins.
+    """
+
+    def __init__(self, place: str | Path, lock: StoreLock | None) -> None:
+        root = import_zarr().open_group(place, mode="r+")
         self.header: dict[str, Any] = dict(root.attrs)[KEY]
         # Or every chunk is compared with the fill value before it is written.
         self._rows = root[ROWS].with_config({"write_empty_chunks": True})
-        self._done = root[_DONE]
+        self._zarr_ledger = ZarrLedger(root)
+        self.place = place
+        super().__init__(self._rows.shape, self._rows.chunks[0], self._zarr_ledger, lock)
 
     @classmethod
     def create(
         cls,
-        path: str,
+        place: str | Path,
         shape: tuple[int, int],
         dtype: str,
         chunk_rows: int,
+        columns: str,
         header: Mapping[str, Any],
         ids: Sequence[ItemId] | None,
+        lock: StoreLock,
     ) -> ZarrWriter:
         """Make an empty store; the header comes last, so that a store with one is whole."""
         zarr = import_zarr()
-        root = zarr.create_group(path, overwrite=True)
+        _remove_members(place)
+        root = zarr.open_group(place, mode="a")
         chunks = (min(chunk_rows, shape[0]), shape[1])
         root.create_array(
             ROWS,
@@ -79,59 +174,122 @@ class ZarrWriter:
             dtype=dtype,
             fill_value=float("nan"),
             compressors=[zarr.codecs.BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")],
-            dimension_names=("item", "landmark"),
+            dimension_names=("item", columns),
         )
-        n_chunks = -(-shape[0] // chunks[0])
-        root.create_array(
-            _DONE, shape=(n_chunks,), chunks=(1,), dtype="uint8", fill_value=0, compressors=None
-        )
+        ZarrLedger.create(root, -(-shape[0] // chunks[0]))
         if ids is not None:
-            values = np.asarray(ids, dtype=np.int64 if isinstance(ids[0], int) else object)
-            kind = np.dtype(np.int64) if isinstance(ids[0], int) else str
-            listed = root.create_array("ids", shape=(len(ids),), chunks=(len(ids),), dtype=kind)
+            values = _stored_ids(ids)
+            kind = str if values.dtype == object else values.dtype
+            listed = root.create_array(_IDS, shape=(len(ids),), chunks=(len(ids),), dtype=kind)
             listed[...] = values
         root.attrs[KEY] = dict(header)
-        return cls(path)
+        return cls(place, lock)
 
-    def missing(self) -> list[slice]:
-        """The chunks that are still to be written."""
-        chunks = chunk_slices(self._rows.shape[0], self._rows.chunks[0])
-        done = np.asarray(self._done[...])
-        return [rows for rows, flag in zip(chunks, done, strict=True) if not flag]
+    @classmethod
+    def join(cls, place: str, digest: str) -> ZarrWriter:
+        """Open a store to write chunks that the process with the lock hands out.
+
+        Parameters
+        ----------
+        place : str
+            The store.
+        digest : str
+            That of its job, see :attr:`digest`.
+
+        Raises
+        ------
+        InvalidInputError
+            If the store is by now of another job.
+        """
+        writer = cls(place, None)
+        if writer.digest != digest:
+            raise InvalidInputError(f"{place} became the output of another job.")
+        return writer
+
+    @property
+    def digest(self) -> str:
+        """What tells its job from others."""
+        return job_digest(self.header)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is complete, and its files are as they were when it became so."""
+        settled = self._ledger.settled()
+        return bool(settled) and settled == self._glance()
+
+    def resume(self, *, overwrite: bool = False) -> Self:
+        """Have damaged chunks written again.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Whether those of a complete output are, too.
+
+        Raises
+        ------
+        InvalidInputError
+            If the output was complete, and its values were changed since.
+        """
+        if self.is_settled:
+            return self
+        damaged = self._damaged(lambda rows: np.asarray(self._rows[rows]))
+        if damaged and self._ledger.settled():
+            if not overwrite:
+                raise _changed_since(self.place, damaged)
+            self._ledger.settle("")
+        for number in damaged:
+            self._ledger.forget(number)
+        return self
 
     def has(self, rows: slice) -> bool:
         """Whether a chunk is there."""
-        return bool(self._done[rows.start // self._rows.chunks[0]])
+        return self._zarr_ledger.has(self._number(rows))
 
     def write(self, rows: slice, values: torch.Tensor) -> None:
         """Write one of the missing chunks."""
-        self._rows[rows] = _stored(values, self._rows.dtype)
-        self._done[rows.start // self._rows.chunks[0]] = 1
+        stored = _stored(values, self._rows.dtype, rows.start)
+        self._check_lock()
+        self._rows[rows] = stored
+        self._ledger.finish(self._number(rows), checksum_of(stored))
 
     def finish(self) -> RowSource:
         """Return the complete store."""
-        return ZarrRows(self._path, ROWS)
+        self._refuse_holes(self.place)
+        if not self.is_settled:
+            if isinstance(self.place, Path):
+                files = [path for path in self.place.rglob("*") if path.is_file()]
+                make_durable(path for path in files if not path.is_relative_to(self.place / LEDGER))
+            self._check_lock()
+            if glance := self._glance():
+                self._ledger.settle(glance)
+        return ZarrRows(str(self.place), ROWS)
+
+    def _glance(self) -> str:
+        if isinstance(self.place, Path):
+            return glance_at_folder(self.place)
+        return glance_at_url(*file_system(self.place))
 
 
-class NpyWriter:
+class NpyWriter(_LockedWriter):
     """Writes rows into an ``.npy`` file, which has its name only when it is complete.
 
-    Beside it lie, until then, ``.NAME.partial`` with the rows, and ``.NAME.progress`` with the
-    header in its first line and a byte for each chunk that is done. The latter stays, with the time
-    of the complete file, so that the same job finds it done.
+    Beside it lie, until then, ``.NAME.partial`` with the rows, and ``.NAME.progress``, its ledger
+    (:class:`relspace.ledger.FileLedger`), which is also what is locked. The ledger stays, so that
+    the same job finds the file done.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial, self._progress = _beside(path)
-        first, _, done = self._progress.read_bytes().partition(b"\n")
-        self.header: dict[str, Any] = json.loads(first)
-        self._n_done = done.count(b".")
+    def __init__(
+        self, path: Path, ledger: FileLedger, ids: Sequence[ItemId] | None, lock: StoreLock
+    ) -> None:
+        self._path, self._ids = path, ids
+        self._partial = _beside(path)[0]
         with (self._partial if self._partial.exists() else path).open("rb") as stream:
             np.lib.format.read_magic(stream)
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
             self._offset = stream.tell()
-        self._shape, self._dtype = shape, dtype
+        self._dtype = dtype
+        self.header: dict[str, Any] = dict(ledger.header or {})
+        super().__init__((shape[0], shape[1]), self.header["chunk_rows"], ledger, lock)
 
     @classmethod
     def create(
@@ -139,47 +297,76 @@ class NpyWriter:
         path: Path,
         shape: tuple[int, int],
         dtype: str,
-        chunk_rows: int,
+        ledger: FileLedger,
         header: Mapping[str, Any],
         ids: Sequence[ItemId] | None,
+        lock: StoreLock,
     ) -> NpyWriter:
-        """Begin an empty file."""
-        partial, progress = _beside(path)
-        progress.unlink(missing_ok=True)
+        """Begin an empty file; the header comes last, so that what has one is whole."""
+        partial = _beside(path)[0]
+        ledger.erase()
+        path.unlink(missing_ok=True)
+        write_ids(path, None)
         described = np.lib.format.header_data_from_array_1_0(np.empty((0, 0), dtype=dtype))
         with partial.open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, {**described, "shape": shape})
-        if ids is not None:
-            lines = "".join(f"{item}\n" for item in ids)
-            path.with_suffix(".ids.txt").write_text(lines, encoding="utf-8")
-        fresh = progress.with_suffix(".new")
-        fresh.write_bytes(json.dumps(dict(header)).encode() + b"\n")
-        fresh.replace(progress)
-        return cls(path)
+        ledger.begin(header)
+        return cls(path, ledger, ids, lock)
 
-    def missing(self) -> list[slice]:
-        """The chunks that are still to be written; they are written in order."""
-        return chunk_slices(self._shape[0], self.header["chunk_rows"])[self._n_done :]
+    @property
+    def is_settled(self) -> bool:
+        """Whether the file is complete, and as it was when it became so."""
+        settled = self._ledger.settled()
+        return bool(settled) and self._path.exists() and settled == self._glance()
+
+    def resume(self) -> Self:
+        """Have damaged chunks written again.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file was complete, and its values were changed since.
+        """
+        if self.is_settled:
+            return self
+        damaged = self._damaged(self._read)
+        if damaged and not self._partial.exists():
+            raise _changed_since(self._path, damaged)
+        for number in damaged:
+            self._ledger.forget(number)
+        return self
 
     def write(self, rows: slice, values: torch.Tensor) -> None:
-        """Write the first of the missing chunks."""
-        stored = _stored(values, self._dtype)
+        """Write one of the missing chunks."""
+        stored = _stored(values, self._dtype, rows.start)
         with self._partial.open("r+b") as stream:
-            stream.seek(self._offset + rows.start * self._shape[1] * self._dtype.itemsize)
+            stream.seek(self._at(rows))
             stream.write(stored.data)
             stream.flush()
             os.fsync(stream.fileno())
-        with self._progress.open("ab") as stream:
-            stream.write(b".")
-        self._n_done += 1
+        self._ledger.finish(self._number(rows), checksum_of(stored))
 
     def finish(self) -> RowSource:
         """Give the complete file its name."""
+        self._refuse_holes(self._path)
         if self._partial.exists():
-            with self._progress.open("ab") as stream:
-                stream.write(f"\n{self._partial.stat().st_mtime_ns}".encode())
+            write_ids(self._path, self._ids)
             self._partial.replace(self._path)
+        if not self.is_settled:
+            self._ledger.settle(self._glance())
         return NpyRows(self._path)
+
+    def _glance(self) -> str:
+        return glance_at_files([self._path], self._path.parent)
+
+    def _at(self, rows: slice) -> int:
+        return self._offset + int(rows.start) * self._shape[1] * self._dtype.itemsize
+
+    def _read(self, rows: slice) -> NDArray[Any]:
+        place = self._partial if self._partial.exists() else self._path
+        count = (rows.stop - rows.start) * self._shape[1]
+        found = np.fromfile(place, dtype=self._dtype, count=count, offset=self._at(rows))
+        return found.reshape(-1, self._shape[1])
 
 
 def open_writer(
@@ -190,9 +377,11 @@ def open_writer(
     chunk_rows: int,
     job: Mapping[str, Any],
     ids: Sequence[ItemId] | None,
+    columns: str = "column",
     overwrite: bool = False,
-) -> RowsWriter:
-    """Begin an output, or go on with one that the same job began.
+    resume: Resume = "identified",
+) -> ZarrWriter | NpyWriter:
+    """Begin an output, or resume one that the same job began.
 
     Parameters
     ----------
@@ -203,13 +392,18 @@ def open_writer(
     dtype : str
         One of :data:`STORED_TYPES`.
     chunk_rows : int
-        Rows of a chunk; an output that is gone on with keeps its own.
+        Rows of a chunk; an output that is resumed keeps its own.
     job : mapping
-        What the result depends on, as plain values; two jobs are the same if these are.
+        What the result depends on: plain values, and :class:`relspace.identity.Identity` of data.
     ids : sequence or None
         One id for each row.
+    columns : str
+        What one column is, such as ``"landmark"``: the name of the second dimension in Zarr.
     overwrite : bool
         Whether an output of another job is replaced rather than refused.
+    resume : {"identified", "trust"}
+        Whether an output is resumed only where its data is identified, or the caller vouches for
+        it.
 
     Raises
     ------
@@ -217,103 +411,236 @@ def open_writer(
         If the path has another ending, or holds the output of another job.
     FileFormatError
         If what is there is something else.
+    StoreLockedError
+        If another process is writing it.
     """
-    place = str(path)
-    is_zarr = _is_zarr(place)
-    found = refuse_another_job(path, job, overwrite=overwrite)
-    if found is not None and found["job"] == dict(job):
-        for leftover in Path(place).rglob("*.partial") if is_zarr else ():
-            leftover.unlink()
-        return ZarrWriter(place) if is_zarr else NpyWriter(Path(place))
-    header = {
-        "kind": "rows",
-        "format_version": 1,
-        "chunk_rows": chunk_rows,
-        "job": dict(job),
-        "versions": _versions(),
-    }
-    if is_zarr:
-        return ZarrWriter.create(place, shape, dtype, chunk_rows, header, ids)
-    return NpyWriter.create(Path(place), shape, dtype, chunk_rows, header, ids)
+    header = job_header(_KIND, FORMAT_VERSION, job, chunk_rows=chunk_rows)
+    place = _checked_place(path)
+    if isinstance(place, Path) and place.suffix == ".npy":
+        return _open_npy(place, shape, dtype, header, job, ids, overwrite, resume)
+    return _open_zarr(place, shape, dtype, chunk_rows, columns, header, job, ids, overwrite, resume)
 
 
-def refuse_another_job(
-    path: str | Path, job: Mapping[str, Any], *, overwrite: bool, partly: bool = False
-) -> dict[str, Any] | None:
-    """Raise what :func:`open_writer` would; the header of what is there, None for nothing.
+def _open_zarr(
+    place: str | Path,
+    shape: tuple[int, int],
+    dtype: str,
+    chunk_rows: int,
+    columns: str,
+    header: Mapping[str, Any],
+    job: Mapping[str, Any],
+    ids: Sequence[ItemId] | None,
+    overwrite: bool,
+    resume: Resume,
+) -> ZarrWriter:
+    # Looked at first, for what is refused is neither locked nor made.
+    found = _acceptable(place, _zarr_header(place), job, overwrite, resume)
+    if found is not None and not isinstance(place, Path):
+        complete = ZarrWriter(place, None)
+        if complete.is_settled:
+            return complete
+    if isinstance(place, Path):
+        place.mkdir(parents=True, exist_ok=True)
+    lock: StoreLock = PathLock(place) if isinstance(place, Path) else Lease(place)
+    try:
+        if _acceptable(place, _zarr_header(place), job, overwrite, resume) is not None:
+            for leftover in place.rglob("*.partial") if isinstance(place, Path) else ():
+                leftover.unlink()
+            return ZarrWriter(place, lock).resume(overwrite=overwrite)
+        return ZarrWriter.create(place, shape, dtype, chunk_rows, columns, header, ids, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _open_npy(
+    path: Path,
+    shape: tuple[int, int],
+    dtype: str,
+    header: Mapping[str, Any],
+    job: Mapping[str, Any],
+    ids: Sequence[ItemId] | None,
+    overwrite: bool,
+    resume: Resume,
+) -> NpyWriter:
+    _acceptable_npy(path, FileLedger(_beside(path)[1]), job, overwrite, resume)
+    progress = _beside(path)[1]
+    if not progress.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        progress.touch()
+    lock = PathLock(progress)
+    try:
+        ledger = FileLedger(progress)
+        if _acceptable_npy(path, ledger, job, overwrite, resume):
+            return NpyWriter(path, ledger, ids, lock).resume()
+        return NpyWriter.create(path, shape, dtype, ledger, header, ids, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def check_place(
+    path: str | Path,
+    job: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    resume: Resume = "identified",
+) -> None:
+    """Refuse an output that :func:`open_writer` would, before the whole job is known.
 
     Parameters
     ----------
-    path, job, overwrite
+    path, overwrite, resume
         As for :func:`open_writer`.
-    partly : bool
-        Whether the job is only what is known of it so far.
+    job : mapping
+        What is known of it so far.
     """
-    place = str(path)
-    if not _is_zarr(place) and not place.endswith(".npy"):
-        raise InvalidInputError(f"out is {place!r}; it must end in .zarr or .npy.")
-    found = _zarr_header(place) if _is_zarr(place) else _npy_header(Path(place))
-    if overwrite:
-        return found
-    if found is None:
-        if not _is_zarr(place) and Path(place).exists():
-            raise InvalidInputError(f"{place} exists; name another file, or overwrite it.")
-        return None
-    keys = job if partly else {**found["job"], **job}
-    different = [key for key in keys if found["job"].get(key) != job.get(key)]
-    if different:
-        raise InvalidInputError(
-            f"{place} holds the output of another job; different are {', '.join(different)}. "
-            "Name another output, or overwrite it."
-        )
-    return found
+    place = _checked_place(path)
+    if isinstance(place, Path) and place.suffix == ".npy":
+        ledger = FileLedger(_beside(place)[1])
+        _acceptable_npy(place, ledger, job, overwrite, resume, partly=True)
+    else:
+        _acceptable(place, _zarr_header(place), job, overwrite, resume, partly=True)
 
 
-def remove_output(path: str | Path) -> None:
-    """Remove an output, complete or begun, with what lies beside it; nothing if there is none."""
-    if str(path).endswith(".npy"):
-        for one in (Path(path), *_beside(Path(path))):
-            one.unlink(missing_ok=True)
+def remove_output(path: str | Path, writer: ZarrWriter | NpyWriter | None = None) -> None:
+    """Remove an output, complete or begun, with what lies beside it; nothing if there is none.
+
+    Parameters
+    ----------
+    path : str or Path
+        The output.
+    writer : ZarrWriter or NpyWriter, optional
+        Its open writer; without one it is locked meanwhile.
+
+    Raises
+    ------
+    StoreLockedError
+        If another process is writing it.
+    """
+    place = _checked_place(path)
+    if writer is None:
+        if isinstance(place, Path):
+            locked = place if place.suffix == ".zarr" else _beside(place)[1]
+            if not locked.exists():
+                return
+        elif not _holds_something(place):
+            return
+        lock: StoreLock = Lease(place) if isinstance(place, str) else PathLock(locked)
+        try:
+            _remove(place)
+        finally:
+            lock.release()
         return
-    system, place = file_system(str(path))
-    if system.exists(place):
-        # What is half removed is an output that was begun, which has no header yet.
-        import_zarr().open_group(str(path), mode="a").attrs.pop(KEY, None)
-        remove_arrays(system, place)
-        system.rm(place, recursive=True)
+    _remove(place)
 
 
-def _is_zarr(place: str) -> bool:
-    return place.rstrip("/").endswith(".zarr")
+def _remove(place: str | Path) -> None:
+    if isinstance(place, str):
+        system, own = file_system(place)
+        if system.exists(own):
+            _remove_members(place)
+            system.rm(own, recursive=True)
+    elif place.suffix == ".npy":
+        write_ids(place, None)
+        partial, progress = _beside(place)
+        for one in (place, partial, progress):
+            one.unlink(missing_ok=True)
+    elif place.exists():
+        _remove_members(place)
+        shutil.rmtree(place)
 
 
-def _zarr_header(path: str) -> dict[str, Any] | None:
-    """The header of a store that is there, None where there is nothing, or an unfinished start."""
-    zarr = import_zarr()
-    local = Path(path)
-    if "://" not in path and local.exists() and not local.is_dir():
-        raise FileFormatError(f"{path} is a file; a Zarr store is a folder.")
-    try:
-        root = zarr.open_group(path, mode="r")
-    except ImportError as error:
-        raise missing_file_system(path, error) from error
-    except FileNotFoundError:
-        if _holds_something(path):
-            raise FileFormatError(
-                f"{path} is a folder that is no Zarr store; name another output."
-            ) from None
+def _checked_place(path: str | Path) -> str | Path:
+    place = located(path)
+    name = str(place).rstrip("/")
+    if name.endswith(".zarr") or (name.endswith(".npy") and isinstance(place, Path)):
+        return place
+    hint = ", a URL in .zarr" if name.endswith(".npy") else ""
+    raise InvalidInputError(f"out is {str(path)!r}; it must end in .zarr or .npy{hint}.")
+
+
+def _acceptable(
+    place: str | Path,
+    header: dict[str, Any] | None,
+    job: Mapping[str, Any],
+    overwrite: bool,
+    resume: Resume,
+    *,
+    partly: bool = False,
+) -> dict[str, Any] | None:
+    """The header of an output that is resumed; None for one that is begun, or replaced."""
+    if header is None:
         return None
-    header = dict(root.attrs).get(KEY)
-    if header is None and not set(root.array_keys()) <= {ROWS, _DONE, "ids"}:
-        raise FileFormatError(f"{path} is a Zarr store of something else; name another output.")
-    if header is not None and header.get("kind") != "rows":
-        raise FileFormatError(f"{path} holds a {header.get('kind')}; name another output.")
+    try:
+        refuse_another_job(
+            place, header, job, format_version=FORMAT_VERSION, resume=resume, partly=partly
+        )
+    except InvalidInputError:
+        if overwrite:
+            return None
+        raise
     return header
 
 
-def _holds_something(path: str) -> bool:
-    system, place = file_system(path)
-    return bool(system.exists(place) and system.find(place))
+def _acceptable_npy(
+    path: Path,
+    ledger: FileLedger,
+    job: Mapping[str, Any],
+    overwrite: bool,
+    resume: Resume,
+    *,
+    partly: bool = False,
+) -> bool:
+    """Whether a file is resumed, rather than begun or replaced."""
+    if path.is_dir():
+        raise FileFormatError(f"{path} is a folder; name a file.")
+    if ledger.header is None or not (path.exists() or _beside(path)[0].exists()):
+        if path.exists() and not overwrite:
+            raise InvalidInputError(f"{path} exists; name another file, or overwrite it.")
+        return False
+    found = _acceptable(path, ledger.header, job, overwrite, resume, partly=partly)
+    if found is not None and overwrite and not _beside(path)[0].exists():
+        # Another file of that name is replaced, too.
+        return bool(ledger.settled()) and ledger.settled() == glance_at_files([path], path.parent)
+    return found is not None
+
+
+def _zarr_header(place: str | Path) -> dict[str, Any] | None:
+    """The header of a store that is there, None where there is nothing, or an unfinished start."""
+    zarr = import_zarr()
+    if isinstance(place, Path) and place.exists() and not place.is_dir():
+        raise FileFormatError(f"{place} is a file; a Zarr store is a folder.")
+    try:
+        root = zarr.open_group(place, mode="r")
+    except ImportError as error:
+        raise missing_file_system(place, error) from error
+    except FileNotFoundError:
+        if _holds_something(place):
+            raise FileFormatError(
+                f"{place} is a folder that is no Zarr store; name another output."
+            ) from None
+        return None
+    header = dict(root.attrs).get(KEY)
+    if header is None and not set(root.array_keys()) <= {ROWS, LEDGER, _IDS}:
+        raise FileFormatError(f"{place} is a Zarr store of something else; name another output.")
+    if header is not None and header.get("kind") != _KIND:
+        raise FileFormatError(f"{place} holds a {header.get('kind')}; name another output.")
+    return header
+
+
+def _holds_something(place: str | Path) -> bool:
+    if isinstance(place, Path):
+        return place.exists() and any(place.iterdir())
+    system, own = file_system(place)
+    return bool(system.exists(own) and system.find(own))
+
+
+def _remove_members(place: str | Path) -> None:
+    """Empty a group; what is half removed is one that was begun, which has no header yet."""
+    root = import_zarr().open_group(place, mode="a")
+    root.attrs.pop(KEY, None)
+    remove_arrays(*file_system(str(place)))
 
 
 def remove_arrays(system: Any, group: str) -> None:
@@ -323,34 +650,45 @@ def remove_arrays(system: Any, group: str) -> None:
             system.rm(one, recursive=True)
 
 
-def _npy_header(path: Path) -> dict[str, Any] | None:
-    """The header of a file that was begun, or is complete and as it was left; None for others."""
-    partial, progress = _beside(path)
-    if not progress.exists():
-        return None
-    first, *rest = progress.read_bytes().splitlines()
-    if not partial.exists():
-        finished = str(path.stat().st_mtime_ns).encode() if path.exists() else b""
-        if len(rest) < 2 or rest[-1] != finished:
-            return None
-    header: dict[str, Any] = json.loads(first)
-    return header
-
-
 def _beside(path: Path) -> tuple[Path, Path]:
     return path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.progress")
 
 
-def _stored(values: torch.Tensor, dtype: Any) -> NDArray[Any]:
-    return np.ascontiguousarray(values.detach().cpu().numpy().astype(dtype, copy=False))
+def _stored(values: torch.Tensor, dtype: Any, first_row: int) -> NDArray[Any]:
+    """Values in the type of the output, refused where it doesn't hold them."""
+    computed = values.detach().cpu().numpy()
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(computed.astype(dtype, copy=False))
+    finite = np.isfinite(stored)
+    if finite.all():
+        return stored
+    row, column = (int(i) for i in np.argwhere(~finite)[0])
+    value = float(computed[row, column])
+    where = f"row {first_row + row}, column {column}"
+    if not np.isfinite(value):
+        raise NonFiniteError(f"the result is {value} in {where}; repair the input's row.")
+    raise NonFiniteError(
+        f"the result is {value:g} in {where}, and {stored.dtype} holds values up to "
+        f"{np.finfo(stored.dtype).max:g}: write {'float32' if stored.dtype == 'f2' else 'float64'} "
+        "(dtype=)."
+    )
 
 
-def _versions() -> dict[str, str]:
-    names = ("relspace", "torch", "numpy", "zarr")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def _stored_ids(ids: Sequence[ItemId]) -> NDArray[Any]:
+    """Ids in the type that keeps them: whole numbers, or text."""
+    if isinstance(ids[0], str):
+        return np.asarray(ids, dtype=object)
+    try:
+        return np.asarray(ids, dtype=np.int64)
+    except OverflowError as error:
+        raise InvalidInputError(
+            "ids are whole numbers beyond 64 bits, which Zarr doesn't store: give them as text."
+        ) from error
+
+
+def _changed_since(place: str | Path, damaged: Sequence[int]) -> InvalidInputError:
+    some = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+    return InvalidInputError(
+        f"{place} exists, and was changed after it was complete (chunks {some}). Name another "
+        "output, or overwrite it (overwrite=True)."
+    )

@@ -37,10 +37,11 @@ def write_result(
     *,
     out: str | Path | Output,
     job: Mapping[str, Any],
+    columns: str,
     client: Any = None,
     progress: Progress | None = None,
 ) -> RowSource:
-    """Write what a function makes of rows, chunk by chunk, or go on where the same job stopped.
+    """Write what a function makes of rows, chunk by chunk, or resume where the same job stopped.
 
     Parameters
     ----------
@@ -54,14 +55,16 @@ def write_result(
         Where it goes.
     job : mapping
         What it depends on besides the source, as plain values.
+    columns : str
+        What one column is, such as ``"landmark"``.
     client : distributed.Client, optional
         A cluster that makes the chunks.
     progress : callable, optional
         ``progress(n_done, n_rows)`` after every chunk.
     """
     output = out if isinstance(out, Output) else Output(out)
-    writer = begin_output(output, source, n_columns, job, compute.device)
-    return write_begun(writer, output, source, compute, client, progress)
+    with begin_output(output, source, n_columns, job, compute.device, columns=columns) as writer:
+        return write_begun(writer, output, source, compute, client, progress)
 
 
 def write_begun(
@@ -87,7 +90,7 @@ def write_begun(
         raise InvalidInputError(
             f"out is {str(output.path)!r}; a cluster writes Zarr stores, ending in .zarr."
         )
-    return write_rows_on_cluster(source, compute, str(output.path), client, progress)
+    return write_rows_on_cluster(source, compute, writer, client, progress)
 
 
 def gather_result(

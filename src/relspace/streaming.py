@@ -20,9 +20,18 @@ from relspace._blocks import (
 from relspace._devices import CPU
 from relspace._validation import check_choice, check_count
 from relspace.device_copies import Copy, copies_for
+from relspace.identity import Identity, hash_ids, identify
+from relspace.ledger import RESUME, Resume
 from relspace.reading_ahead import read_blocks, write_behind
-from relspace.row_sources import RowSource, fingerprint, whole_chunks
-from relspace.row_writers import STORED_TYPES, RowsWriter, open_writer, refuse_another_job
+from relspace.row_sources import RowSource, whole_chunks
+from relspace.row_writers import (
+    STORED_TYPES,
+    NpyWriter,
+    RowsWriter,
+    ZarrWriter,
+    check_place,
+    open_writer,
+)
 
 # A chunk of the output, uncompressed: large enough for a file system, small enough to lose.
 _CHUNK_BYTES = 2**25
@@ -42,7 +51,7 @@ class Output:
     """Where a streamed result goes, and how.
 
     It is taken wherever ``out=`` is; a path alone stands for ``Output(path)``. What is there
-    already is gone on with if it belongs to the same job, and refused otherwise.
+    already is resumed if it belongs to the same job, over the same rows, and refused otherwise.
 
     Attributes
     ----------
@@ -58,6 +67,10 @@ class Output:
         the budget is small.
     overwrite : bool
         Whether the output of another job is replaced rather than refused.
+    resume : {"identified", "trust"}
+        Rows are identified by their values or files (:func:`relspace.identity.identify`); an
+        output whose rows can't be, such as those that code makes, is resumed only with "trust", by
+        which the caller vouches that they are the same.
 
     Examples
     --------
@@ -75,6 +88,7 @@ class Output:
     memory_budget: int | None = None
     chunk_rows: int | None = None
     overwrite: bool = False
+    resume: Resume = "identified"
 
 
 def begin_output(
@@ -84,26 +98,36 @@ def begin_output(
     job: Mapping[str, Any],
     device: torch.device = CPU,
     *,
+    columns: str = "column",
     with_ids: bool = True,
-) -> RowsWriter:
+    identity: Identity | None = None,
+) -> ZarrWriter | NpyWriter:
     """Open the output of a job, new or begun before, for rows made from those of a source.
+
+    Nobody else writes it until the writer is closed.
 
     Parameters
     ----------
     output : Output
         Where it goes.
     source : RowSource
-        What it is made from; it becomes a part of the job by its :func:`fingerprint`.
+        What it is made from; it becomes a part of the job by its identity, and that of its ids.
     n_columns : int
         Its width.
     job : mapping
         What else the result depends on.
     device : torch.device
         Where it is computed: a chunk has room there too.
+    columns : str
+        What one column is, such as ``"landmark"``.
     with_ids : bool
         Whether the source's ids are written beside the rows.
+    identity : Identity, optional
+        That of the source, where it is known already.
     """
-    whole = _whole_job(output, source, n_columns, job)
+    whole = _whole_job(output, source, n_columns, job, identity)
+    if with_ids:
+        whole["ids"] = hash_ids(source.ids)
     n = source.shape[0]
     if output.chunk_rows is not None:
         chunk_rows = check_count(output.chunk_rows, "chunk_rows")
@@ -120,19 +144,32 @@ def begin_output(
         chunk_rows=chunk_rows,
         job=whole,
         ids=source.ids if with_ids else None,
+        columns=columns,
         overwrite=output.overwrite,
+        resume=output.resume,
     )
 
 
-def check_output(output: Output, source: RowSource, n_columns: int, job: Mapping[str, Any]) -> None:
+def check_output(
+    output: Output,
+    source: RowSource,
+    n_columns: int,
+    job: Mapping[str, Any],
+    identity: Identity | None = None,
+) -> None:
     """Refuse an output that :func:`begin_output` would, before the whole job is known."""
-    whole = _whole_job(output, source, n_columns, job)
-    refuse_another_job(output.path, whole, overwrite=output.overwrite, partly=True)
+    whole = _whole_job(output, source, n_columns, job, identity)
+    check_place(output.path, whole, overwrite=output.overwrite, resume=output.resume)
 
 
 def _whole_job(
-    output: Output, source: RowSource, n_columns: int, job: Mapping[str, Any]
+    output: Output,
+    source: RowSource,
+    n_columns: int,
+    job: Mapping[str, Any],
+    identity: Identity | None,
 ) -> dict[str, Any]:
+    check_choice(output.resume, "resume", RESUME)
     dtype = output.dtype
     if dtype is None:
         own = str(source.dtype).removeprefix("torch.")
@@ -140,11 +177,7 @@ def _whole_job(
     check_choice(dtype, "dtype", STORED_TYPES)
     return {
         **job,
-        "source": {
-            "shape": list(source.shape),
-            "dtype": str(source.dtype).removeprefix("torch."),
-            "sha256_of_some_rows": fingerprint(source),
-        },
+        "source": identify(source) if identity is None else identity,
         "shape": [source.shape[0], n_columns],
         "dtype": dtype,
     }

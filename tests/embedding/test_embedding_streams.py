@@ -155,7 +155,7 @@ def test_a_fit_that_was_cut_off_goes_on_to_the_same_bits(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fit(source: RowSource, folder: str) -> rs.NormalizedCut:
-        out = rs.Output(tmp_path / folder / name, chunk_rows=512)
+        out = rs.Output(tmp_path / folder / name, chunk_rows=512, resume="trust")
         return rs.NormalizedCut(K, n_landmarks=200).fit(
             source, out=out, memory_budget=250_000, checkpoint=tmp_path / folder / "pass"
         )
@@ -226,7 +226,7 @@ def test_what_was_half_removed_is_made_again(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = str(tmp_path) if kind == "file" else f"memory://{tmp_path.name}"
-    out = rs.Output(f"{place}/cut.zarr", chunk_rows=512)
+    out = rs.Output(f"{place}/cut.zarr", chunk_rows=512, resume="trust")
     cut = rs.NormalizedCut(K, n_landmarks=200)
     system = type(fsspec.filesystem(kind))
     removed: list[str] = []
@@ -254,7 +254,7 @@ def test_an_output_that_was_cut_off_goes_on_to_the_same_bits(
     coloring = rs.Coloring().fit(cut)
 
     def run(at: int, place: Path, made: list[int] | None = None) -> RowSource:
-        out = rs.Output(place, chunk_rows=500)
+        out = rs.Output(place, chunk_rows=500, resume="trust")
         if what == "embedding":
             return cut.transform("features", stopping(at, made), out=out)
 
@@ -274,7 +274,8 @@ def test_an_output_that_was_cut_off_goes_on_to_the_same_bits(
     loaded = rs.NormalizedCut.load(cut.save(tmp_path / "cut.safetensors"))
     other = rs.NormalizedCut(K, n_landmarks=200, random_state=1).fit(X)
     if what == "embedding":
-        loaded.transform("features", stopping(N), out=tmp_path / "parts.zarr")
+        trusted = rs.Output(tmp_path / "parts.zarr", resume="trust")
+        loaded.transform("features", stopping(N), out=trusted)
         with pytest.raises(InvalidInputError, match="another job; different are cut"):
             other.transform("features", stopping(N), out=tmp_path / "parts.zarr")
     else:

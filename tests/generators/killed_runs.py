@@ -46,7 +46,7 @@ def transform(out: Path) -> None:
         return X[start:stop]
 
     source = GeneratedRows((N, D), make, ids=tuple(range(N)))
-    Aligner().fit(X[:64]).transform(source, out=Output(out, chunk_rows=CHUNK))
+    Aligner().fit(X[:64]).transform(source, out=Output(out, chunk_rows=CHUNK, resume="trust"))
 
 
 def embed(folder: Path) -> None:

@@ -255,7 +255,14 @@ class Coloring(Fitted):
             "coloring": {**self._parameters(), "sha256": self.palette_.sha256()},
         }
         return write_result(
-            source, self.palette_, 3, out=out, job=job, client=client, progress=progress
+            source,
+            self.palette_,
+            3,
+            out=out,
+            job=job,
+            columns="channel",
+            client=client,
+            progress=progress,
         )
 
     def _check_width(self, shape: tuple[int, ...]) -> None:

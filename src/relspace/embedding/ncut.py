@@ -334,6 +334,7 @@ class NormalizedCut(Fitted):
             self.rotation_.shape[1],
             out=out,
             job=self._job(extension),
+            columns="component",
             client=client,
             progress=progress,
         )

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from relspace._archive import read_archive, write_archive
 from relspace._blocks import chunk_slices
 from relspace.embedding.extension import ROWS_AT_A_TIME, Extension
-from relspace.errors import InvalidInputError
+from relspace.errors import FileFormatError
+from relspace.ledger import checksum_of
 from relspace.row_sources import RowSource
 
 _PASS = "pass over the tokens"
@@ -100,25 +102,25 @@ class DegreeGram:
         inverse: torch.Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
         return inverse.T
 
-    def save(self, path: str | Path, job: str) -> None:
-        """Write the sums, whole or not at all."""
-        write_archive(
-            path, _PASS, {"gram": self.gram, "total": self.total}, {"job": job, "done": self.done}
-        )
+    def save(self, path: str | Path, header: Mapping[str, Any]) -> None:
+        """Write the sums, whole or not at all, with the header of their job."""
+        tensors = {"gram": self.gram, "total": self.total}
+        checksum = checksum_of(self.gram, self.total)
+        beside = {"header": dict(header), "done": self.done, "checksum": checksum}
+        write_archive(path, _PASS, tensors, beside)
 
     @classmethod
-    def load(cls, path: str | Path, job: str, device: torch.device) -> DegreeGram:
-        """Read what :meth:`save` wrote for the same job.
+    def load(cls, path: str | Path, device: torch.device) -> tuple[DegreeGram, dict[str, Any]]:
+        """Read what :meth:`save` wrote, and the header of its job.
 
         Raises
         ------
-        InvalidInputError
-            If the file belongs to another job.
+        FileFormatError
+            If it is damaged, or holds something else.
         """
         tensors, metadata = read_archive(path, _PASS)
-        if metadata["job"] != job:
-            raise InvalidInputError(
-                f"{path} is the checkpoint of another job (other tokens or settings); name "
-                "another file, or delete it."
-            )
-        return cls(tensors["gram"].to(device), tensors["total"].to(device), metadata["done"])
+        gram, total = tensors.get("gram"), tensors.get("total")
+        known = metadata.get("checksum")
+        if gram is None or total is None or checksum_of(gram, total) != known:
+            raise FileFormatError(f"{path} is damaged, or of an older version: delete it.")
+        return cls(gram.to(device), total.to(device), metadata["done"]), metadata["header"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from relspace._blocks import chunk_slices
 from relspace.device_copies import copies_for
 from relspace.embedding.extension import Extension
 from relspace.embedding.orthonormal import DegreeGram
+from relspace.identity import identify
 from relspace.kernels.precision import full_precision
+from relspace.ledger import job_header, refuse_another_job
 from relspace.reading_ahead import read_blocks
-from relspace.row_sources import RowSource, fingerprint
-from relspace.row_writers import remove_output
+from relspace.row_sources import RowSource
+from relspace.row_writers import NpyWriter, ZarrWriter, remove_output
 from relspace.rowwise import Progress, write_begun
 from relspace.streaming import Output, begin_output, check_output
 
+_CHECKPOINT_VERSION = 2
 # Sums are taken over so many tokens at a time, a multiple of what DegreeGram takes.
 _ROWS = 2**15
 
@@ -70,7 +73,7 @@ def write_embeddings(
     client: Any,
     progress: Progress | None,
 ) -> tuple[torch.Tensor, dict[str, RowSource]]:
-    """Write the embedding of all sets' tokens; what is there of the same job is gone on with.
+    """Write the embedding of all sets' tokens; what is there of the same job is resumed.
 
     Parameters
     ----------
@@ -99,47 +102,85 @@ def write_embeddings(
     first = next(iter(extensions.values()))
     k, like = first.rotation.shape[0], first.rotation
     n_tokens = sum(one.shape[0] for one in sources.values())
-    job, sums = "", DegreeGram.empty(k, like.device)
-    if checkpoint is not None:
-        job = "".join(extensions[name].sha256() + fingerprint(sources[name]) for name in sources)
-        if Path(checkpoint).exists():
-            sums = DegreeGram.load(checkpoint, job, like.device)
-
+    identities = {name: identify(source) for name, source in sources.items()}
     for name, source in sources.items():
-        check_output(outputs[name], source, k, {})
+        check_output(outputs[name], source, k, {}, identities[name])
+    sums = DegreeGram.empty(k, like.device)
+    job: dict[str, Any] = {f"tokens of {name}": one for name, one in identities.items()}
+    job |= {f"graph of {name}": one.sha256() for name, one in extensions.items()}
+    if checkpoint is not None and Path(checkpoint).exists():
+        found, header = DegreeGram.load(checkpoint, like.device)
+        trusted = all(one.resume == "trust" for one in outputs.values())
+        refuse_another_job(
+            checkpoint,
+            header,
+            job,
+            format_version=_CHECKPOINT_VERSION,
+            resume="trust" if trusted else "identified",
+            called="checkpoint",
+            way_out="Name another file, or delete it.",
+        )
+        sums = found
 
-    def extend(name: str, tell: Progress | None = None) -> RowSource:
-        compute = ExtendedRows(extensions[name])
-        kind = str(like.dtype).removeprefix("torch.")
-        # What another job left there, which was given up, is worth nothing.
-        place = replace(_beside(outputs[name]), dtype=kind, overwrite=True)
-        given = {"operation": "extension", "sha256": extensions[name].sha256()}
-        writer = begin_output(place, sources[name], k + 1, given, compute.device, with_ids=False)
-        return write_begun(writer, place, sources[name], compute, client, tell)
+    # Whatever is begun stays locked to the end, so that no other run writes what this one reads.
+    with ExitStack() as locked:
+        begun: dict[str, ZarrWriter | NpyWriter] = {}
+        extended: dict[str, RowSource] = {}
 
-    if sums.done < n_tokens:
-        sums = DegreeGram.empty(k, like.device)
-        for name in sources:
-            extended = extend(name, _shifted(progress, sums.done, n_tokens))
-            parts = chunk_slices(extended.shape[0], _ROWS)
-            with closing(read_blocks(extended, parts, copies_for(like.device))) as blocks:
-                for _, rows in blocks:
-                    sums.add(rows[:, :-1], rows[:, -1])
-        if checkpoint is not None:
-            sums.save(checkpoint, job)
-    rotation = sums.orthonormalizer().to(like)
-    written = {}
-    for name, source in sources.items():
-        output = outputs[name]
-        compute = RotatedRows(rotation)
-        job_of_set = job_of(extensions[name].rotated(rotation))
-        writer = begin_output(output, source, k, job_of_set, compute.device)
-        if writer.missing():
-            written[name] = write_begun(writer, output, extend(name), compute, client, None)
-        else:
-            written[name] = writer.finish()
-    for output in outputs.values():
-        remove_output(_beside(output).path)
+        def extend(name: str, tell: Progress | None = None) -> RowSource:
+            if name not in extended:
+                compute = ExtendedRows(extensions[name])
+                kind = str(like.dtype).removeprefix("torch.")
+                # What another job left there, which was given up, is worth nothing.
+                place = replace(_beside(outputs[name]), dtype=kind, overwrite=True)
+                given = {"operation": "extension", "sha256": extensions[name].sha256()}
+                begun[name] = begin_output(
+                    place,
+                    sources[name],
+                    k + 1,
+                    given,
+                    compute.device,
+                    columns="component",
+                    with_ids=False,
+                    identity=identities[name],
+                )
+                locked.enter_context(begun[name])
+                extended[name] = write_begun(
+                    begun[name], place, sources[name], compute, client, tell
+                )
+            return extended[name]
+
+        if sums.done < n_tokens:
+            sums = DegreeGram.empty(k, like.device)
+            for name in sources:
+                rows_of_set = extend(name, _shifted(progress, sums.done, n_tokens))
+                parts = chunk_slices(rows_of_set.shape[0], _ROWS)
+                with closing(read_blocks(rows_of_set, parts, copies_for(like.device))) as blocks:
+                    for _, rows in blocks:
+                        sums.add(rows[:, :-1], rows[:, -1])
+            if checkpoint is not None:
+                sums.save(checkpoint, job_header("sums over tokens", _CHECKPOINT_VERSION, job))
+        rotation = sums.orthonormalizer().to(like)
+        written = {}
+        for name, source in sources.items():
+            output = outputs[name]
+            compute = RotatedRows(rotation)
+            writer = begin_output(
+                output,
+                source,
+                k,
+                job_of(extensions[name].rotated(rotation)),
+                compute.device,
+                columns="component",
+                identity=identities[name],
+            )
+            locked.enter_context(writer)
+            if writer.missing():
+                written[name] = write_begun(writer, output, extend(name), compute, client, None)
+            else:
+                written[name] = writer.finish()
+        for name, output in outputs.items():
+            remove_output(_beside(output).path, begun.get(name))
     return rotation, written
 
 

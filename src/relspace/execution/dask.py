@@ -96,7 +96,7 @@ def rows_as_array(source: RowSource, chunk_rows: int = 8192) -> Any:
 def write_rows_on_cluster(
     source: RowSource,
     compute: Compute,
-    path: str,
+    writer: ZarrWriter,
     client: Any,
     progress: Callable[[int, int], None] | None = None,
 ) -> RowSource:
@@ -110,7 +110,7 @@ def write_rows_on_cluster(
         Files that the workers can open under the same path.
     compute : callable
         ``compute(rows, first)`` of some rows and the number of the first gives the result's.
-    path : str
+    writer : ZarrWriter
         A store that was begun (:func:`relspace.row_writers.open_writer`), which the workers can
         reach under the same path or URL.
     client : distributed.Client
@@ -118,11 +118,10 @@ def write_rows_on_cluster(
     progress : callable, optional
         ``progress(n_done, n_rows)`` after every chunk.
     """
-    writer = ZarrWriter(path)
     chunks = writer.missing()
     n = source.shape[0]
     done = n - sum(chunk.stop - chunk.start for chunk in chunks)
-    job = (source, compute, path)
+    job = (source, compute, str(writer.place), writer.digest)
     with closing(run_on_cluster(_write_chunk, job, chunks, client)) as counts:
         for count in counts:
             done += count
@@ -151,14 +150,15 @@ def connect(address: str) -> Any:
         raise InvalidInputError(f"no Dask scheduler answers at {address} ({reason}).") from error
 
 
-def _write_chunk(job: tuple[RowSource, Compute, str], chunk: slice) -> int:
-    source, compute, path = job
-    writer = ZarrWriter(path)
+def _write_chunk(job: tuple[RowSource, Compute, str, str], chunk: slice) -> int:
+    source, compute, place, digest = job
+    writer = ZarrWriter.join(place, digest)
     # A worker that is lost takes the news of its chunks with it, not the chunks.
     if not writer.has(chunk):
         rows = in_turn(lambda: compute(source.read(chunk.start, chunk.stop), chunk.start))
         with writing():
-            writer.write(chunk, rows)
+            # Whoever asked may be gone meanwhile, and somebody else have begun another one there.
+            ZarrWriter.join(place, digest).write(chunk, rows)
     return int(chunk.stop - chunk.start)
 
 
