@@ -7,11 +7,13 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 import torch
 
 from relspace._blocks import free_memory_bytes, memory_budget_bytes, say_bytes
+from relspace._parallel import side_by_side
 from relspace._validation import as_features
 from relspace.errors import (
     BandwidthError,
@@ -29,6 +31,10 @@ Direction = Literal["similarity", "distance"]
 
 #: Fewer items have too few pairs for a comparison that could fail.
 MIN_ITEMS = 4
+
+# Batches of permutations that are handed to cores together, and at least, where there are several.
+_BATCHES_OF_LOT = 32
+_FEWEST_LOTS = 8
 
 #: Chance of measures that are biased: n items always lie in n dimensions.
 WIDE_FEATURES_LOOK_ALIKE = "above 0, to 1 as n_features / n_items grows"
@@ -68,10 +74,17 @@ class ShiftFamily:
 
     def permutations(self) -> Iterator[torch.Tensor]:
         """For each shift, the item of the first set that is paired with each of the second."""
-        for shift in self.shifts.tolist():
-            permutation = torch.empty_like(self.order)
-            permutation[self.order] = self.relabelled.roll(-shift)
-            yield permutation
+        for batch in self.batches(1):
+            yield batch[0]
+
+    def batches(self, size: int) -> Iterator[torch.Tensor]:
+        """The same for several shifts at a time: (size, n), or fewer at the end."""
+        place = torch.arange(len(self.order))
+        for start in range(0, len(self.shifts), size):
+            shifts = self.shifts[start : start + size]
+            batch = self.order.new_empty(len(shifts), len(self.order))
+            batch[:, self.order] = self.relabelled[(place + shifts[:, None]) % len(place)]
+            yield batch
 
     def inverse(self) -> ShiftFamily:
         """The inverses of these permutations, in their order: the sets trade places."""
@@ -240,8 +253,13 @@ class Measure(ABC):
         tensor of shape (len(x), len(y))
             Values in float64.
         """
-        values = [[self.from_factors(one, other, permutation) for other in y] for one in x]
-        return torch.tensor(values, dtype=torch.float64)
+
+        def compare(pair: tuple[Any, Any]) -> float:
+            return self.from_factors(*pair, permutation)
+
+        pairs = [(one, other) for one in x for other in y]
+        values = side_by_side(lambda: compare, pairs, _device_of(x[0]))
+        return torch.tensor(values, dtype=torch.float64).view(len(x), len(y))
 
     def null_table(
         self,
@@ -253,6 +271,8 @@ class Measure(ABC):
     ) -> torch.Tensor:
         """The same table under every permutation of a family.
 
+        Permutations are compared in batches, each on one core.
+
         ``on_progress`` is called with the number of permutations that are done.
 
         Returns
@@ -260,12 +280,31 @@ class Measure(ABC):
         tensor of shape (n_permutations, len(x), len(y))
             Values in float64.
         """
-        tables = []
-        for done, permutation in enumerate(family.permutations(), start=1):
-            tables.append(self.table(x, y, permutation))
-            if on_progress is not None:
-                on_progress(done)
-        return torch.stack(tables)
+        count = len(family.shifts)
+        batches = family.batches(min(self._permutations_at_once(x, y), -(-count // _FEWEST_LOTS)))
+
+        def compare(batch: torch.Tensor) -> torch.Tensor:
+            return self._tables(x, y, batch)
+
+        tables: list[torch.Tensor] = []
+        done = 0
+        while lot := list(islice(batches, _BATCHES_OF_LOT)):
+            tables += side_by_side(lambda: compare, lot, _device_of(x[0]))
+            for _ in range(sum(map(len, lot))):
+                done += 1
+                if on_progress is not None:
+                    on_progress(done)
+        return torch.cat(tables)
+
+    def _permutations_at_once(self, x: Sequence[Any], y: Sequence[Any]) -> int:
+        """How many permutations are compared in one batch."""
+        return 1
+
+    def _tables(
+        self, x: Sequence[Any], y: Sequence[Any], permutations: torch.Tensor
+    ) -> torch.Tensor:
+        """The table under each of a batch of permutations (b, n): (b, len(x), len(y))."""
+        return torch.stack([self.table(x, y, one) for one in permutations])
 
     def bytes_per_pair(self, n_sets: int) -> int:
         """Bytes for each pair of items that comparing so many sets can't do with less than."""
@@ -343,6 +382,14 @@ class Measure(ABC):
     def expected_by_chance(self, x: Any, y: Any) -> float | None:
         """The exact mean over all permutations of the items; None where there is no closed form."""
         return None
+
+
+def _device_of(factor: Any) -> torch.device:
+    """Where the tensors of a factor are."""
+    if isinstance(factor, torch.Tensor):
+        return factor.device
+    tensors = (value for value in vars(factor).values() if isinstance(value, torch.Tensor))
+    return next(tensors).device
 
 
 def refuse_subnormal(X: torch.Tensor, name: str) -> torch.Tensor:

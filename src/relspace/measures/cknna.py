@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,15 +11,10 @@ import torch
 
 from relspace._blocks import row_slices
 from relspace._validation import check_choice, check_count
-from relspace.errors import UndefinedValueError
+from relspace.errors import InvalidInputError
 from relspace.measures._base import Measure
-from relspace.measures.neighbors import (
-    BLOCK_BYTES,
-    NeighborhoodMeasure,
-    Neighborhoods,
-    shared_neighbors,
-    similarities,
-)
+from relspace.measures.neighborhoods import BLOCK_BYTES, Board, Neighborhoods, Paired
+from relspace.measures.neighbors import NeighborhoodMeasure
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -33,6 +29,10 @@ class CKNNA(NeighborhoodMeasure):
     of pairs (i, j) with j among the k nearest of i in both sets, and the unbiased estimator of
     HSIC (Song et al. 2012, equation 5). The masked kernels are not symmetric, so the order of the
     sets matters a little. Huh et al. 2024, appendix on alignment metrics.
+
+    The masked kernels hold at most k entries in a row, so sums over them are all that is needed.
+    Where items are tied for the last places, the mask holds the probabilities that they are
+    neighbours.
     """
 
     metric: Literal["cosine"] = "cosine"
@@ -55,45 +55,62 @@ class CKNNA(NeighborhoodMeasure):
     def chance(self) -> str:
         return "near 0"
 
-    def from_factors(
-        self, x: Neighborhoods, y: Neighborhoods, permutation: torch.Tensor | None = None
-    ) -> float:
-        """Compare two sets by their neighbourhoods."""
-        x = x.permuted(permutation)
-        sizes = [_aligned(one, one) for one in (x, y)]
-        if min(sizes) <= 0.0:
-            raise UndefinedValueError(
-                f"with k = {self.k} the neighbours of {len(x.indices)} items are mostly not "
-                "mutual, so CKNNA is undefined: use a smaller k or more items."
+    def _compare(
+        self, x: Sequence[Neighborhoods], y: Sequence[Neighborhoods], permutations: torch.Tensor
+    ) -> torch.Tensor:
+        sizes_x, sizes_y = (
+            torch.tensor([self._size(one) for one in of], dtype=torch.float64) for of in (x, y)
+        )
+        b, n = permutations.shape
+        shape = (len(x), len(y), n, b)
+        # Sums of the kernels on the shared neighbours: over columns of one, over rows of the other.
+        columns, sums = (
+            torch.zeros(shape, dtype=torch.float64, device=permutations.device) for _ in range(2)
+        )
+        products = columns.new_zeros(len(x), len(y), b)
+        for rows in row_slices(n, 32 * n, BLOCK_BYTES):
+            paired = [Paired.by(one, permutations, rows) for one in x]
+            own = [
+                (one.take(one.of.weights * one.of.similarities), one.take(one.of.weights))
+                for one in paired
+            ]
+            both = [one.take(one.of.mutual_weights * one.of.similarities) for one in paired]
+            for j, second in enumerate(y):
+                board = Board(second, rows)
+                weights, weighted, mutual = (
+                    board.lay(of)
+                    for of in (
+                        second.weights,
+                        second.weights * second.similarities,
+                        second.mutual_weights * second.similarities,
+                    )
+                )
+                for i, first in enumerate(paired):
+                    left = own[i][0] * board.read(weights, first)
+                    right = own[i][1] * board.read(weighted, first)
+                    columns[i, j].scatter_add_(0, first.positions.flatten(0, 1), left.flatten(0, 1))
+                    sums[i, j, rows] = right.sum(dim=0)
+                    products[i, j] += (both[i] * board.read(mutual, first)).sum(dim=(0, 1))
+        of_all = columns.sum(dim=2) * sums.sum(dim=2) / ((n - 1) * (n - 2))
+        aligned = products + of_all - 2 * (columns * sums).sum(dim=2) / (n - 2)
+        size = (sizes_x[:, None] * sizes_y).sqrt().to(aligned.device)
+        return (aligned / size[:, :, None]).permute(2, 0, 1)
+
+    def _size(self, x: Neighborhoods) -> float:
+        """The alignment of a set's kernel with itself, up to the factor of :meth:`_compare`."""
+        n = len(x)
+        masked = x.weights * x.similarities
+        columns = masked.new_zeros(n).index_add_(0, x.candidates.flatten(), masked.flatten())
+        sums = masked.sum(dim=1)
+        products = float((x.mutual_weights * x.similarities.square()).sum())
+        total = float(sums.sum())
+        size = products + total**2 / ((n - 1) * (n - 2)) - 2 * float(columns @ sums) / (n - 2)
+        if size <= 0.0:
+            raise InvalidInputError(
+                f"with k = {self.k} the neighbours of {n} items are mostly not mutual, so CKNNA is "
+                "undefined: use a smaller k or more items."
             )
-        return _aligned(x, y) / math.sqrt(sizes[0] * sizes[1])
-
-
-def _aligned(x: Neighborhoods, y: Neighborhoods) -> float:
-    """Unbiased HSIC of two kernels on the pairs that are neighbours in both sets, up to a factor.
-
-    The masked kernels hold at most k entries in a row, so sums over them are all that is needed.
-    """
-    n, k = x.indices.shape
-    device = x.indices.device
-    row = torch.arange(n, device=device)[:, None].expand(n, k)
-    shared = torch.empty((n, k), dtype=torch.bool, device=device)
-    left, right = (torch.empty((n, k), dtype=torch.float64, device=device) for _ in range(2))
-    width = k * (k + x.points.shape[1] + y.points.shape[1])
-    for rows in row_slices(n, 8 * width, BLOCK_BYTES):
-        shared[rows] = shared_neighbors(x, y, rows)
-        left[rows] = similarities(x.points, rows, x.indices[rows]).to(torch.float64)
-        right[rows] = similarities(y.points, rows, x.indices[rows]).to(torch.float64)
-    i, j, left, right = row[shared], x.indices[shared], left[shared], right[shared]
-    # The HSIC of Song et al. multiplies entry (i, j) of one kernel with (j, i) of the other.
-    keys, order = (i * n + j).sort()
-    place = torch.searchsorted(keys, j * n + i).clamp_max(max(0, len(keys) - 1))
-    mutual = keys[place] == j * n + i if len(keys) else torch.zeros_like(i, dtype=torch.bool)
-    products = float((left[mutual] * right[order[place[mutual]]]).sum())
-    columns = torch.zeros(n, dtype=torch.float64, device=device).index_add_(0, j, left)
-    sums = torch.zeros(n, dtype=torch.float64, device=device).index_add_(0, i, right)
-    of_all = float(left.sum()) * float(right.sum()) / ((n - 1) * (n - 2))
-    return products + of_all - 2 * float(columns @ sums) / (n - 2)
+        return size
 
 
 MEASURES: tuple[Measure, ...] = (

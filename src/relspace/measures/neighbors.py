@@ -1,8 +1,9 @@
-"""Neighbourhoods: how far the nearest neighbours of an item are the same in two sets."""
+"""Neighbourhood measures: how far the nearest neighbours of an item are the same in two sets."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,58 +11,29 @@ import torch
 
 from relspace._blocks import row_slices
 from relspace._validation import check_choice, check_count
-from relspace.errors import InvalidInputError, UndefinedValueError
-from relspace.kernels.distances import fill_half_squared
-from relspace.kernels.frame import Cloud, Frame, squared_norms, unit_vectors
-from relspace.kernels.precision import full_precision
+from relspace.errors import InvalidInputError
 from relspace.measures._base import Measure
+from relspace.measures.neighborhoods import (
+    BLOCK_BYTES,
+    Board,
+    Neighborhoods,
+    Paired,
+    SharedCandidates,
+    find_neighborhoods,
+    permutations_at_once,
+)
+from relspace.measures.tie_breaks import expected_jaccard
 
-BLOCK_BYTES = 2**26
-
-
-@dataclass(frozen=True)
-class Neighborhoods:
-    """The nearest neighbours of every item of a set.
-
-    Attributes
-    ----------
-    indices : LongTensor of shape (n, k)
-        Neighbours, nearest first; never the item itself.
-    points : tensor of shape (n, d)
-        The items, of unit norm where the metric is the cosine.
-    """
-
-    indices: torch.Tensor
-    points: torch.Tensor
-
-    def permuted(self, permutation: torch.Tensor | None) -> Neighborhoods:
-        """Give every item the number of the item that it is paired with."""
-        if permutation is None:
-            return self
-        permutation = permutation.to(self.indices.device)
-        place = torch.empty_like(permutation)
-        place[permutation] = torch.arange(len(permutation), device=permutation.device)
-        return Neighborhoods(place[self.indices[permutation]], self.points[permutation])
-
-
-def nearest_neighbors(cloud: Cloud, k: int) -> torch.Tensor:
-    """Find the k nearest other points of every point, some rows at a time."""
-    points = cloud.points
-    n = len(points)
-    indices = torch.empty((n, k), dtype=torch.long, device=points.device)
-    for rows in row_slices(n, n * points.element_size(), BLOCK_BYTES):
-        nearness = points.new_empty((rows.stop - rows.start, n))
-        with full_precision():
-            fill_half_squared(nearness, cloud.rows(rows), cloud)
-        item = torch.arange(rows.start, rows.stop, device=points.device)
-        nearness[item - rows.start, item] = -torch.inf
-        indices[rows] = nearness.topk(k, dim=1).indices
-    return indices
+_TINY = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class NeighborhoodMeasure(Measure):
     """A measure of the k nearest neighbours of each item in the two sets.
+
+    Items that are tied for the last places share them: each is a neighbour with the probability
+    that it has when ties are broken at random, independently in each set. So the value depends on
+    no order of the items. Sets with ties agree with themselves less than fully.
 
     Attributes
     ----------
@@ -91,43 +63,60 @@ class NeighborhoodMeasure(Measure):
                 f"k is {self.k} and {name} has {n} items, of which each has {n - 1} others: with "
                 "all of them as neighbours every set agrees with every other; ask for fewer."
             )
-        if self.metric == "cosine":
-            if d < 2:
-                raise UndefinedValueError(
-                    f"{name} has 1 feature, on which every cosine is 1 or -1: "
-                    'use metric="euclidean".'
-                )
-            points = unit_vectors(X, name)
-            cloud = Cloud(points, squared_norms(points) / 2)
-        else:
-            cloud = Frame.of(X).place(X)
-        return Neighborhoods(nearest_neighbors(cloud, self.k), cloud.points)
+        if self.metric == "cosine" and d < 2:
+            raise InvalidInputError(
+                f'{name} has 1 feature, on which every cosine is 1 or -1: use metric="euclidean".'
+            )
+        return find_neighborhoods(X, self.k, self.metric, name)
 
+    def from_factors(
+        self, x: Neighborhoods, y: Neighborhoods, permutation: torch.Tensor | None = None
+    ) -> float:
+        """Compare two sets by their neighbourhoods."""
+        return float(self._compare([x], [y], self._one_permutation(x, permutation)))
 
-def shared_neighbors(x: Neighborhoods, y: Neighborhoods, rows: slice) -> torch.Tensor:
-    """Which neighbours in the first set are neighbours in the second, for some items: (rows, k)."""
-    return (x.indices[rows][:, :, None] == y.indices[rows][:, None, :]).any(dim=2)
+    def _permutations_at_once(self, x: Sequence[Neighborhoods], y: Sequence[Neighborhoods]) -> int:
+        return permutations_at_once(x, y)
+
+    def _tables(
+        self, x: Sequence[Neighborhoods], y: Sequence[Neighborhoods], permutations: torch.Tensor
+    ) -> torch.Tensor:
+        return self._compare(x, y, permutations.to(x[0].candidates.device)).cpu()
+
+    @staticmethod
+    def _one_permutation(x: Neighborhoods, permutation: torch.Tensor | None) -> torch.Tensor:
+        device = x.candidates.device
+        if permutation is None:
+            return torch.arange(len(x), device=device)[None]
+        return permutation.to(device)[None]
+
+    @abstractmethod
+    def _compare(
+        self, x: Sequence[Neighborhoods], y: Sequence[Neighborhoods], permutations: torch.Tensor
+    ) -> torch.Tensor:
+        """Values of all pairs of sets under permutations (b, n): (b, len(x), len(y))."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class MeanAgreement(NeighborhoodMeasure):
     """A measure that is the mean over items of how far their neighbourhoods agree."""
 
-    def from_factors(
-        self, x: Neighborhoods, y: Neighborhoods, permutation: torch.Tensor | None = None
-    ) -> float:
-        """Compare two sets by their neighbourhoods: the mean agreement over the items."""
-        x = x.permuted(permutation)
-        n, k = y.indices.shape
-        width = k * (k + x.points.shape[1] + y.points.shape[1])
-        total = 0.0
-        for rows in row_slices(n, 4 * width, BLOCK_BYTES):
-            total += float(self._agreement(x, y, rows).sum())
+    def _compare(
+        self, x: Sequence[Neighborhoods], y: Sequence[Neighborhoods], permutations: torch.Tensor
+    ) -> torch.Tensor:
+        b, n = permutations.shape
+        total = torch.zeros(b, len(x), len(y), dtype=torch.float64, device=permutations.device)
+        for rows in row_slices(n, 8 * n, BLOCK_BYTES):
+            paired = [Paired.by(one, permutations, rows) for one in x]
+            for j, second in enumerate(y):
+                board = Board(second, rows)
+                for i, first in enumerate(paired):
+                    total[:, i, j] += self._agreement(first, board).sum(dim=0)
         return total / n
 
     @abstractmethod
-    def _agreement(self, x: Neighborhoods, y: Neighborhoods, rows: slice) -> torch.Tensor:
-        """How far each item's neighbours agree, for some items."""
+    def _agreement(self, paired: Paired, board: Board) -> torch.Tensor:
+        """How far the neighbours of r items agree, under b permutations: (r, b)."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -136,7 +125,8 @@ class MutualNeighbors(MeanAgreement):
 
     .. math:: \frac{1}{n} \sum_i \frac{|N_X(i) \cap N_Y(i)|}{k}
 
-    Huh et al. 2024; by chance k / (n - 1).
+    Huh et al. 2024; by chance k / (n - 1). Where items are tied for the last places it is the mean
+    over all ways to break ties at random in each set.
     """
 
     @property
@@ -147,12 +137,12 @@ class MutualNeighbors(MeanAgreement):
     def chance(self) -> str:
         return "k / (n - 1)"
 
-    def _agreement(self, x: Neighborhoods, y: Neighborhoods, rows: slice) -> torch.Tensor:
-        return shared_neighbors(x, y, rows).sum(dim=1, dtype=torch.float64) / self.k
+    def _agreement(self, paired: Paired, board: Board) -> torch.Tensor:
+        return SharedCandidates.count(paired, board).expected(paired, board) / self.k
 
     def expected_by_chance(self, x: Neighborhoods, y: Neighborhoods) -> float:
         """A neighbour in one set is one in the other as often as any other item is."""
-        return self.k / (len(x.indices) - 1)
+        return self.k / (len(x) - 1)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -161,6 +151,9 @@ class JaccardNeighbors(MeanAgreement):
 
     .. math::
         \frac{1}{n} \sum_i \frac{|N_X(i) \cap N_Y(i)|}{|N_X(i) \cup N_Y(i)|}
+
+    Where items are tied for the last places it is the mean over all ways to break ties at random
+    in each set.
     """
 
     @property
@@ -171,9 +164,11 @@ class JaccardNeighbors(MeanAgreement):
     def chance(self) -> str:
         return "near k / (2 n)"
 
-    def _agreement(self, x: Neighborhoods, y: Neighborhoods, rows: slice) -> torch.Tensor:
-        shared = shared_neighbors(x, y, rows).sum(dim=1, dtype=torch.float64)
-        return shared / (2 * self.k - shared)
+    def _agreement(self, paired: Paired, board: Board) -> torch.Tensor:
+        shared = SharedCandidates.count(paired, board)
+        if shared.tied is None:
+            return shared.sure / (2 * self.k - shared.sure)
+        return expected_jaccard(shared, paired, board)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -184,7 +179,8 @@ class SecondOrderCosine(MeanAgreement):
         \frac{1}{n} \sum_i \cos\bigl(s_X(i), s_Y(i)\bigr), \qquad
         s_X(i)_j = \cos(x_i, x_j), \quad j \in N_X(i) \cup N_Y(i)
 
-    Hamilton et al. 2016, on the union of neighbourhoods.
+    Hamilton et al. 2016, on the union of neighbourhoods. Where items are tied for the last places,
+    each counts in the sums of the cosine with the probability that it is in the union.
     """
 
     metric: Literal["cosine"] = "cosine"
@@ -197,20 +193,22 @@ class SecondOrderCosine(MeanAgreement):
     def chance(self) -> str:
         return "depends on the features, often far above 0"
 
-    def _agreement(self, x: Neighborhoods, y: Neighborhoods, rows: slice) -> torch.Tensor:
-        union = torch.cat([x.indices[rows], y.indices[rows]], dim=1)
-        # A neighbour in both sets stands twice; it counts once.
-        counted = torch.ones_like(union, dtype=torch.bool)
-        counted[:, : self.k] = ~shared_neighbors(x, y, rows)
-        s_x = similarities(x.points, rows, union) * counted
-        s_y = similarities(y.points, rows, union) * counted
-        return torch.cosine_similarity(s_x.double(), s_y.double(), dim=1)
-
-
-@full_precision()
-def similarities(points: torch.Tensor, rows: slice, others: torch.Tensor) -> torch.Tensor:
-    """Inner products of some items with others, a row of them for each."""
-    return torch.einsum("id,ikd->ik", points[rows], points[others])
+    def _agreement(self, paired: Paired, board: Board) -> torch.Tensor:
+        x, y = paired.of, board.of
+        # Candidates of the first set as far as they are none of the second, then those of that.
+        weights = paired.take(x.weights) * (1 - board.read(board.weights, paired))
+        own = paired.take(x.similarities)
+        items = torch.arange(board.rows.start, board.rows.stop, device=own.device)[:, None]
+        others = y.inner_products(items.expand(paired.items.shape), paired.positions)
+        products = (weights * own * others).sum(dim=0)
+        squares_x, squares_y = ((weights * one.square()).sum(dim=0) for one in (own, others))
+        weights, own = (of[board.rows].T[:, :, None] for of in (y.weights, y.similarities))
+        others = x.inner_products(paired.items, paired.back(y.candidates[board.rows].T))
+        products += (weights * own * others).sum(dim=0)
+        squares_x += (weights * others.square()).sum(dim=0)
+        squares_y += (weights * own.square()).sum(dim=0)
+        # As torch's cosine of vectors: one without a length has a cosine of 0.
+        return products / (squares_x.sqrt().clamp_min(_TINY) * squares_y.sqrt().clamp_min(_TINY))
 
 
 MEASURES: tuple[Measure, ...] = (

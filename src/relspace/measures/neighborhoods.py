@@ -1,0 +1,355 @@
+"""Neighbourhoods of items, with what is tied for their last places, under many permutations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from relspace._blocks import refuse_too_large, row_slices
+from relspace.kernels.distances import fill_half_squared
+from relspace.kernels.frame import Cloud, Frame, squared_norms, unit_vectors
+from relspace.kernels.precision import full_precision
+from relspace.measures.ties import ROUNDINGS, cloud_for_ties
+
+BLOCK_BYTES = 2**26
+
+# Entries looked at together: of so many, positions and what is read by them fit a core's cache.
+_ENTRIES_AT_ONCE = 2**17
+_BYTES_AT_ONCE = 2**26
+# Inner products of all pairs of so few items are made at once, where one in 16 is asked for.
+_MOST_PRODUCTS = 2**21
+_WORTH_A_PRODUCT = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Neighborhoods:
+    """The nearest neighbours of every item of a set; tied items share the last places.
+
+    Attributes
+    ----------
+    k : int
+        How many neighbours an item has.
+    candidates : LongTensor of shape (n, w)
+        The items that can be neighbours: those that surely are, then those that are tied for the
+        places left, then the item itself as often as it takes. w is k where nothing is tied.
+    n_sure, n_tied : LongTensor of shape (n,)
+        How many of each kind; of items without ties all k are sure.
+    points : tensor of shape (n, d)
+        The items, of unit norm where the metric is the cosine.
+    """
+
+    k: int
+    candidates: torch.Tensor
+    n_sure: torch.Tensor
+    n_tied: torch.Tensor
+    points: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    @cached_property
+    def has_ties(self) -> bool:
+        """Whether any item has more candidates than places."""
+        return bool(self.n_tied.any())
+
+    @cached_property
+    def sure(self) -> torch.Tensor:
+        """Which candidates surely are neighbours: booleans of shape (n, w)."""
+        return self._place < self.n_sure[:, None]
+
+    @cached_property
+    def tied(self) -> torch.Tensor:
+        """Which candidates are tied for the last places: booleans of shape (n, w)."""
+        return (self._place < (self.n_sure + self.n_tied)[:, None]) & ~self.sure
+
+    @cached_property
+    def share(self) -> torch.Tensor:
+        """With which probability a tied candidate of each item has a place: (n,)."""
+        left = (self.k - self.n_sure).to(torch.float64)
+        return left / self.n_tied.clamp_min(1)
+
+    @cached_property
+    def weights(self) -> torch.Tensor:
+        """With which probability each candidate is a neighbour: (n, w) in float64."""
+        return self.sure + self.tied * self.share[:, None]
+
+    @cached_property
+    def mutual_weights(self) -> torch.Tensor:
+        """With which probability each candidate and the item are neighbours of each other."""
+        n, width = self.candidates.shape
+        own = torch.arange(n, device=self.candidates.device)[:, None]
+        keys, order = (own * n + self.candidates).flatten().sort()
+        wanted = (self.candidates * n + own).flatten()
+        place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+        found = self.weights.flatten()[order[place]] * (keys[place] == wanted)
+        return self.weights * found.view(n, width)
+
+    @cached_property
+    def similarities(self) -> torch.Tensor:
+        """Inner products of each item with its candidates: (n, w) in float64."""
+        items = torch.arange(len(self), device=self.points.device)[:, None]
+        return self.inner_products(items, self.candidates.T[:, :, None])[:, :, 0].T.contiguous()
+
+    @full_precision()
+    def inner_products(self, items: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """Inner products of items (r, b) with others (w, r, b), in float64."""
+        n = len(self)
+        if n * n <= _MOST_PRODUCTS and len(others) * items.numel() * _WORTH_A_PRODUCT >= n * n:
+            index = (items * n + others).flatten()
+            return self._products.flatten().index_select(0, index).view(others.shape).double()
+        found = torch.empty(others.shape, dtype=torch.float64, device=self.points.device)
+        bytes_of_row = 16 * items.shape[1] * self.points.shape[1]
+        for rows in row_slices(len(items), bytes_of_row, BLOCK_BYTES):
+            these = self.points[items[rows]]
+            for out, of_place in zip(found, others, strict=True):
+                out[rows] = torch.linalg.vecdot(these, self.points[of_place[rows]])
+        return found
+
+    @cached_property
+    def _products(self) -> torch.Tensor:
+        return self.points @ self.points.T
+
+    @property
+    def _place(self) -> torch.Tensor:
+        return torch.arange(self.candidates.shape[1], device=self.candidates.device)
+
+
+def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neighborhoods:
+    """Find the k nearest other items of every item, and what is tied for the last places.
+
+    Items are tied where they are as near as the k-th to within the rounding of float64, in which
+    all are looked at again whose neighbours float32 can't tell.
+
+    Parameters
+    ----------
+    X : tensor of shape (n, d)
+        Features.
+    k : int
+        How many neighbours, at most n - 2.
+    metric : "cosine" or "euclidean"
+        Which distance they are the nearest by.
+    name : str
+        What an error calls the features.
+    """
+    cloud = _cloud_of_unit_vectors(X, name) if metric == "cosine" else Frame.of(X).place(X)
+    n, device = len(X), X.device
+    nearest = torch.empty((n, k), dtype=torch.long, device=device)
+    unclear = torch.empty(n, dtype=torch.bool, device=device)
+    for rows in row_slices(n, n * cloud.points.element_size(), BLOCK_BYTES):
+        item = torch.arange(rows.start, rows.stop, device=device)
+        found = _nearness(cloud, item).topk(k + 1, dim=1)
+        nearest[rows] = found.indices[:, :k]
+        gap = found.values[:, k - 1] - found.values[:, k]
+        unclear[rows] = gap <= _rounding(cloud, item, found.values[:, k - 1])
+    n_sure, n_tied = torch.full((n,), k, device=device), torch.zeros(n, dtype=torch.long)
+    n_tied = n_tied.to(device)
+    items = unclear.nonzero().flatten()
+    if len(items) == 0:
+        return Neighborhoods(k, nearest, n_sure, n_tied, cloud.points)
+    if metric == "cosine":
+        wide, exact = _cloud_of_unit_vectors(X.to(torch.float64), name), False
+    else:
+        wide, exact = cloud_for_ties(X)
+    found_anew = []
+    for some in row_slices(len(items), 8 * n, BLOCK_BYTES):
+        item = items[some]
+        nearness = _nearness(wide, item)
+        last = nearness.topk(k, dim=1).values[:, -1:]
+        rounding = 0.0 if exact else _rounding(wide, item, last[:, 0])[:, None]
+        sure = (nearness > last + rounding).sum(dim=1)
+        tied = (nearness >= last - rounding).sum(dim=1) - sure
+        without = sure + tied == k
+        n_sure[item] = torch.where(without, k, sure)
+        n_tied[item] = torch.where(without, 0, tied)
+        width = int((sure + tied).max())
+        found_anew.append((item, nearness.topk(width, dim=1).indices))
+    width = max(indices.shape[1] for _, indices in found_anew)
+    refuse_too_large(
+        32 * n * width,
+        f"{name} has items of which {width} others are tied for {k} places; holding them all",
+        "compare a random part of the items by max_items=10_000 (--max-items), or use a measure "
+        "without neighbours, such as rsa.",
+        device=device,
+    )
+    candidates = torch.arange(n, device=device)[:, None].repeat(1, width)
+    candidates[:, :k] = nearest
+    for item, indices in found_anew:
+        candidates[item, : indices.shape[1]] = indices
+    past = torch.arange(width, device=device) >= (n_sure + n_tied)[:, None]
+    candidates[past] = past.nonzero()[:, 0]
+    return Neighborhoods(k, candidates, n_sure, n_tied, cloud.points)
+
+
+def _cloud_of_unit_vectors(X: torch.Tensor, name: str) -> Cloud:
+    points = unit_vectors(X, name)
+    return Cloud(points, squared_norms(points) / 2)
+
+
+def _nearness(cloud: Cloud, items: torch.Tensor) -> torch.Tensor:
+    """Minus half the squared distance of some items to all; an item is not near itself."""
+    nearness = cloud.points.new_empty((len(items), len(cloud.points)))
+    with full_precision():
+        fill_half_squared(nearness, cloud.rows(items), cloud)
+    return nearness.scatter_(1, items[:, None], -torch.inf)
+
+
+def _rounding(cloud: Cloud, items: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """What rounding may change of the nearness of items as near as the last."""
+    epsilon = torch.finfo(cloud.points.dtype).eps
+    return ROUNDINGS * epsilon * (cloud.half_norms[items] - last)
+
+
+def permutations_at_once(x: Sequence[Neighborhoods], y: Sequence[Neighborhoods]) -> int:
+    """How many permutations are compared together."""
+    n = len(y[0])
+    width = max(one.candidates.shape[1] for one in (*x, *y))
+    # Boards are made anew for each lot of permutations, so that there should be many to a board.
+    most = max(1, _BYTES_AT_ONCE // (8 * n * len(x) * max(width, 2 * len(y))))
+    return min(most, max(1, _ENTRIES_AT_ONCE // (n * width), n // (8 * width)))
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """Candidates of the items of a first set, as items of the second that they are paired with.
+
+    Attributes
+    ----------
+    of : Neighborhoods
+        Of the first set.
+    permutations : LongTensor of shape (b, n)
+        The item of the first set that is paired with each of the second.
+    items : LongTensor of shape (r, b)
+        Which item of the first set is paired with each of r items of the second, under b
+        permutations.
+    positions : LongTensor of shape (w, r, b)
+        The items of the second set that the candidates of these are paired with.
+    """
+
+    of: Neighborhoods
+    permutations: torch.Tensor
+    items: torch.Tensor
+    positions: torch.Tensor
+
+    @classmethod
+    def by(cls, of: Neighborhoods, permutations: torch.Tensor, rows: slice) -> Paired:
+        """Pair some items of the second set under permutations of shape (b, n)."""
+        b, n = permutations.shape
+        place = torch.empty((n, b), dtype=torch.long, device=permutations.device)
+        number = torch.arange(n, device=place.device)[:, None].expand(n, b)
+        place.scatter_(0, permutations.T, number)
+        items = permutations[:, rows].T.contiguous()
+        candidates = cls._of_items(of.candidates, items)
+        which = torch.arange(b, device=place.device)
+        positions = place.flatten().index_select(0, (candidates * b + which).flatten())
+        return cls(of, permutations, items, positions.view(candidates.shape))
+
+    def back(self, of_second: torch.Tensor) -> torch.Tensor:
+        """Items of the first set that items (w, r) of the second are paired with: (w, r, b)."""
+        taken = self.permutations.T.contiguous().index_select(0, of_second.flatten())
+        return taken.view(*of_second.shape, -1)
+
+    def take(self, of_candidates: torch.Tensor) -> torch.Tensor:
+        """What is known of candidates (n, w), for the paired items: (w, r, b)."""
+        return self._of_items(of_candidates, self.items)
+
+    @staticmethod
+    def _of_items(values: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        taken = values.T.contiguous().index_select(1, items.flatten())
+        return taken.view(-1, *items.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """What is known of the candidates of some items of the second set, by the candidate's number.
+
+    Attributes
+    ----------
+    of : Neighborhoods
+        Of the second set.
+    rows : slice
+        The items.
+    """
+
+    of: Neighborhoods
+    rows: slice
+
+    def lay(self, values: torch.Tensor) -> torch.Tensor:
+        """Lay values (n, w) of candidates out by number, (r, n); 0 where there is none."""
+        board = values.new_zeros((self.rows.stop - self.rows.start, len(self.of)))
+        own = self.of.candidates[self.rows]
+        # The item itself stands for no candidate, once or more; its value is 0.
+        return board.scatter_(1, own, values[self.rows])
+
+    def read(self, board: torch.Tensor, paired: Paired) -> torch.Tensor:
+        """Read values at the positions of another set's candidates: (w, r, b)."""
+        first = torch.arange(len(board), device=board.device)[:, None] * board.shape[1]
+        index = (paired.positions + first).flatten()
+        return board.flatten().index_select(0, index).view(paired.positions.shape)
+
+    @cached_property
+    def sure(self) -> torch.Tensor:
+        """Where neighbours surely are: bytes of shape (r, n)."""
+        return self.lay(self.of.sure.to(torch.uint8))
+
+    @cached_property
+    def tied(self) -> torch.Tensor:
+        """Where tied candidates are: bytes of shape (r, n)."""
+        return self.lay(self.of.tied.to(torch.uint8))
+
+    @cached_property
+    def weights(self) -> torch.Tensor:
+        """With which probability each is a neighbour: (r, n)."""
+        return self.lay(self.of.weights)
+
+
+@dataclass(frozen=True, eq=False)
+class SharedCandidates:
+    """How many candidates two neighbourhoods share, of either kind in each: (r, b), in float64.
+
+    Attributes
+    ----------
+    sure : tensor
+        Neighbours in both.
+    sure_tied, tied_sure, tied : tensor or None
+        Neighbours in the first that are tied in the second, the other way round, and tied in both.
+        None where neither set has ties.
+    """
+
+    sure: torch.Tensor
+    sure_tied: torch.Tensor | None = None
+    tied_sure: torch.Tensor | None = None
+    tied: torch.Tensor | None = None
+
+    @classmethod
+    def count(cls, paired: Paired, board: Board) -> SharedCandidates:
+        """Count them for all permutations."""
+        sure = board.read(board.sure, paired)
+        if not (paired.of.has_ties or board.of.has_ties):
+            return cls(_count(sure))
+        tied = board.read(board.tied, paired)
+        is_sure, is_tied = paired.take(paired.of.sure), paired.take(paired.of.tied)
+        return cls(
+            _count(sure * is_sure),
+            _count(tied * is_sure),
+            _count(sure * is_tied),
+            _count(tied * is_tied),
+        )
+
+    def expected(self, paired: Paired, board: Board) -> torch.Tensor:
+        """How many neighbours are shared on average over all ways to break ties in each set."""
+        if self.sure_tied is None or self.tied_sure is None or self.tied is None:
+            return self.sure
+        first, second = paired.of.share[paired.items], board.of.share[board.rows][:, None]
+        return (
+            self.sure
+            + second * self.sure_tied
+            + first * self.tied_sure
+            + first * second * self.tied
+        )
+
+
+def _count(flags: torch.Tensor) -> torch.Tensor:
+    return flags.sum(dim=0, dtype=torch.int32).to(torch.float64)
