@@ -2,6 +2,7 @@
 
 from relspace.features.extraction import SkippedImageWarning, extract
 from relspace.features.families import ModuleModel, load_model
+from relspace.features.families.text import TruncatedTextWarning
 from relspace.features.feature_model import FeatureModel
 from relspace.features.feature_set import FeatureSet
 from relspace.features.hooks import record
@@ -36,6 +37,7 @@ __all__ = [
     "SkippedImageWarning",
     "StoreLockedError",
     "TokenGrid",
+    "TruncatedTextWarning",
     "UnreadableImageError",
     "choose_places",
     "extract",

@@ -114,7 +114,8 @@ def extract(
     Returns
     -------
     FeatureSet, or dict of FeatureSet
-        The features, on disk; by name for several models.
+        The features, on disk; by name for several models. Of texts their metadata says how many
+        are longer than the model takes and were cut (``n_truncated``), and which (``truncated``).
 
     Raises
     ------
@@ -214,6 +215,7 @@ def _extract_one(
         "model": model.name,
         "layers": list(names),
         **model.settings(),
+        **model.describe_truncated(map(load_item, range(len(found_ids))), found_ids),
         "weights": model.fingerprint(),
         "dtype": str(model.dtype).removeprefix("torch."),
         "store_dtype": store_dtype,

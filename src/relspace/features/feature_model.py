@@ -8,7 +8,7 @@ import inspect
 import pickle
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType
@@ -153,6 +153,10 @@ class FeatureModel(ABC):
     def name_hint(self) -> str:
         """Say what else may be asked for."""
         return ""
+
+    def describe_truncated(self, texts: Iterable[Any], names: Sequence[str]) -> dict[str, Any]:
+        """Warn of items that are longer than the model takes, and say what of them is cut."""
+        return {}
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relspace._validation import as_ids, check_choice, check_count
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.features.families.text import TextModel
+from relspace.features.families.text import TextModel, check_text
 from relspace.features.feature_model import FeatureModel, Layers
 from relspace.features.feature_set import FeatureSet
 
@@ -38,7 +38,7 @@ def token_features(
     model : FeatureModel
         A text model from :func:`relspace.load_model`.
     texts : sequence of str
-        The texts; what is longer than the model takes is left out.
+        The texts; what is longer than the model takes is left out, with a warning.
     by : {"token", "word"}
         What the rows are.
     layers : "all", "last", or a sequence of int or str
@@ -53,7 +53,13 @@ def token_features(
     FeatureSet
         Held in memory, in float32. Rows of one text are not independent: texts are to be permuted
         as a whole, ``groups=[one.rpartition(":")[0] for one in fs.ids]``, which needs as many
-        rows of each (``fs.select(images=...)``), or no permutations.
+        rows of each (``fs.select(images=...)``), or no permutations. Its metadata says how many
+        texts were cut (``n_truncated``), and which (``truncated``).
+
+    Warns
+    -----
+    TruncatedTextWarning
+        If texts are longer than the model takes.
 
     Raises
     ------
@@ -70,6 +76,9 @@ def token_features(
         raise InvalidInputError("texts must be a list of one text or more.")
     names = model.names_of(layers)
     called = as_ids([str(i) for i in range(len(texts))] if ids is None else ids, "ids", len(texts))
+    for text in texts:
+        check_text(text)
+    truncated = model.describe_truncated(texts, [str(one) for one in called])
     rows: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     row_ids: list[str] = []
     for start in range(0, len(texts), step):
@@ -89,7 +98,13 @@ def token_features(
     return FeatureSet.from_arrays(
         {name: torch.cat(parts) for name, parts in rows.items()},
         ids=row_ids,
-        metadata={"model": model.name, **model.settings(), "by": by, "pooling": None},
+        metadata={
+            "model": model.name,
+            **model.settings(),
+            **truncated,
+            "by": by,
+            "pooling": None,
+        },
     )
 
 

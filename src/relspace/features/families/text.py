@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,26 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._validation import check_choice
-from relspace.errors import InvalidInputError
+from relspace._validation import check_choice, name_some
+from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.evaluation import forward_pass, unwrapped
 from relspace.features.families.blocks import Blocks
 from relspace.features.families.vision import mixed_precision
 from relspace.features.feature_model import FeatureModel
 from relspace.features.hooks import record_named
 from relspace.features.store import Box
+
+_POSITIONS = (
+    "position_embeddings",
+    "position_embedding",
+    "positions_embed",
+    "embed_positions",
+    "wpe",
+)
+# Tokenizers that know no limit say 1e30.
+_NO_LIMIT = 10**9
+_TOKENIZED_AT_ONCE = 1000
+_NAMED_IN_RESULTS = 1000
 
 #: How the tokens of a text become one vector.
 POOLINGS = ("mean", "last", "first")
@@ -37,6 +51,10 @@ TEXT_PARTS: Mapping[str, tuple[str, ...]] = {
     "attention": ("self_attn", "attn", "layer.0.SelfAttention"),
     "mlp": ("mlp", "ffn", "layer.1.DenseReluDense"),
 }
+
+
+class TruncatedTextWarning(RelspaceWarning):
+    """Texts are longer than the model takes, and are cut."""
 
 
 class TextModel(FeatureModel):
@@ -79,9 +97,7 @@ class TextModel(FeatureModel):
         n_blocks = int(getattr(config, "num_hidden_layers", None) or config.num_layers)
         self._blocks = Blocks.of(self.module, n_blocks, TEXT_PARTS, type(self.module).__name__)
         self.layers = self._blocks.layers
-        limit = getattr(config, "max_position_embeddings", None)
-        longest = int(tokenizer.model_max_length)
-        self._max_length = longest if limit is None else min(longest, int(limit))
+        self._max_length = longest_text(self.module, tokenizer)
 
     def match_name(self, name: str) -> Sequence[str]:
         """Return the layers that a name stands for; ``*.key`` stands for the keys of all."""
@@ -93,14 +109,67 @@ class TextModel(FeatureModel):
 
     def prepare(self, item: str) -> tuple[NDArray[np.int64], None]:
         """Cut a text into tokens, at most as many as the network takes."""
-        if not isinstance(item, str) or not item.strip():
-            raise InvalidInputError(f"a text is {item!r}; texts must not be empty.")
-        tokens = self._tokenizer(item, truncation=True, max_length=self._max_length)["input_ids"]
+        check_text(item)
+        tokens = self._cut(item)["input_ids"]
         if not tokens:
             raise InvalidInputError(f"the tokenizer of {self.name} makes no token of {item!r:.60}.")
         return np.asarray(tokens, dtype=np.int64), None
 
-    @torch.no_grad()
+    def find_truncated(self, texts: Iterable[str]) -> dict[int, int]:
+        """Return which texts are longer than the network takes, by position, and their tokens."""
+        if self._max_length is None:
+            return {}
+        counts: dict[int, int] = {}
+        for start, batch in _batches(texts, _TOKENIZED_AT_ONCE):
+            found = self._tokenizer(batch, verbose=False)["input_ids"]
+            counts |= {
+                start + i: len(tokens)
+                for i, tokens in enumerate(found)
+                if len(tokens) > self._max_length
+            }
+        return counts
+
+    def describe_truncated(self, texts: Iterable[str], names: Sequence[str]) -> dict[str, Any]:
+        """Warn of texts that are cut, and return what a result says of them.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            The texts.
+        names : sequence of str
+            What they are called.
+
+        Returns
+        -------
+        dict
+            ``n_truncated``, how many are cut; where some are, ``truncated``, the names of the first
+            1,000, and ``n_tokens_cut``, how many tokens are left out of all of them.
+
+        Warns
+        -----
+        TruncatedTextWarning
+            If texts are cut.
+        """
+        counts = self.find_truncated(texts)
+        if not counts or self._max_length is None:
+            return {"n_truncated": 0}
+        cut = [names[i] for i in counts]
+        lost = sum(counts.values()) - self._max_length * len(counts)
+        warnings.warn(
+            TruncatedTextWarning(
+                f"{len(counts)} of {len(names)} texts are longer than the {self._max_length} "
+                f"tokens that {self.name} takes, and are cut there: {name_some(cut)}. The longest "
+                f"has {max(counts.values())} tokens; {lost} of all tokens are left out.",
+                ways_out=["split long texts first"],
+            ),
+            stacklevel=3,
+        )
+        return {
+            "n_truncated": len(counts),
+            "n_tokens_cut": lost,
+            "truncated": cut[:_NAMED_IN_RESULTS],
+        }
+
     def forward(
         self,
         inputs: Sequence[NDArray[np.int64]],
@@ -124,6 +193,7 @@ class TextModel(FeatureModel):
         for row, one in zip(tokens, inputs, strict=True):
             row[: len(one)] = torch.from_numpy(one)
         mask = mask.to(self.device)
+        self._refuse_unknown_tokens(tokens)
         where = {name: self._blocks.hook(name) for name in names}
         with (
             forward_pass(self.module, self.device),
@@ -139,10 +209,13 @@ class TextModel(FeatureModel):
             raise InvalidInputError(
                 f"the tokenizer of {self.name} doesn't say where its tokens are in a text."
             )
-        cut = self._tokenizer(
-            item, truncation=True, max_length=self._max_length, return_offsets_mapping=True
-        )
+        cut = self._cut(item, return_offsets_mapping=True)
         return [(int(start), int(stop)) for start, stop in cut["offset_mapping"]]
+
+    def _cut(self, item: str, **options: Any) -> Any:
+        if self._max_length is None:
+            return self._tokenizer(item, **options)
+        return self._tokenizer(item, truncation=True, max_length=self._max_length, **options)
 
     def regions(
         self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
@@ -163,6 +236,15 @@ class TextModel(FeatureModel):
             "max_tokens": self._max_length,
         }
 
+    def _refuse_unknown_tokens(self, tokens: torch.Tensor) -> None:
+        module: Any = self.module
+        known = getattr(module.get_input_embeddings(), "num_embeddings", None)
+        if known is not None and int(tokens.max()) >= known:
+            raise InvalidInputError(
+                f"the tokenizer of {self.name} makes tokens up to number {int(tokens.max())}, and "
+                f"the network knows {known}: they are not of the same model."
+            )
+
     def _pool(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self.pooling == "first":
             return tokens[:, 0]
@@ -170,3 +252,42 @@ class TextModel(FeatureModel):
             return tokens[torch.arange(len(tokens)), mask.sum(dim=1) - 1]
         weights = mask[..., None].to(torch.float32)
         return (tokens.float() * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def check_text(item: object) -> None:
+    """Refuse what is no text, or an empty one."""
+    if not isinstance(item, str):
+        raise InvalidTypeError(
+            f"a text is of type {type(item).__name__} ({item!r:.60}); texts are strings."
+        )
+    if not item.strip():
+        raise InvalidInputError(f"a text is {item!r}; texts must not be empty.")
+
+
+def longest_text(module: nn.Module, tokenizer: Any) -> int | None:
+    """Return how many tokens a network of transformers takes; None where there is no limit.
+
+    That is the least of what the tokenizer says, ``max_position_embeddings``, and the rows of the
+    table of positions. RoBERTa and its kin begin to count behind the row of the padding, so that
+    514 rows are enough for 512 tokens; OPT and its kin leave out the first rows (``offset``).
+    """
+    config: Any = module.config
+    limits = [int(tokenizer.model_max_length)]
+    limits += [int(one) for one in [getattr(config, "max_position_embeddings", None)] if one]
+    for name, one in module.named_modules():
+        called = name.rpartition(".")[2]
+        rows = getattr(one, "weight", None)
+        if called not in _POSITIONS or not isinstance(rows, torch.Tensor) or rows.ndim != 2:
+            continue
+        padding, offset = getattr(one, "padding_idx", None), getattr(one, "offset", None)
+        first = int(offset) if offset is not None else 0 if padding is None else int(padding) + 1
+        limits.append(rows.shape[0] - first)
+    longest = min(limits)
+    return None if longest >= _NO_LIMIT else longest
+
+
+def _batches(texts: Iterable[str], size: int) -> Iterator[tuple[int, list[str]]]:
+    left, start = iter(texts), 0
+    while batch := list(islice(left, size)):
+        yield start, batch
+        start += len(batch)
