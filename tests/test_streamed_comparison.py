@@ -48,7 +48,15 @@ def test_blocks_give_the_value_of_the_whole(measure: str, stored: tuple[Path, Pa
 
 def test_what_fits_is_compared_in_memory_whatever_the_measure(stored: tuple[Path, Path]) -> None:
     whole = rs.compare(*map(np.load, stored), measure="rsa", n_permutations=19)
-    assert rs.compare(*stored, measure="rsa", n_permutations=19).to_dict() == whole.to_dict()
+    read = rs.compare(*stored, measure="rsa", n_permutations=19)
+    numbers = ("value", "chance", "chance_std")
+    for name in numbers:
+        assert getattr(read, name) == pytest.approx(getattr(whole, name), abs=1e-9)
+    rest = [
+        {key: one for key, one in found.to_dict().items() if key not in numbers}
+        for found in (read, whole)
+    ]
+    assert rest[0] == rest[1]
 
 
 def test_shards_maps_and_sources_are_read_alike(stored: tuple[Path, Path]) -> None:
@@ -67,7 +75,8 @@ def test_shards_maps_and_sources_are_read_alike(stored: tuple[Path, Path]) -> No
 def test_a_part_of_the_items_is_chosen_by_the_seed_and_stated(stored: tuple[Path, Path]) -> None:
     blocks = rs.compare(*stored, measure="rsa", max_items=300, memory_budget=SMALL)
     whole = rs.compare(*map(np.load, stored), measure="rsa", max_items=300)
-    assert blocks.value == whole.value
+    # Rows in blocks and as a whole are not one path: equal but for rounding.
+    assert blocks.value == pytest.approx(whole.value, abs=1e-9)
     assert (blocks.n_items, blocks.n_available) == (300, N_ITEMS)
     assert "300 of 900, at random" in repr(blocks)
     other = rs.compare(*stored, measure="rsa", max_items=300, random_state=1)
@@ -150,7 +159,7 @@ def test_other_items_and_other_orders_are_refused(stored: tuple[Path, Path]) -> 
         rs.compare(ArrayRows(X, ids), turned, measure="cka", memory_budget=SMALL)
     by_ids = rs.compare(ArrayRows(X, ids), turned, measure="cka")
     assert by_ids.matched_by == "ids"
-    assert by_ids.value == rs.compare(X, Y, measure="cka").value
+    assert by_ids.value == pytest.approx(rs.compare(X, Y, measure="cka").value, abs=1e-9)
 
 
 PEAK = """
