@@ -45,7 +45,7 @@ _KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf",
     default="mean",
     show_default=True,
     help="How an image's tokens in a feature store become one row; 'none' compares the tokens "
-    "themselves, which must lie on one grid.",
+    "themselves, on different grids read at the same places of the images.",
 )
 @click.option("--by-position", is_flag=True, help="Match rows by position, whatever the ids.")
 @with_comparison
@@ -222,6 +222,8 @@ def _said(summary: dict[str, Any]) -> str:
     items = f"{summary['n_items']} items"
     if summary["n_available"] > summary["n_items"]:
         items = f"{summary['n_items']} of {summary['n_available']} items, at random,"
+    if summary["n_units"] != summary["n_items"]:
+        items += f" in {summary['n_units']} groups"
     drawn = "permutations" if summary["null_by"] == "permutations" else "draws of their limit"
     return (
         f"{summary['measure']}, {items} matched by {summary['matched_by']}; "
