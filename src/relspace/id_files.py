@@ -57,21 +57,22 @@ def read_ids(path: str | Path, n_rows: int) -> tuple[ItemId, ...] | None:
     place = ids_file_of(path)
     if not place.is_file():
         return None
-    way_out = "remove it, or name the ids (ids=)"
+    ways_out = ["remove it", "name the ids with {ids}"]
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FileFormatError(f"{place} can't be read as ids ({error}): {way_out}") from error
-    ids = found.get("ids") if isinstance(found, dict) and found.get("kind") == _KIND else None
-    kinds = {type(item) for item in ids} if isinstance(ids, list) else {None}
-    if kinds not in ({int}, {str}, set()):
         raise FileFormatError(
-            f"{place} holds no list of ids that are all text or all whole numbers: {way_out}"
+            f"{place} can't be read as ids ({error}).", ways_out=ways_out
+        ) from error
+    ids = found.get("ids") if isinstance(found, dict) and found.get("kind") == _KIND else None
+    if not isinstance(ids, list) or {type(item) for item in ids} not in ({int}, {str}):
+        raise FileFormatError(
+            f"{place} holds no list of ids that are all text or all whole numbers.",
+            ways_out=ways_out,
         )
-    assert isinstance(ids, list)
     if len(ids) != n_rows:
         raise FileFormatError(
-            f"{place} holds {len(ids)} ids, and {Path(path).name} beside it {n_rows} rows: "
-            f"{way_out}"
+            f"{place} holds {len(ids)} ids, and {Path(path).name} beside it {n_rows} rows.",
+            ways_out=ways_out,
         )
     return tuple(ids)

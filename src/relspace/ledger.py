@@ -32,6 +32,8 @@ RESUME: tuple[Resume, ...] = ("identified", "trust")
 KEY = "relspace"
 #: Where a Zarr group keeps its ledger.
 LEDGER = "ledger"
+#: What to do about an output that is there and can't be resumed.
+WAYS_OUT = ("name another output", "overwrite it with {overwrite=True}")
 _DIGITS = 32
 _PACKAGES = ("relspace", "torch", "numpy", "zarr")
 
@@ -252,7 +254,7 @@ def refuse_another_job(
     resume: Resume = "identified",
     partly: bool = False,
     called: str = "output",
-    way_out: str = "Name another output, or overwrite it (overwrite=True).",
+    ways_out: Sequence[str] = WAYS_OUT,
 ) -> None:
     """Refuse to resume an output that isn't known to be of the same job.
 
@@ -273,7 +275,7 @@ def refuse_another_job(
         Whether the job is only what is known of it so far.
     called : str
         What an error calls what is there.
-    way_out : str
+    ways_out : sequence of str
         What an error tells to do.
 
     Raises
@@ -286,8 +288,8 @@ def refuse_another_job(
     if header.get("format_version") != format_version:
         raise FileFormatError(
             f"{place} was begun in version {header.get('format_version')} of its format, and this "
-            f"version of relspace writes version {format_version}, so that it can't be resumed. "
-            f"{way_out}"
+            f"version of relspace writes version {format_version}, so that it can't be resumed.",
+            ways_out=ways_out,
         )
     found = header.get("job") or {}
     different: list[str] = []
@@ -312,13 +314,13 @@ def refuse_another_job(
             unknown.append(f"its {name} can't be identified ({reason})")
     if different:
         raise InvalidInputError(
-            f"{place} holds the {called} of another job; different are {', '.join(different)}. "
-            f"{way_out}"
+            f"{place} holds the {called} of another job; different are {', '.join(different)}.",
+            ways_out=ways_out,
         )
     if unknown:
         raise InvalidInputError(
-            f"{place} can't be told to be of the same job, for {'; '.join(unknown)}. If you know "
-            f"that it is, resume it with resume='trust'. {way_out}"
+            f"{place} can't be told to be of the same job, for {'; '.join(unknown)}.",
+            ways_out=("resume it all the same with {resume='trust'}", *ways_out),
         )
 
 

@@ -188,5 +188,6 @@ def _number(path: Any) -> int:
 
 def _locked(place: str | Path) -> StoreLockedError:
     return StoreLockedError(
-        f"another process is writing {place}: wait for it, or choose another name."
+        f"another process is writing {place}.",
+        ways_out=["wait for it", "choose another name"],
     )

@@ -20,6 +20,7 @@ from relspace.id_files import write_ids
 from relspace.ledger import (
     KEY,
     LEDGER,
+    WAYS_OUT,
     FileLedger,
     Ledger,
     Resume,
@@ -594,10 +595,10 @@ def _acceptable_npy(
 ) -> bool:
     """Whether a file is resumed, rather than begun or replaced."""
     if path.is_dir():
-        raise FileFormatError(f"{path} is a folder; name a file.")
+        raise FileFormatError(f"{path} is a folder.", ways_out=["name a file"])
     if ledger.header is None or not (path.exists() or _beside(path)[0].exists()):
         if path.exists() and not overwrite:
-            raise InvalidInputError(f"{path} exists; name another file, or overwrite it.")
+            raise InvalidInputError(f"{path} exists.", ways_out=WAYS_OUT)
         return False
     found = _acceptable(path, ledger.header, job, overwrite, resume, partly=partly)
     if found is not None and overwrite and not _beside(path)[0].exists():
@@ -618,14 +619,18 @@ def _zarr_header(place: str | Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         if _holds_something(place):
             raise FileFormatError(
-                f"{place} is a folder that is no Zarr store; name another output."
+                f"{place} is a folder that is no Zarr store.", ways_out=["name another output"]
             ) from None
         return None
     header = dict(root.attrs).get(KEY)
     if header is None and not set(root.array_keys()) <= {ROWS, LEDGER, _IDS}:
-        raise FileFormatError(f"{place} is a Zarr store of something else; name another output.")
+        raise FileFormatError(
+            f"{place} is a Zarr store of something else.", ways_out=["name another output"]
+        )
     if header is not None and header.get("kind") != _KIND:
-        raise FileFormatError(f"{place} holds a {header.get('kind')}; name another output.")
+        raise FileFormatError(
+            f"{place} holds a {header.get('kind')}.", ways_out=["name another output"]
+        )
     return header
 
 
@@ -666,11 +671,11 @@ def _stored(values: torch.Tensor, dtype: Any, first_row: int) -> NDArray[Any]:
     value = float(computed[row, column])
     where = f"row {first_row + row}, column {column}"
     if not np.isfinite(value):
-        raise NonFiniteError(f"the result is {value} in {where}; repair the input's row.")
+        raise NonFiniteError(f"the result is {value} in {where}.", ways_out=["repair the input"])
     raise NonFiniteError(
         f"the result is {value:g} in {where}, and {stored.dtype} holds values up to "
-        f"{np.finfo(stored.dtype).max:g}: write {'float32' if stored.dtype == 'f2' else 'float64'} "
-        "(dtype=)."
+        f"{np.finfo(stored.dtype).max:g}.",
+        ways_out=[f"write {{dtype='{'float32' if stored.dtype == np.float16 else 'float64'}'}}"],
     )
 
 
@@ -682,13 +687,14 @@ def _stored_ids(ids: Sequence[ItemId]) -> NDArray[Any]:
         return np.asarray(ids, dtype=np.int64)
     except OverflowError as error:
         raise InvalidInputError(
-            "ids are whole numbers beyond 64 bits, which Zarr doesn't store: give them as text."
+            "ids are whole numbers beyond 64 bits, which Zarr doesn't store.",
+            ways_out=["give them as text"],
         ) from error
 
 
 def _changed_since(place: str | Path, damaged: Sequence[int]) -> InvalidInputError:
     some = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
     return InvalidInputError(
-        f"{place} exists, and was changed after it was complete (chunks {some}). Name another "
-        "output, or overwrite it (overwrite=True)."
+        f"{place} exists, and was changed after it was complete (chunks {some}).",
+        ways_out=WAYS_OUT,
     )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
+from relspace.cli.resuming import with_resume
 from relspace.cli.sources import Source, named_sources, parse_bytes, parse_sources
 from relspace.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from relspace.ledger import Resume
 
 
 @commands.command(short_help="Embed and colour the rows of a common space, of any size.")
@@ -48,6 +52,7 @@ from relspace.errors import InvalidInputError
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 @click.option("--force", is_flag=True, help="Replace the output of another job.")
+@with_resume
 @click.option(
     "--memory-budget",
     callback=parse_bytes,
@@ -65,6 +70,7 @@ def embed(
     method: str,
     random_state: int,
     force: bool,
+    resume: Resume,
     memory_budget: int | None,
     scheduler: str | None,
     as_json: bool,
@@ -74,8 +80,8 @@ def embed(
     A set is [NAME=]FILE[::KEY], such as "relspace transform" writes: Zarr stores, .npy,
     .safetensors, .h5 and .parquet are read in parts, so that they may be larger than memory. For
     each set NAME there are then NAME.zarr, its normalized cut, and NAME-colors.zarr, sRGB in 0 to
-    1; cut.safetensors and colors.safetensors take new rows into both. A run that was cut off goes
-    on where it stopped when the same command is given again.
+    1; cut.safetensors and colors.safetensors take new rows into both. A run that was cut off is
+    resumed where it stopped when the same command is given again, over files of the same content.
 
     \b
     relspace embed sam-aligned.zarr dino-aligned.zarr -o pictures
@@ -103,6 +109,7 @@ def embed(
                     dtype="float32",
                     memory_budget=memory_budget,
                     overwrite=force,
+                    resume=resume,
                 )
                 for name in named
             }

@@ -10,9 +10,11 @@ import click
 
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
+from relspace.cli.resuming import with_resume
 from relspace.cli.sources import Source, parse_bytes, parse_sources
 
 if TYPE_CHECKING:
+    from relspace.ledger import Resume
     from relspace.row_sources import RowSource
 
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     help="A Zarr store (.zarr; a folder or a URL that fsspec knows) or an .npy file.",
 )
 @click.option("--force", is_flag=True, help="Replace the output of another job.")
+@with_resume
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "float32", "float64"]),
@@ -50,6 +53,7 @@ def transform(
     sources: list[Source],
     output: str,
     force: bool,
+    resume: Resume,
     dtype: str | None,
     memory_budget: int | None,
     device: str,
@@ -60,8 +64,8 @@ def transform(
 
     FILE is anything that holds rows of this model's features, as FILE[::KEY]: .npy, .safetensors,
     .h5 and .zarr are read in parts, so that they may be larger than memory; several files are
-    taken one after the other. A run that was cut off goes on where it stopped when the same
-    command is given again.
+    taken one after the other. A run that was cut off is resumed where it stopped when the same
+    command is given again, over files of the same content.
 
     \b
     relspace transform space.safetensors dino tokens.npy -o aligned.zarr --memory-budget 2GiB
@@ -83,7 +87,13 @@ def transform(
         with cluster_at(scheduler, progress) as client:
             result = aligner.transform(
                 rows,
-                out=Output(output, dtype=dtype, memory_budget=memory_budget, overwrite=force),
+                out=Output(
+                    output,
+                    dtype=dtype,
+                    memory_budget=memory_budget,
+                    overwrite=force,
+                    resume=resume,
+                ),
                 client=client,
                 progress=lambda done, n: progress(f"{done} of {n} rows"),
             )

@@ -122,5 +122,7 @@ class DegreeGram:
         gram, total = tensors.get("gram"), tensors.get("total")
         known = metadata.get("checksum")
         if gram is None or total is None or checksum_of(gram, total) != known:
-            raise FileFormatError(f"{path} is damaged, or of an older version: delete it.")
+            raise FileFormatError(
+                f"{path} is damaged, or of an older version.", ways_out=["delete it"]
+            )
         return cls(gram.to(device), total.to(device), metadata["done"]), metadata["header"]

@@ -118,7 +118,7 @@ def write_embeddings(
             format_version=_CHECKPOINT_VERSION,
             resume="trust" if trusted else "identified",
             called="checkpoint",
-            way_out="Name another file, or delete it.",
+            ways_out=("name another file", "delete it"),
         )
         sums = found
 

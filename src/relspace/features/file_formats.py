@@ -23,6 +23,7 @@ from torch import Tensor
 
 from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
 from relspace.features.parquet_rows import ParquetRows
+from relspace.id_files import ids_file_of, read_ids
 
 # The entry that a file without keys (.npy, .csv, .parquet, one tensor in a .pt) holds.
 ONLY = ""
@@ -95,11 +96,14 @@ def _npy_header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
 def _open_npy(path: Path, id_column: str | None) -> Iterator[Entries]:
     with path.open("rb") as stream:
         shape, dtype = _npy_header(stream)
-    yield {
+    entries = {
         ONLY: Entry(
             shape, lambda: _native(np.lib.format.open_memmap(path, mode="c")), _obstacle(dtype)
         )
     }
+    if shape and ids_file_of(path).is_file():
+        entries[IDS] = Entry(shape[:1], lambda: read_ids(path, shape[0]) or (), _NO_NUMBERS)
+    yield entries
 
 
 @contextmanager
