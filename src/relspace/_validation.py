@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._arrays import in_floats, tensor_from
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, NonFiniteError
 
 ItemId = str | int
@@ -51,32 +52,32 @@ def as_features(
 
     Parameters
     ----------
-    features : tensor, array or anything with ``__array__`` or DLPack
+    features : tensor, array, table, list of rows, or anything with ``__array__`` or DLPack
         Real numbers of shape (n_items, n_features). float16, bfloat16 and whole numbers are
-        computed in float32; float32 and float64 stay as they are.
+        computed in float32, whole numbers beyond 2^24 in float64; float32 and float64 stay as they
+        are.
     name : str
         What an error calls the argument.
     check_finite : bool
         Whether NaN and infinity are looked for.
     cast : bool
-        Whether other types are brought to float32 here; those who work block by block do it then.
+        Whether other types are brought to floats here; those who work block by block do it then.
 
     Raises
     ------
     InvalidTypeError
-        If it is no array of real numbers.
+        If it is no array of real numbers (nested, quantised, sparse and meta tensors, and float8,
+        are none).
     InvalidInputError
         If it is not a matrix, or an empty one, or holds only numbers that have lost digits.
     NonFiniteError
-        If it holds NaN or infinite values.
+        If it holds NaN or infinite values, or some are missing or masked.
     """
-    tensor, is_array = _as_tensor(features, name)
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise InvalidTypeError(
-            f"{name} holds values of type {tensor.dtype}; features must be real numbers."
-        )
+    tensor, is_array = tensor_from(features, name)
     if tensor.ndim != 2:
         hint = "reshape(-1, 1) makes one feature of it" if tensor.ndim == 1 else "flatten it first"
+        if tensor.ndim == 0:
+            hint = "a single number is none"
         n_items = (1 + math.isqrt(1 + 8 * tensor.shape[0])) // 2 if tensor.ndim == 1 else 0
         if n_items > _MORE_ITEMS_THAN and n_items * (n_items - 1) // 2 == tensor.shape[0]:
             hint += (
@@ -90,44 +91,11 @@ def as_features(
     if 0 in tensor.shape:
         raise InvalidInputError(f"{name} is empty: its shape is {tuple(tensor.shape)}.")
     given = tensor.dtype
-    if cast and tensor.dtype not in (torch.float32, torch.float64):
-        tensor = tensor.to(torch.float32)
+    if cast:
+        tensor = in_floats(tensor, name)
     if check_finite:
         _check_numbers(tensor, name, given)
     return Features(tensor, is_array, given if given.is_floating_point else torch.float32)
-
-
-def _as_tensor(features: object, name: str) -> tuple[torch.Tensor, bool]:
-    if isinstance(features, torch.Tensor):
-        if features.layout != torch.strided:
-            raise InvalidTypeError(f"{name} is a sparse tensor; call .to_dense() on it first.")
-        return features, False
-    if not isinstance(features, np.ndarray) and not hasattr(features, "__array__"):
-        if hasattr(features, "__dlpack__"):
-            return torch.utils.dlpack.from_dlpack(features), False
-        if not isinstance(features, Sequence) or isinstance(features, str | bytes):
-            raise InvalidTypeError(
-                f"{name} is of type {type(features).__name__}; it must be a tensor, an array, "
-                "or something with __array__ or __dlpack__."
-            )
-    try:
-        array = np.asarray(features)
-    except ValueError as error:
-        raise InvalidInputError(f"{name} can't be made an array: {error}.") from error
-    if array.dtype.kind not in "fiu":
-        raise InvalidTypeError(
-            f"{name} holds values of type {array.dtype}; features must be real numbers."
-        )
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32)
-    elif array.dtype.kind == "f" and array.dtype.itemsize not in (2, 4, 8):
-        array = array.astype(np.float64)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    # torch shares memory only with writable arrays of positive strides.
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()
-    return torch.from_numpy(array), True
 
 
 def _check_numbers(tensor: torch.Tensor, name: str, given: torch.dtype) -> None:

@@ -87,6 +87,7 @@ class AlignedSet:
             "center": aligner.normalization_.center,
             "scale": aligner.normalization_.scale,
             "axes": aligner.normalization_.axes,
+            "rest": aligner.normalization_.rest,
             "mixing": self.mixing,
         }
         return {key: tensor for key, tensor in stored.items() if tensor is not None}
@@ -120,6 +121,7 @@ class AlignedSet:
                 tensors.get("axes"),
                 unit,
                 record.get("exponent", 0),
+                tensors.get("rest"),
             ),
             tensors["landmarks"],
             Bandwidth(**record["bandwidth"]),

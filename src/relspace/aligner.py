@@ -417,6 +417,7 @@ class Aligner(Fitted):
         state = (
             self.landmarks_,
             *(self.normalization_.center, self.normalization_.scale, self.normalization_.axes),
+            self.normalization_.rest,
             *(self.profile_.mean, self.profile_.deviation, self.profile_.whitening),
             own,
         )

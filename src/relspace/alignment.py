@@ -273,7 +273,9 @@ def _matrix(features: Features | RowSource) -> torch.Tensor | RowSource:
 
 
 def _item_bytes(features: Features | RowSource) -> int:
-    return 8 if _matrix(features).dtype == torch.float64 else 4
+    # Large whole numbers are computed in float64 too.
+    wide = (torch.float64, torch.int32, torch.int64)
+    return 8 if _matrix(features).dtype in wide else 4
 
 
 def _refuse_non_finite_rows(features: torch.Tensor | RowSource, name: str) -> None:

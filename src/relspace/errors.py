@@ -110,7 +110,7 @@ class NotFittedError(InvalidInputError, AttributeError):
 
 
 class NonFiniteError(InvalidInputError):
-    """Features hold NaN or infinite values."""
+    """Features hold NaN, infinite or missing values."""
 
 
 class ItemMismatchError(InvalidInputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._arrays import is_matrix_like, readable, tensor_from, tensor_of_array
 from relspace._validation import ItemId, as_features
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
-    InvalidTypeError,
     MissingDependencyError,
 )
 from relspace.id_files import read_ids
@@ -63,6 +64,8 @@ class ArrayRows:
     """Rows of an array or tensor, or of anything that is sliced like one (a memory map, HDF5)."""
 
     def __init__(self, array: Any, ids: tuple[ItemId, ...] | None = None) -> None:
+        if isinstance(array, torch.Tensor):
+            array = readable(array, "the features")
         _check_matrix(tuple(array.shape))
         self._array = array
         self.shape = (int(array.shape[0]), int(array.shape[1]))
@@ -75,7 +78,7 @@ class ArrayRows:
         rows = self._array[start:stop]
         if isinstance(rows, torch.Tensor):
             return rows.detach()
-        return tensor_of(np.array(rows) if isinstance(rows, np.memmap) else np.asarray(rows))
+        return tensor_of(np.array(rows) if isinstance(rows, np.memmap) else np.asanyarray(rows))
 
     def identity(self) -> Identity:
         """That of the file or folder that holds the array, or of all its values."""
@@ -165,7 +168,7 @@ class SafetensorsRows:
             shape = tuple(part.get_shape())
             _check_matrix(shape)
             self.shape = (int(shape[0]), int(shape[1]))
-            self.dtype = part[:0].dtype
+            self.dtype = torch_dtype(part[:0].dtype)
 
     def _open(self) -> Any:
         from safetensors import safe_open
@@ -176,7 +179,7 @@ class SafetensorsRows:
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
         with self._open() as file:
-            return cast("torch.Tensor", file.get_slice(self.key)[start:stop]).clone()
+            return readable(file.get_slice(self.key)[start:stop].clone(), "the features")
 
     def identity(self) -> Identity:
         """That of the file, and the tensor's name."""
@@ -213,7 +216,7 @@ class GeneratedRows:
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Make some rows."""
         start, stop, _ = slice(start, stop).indices(self.shape[0])
-        rows = torch.as_tensor(self._make(start, stop))
+        rows, _ = tensor_from(self._make(start, stop), "what makes the rows")
         if tuple(rows.shape) != (stop - start, self.shape[1]):
             raise InvalidInputError(
                 f"rows {start} to {stop} were made with shape {tuple(rows.shape)}; they must have "
@@ -239,6 +242,11 @@ class ShardedRows:
         dtype = shards[0].dtype
         for shard in shards:
             dtype = torch.promote_types(dtype, shard.dtype)
+        if dtype.is_floating_point and any(
+            shard.dtype in (torch.int32, torch.int64) for shard in shards
+        ):
+            # What promotes to float32 has more digits.
+            dtype = torch.float64
         self.dtype = dtype
         self.chunk_rows = max(getattr(shard, "chunk_rows", 1) for shard in shards)
         places = {lies_in(shard) for shard in shards}
@@ -269,6 +277,11 @@ class DaskRows:
     """Rows of a Dask array, computed when they are asked for."""
 
     def __init__(self, array: Any, ids: tuple[ItemId, ...] | None = None) -> None:
+        if any(math.isnan(length) for length in array.shape):
+            raise InvalidInputError(
+                "the Dask array has chunks of unknown lengths, as filtered rows have; compute them "
+                "first: array.compute_chunk_sizes()."
+            )
         _check_matrix(array.shape)
         self.array = array
         self.shape = (int(array.shape[0]), int(array.shape[1]))
@@ -277,7 +290,7 @@ class DaskRows:
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Compute some rows."""
-        return tensor_of(np.asarray(self.array[start:stop].compute()))
+        return tensor_of(np.asanyarray(self.array[start:stop].compute()))
 
     def identity(self) -> Identity:
         """Unknown: names of Dask arrays tell how they were made, not what they hold."""
@@ -354,7 +367,8 @@ def as_rows(features: object, name: str = "X") -> RowSource:
     Parameters
     ----------
     features : RowSource, tensor, array, memory map, Dask array, h5py or Zarr array, or list
-        Features of shape (n_items, n_features). A list of any of these is a list of shards.
+        Features of shape (n_items, n_features). A list of matrices is a list of shards, and a list
+        of one-dimensional rows a matrix.
     name : str
         What an error calls it.
 
@@ -365,12 +379,14 @@ def as_rows(features: object, name: str = "X") -> RowSource:
     InvalidInputError
         If it is not a matrix.
     """
+    if isinstance(features, torch.Tensor):
+        return ArrayRows(features)
     if isinstance(features, RowSource):
         _check_matrix(tuple(features.shape))
         return features
     if is_dask_array(features):
         return DaskRows(features)
-    if isinstance(features, list | tuple) and any(hasattr(one, "shape") for one in features):
+    if isinstance(features, list | tuple) and any(map(is_matrix_like, features)):
         return ShardedRows([as_rows(one, name) for one in features])
     if hasattr(features, "shape") and hasattr(features, "dtype") and hasattr(features, "__len__"):
         return ArrayRows(features)
@@ -456,20 +472,13 @@ def whole_chunks(source: RowSource, n_rows: int) -> int:
 def torch_dtype(dtype: Any) -> torch.dtype:
     """The type of tensors read from an array of this type."""
     if isinstance(dtype, torch.dtype):
-        return dtype
+        return readable(torch.empty((0, 1), dtype=dtype), "the features").dtype
     return tensor_of(np.empty((0, 1), dtype=dtype)).dtype
 
 
 def tensor_of(array: NDArray[Any]) -> torch.Tensor:
     """A tensor of an array's values, in a type that torch has."""
-    if array.dtype.kind not in "fiu":
-        raise InvalidTypeError(
-            f"the features hold values of type {array.dtype}; they must be real numbers."
-        )
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32)
-    native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return torch.from_numpy(native if native.flags.writeable else native.copy())
+    return tensor_of_array(array, "the features")
 
 
 def import_zarr() -> Any:

@@ -141,6 +141,16 @@ def test_rows_of_any_scale_have_unit_norm(normalize: str) -> None:
         torch.testing.assert_close(rows.double(), wide, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("normalize", ["center+unit", "zscore+unit", "half-whiten+unit"])
+@pytest.mark.parametrize(("dtype", "offset"), [(torch.float32, 2**20), (torch.float64, 2**49)])
+def test_a_large_offset_costs_no_digits(normalize: str, dtype: torch.dtype, offset: int) -> None:
+    # Multiples of 1/8, so that the offset is added exactly.
+    X = (features(dtype) * 8).round() / 8
+    expected = fit_normalization(X, normalize).apply(X)
+    found = fit_normalization(X + offset, normalize).apply(X + offset)
+    torch.testing.assert_close(torch.pdist(found), torch.pdist(expected), rtol=1e-4, atol=1e-4)
+
+
 def test_channels_of_any_scale_are_standardised() -> None:
     X = features(torch.float32)
     scales = torch.tensor([1e-30, 1e-20, 1e-10, 1.0, 1e20, 1e35])

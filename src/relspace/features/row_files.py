@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from relspace._arrays import is_matrix_like
 from relspace._blocks import refuse_too_large
 from relspace.errors import InvalidInputError
 from relspace.features.feature_set import FeatureSet
@@ -125,12 +126,15 @@ def open_table(
 
 def is_read_in_blocks(source: object) -> bool:
     """Whether features lie somewhere else than in memory, or in several pieces."""
+    if isinstance(source, torch.Tensor):
+        # Asked first: some have no shape to look at.
+        return False
     if isinstance(source, str | Path | np.memmap | RowSource | FeatureSet):
         return True
-    if isinstance(source, torch.Tensor | np.ndarray):
+    if isinstance(source, np.ndarray):
         return False
     if isinstance(source, list | tuple):
-        return any(isinstance(one, str | Path) or hasattr(one, "shape") for one in source)
+        return any(isinstance(one, str | Path) or is_matrix_like(one) for one in source)
     return type(source).__module__.partition(".")[0] in _LIBRARIES_OF_BLOCKS
 
 

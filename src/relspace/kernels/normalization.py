@@ -25,6 +25,9 @@ _WHITENING = {"quarter-whiten": 0.25, "half-whiten": 0.5}
 # al. 2024) or an outlier; trained networks without them have 1 to 2.
 _LOUD = 5.0
 
+# Of the largest difference from the centre, what rounding of the centre may cost.
+_NEGLIGIBLE_REST = 1e-6
+
 # Exponents of the largest magnitude between which features can be centred as they are: differences
 # and sums over items don't overflow, and nothing that counts becomes subnormal.
 _SAFE_MAGNITUDES = {torch.float32: (-48, 120), torch.float64: (-900, 900)}
@@ -61,6 +64,9 @@ class Normalization:
     exponent : int
         Tokens are multiplied by 2^-exponent first, which is 0 unless they are near the limits of
         their float type; the centre, the scale and the axes are of what comes out.
+    rest : tensor of shape (d,) or None
+        What rounding takes off the centre, where that counts: an offset can be so large, and
+        features so little apart, that their float type does not hold the mean between them.
     """
 
     center: torch.Tensor | None
@@ -68,6 +74,7 @@ class Normalization:
     axes: torch.Tensor | None
     unit: bool
     exponent: int = 0
+    rest: torch.Tensor | None = None
 
     def apply(self, X: torch.Tensor, *, first_row: int = 0) -> torch.Tensor:
         """Normalise tokens; one that equals the centre stays at 0.
@@ -84,6 +91,8 @@ class Normalization:
         X = times_power_of_two(X, -self.exponent)
         if self.center is not None:
             X = X - self.center
+        if self.rest is not None:
+            X = X - self.rest
         if self.scale is not None:
             X = X / self.scale
         if self.axes is not None:
@@ -166,13 +175,18 @@ def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
     exponent -= max(low, min(high, exponent))
     X = times_power_of_two(X, -exponent)
     wide = X.to(torch.float64)
-    center = wide.mean(dim=0)
+    # Differences of near numbers are exact, whatever the offset; the mean of these is small.
+    center = (wide[0] + (wide - wide[0]).mean(dim=0)).to(X.dtype)
+    centered = wide - center
+    rest = centered.mean(dim=0)
+    counts = bool((rest.abs() > _NEGLIGIBLE_REST * centered.abs().amax(dim=0)).any())
+    centered -= rest
     scale = axes = None
     if step == "zscore":
-        scale = _deviations(X, wide - center)
+        scale = _deviations(X, centered)
     if step in _WHITENING:
         axes = whitening_axes(X, _WHITENING[step])
-    return Normalization(center.to(X.dtype), scale, axes, unit, exponent)
+    return Normalization(center, scale, axes, unit, exponent, rest.to(X.dtype) if counts else None)
 
 
 def _deviations(X: torch.Tensor, centered: torch.Tensor) -> torch.Tensor:
@@ -209,6 +223,7 @@ def whitening_axes(X: torch.Tensor, exponent: float) -> torch.Tensor:
         The map, over the k axes along which features vary by more than rounding.
     """
     points = X.to(torch.float64)
+    points = points - points[0]
     points = points - points.mean(dim=0)
     magnitude = exponent_of(largest_magnitude(points))
     if abs(magnitude) <= SAFE_EXPONENT:
