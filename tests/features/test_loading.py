@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import relspace
-from relspace.errors import FileFormatError, InvalidInputError
+from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features import Preprocessing
 from relspace.features.families import loading
 
@@ -128,7 +129,7 @@ def test_code_beside_a_model_is_never_run(model: Path) -> None:
 def test_damaged_models_say_what_is_wrong(model: Path) -> None:
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(FileFormatError, match="can't be loaded as Dinov2Model"):
+    with pytest.raises(FileFormatError, match=r"can't be loaded as safetensors .*incomplete"):
         relspace.load_model(model)
     (model / "config.json").write_text("{")
     with pytest.raises(FileFormatError, match=r"config\.json can't be read as JSON"):
@@ -212,3 +213,142 @@ def test_two_trainings_of_one_model_have_different_fingerprints(saved: Saved) ->
         for parameter in second.module.parameters():
             parameter.mul_(1.001)
     assert first.fingerprint() != second.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("..", InvalidInputError, "holds no config.json"),
+        ("owner/..", InvalidInputError, "no name on the hub"),
+        ("../../etc/passwd", InvalidInputError, "there is no folder"),
+        ("owner/model\0", InvalidInputError, "no name on the hub"),
+        ("~nobody-of-this-name/model", InvalidInputError, "there is no folder ~nobody"),
+        ("https://example.org/model", InvalidInputError, "there is no folder"),
+        (7, InvalidTypeError, "name is of type int"),
+    ],
+)
+def test_names_that_lead_nowhere(
+    name: object, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(error, match=message):
+        relspace.load_model(name)  # type: ignore[arg-type]
+
+
+def test_a_folder_is_called_by_its_own_name(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "short").symlink_to(model)
+    monkeypatch.chdir(model)
+    for name, title in ((".", "model"), (model / ".." / "model", "model"), ("../short", "short")):
+        assert relspace.load_model(name, device="cpu").name == title
+    assert relspace.load_model(f"{model}/", device="cpu").name == "model"
+
+
+def changed(path: Path, **entries: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"hidden_size": 0},
+        {"hidden_size": "many"},
+        {"hidden_size": 48},
+        {"num_attention_heads": 0},
+        {"num_hidden_layers": -1},
+        {"num_hidden_layers": 10**9},
+        {"patch_size": 0},
+        {"patch_size": None},
+        {"hidden_act": "no such function"},
+        {"attn_implementation": "kernels-community/code"},
+        {"_attn_implementation": {"": "owner/code"}},
+        {"vision_config": {"attn_implementation": "owner/code"}},
+    ],
+)
+def test_configurations_that_can_not_be_are_refused(model: Path, entries: dict[str, Any]) -> None:
+    changed(model / "config.json", **entries)
+    with pytest.raises(FileFormatError, match="model"):
+        relspace.load_model(model, device="cpu")
+
+
+def test_configurations_that_are_no_objects_are_refused(model: Path) -> None:
+    for text in ("[]", "3", "null", "[" * 100_000, "\ufeff{", ""):
+        (model / "config.json").write_text(text, encoding="utf-8")
+        with pytest.raises(FileFormatError, match=r"config\.json"):
+            relspace.load_model(model)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"size": {"height": 0, "width": 3}},
+        {"size": {"height": -2, "width": 3}},
+        {"image_mean": 0.5},
+        {"image_mean": "abc"},
+        {"image_mean": [0.1, 0.2]},
+        {"image_std": [0, 0, 0]},
+        {"image_std": [1, float("nan"), 1]},
+        {"resample": 9},
+        {"resample": "cubic"},
+        {"rescale_factor": None},
+        {"rescale_factor": float("inf")},
+        {"crop_size": {"height": 0, "width": 0}},
+    ],
+)
+def test_preprocessing_that_can_not_be_is_refused(model: Path, entries: dict[str, Any]) -> None:
+    changed(model / "preprocessor_config.json", **entries)
+    with pytest.raises(FileFormatError, match=r"preprocessor_config\.json"):
+        relspace.load_model(model, device="cpu")
+
+
+def test_weights_beside_the_folder_are_not_read(model: Path) -> None:
+    index = {"metadata": {}, "weight_map": {"a": "../model.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FileFormatError, match=r"not beside it: '\.\./model\.safetensors'"):
+        relspace.load_model(model)
+
+
+def test_pickles_that_run_code_are_refused_even_with_permission(model: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (open, (str(model / "ran"), "w"))
+
+    (model / "model.safetensors").unlink()
+    torch.save({"a": Evil()}, model / "pytorch_model.bin")
+    for allowed in (False, True):
+        with pytest.raises(InvalidInputError, match=r"pickle only|can't be loaded"):
+            relspace.load_model(model, device="cpu", allow_pickle=allowed)
+    assert not (model / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 3}', ""])
+def test_broken_tokenizers_are_refused(saved: Saved, tmp_path: Path, name: str, text: str) -> None:
+    folder = shutil.copytree(saved("bert"), tmp_path / "text")
+    (folder / name).write_text(text)
+    try:
+        model = relspace.load_model(folder, device="cpu")
+    except FileFormatError as error:
+        assert str(folder) in str(error)  # noqa: PT017
+        return
+    # What the configuration lacks has defaults.
+    assert (name, model.modality) == ("tokenizer_config.json", "text")
+
+
+def test_broken_pipelines_are_refused(saved: Saved, tmp_path: Path) -> None:
+    folder = shutil.copytree(saved("diffusion"), tmp_path / "pipeline")
+    for part, text in (
+        ("scheduler/scheduler_config.json", "{"),
+        ("unet/config.json", "[]"),
+        ("vae/config.json", '{"block_out_channels": 3}'),
+    ):
+        own = (folder / part).read_text()
+        (folder / part).write_text(text)
+        with pytest.raises(FileFormatError, match="pipeline"):
+            relspace.load_model(folder, device="cpu")
+        (folder / part).write_text(own)
+    weights = next((folder / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(FileFormatError, match="can't be loaded as Stable Diffusion"):
+        relspace.load_model(folder, device="cpu")

@@ -78,7 +78,12 @@ class ExtractionSource:
 
     def _prepare(self, position: int) -> Prepared:
         try:
-            return self.model.prepare(self.load_item(position))
+            item = self.load_item(position)
+            try:
+                return self.model.prepare(item)
+            except UnreadableImageError as error:
+                # What is prepared doesn't know what it is called.
+                raise error.about(self.ids[position]) from error
         except UnreadableImageError as error:
             if self.on_error == "raise":
                 raise

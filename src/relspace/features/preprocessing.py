@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 
 from relspace._validation import check_choice
 from relspace.errors import FileFormatError, InvalidInputError
+from relspace.features.images import UnreadableImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CHANNELS = 3
+_MOST_PIXELS = 2**27
 FITS = ("stretch", "shortest", "longest", "none")
 
 # Processors in which a size that is one number means the shorter edge rather than a square.
@@ -94,6 +98,24 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_choice(self.fit, "fit", FITS)
+        for name in ("size", "crop", "pad"):
+            sides = getattr(self, name)
+            is_used = sides is not None and (name != "size" or self.fit != "none")
+            if is_used and (len(sides) != 2 or min(sides) < 1):
+                raise InvalidInputError(f"{name} is {sides}; it must be two sides of 1 or more.")
+        if self.resample not in range(6):
+            raise InvalidInputError(f"resample is {self.resample}; Pillow's filters are 0 to 5.")
+        numbers = (self.factor, *(self.mean or ()), *(self.std or ()))
+        if not all(map(math.isfinite, numbers)) or 0 in (self.std or ()):
+            raise InvalidInputError(
+                f"factor, mean and std are {self.factor}, {self.mean} and {self.std}; they must be "
+                "finite, and std not zero."
+            )
+        if {len(one) for one in (self.mean, self.std) if one is not None} - {1, _CHANNELS}:
+            raise InvalidInputError(
+                f"mean and std are {self.mean} and {self.std}; they must be of one channel or of "
+                f"{_CHANNELS}."
+            )
 
     def __call__(self, image: Image) -> tuple[NDArray[np.float32], View]:
         """Make a model's input of an RGB image.
@@ -104,9 +126,19 @@ class Preprocessing:
             The input.
         view : View
             Where the input lies in the image.
+
+        Raises
+        ------
+        UnreadableImageError
+            If the image is so long and thin that it would be resized to more than 2^27 pixels.
         """
         width, height = image.size
         new_height, new_width = self._resized(height, width)
+        if new_height * new_width > max(_MOST_PIXELS, height * width):
+            raise UnreadableImageError(
+                f"an image of {width} x {height} pixels would be resized to {new_width} x "
+                f"{new_height}, which is too many."
+            )
         if (new_height, new_width) != (height, width):
             image = image.resize((new_width, new_height), self.resample)
         pixels = np.asarray(image)
@@ -216,7 +248,8 @@ class Preprocessing:
         target = self.size[0]
         if self.fit == "longest":
             scale = target / max(height, width)
-            return int(height * scale + 0.5), int(width * scale + 0.5)
+            # The processors would leave no pixel of what is thin enough.
+            return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
         # The longer edge is cut down to a whole number, as the processors do.
         if height <= width:
             return target, int(target * width / height)
@@ -242,11 +275,21 @@ def read_preprocessing(folder: Path) -> Preprocessing:
             continue
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FileFormatError(f"{path} is no JSON ({error}).") from error
+        if not isinstance(config, dict):
+            raise FileFormatError(f"{path} holds no configuration.")
         config = config.get("image_processor", config)
         if "size" in config or "image_mean" in config:
-            return Preprocessing.of_config(config)
+            try:
+                return Preprocessing.of_config(config)
+            except FileFormatError as error:
+                raise error.about(str(path)) from error
+            except (InvalidInputError, TypeError, ValueError, AttributeError, KeyError) as error:
+                raise FileFormatError(
+                    f"{path} has entries of no known form ({error}).",
+                    ways_out=["give {preprocessing}"],
+                ) from error
     raise InvalidInputError(
         f"{folder} has no preprocessor_config.json that says how images are resized and "
         "normalised.",

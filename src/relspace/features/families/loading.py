@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import safe_open
 
 from relspace._devices import choose_device
 from relspace._validation import check_choice, name_some
-from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
+from relspace.errors import (
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    MissingDependencyError,
+    RelspaceError,
+)
 from relspace.features.families.clip import CLIP, SIGLIP
 from relspace.features.families.convolutional import CONVNEXT, CONVNEXT_V2, RESNET
 from relspace.features.families.diffusion import DEFAULT_TIMESTEP, DiffusionModel
@@ -114,21 +121,27 @@ def load_model(
     folder = find_folder(name, revision=revision, allow_pickle=allow_pickle)
     place: dict[str, Any] = {"device": choose_device(device), "dtype": getattr(torch, dtype)}
     safe = None if allow_pickle else True
-    title = str(name).rstrip("/")
-    title = Path(title).name if Path(name).is_dir() else title
+    # Without resolving links, whose targets (the hub's snapshots) are called otherwise.
+    is_folder = Path(name).expanduser().is_dir()
+    title = Path(os.path.abspath(folder)).name if is_folder else str(name)  # noqa: PTH100
     if (folder / "model_index.json").is_file():
-        return DiffusionModel(
-            title,
-            folder,
-            preprocessing=preprocessing,
-            image_size=image_size,
-            timestep=timestep,
-            prompt=prompt,
-            random_state=random_state,
-            use_safetensors=safe,
-            **place,
-        )
+        for path in sorted(folder.glob("*/config.json")):
+            _refuse_code(_read_json(path), path)
+        with _loading(folder, "Stable Diffusion"):
+            return DiffusionModel(
+                title,
+                folder,
+                preprocessing=preprocessing,
+                image_size=image_size,
+                timestep=timestep,
+                prompt=prompt,
+                random_state=random_state,
+                use_safetensors=safe,
+                **place,
+            )
     config = _read_json(folder / "config.json")
+    _refuse_code(config, folder / "config.json")
+    _refuse_more_layers_than_weights(config, folder)
     kind = str(config.get("model_type", ""))
     family = _FAMILY_OF.get(kind)
     if family is not None and modality != "text":
@@ -150,16 +163,24 @@ def load_model(
             f"{', '.join(sorted(_FAMILY_OF))}, Stable Diffusion, and text models with their "
             "tokenizer. Read another network by the names of its layers: relspace.ModuleModel."
         )
-    tokenizer = _transformers().AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
+    with _loading(folder, "the tokenizer"):
+        tokenizer = _transformers().AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     module = _load(folder, _TEXT_TOWERS.get(kind, "AutoModel"), safe)
     return TextModel(title, module.to(place["device"]), tokenizer, pooling=pooling, **place)
 
 
 def find_folder(name: str | Path, *, revision: str | None, allow_pickle: bool) -> Path:
     """Return the folder of a model: itself, in the hub's cache, or downloaded to it."""
-    place = Path(name).expanduser()
+    if not isinstance(name, str | Path):
+        raise InvalidTypeError(
+            f"name is of type {type(name).__name__}; it must be a folder or a name on the hub."
+        )
+    try:
+        place = Path(name).expanduser()
+    except RuntimeError as error:
+        raise InvalidInputError(f"there is no folder {name} ({error}).") from error
     if place.is_dir():
         if not any((place / index).is_file() for index in ("config.json", "model_index.json")):
             raise InvalidInputError(
@@ -195,7 +216,10 @@ def find_folder(name: str | Path, *, revision: str | None, allow_pickle: bool) -
         )
     try:
         folder = Path(hub.snapshot_download(text, **options))
-    except errors.HfHubHTTPError as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Networks, disks and the hub itself fail in many ways.
         reason = " ".join(str(error).split())[:200]
         raise InvalidInputError(f"{text} can't be fetched from the hub ({reason}).") from error
     _check_weights(folder, allow_pickle)
@@ -232,6 +256,14 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _check_weights(folder: Path, allow_pickle: bool) -> None:
+    for index in sorted(folder.rglob("*.index.json")):
+        parts = _read_json(index).get("weight_map")
+        names = set(map(str, parts.values())) if isinstance(parts, dict) else set()
+        outside = sorted(name for name in names if Path(name).name != name)
+        if outside:
+            raise FileFormatError(
+                f"{index} names weights that are not beside it: {name_some(outside)}."
+            )
     if _has_weights(folder):
         return
     pickled = [path.name for pattern in _PICKLED for path in folder.rglob(pattern)]
@@ -249,20 +281,16 @@ def _load(
     folder: Path, architecture: str, safe: bool | None, part: str = "", **arguments: Any
 ) -> Any:
     loader = getattr(_transformers(), architecture)
-    try:
-        with _quiet():
-            module, report = loader.from_pretrained(
-                folder,
-                local_files_only=True,
-                use_safetensors=safe,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **arguments,
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise FileFormatError(f"{folder} can't be loaded as {architecture} ({reason}).") from error
+    with _loading(folder, architecture), _quiet():
+        module, report = loader.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=safe,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **arguments,
+        )
     # Poolers that a checkpoint lacks are not used; neither is what lies outside of the part.
     missing = sorted(
         name
@@ -275,6 +303,64 @@ def _load(
             f"{name_some(missing)}; they would be random."
         )
     return module.get_submodule(part)
+
+
+@contextmanager
+def _loading(folder: Path, what: str) -> Iterator[None]:
+    """Make whatever goes wrong with a model's files an error of that folder."""
+    try:
+        yield
+    except (RelspaceError, MemoryError):
+        raise
+    except ImportError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise MissingDependencyError(
+            f"{folder} needs a package that is not installed ({reason})."
+        ) from error
+    except Exception as error:
+        # Broken files and sizes that don't fit together make the libraries raise nearly anything.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise FileFormatError(f"{folder} can't be loaded as {what} ({reason}).") from error
+
+
+def _refuse_code(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse a configuration that has kernels fetched from the hub, which are code."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _refuse_code(value, path)
+        if "implementation" in key:
+            kernels = [value, *(value.values() if isinstance(value, Mapping) else ())]
+            asked = [one for one in kernels if isinstance(one, str) and "/" in one]
+            if asked:
+                raise FileFormatError(
+                    f"{path} asks for code from the hub ({key}: {asked[0]}), which is never run; "
+                    "take that entry out."
+                )
+
+
+def _refuse_more_layers_than_weights(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a configuration of more layers than there are tensors, which would take forever."""
+    counts = [value for value in _values(config) if isinstance(value[1], int)]
+    layers = {key: count for key, count in counts if re.search(r"(^|_)(n_)?layers?$", key)}
+    files = [*folder.glob("*.safetensors")]
+    if not files or not layers:
+        return
+    with _loading(folder, "safetensors"):
+        opened: list[Any] = [safe_open(file, "pt") for file in files]
+        n_tensors = sum(len(one.keys()) for one in opened)
+    many = [f"{key} is {count}" for key, count in layers.items() if count > max(n_tensors, 1000)]
+    if many:
+        raise FileFormatError(
+            f"in {folder / 'config.json'} {many[0]}, and the weights are {n_tensors} tensors."
+        )
+
+
+def _values(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _values(value)
+        else:
+            yield key, value
 
 
 @contextmanager
@@ -295,7 +381,7 @@ def _quiet() -> Iterator[None]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} can't be read as JSON ({error}).") from error
     if not isinstance(config, dict):
         raise FileFormatError(f"{path} holds no configuration.")

@@ -94,7 +94,12 @@ class TextModel(FeatureModel):
         self.pooling = check_choice(pooling, "pooling", POOLINGS)
         self._tokenizer = tokenizer
         config: Any = self.module.config
-        n_blocks = int(getattr(config, "num_hidden_layers", None) or config.num_layers)
+        n_blocks = getattr(config, "num_hidden_layers", None) or getattr(config, "num_layers", None)
+        if not isinstance(n_blocks, int):
+            raise InvalidInputError(
+                f"the configuration of {type(self.module).__name__} doesn't say how many blocks it "
+                "has (num_hidden_layers); extract it as a module, with layers by name."
+            )
         self._blocks = Blocks.of(self.module, n_blocks, TEXT_PARTS, type(self.module).__name__)
         self.layers = self._blocks.layers
         self._max_length = longest_text(self.module, tokenizer)
