@@ -44,8 +44,10 @@ def test_sets_are_embedded_and_colored_into_a_folder(
     assert done["eigenvalues"] == pytest.approx(cut.eigenvalues_.tolist(), abs=1e-5)
     for name in ("sam", "dino"):
         rows, colors = (open_rows(out / f"{name}{end}.zarr") for end in ("", "-colors"))
-        torch.testing.assert_close(rows.read(0, 400), cut[name], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(colors.read(0, 400), coloring.colors_[name], atol=1e-3, rtol=0)
+        expected = torch.from_numpy(cut[name])
+        torch.testing.assert_close(rows.read(0, 400), expected, atol=1e-5, rtol=1e-4)
+        expected = torch.as_tensor(coloring.colors_[name])
+        torch.testing.assert_close(colors.read(0, 400), expected, atol=1e-3, rtol=0)
     loaded = rs.NormalizedCut.load(out / "cut.safetensors")
     again = rs.Coloring.load(out / "colors.safetensors")
     rgb = again.transform(loaded.transform("sam", X))

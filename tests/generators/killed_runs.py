@@ -2,8 +2,9 @@
 
 Run as ``python killed_runs.py JOB FOLDER N_KILLS SEED``, where JOB is one of :data:`JOBS`; every
 time that it is done it begins again in the next of the folders 0, 1, ... in FOLDER. Prints, as
-JSON, how often a run was killed while it was working and how many were done. Children are forked
-from a server that has imported everything and runs a single thread.
+JSON, how often a run was killed while it was working, how many were done, and how many files of
+:data:`WHOLE_FILES` were there after a kill and not whole. Children are forked from a server that
+has imported everything and runs a single thread.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ import torch
 N, D, CHUNK = 640, 16, 16
 #: Besides this module, what children need, imported by the server once.
 IMPORTED = ["relspace", "relspace.cli", "relspace.embedding", "relspace.features", "zarr"]
-SECONDS = {"transform-zarr": (0.01, 0.12), "transform-npy": (0.01, 0.12), "embed": (0.02, 0.8)}
+SECONDS = {
+    "transform-zarr": (0.01, 0.12),
+    "transform-npy": (0.01, 0.12),
+    "transform-file": (0.01, 0.3),
+    "embed": (0.02, 0.8),
+    "align": (0.01, 0.4),
+    "report": (0.01, 1.5),
+}
 
 
 def features() -> np.ndarray:
@@ -49,28 +57,75 @@ def transform(out: Path) -> None:
     Aligner().fit(X[:64]).transform(source, out=Output(out, chunk_rows=CHUNK, resume="trust"))
 
 
+def transform_file(folder: Path) -> None:
+    """Transform a file, which is identified again in every run, by the command."""
+    save_once(folder / "x.npy", features())
+    save_once(folder / "y.npy", features()[:, ::-1])
+    space = folder / "space.safetensors"
+    if not space.exists():
+        command("align", folder / "x.npy", folder / "y.npy", "-o", space, "--landmarks", 60)
+    out = folder / "out.npy"
+    command("transform", space, "x", folder / "x.npy", "-o", out, "--memory-budget", "40KiB")
+
+
 def embed(folder: Path) -> None:
     """Embed and colour two sets by the command, or go on with it."""
-    from relspace.cli import commands
 
     folder.mkdir(exist_ok=True)
     X = features()
-    for name, rows in (("a", X), ("b", X[: N // 2, ::-1])):
-        if not (folder / f"{name}.npy").exists():
-            np.save(folder / f"new-{name}.npy", rows)
-            (folder / f"new-{name}.npy").rename(folder / f"{name}.npy")
-    sets = [str(folder / "a.npy"), str(folder / "b.npy")]
-    options = ["--components", "3", "--landmarks", "40", "--memory-budget", "5KiB"]
-    given = ["embed", *sets, "-o", str(folder / "out"), *options]
-    if commands.main(given, standalone_mode=False):
+    save_once(folder / "a.npy", X)
+    save_once(folder / "b.npy", X[: N // 2, ::-1])
+    sets = [folder / "a.npy", folder / "b.npy"]
+    options = ["--components", 3, "--landmarks", 40, "--memory-budget", "5KiB"]
+    command("embed", *sets, "-o", folder / "out", *options)
+
+
+def align(folder: Path) -> None:
+    """Align two files by the command; a space that is there is replaced."""
+    save_once(folder / "a.npy", features())
+    save_once(folder / "b.npy", features()[:, ::-1])
+    sets = [folder / "a.npy", folder / "b.npy"]
+    command("align", *sets, "-o", folder / "space.safetensors", "--landmarks", 200, "--force")
+
+
+def report(folder: Path) -> None:
+    """Write the page of a space by the command; a page that is there is replaced."""
+    space = folder / "input.safetensors"
+    if not space.exists():
+        save_once(folder / "a.npy", features()[:120])
+        save_once(folder / "b.npy", features()[:120, ::-1])
+        sets = [folder / "a.npy", folder / "b.npy"]
+        command("align", *sets, "-o", space, "--landmarks", 60)
+    page = folder / "page.html"
+    command("report", space, "-o", page, "--force", "--permutations", 99)
+
+
+def save_once(path: Path, values: np.ndarray) -> None:
+    """Save an array under its name when it is whole, if it isn't there."""
+    if not path.exists():
+        unfinished = path.with_name(f"new-{path.name}")
+        np.save(unfinished, values)
+        unfinished.rename(path)
+
+
+def command(*given: object) -> None:
+    """Run a command of relspace."""
+    from relspace.cli import commands
+
+    if commands.main([str(one) for one in given], standalone_mode=False):
         raise SystemExit("the command failed")
 
 
 JOBS: dict[str, Callable[[Path], None]] = {
     "transform-zarr": lambda folder: transform(folder / "out.zarr"),
     "transform-npy": lambda folder: transform(folder / "out.npy"),
+    "transform-file": transform_file,
     "embed": embed,
+    "align": align,
+    "report": report,
 }
+#: Outputs that are there whole, or not at all, at any moment.
+WHOLE_FILES = {"align": "space.safetensors", "report": "page.html"}
 
 
 def work(job: str, folder: Path, begun: Connection) -> None:
@@ -103,13 +158,21 @@ def main() -> None:
     multiprocessing.get_context("forkserver").set_forkserver_preload(["__main__", *IMPORTED])
     moments = random.Random(seed)
     kills = finished = 0
+    # Each has its number of bytes when it is whole, which the first run that was done tells.
+    sizes: list[int] = []
     while kills < n_kills:
-        if was_killed(job, place / str(finished), moments.uniform(*SECONDS[job])):
+        folder = place / str(finished)
+        if was_killed(job, folder, moments.uniform(*SECONDS[job])):
             kills += 1
         else:
             finished += 1
+        if job in WHOLE_FILES and (folder / WHOLE_FILES[job]).exists():
+            sizes.append((folder / WHOLE_FILES[job]).stat().st_size)
     was_killed(job, place / str(finished), None)
-    print(json.dumps({"kills": kills, "finished": finished + 1}))
+    if job in WHOLE_FILES:
+        sizes.append((place / str(finished) / WHOLE_FILES[job]).stat().st_size)
+    halves = sum(size != sizes[-1] for size in sizes)
+    print(json.dumps({"kills": kills, "finished": finished + 1, "halves": halves}))
 
 
 if __name__ == "__main__":
