@@ -170,6 +170,26 @@ def test_random_numbers_of_a_pass_leave_the_generator_as_it_was() -> None:
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
 
 
+def test_no_pass_depends_on_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Drifting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 2, stride=2)
+            self.register_buffer("shift", torch.zeros(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.shift += 1
+            return self.conv(x + self.shift)
+
+    model, image = module_model(Drifting(), "conv"), np.ones((3, 8, 8), np.float32)
+    with model.held():
+        first, second = (model.forward([image], ["conv"])["conv"] for _ in range(2))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    monkeypatch.setattr("relspace.features.evaluation._COPIED_BUFFER_BYTES", 0)
+    with pytest.raises(InvalidInputError, match="changes its buffers 'shift' in evaluation mode"):
+        model.forward([image], ["conv"])
+
+
 def test_blocks_that_overlap_put_the_network_back_when_the_last_is_left() -> None:
     network = trained_network()
     before = state_of(network)

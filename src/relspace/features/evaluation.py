@@ -39,6 +39,8 @@ _kept: dict[int, _Kept] = {}
 _kept_lock = threading.RLock()
 _forward_locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 _STANCE = object()
+# Larger buffers are quantized weights, which don't change.
+_COPIED_BUFFER_BYTES = 2**26
 
 
 def wrapped_module(module: nn.Module) -> tuple[str, nn.Module] | None:
@@ -70,10 +72,9 @@ def own_dtype(module: nn.Module) -> torch.dtype:
 def evaluated(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Hold a network in evaluation mode and on a device.
 
-    However the block is left, each of its modules has its own mode again, its parameters and
-    buffers are the memory that they were, on the device where they were, and buffers that the
-    passes changed have their old values. Blocks may overlap, also in several threads: the network
-    is put back when the last one is left.
+    However the block is left, each of its modules has its own mode again, and its parameters and
+    buffers are the memory that they were, on the device where they were. Blocks may overlap, also
+    in several threads: the network is put back when the last one is left.
 
     Parameters
     ----------
@@ -95,10 +96,8 @@ def evaluated(module: nn.Module, device: torch.device) -> Iterator[None]:
             _keep(one, partial(_change_mode, one), stack)
             # Whoever overlaps may find a mode that was set meanwhile.
             one.training = False
-        tensors: list[tuple[torch.Tensor, bool]] = [(one, False) for one in module.parameters()]
-        tensors += [(one, True) for one in module.buffers()]
-        for tensor, is_buffer in tensors:
-            _keep(tensor, partial(_move, tensor, device, is_buffer), stack)
+        for tensor in _tensors(module):
+            _keep(tensor, partial(_move, tensor, device), stack)
             _refuse_elsewhere(tensor, device)
         yield
 
@@ -107,8 +106,13 @@ def evaluated(module: nn.Module, device: torch.device) -> Iterator[None]:
 def forward_pass(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Hold a network as :func:`evaluated` does for one pass, one thread at a time.
 
-    No gradients are recorded, and the random numbers that the pass draws leave the global state of
-    the generators as it was.
+    No gradients are recorded. Buffers that the pass changes, and the global state of the generators
+    of random numbers, are what they were before, so that no pass depends on another.
+
+    Raises
+    ------
+    InvalidInputError
+        As for :func:`evaluated`, or if the pass changes a buffer that is too large to be copied.
     """
     with _kept_lock:
         lock = _forward_locks.setdefault(module, threading.RLock())
@@ -116,6 +120,7 @@ def forward_pass(module: nn.Module, device: torch.device) -> Iterator[None]:
     with (
         lock,
         evaluated(module, device),
+        _unchanged_buffers(module),
         torch.no_grad(),
         torch.random.fork_rng(accelerators, device_type="cuda"),
     ):
@@ -173,33 +178,56 @@ def _give_back(owner: object) -> None:
 def _change_mode(module: nn.Module) -> Callable[[], None]:
     # The attribute, because train() of one's own may change more than it puts back.
     was = module.training
-    # TorchScript holds its buffers elsewhere, and can't exchange them.
-    is_script = isinstance(module, torch.jit.ScriptModule)
-    buffers = None if is_script else dict(module._buffers)
 
     def restore() -> None:
         module.training = was
-        if buffers is not None:
-            module._buffers.clear()
-            module._buffers.update(buffers)
 
     return restore
 
 
-def _move(tensor: torch.Tensor, device: torch.device, is_buffer: bool) -> Callable[[], None]:
-    """Move a tensor; what is put back is the memory that it had, with the values that it had."""
+def _move(tensor: torch.Tensor, device: torch.device) -> Callable[[], None]:
     memory = tensor.data
-    values = memory.clone() if is_buffer and memory.layout == torch.strided else None
     if not _is_on(tensor, device):
         tensor.data = memory.to(device)
 
     def restore() -> None:
         if tensor.device != memory.device:
             tensor.data = memory
-        if values is not None and not torch.equal(memory, values):
-            memory.copy_(values)
 
     return restore
+
+
+@contextmanager
+def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
+    """Put back the buffers that a pass replaces or changes in place."""
+    held = [
+        (one, dict(one._buffers))
+        for one in module.modules()
+        # TorchScript holds its buffers elsewhere, and can't exchange them.
+        if not isinstance(one, torch.jit.ScriptModule)
+    ]
+    values, versions = [], []
+    for name, one in module.named_buffers():
+        if one.layout == torch.strided and one.nbytes <= _COPIED_BUFFER_BYTES:
+            values.append((one, one.detach().clone()))
+        elif not one.is_inference():
+            versions.append((name, one, one._version))
+    try:
+        yield
+    finally:
+        for owner, buffers in held:
+            owner._buffers.clear()
+            owner._buffers.update(buffers)
+        with torch.no_grad():
+            for one, value in values:
+                if not torch.equal(one, value):
+                    one.copy_(value)
+    changed = [name for name, one, version in versions if one._version != version]
+    if changed:
+        raise InvalidInputError(
+            f"the network changes its buffers {name_some(changed)} in evaluation mode; they are "
+            "too large to be copied for each pass, so that one would depend on another."
+        )
 
 
 def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:
