@@ -279,7 +279,7 @@ class TestErrors:
     [
         ({"normalize": ""}, "normalize is ''; it must be one of none, unit"),
         ({"standardize": ""}, "standardize is ''; it must be one of whiten"),
-        ({"ids": ""}, "ids of a are of type str"),
+        ({"ids": ""}, "ids is ''; it must be lists of ids"),
         ({"ids": []}, "a has 30 items and 0 ids"),
         ({"layer": ""}, "layer is '' and no set is a FeatureSet"),
         ({"landmarks": 2.0}, "landmarks is 2.0; it must be a whole number"),

@@ -161,7 +161,9 @@ class TestLayers:
         assert result.stdout.endswith(f"Written to {name}\n")
         content = Path(name).read_bytes()
         assert content.lower().startswith(start.lower())
-        run("layers", *models, "--permutations", 0, "-o", name)
+        refused = run("layers", *models, "--permutations", 0, "-o", name, code=2)
+        assert f"{name} exists; overwrite it with --force" in refused.stderr
+        run("layers", *models, "--permutations", 0, "-o", name, "--force")
         assert Path(name).read_bytes() == content or name.endswith((".svg", ".pdf"))
 
     def test_three_models_make_a_table_of_models(self, run: Run) -> None:
@@ -184,7 +186,7 @@ class TestLayers:
             (("vit.npz",), "name two sets or more"),
             (("vit.npz::layer_1", "cnn.npz"), "no ::KEY"),
             (("vit.npz", "cnn.npy"), "files of several layers end in"),
-            (("vit.npz", "cnn.npz", "-o", "l.txt"), "ends in '.txt'"),
+            (("vit.npz", "cnn.npz", "-o", "l.txt"), "saved as .html, .png, .pdf, .svg, and l.txt"),
             (("vit.npz", "cnn.npz", "-o", "gone/l.html"), "there is no folder gone"),
         ],
     )

@@ -47,6 +47,9 @@ def themed(theme: Theme) -> Iterator[None]:
             'figures need matplotlib, which is not installed: pip install "relspace[report]".'
         ) from error
     settings: dict[str, Any] = {
+        # Names are users' own: "a$b$c" is no formula.
+        "text.parse_math": False,
+        "axes.formatter.use_mathtext": False,
         "font.family": "DejaVu Sans",
         "font.size": 8.5,
         "axes.titlesize": 9.5,
@@ -66,6 +69,32 @@ def themed(theme: Theme) -> Iterator[None]:
     }
     with matplotlib.rc_context(settings):  # type: ignore[arg-type]
         yield
+
+
+def drawn_name(name: str, longest: int = 40) -> str:
+    """A name as it is drawn in a figure: in one line that is not too long, with all its characters.
+
+    Characters that nothing is drawn for are written as escapes, and the middle of a long name as
+    an ellipsis. One that begins with an underscore, which matplotlib leaves out of legends, gets a
+    space of no width before it.
+
+    Parameters
+    ----------
+    name : str
+        What the user called a set, a model or a layer.
+    longest : int
+        How many characters are drawn at most.
+
+    Examples
+    --------
+    >>> drawn_name("two\\nlines"), drawn_name("layer_" * 20, 15)
+    ('two\\\\nlines', 'layer_l…_layer_')
+    """
+    shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in name)
+    if len(shown) > longest:
+        half = (longest - 1) // 2
+        shown = f"{shown[:half]}…{shown[-half:]}"
+    return f"\u200b{shown}" if shown.startswith("_") else shown
 
 
 def new_figure(width: float, height: float) -> Figure:

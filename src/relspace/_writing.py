@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -14,7 +15,8 @@ def write_whole(path: Path, content: bytes | str) -> Path:
     path : Path
         Where it goes; its folder is made if needed, a file already there is replaced.
     content : bytes or str
-        What it holds; text is encoded as UTF-8.
+        What it holds; text is encoded as UTF-8, what has no bytes there (half a surrogate pair, as
+        a file's name may hold) as an escape.
 
     Returns
     -------
@@ -29,10 +31,13 @@ def write_whole(path: Path, content: bytes | str) -> Path:
     'whole'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    # A short name: that of the file may be as long as the file system allows.
+    unfinished = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.unfinished")
     try:
         with unfinished.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(
+                content.encode(errors="backslashreplace") if isinstance(content, str) else content
+            )
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)

@@ -44,8 +44,9 @@ def test_two_models_become_a_page(saved: Saved, scenes: Path, tmp_path: Path) ->
     text = page.read_text()
     assert all(name in text for name in ("dinov2", "resnet", "layer_3", "scene_00.png"))
     assert "One concept, one colour" in text
-    # A second run reads what is there.
-    again = run(*arguments, "--panel", tmp_path / "panel.png", "--json")
+    assert "page.html exists; overwrite it with --force" in run(*arguments).stderr
+    # A second run reads the features that are there.
+    again = run(*arguments, "--panel", tmp_path / "panel.png", "--json", "--force")
     assert "of 12," not in again.stderr
     assert (tmp_path / "panel.png").read_bytes().startswith(b"\x89PNG")
     # What is printed is what the JSON holds.
@@ -93,7 +94,7 @@ def test_text_models(saved: Saved, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "bert: 16 items, 4 layers" in done.stdout
     assert "Affinity, 16 rows; 9 permutations" in done.stdout
-    panel = (saved("bert"), saved("gpt2"), texts, "-o", tmp_path / "page.html", "--panel", "p.png")
+    panel = (saved("bert"), saved("gpt2"), texts, "-o", tmp_path / "2.html", "--panel", "p.png")
     refused = run(*panel)
     assert refused.exit_code == 2
     assert "--panel is of patches of images" in refused.stderr

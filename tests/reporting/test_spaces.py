@@ -178,7 +178,59 @@ def test_images_are_found_with_or_without_their_ending(photos: Path) -> None:
         read_thumbnails(photos, ["picture-9"], 1, [0])
 
 
-def test_other_things_have_no_report(tmp_path: Path) -> None:
-    with pytest.raises(InvalidTypeError, match="a report is of a space"):
-        relspace.report({"a": np.zeros((3, 3))}, tmp_path / "page.html")
+def test_a_page_is_replaced_only_when_told(tmp_path: Path) -> None:
+    X = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
+    space = relspace.align({"a": X, "b": X.flip(1)})
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    with pytest.raises(InvalidInputError, match="exists; give overwrite=True"):
+        relspace.report(space, page, n_permutations=0)
+    assert page.read_text() == "mine"
+    relspace.report(space, page, n_permutations=0, overwrite=True)
+    assert page.read_text().startswith("<!doctype html>")
+    assert list(tmp_path.iterdir()) == [page]
+
+
+@pytest.mark.parametrize(
+    ("of", "out", "message"),
+    [
+        ({"a": np.zeros((9, 3))}, "p.html", r"of\['a'\] is of type ndarray and not a FeatureSet"),
+        (np.zeros((9, 3)), "p.html", "of is of type ndarray; a report is of a space"),
+        ({}, "p.html", "of holds 0 feature sets"),
+        ({1: None}, "p.html", "of has the name 1"),
+        ({}, "p.pdf", "out is '.*p.pdf'; a report is a file that ends in .html"),
+        ({}, "", "out is '.*'"),
+    ],
+)
+def test_what_no_page_is_of_is_named(tmp_path: Path, of: object, out: str, message: str) -> None:
+    with pytest.raises((InvalidInputError, InvalidTypeError), match=message):
+        relspace.report(of, tmp_path / out)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_left_out_of_a_table_is_said() -> None:
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(320, 6, generator=generator)
+    Y = X + 0.5 * torch.randn(320, 6, generator=generator)
+    space = relspace.align({"a": X, "b": Y})
+    found = table(space_report(space, n_permutations=0), "Nearest item in b")
+    assert found.caption.endswith("(300 of 320 items, at random; space.match(a, b) gives all)")
+    assert len(found.rows) == 300
+    # Items look for their nearest among all, not among those that are listed.
+    nearest = torch.as_tensor(space.match("a", "b").indices)[:, 0] + 1
+    assert all(int(other) == int(nearest[int(item) - 1]) for item, other, *_ in found.rows)
+
+
+def test_values_of_aligned_features_are_called_so(of_items: ReportData) -> None:
+    titles = [row[0] for row in table(of_items, "How alike here and there").rows]
+    assert all(str(title).endswith(" of aligned features") for title in titles)
+
+
+def test_a_part_of_the_images_is_said_to_be_one(models: dict[str, FeatureSet]) -> None:
+    space = relspace.align(models, landmarks=150)
+    shown = "Explored are the first 4 of 6 images; n_images=6 (--n-images 6) shows all."
+    assert space_report(space, n_images=4, n_permutations=0).lead.endswith(shown)
+    assert "Explored" not in space_report(space, n_images=6, n_permutations=0).lead
+    assert relspace.reporting.feature_sets_report(
+        models, n_images=4, n_permutations=0
+    ).lead.endswith(shown)

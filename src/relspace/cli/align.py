@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
+from relspace.cli.outputs import check_output, with_force
 from relspace.cli.sources import (
     Source,
     files,
@@ -35,7 +35,7 @@ from relspace.errors import InvalidInputError
     metavar="SPACE",
     help="File for the aligned space, ending in .safetensors.",
 )
-@click.option("--force", is_flag=True, help="Overwrite SPACE if it exists.")
+@with_force("SPACE")
 @with_ids
 @click.option(
     "--landmarks",
@@ -105,7 +105,13 @@ def align(
     relspace align sam.zarr::layer_11 dino.zarr -o space.safetensors
     """
     named = named_sources(sources)
-    _check_output(output, [source.path for source in sources], force)
+    check_output(
+        output,
+        what="a space",
+        endings=[".safetensors"],
+        force=force,
+        inputs=[source.path for source in sources],
+    )
     with Progress() as progress:
         tables, ids = read_sets(named, ids_from, columns_from, by_position, progress, in_parts=True)
         import relspace
@@ -113,9 +119,15 @@ def align(
         sets: dict[str, object] = {name: table.features for name, table in tables.items()}
         if scheduler is not None:
             from relspace.execution.dask import rows_as_array
-            from relspace.features import open_rows
+            from relspace.features import FeatureSet, open_rows
             from relspace.row_sources import RowSource
 
+            for name, one in sets.items():
+                if isinstance(one, FeatureSet) and one.grid is not None:
+                    raise InvalidInputError(
+                        f"{name} holds tokens on grids, which are aligned here and not on a "
+                        "cluster: leave --scheduler away"
+                    )
             sets = {
                 name: rows_as_array(
                     table.features
@@ -136,30 +148,13 @@ def align(
                 random_state=random_state,
                 memory_budget=memory_budget,
             )
+            # Saved first: what can't be compared, such as tokens of two images, is aligned yet.
+            progress(f"Saving {output}")
+            space.save(output)
             progress("Comparing sets")
             summary = space.summary()
-        progress(f"Saving {output}")
-        space.save(output)
     summary |= {"files": files(tables), "output": str(output)}
     click.echo(json.dumps(summary, indent=2) if as_json else _align_report(summary))
-
-
-def _check_output(output: Path, inputs: Sequence[Path], force: bool) -> None:
-    """Refuse an output that can't or mustn't be written before any work is done."""
-    if output.suffix != ".safetensors":
-        raise InvalidInputError(f"a space is saved as .safetensors, and {output} is not named so")
-    if output.is_dir():
-        raise InvalidInputError(f"{output} is a folder; name a file for the space")
-    if not output.absolute().parent.is_dir():
-        raise InvalidInputError(f"there is no folder {output.parent} to save {output.name} in")
-    if not os.access(output.absolute().parent, os.W_OK):
-        raise InvalidInputError(f"{output.parent} can't be written to")
-    if not output.exists():
-        return
-    if any(path.exists() and path.samefile(output) for path in inputs):
-        raise InvalidInputError(f"{output} is one of the inputs; name another file for the space")
-    if not force:
-        raise InvalidInputError(f"{output} exists; overwrite it with --force or name another file")
 
 
 def _align_report(summary: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ import click
 
 from relspace.cli.group import Progress, commands
 from relspace.cli.models import extraction_options, load_named, named_models, with_extraction
-from relspace.cli.pages import said_of_page, with_page
+from relspace.cli.outputs import check_output, printed_in_any_case
+from relspace.cli.pages import check_page, said_of_page, with_page
 from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
 
@@ -83,8 +84,9 @@ def compare_models(
     if len(arguments) + len(further) < 3:
         raise click.UsageError("name two models or more, and their images or texts")
     models, items = named_models([*arguments[:-1], *further]), arguments[-1]
-    if panel is not None and panel.suffix.lower() != ".png":
-        raise InvalidInputError(f"a panel is saved as .png, and {panel} is not named so")
+    check_page(output, force=options["force"])
+    if panel is not None:
+        check_output(panel, what="a panel", endings=[".png"], force=options["force"])
     folder = output.with_name(f"{output.stem}-features") if features is None else features
     with Progress() as progress:
         progress("Loading torch")
@@ -125,33 +127,46 @@ def compare_models(
             random_state=seed,
             progress=progress,
         )
-        data = feature_sets_report(
-            sets,
-            compared=compared,
-            images=items if on_grids else None,
-            title=title,
-            n_images=n_images,
-            random_state=seed,
-            progress=progress,
-        )
-        progress(f"Writing {output}")
-        write_whole(output, render_report(data))
-        if panel is not None:
-            write_whole(panel, report_panel(data, LIGHT))
+        with printed_in_any_case(_said_of(compared, sets, None, None, as_json)):
+            data = feature_sets_report(
+                sets,
+                compared=compared,
+                images=items if on_grids else None,
+                title=title,
+                n_images=n_images,
+                random_state=seed,
+                progress=progress,
+            )
+            progress(f"Writing {output}")
+            write_whole(output, render_report(data))
+            if panel is not None:
+                write_whole(panel, report_panel(data, LIGHT))
+    click.echo(_said_of(compared, sets, output, panel, as_json))
+
+
+def _said_of(
+    compared: LayerComparison | ModelComparison,
+    sets: Mapping[str, FeatureSet],
+    output: Path | None,
+    panel: Path | None,
+    as_json: bool,
+) -> str:
     if as_json:
-        click.echo(json.dumps(_summary(compared, sets, output, panel), indent=2))
-        return
-    for name, fs in sets.items():
-        click.echo(f"{name}: {len(fs)} items, {len(fs.layers)} layers, {fs.metadata['path']}")
-    click.echo("\n".join(["", *_lines(compared), "", said_of_page(output)]))
-    if panel is not None:
-        click.echo(f"Panel: {panel}")
+        return json.dumps(_summary(compared, sets, output, panel), indent=2)
+    lines = [
+        f"{name}: {len(fs)} items, {len(fs.layers)} layers, {fs.metadata['path']}"
+        for name, fs in sets.items()
+    ]
+    lines += ["", *_lines(compared)]
+    if output is not None:
+        lines += ["", said_of_page(output)]
+    return "\n".join([*lines, *([] if panel is None else [f"Panel: {panel}"])])
 
 
 def _summary(
     compared: LayerComparison | ModelComparison,
     sets: Mapping[str, FeatureSet],
-    output: Path,
+    output: Path | None,
     panel: Path | None,
 ) -> dict[str, Any]:
     from relspace.layerwise import pairs_of_models
@@ -160,7 +175,7 @@ def _summary(
         "stores": {name: fs.metadata["path"] for name, fs in sets.items()},
         "pairs": [pair.to_dict() for pair in pairs_of_models(compared)],
         "comparison": compared.to_dict(),
-        "report": str(output),
+        "report": None if output is None else str(output),
         "panel": None if panel is None else str(panel),
     }
 

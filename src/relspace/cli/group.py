@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import click
 
 from relspace import __version__
+from relspace.cli.tables import one_line
 from relspace.errors import ExplainedMixin, RelspaceError
 
+EXIT_UNEXPECTED = 1
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -52,15 +54,25 @@ class _Commands(click.Group):
                 return super().invoke(context)
         except BrokenPipeError:
             raise
-        except (RelspaceError, OSError, MemoryError) as error:
-            if context.params["debug"]:
-                traceback.print_exc()
-            reason = " ".join(say(error).split()) or type(error).__name__
-            click.echo(f"relspace: error: {reason}", err=True)
-            context.exit(EXIT_ERROR)
+        except (click.exceptions.Exit, click.ClickException):
+            raise
         except (KeyboardInterrupt, click.Abort):
             click.echo("relspace: interrupted", err=True)
             context.exit(EXIT_INTERRUPTED)
+        except Exception as error:
+            if context.params["debug"]:
+                traceback.print_exc()
+            reason = one_line(say(error)) or type(error).__name__
+            if isinstance(error, RelspaceError | OSError | MemoryError):
+                click.echo(f"relspace: error: {reason}", err=True)
+                context.exit(EXIT_ERROR)
+            # A fault of relspace and not of what it was given.
+            click.echo(
+                f"relspace: unexpected error: {type(error).__name__}: {reason}: please report it, "
+                "with what the same command prints as relspace --debug ...",
+                err=True,
+            )
+            context.exit(EXIT_UNEXPECTED)
 
 
 def say(message: object) -> str:
@@ -95,7 +107,7 @@ def _option(argument: str, value: str | None, flags: Collection[str]) -> str | N
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        click.echo(f"relspace: warning: {' '.join(say(message).split())}", err=True)
+        click.echo(f"relspace: warning: {one_line(say(message))}", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -110,7 +122,7 @@ class Progress:
 
     def __call__(self, message: str) -> None:
         start = "\r\x1b[K" if self._is_terminal else ""
-        click.echo(f"{start}{message}", nl=not self._is_terminal, err=True)
+        click.echo(f"{start}{one_line(message)}", nl=not self._is_terminal, err=True)
 
     def __enter__(self) -> Progress:
         return self
@@ -122,9 +134,11 @@ class Progress:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--debug", is_flag=True, envvar="RELSPACE_DEBUG", help="Show the traceback of an error."
+)
 def commands(debug: bool) -> None:
     """Bring features of different models into one common space and compare them there.
 
-    Exit codes: 0 done, 2 wrong usage or input, 130 interrupted.
+    Exit codes: 0 done, 1 unexpected error, 2 wrong usage or input, 130 interrupted.
     """

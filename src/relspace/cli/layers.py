@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ import click
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands
+from relspace.cli.outputs import check_output, printed_in_any_case, with_force
 from relspace.cli.sources import Source, named_sources, parse_sources, without_ids
 from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
@@ -31,8 +31,9 @@ _KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Page (.html) or figure (.png, .pdf, .svg) to write; one that exists is replaced.",
+    help="Page (.html) or figure (.png, .pdf, .svg) to write.",
 )
+@with_force("FILE")
 @click.option(
     "--measure",
     default="affinity",
@@ -53,6 +54,7 @@ _KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf",
 def layers(
     sources: Sequence[Source],
     output: Path | None,
+    force: bool,
     measure: str,
     permutations: int,
     pool: str,
@@ -81,7 +83,7 @@ def layers(
     if with_key:
         raise click.UsageError(f"{with_key[0].path}: all of a file's matrices are layers, no ::KEY")
     if output is not None:
-        _check_output(output)
+        check_output(output, what="a page or figure", endings=[".html", *_KINDS], force=force)
     with Progress() as progress, ExitStack() as stack:
         progress("Loading torch")
         import relspace
@@ -116,26 +118,19 @@ def layers(
             compared = relspace.compare_models(models, **options)
         if output is not None:
             progress(f"Writing {output}")
-            _write(compared, output)
+            with printed_in_any_case(_said_of(compared, None, as_json)):
+                _write(compared, output)
+    click.echo(_said_of(compared, output, as_json))
+
+
+def _said_of(
+    compared: LayerComparison | ModelComparison, output: Path | None, as_json: bool
+) -> str:
     summary = compared.to_dict() | {"output": None if output is None else str(output)}
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
-        return
-    lines = _layer_lines(summary) if len(models) == 2 else _model_lines(summary)
-    if output is not None:
-        lines += [f"Written to {output}"]
-    click.echo("\n".join(lines))
-
-
-def _check_output(output: Path) -> None:
-    if output.suffix.lower() not in (".html", *_KINDS):
-        raise InvalidInputError(
-            f"{output} ends in {output.suffix!r}; a page or figure ends in .html, "
-            f"{', '.join(_KINDS)}"
-        )
-    folder = output.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InvalidInputError(f"there is no folder {output.parent} to write {output.name} in")
+        return json.dumps(summary, indent=2)
+    lines = _layer_lines(summary) if "best_matches" in summary else _model_lines(summary)
+    return "\n".join([*lines, *([] if output is None else [f"Written to {output}"])])
 
 
 def _open_model(source: Source, pool: str, by_position: bool) -> tuple[object, object]:

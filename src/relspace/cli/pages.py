@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from relspace.cli.group import give_options
-from relspace.errors import InvalidInputError
+from relspace.cli.outputs import check_output
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -24,7 +24,6 @@ def with_page(*, permutations: int) -> Callable[[_Command], _Command]:
             default=Path("report.html"),
             show_default=True,
             metavar="PAGE",
-            callback=_check_name,
             help="The HTML file.",
         ),
         click.option("--title", help="What the page is called."),
@@ -55,7 +54,6 @@ def said_of_page(page: Path) -> str:
     return f"Report: {page} ({page.stat().st_size / 1e6:.1f} MB)"
 
 
-def _check_name(context: click.Context, parameter: click.Parameter, page: Path) -> Path:
-    if page.suffix not in (".html", ".htm"):
-        raise InvalidInputError(f"a report is saved as .html, and {page} is not named so")
-    return page
+def check_page(page: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+    """Refuse a page that can't or mustn't be written; see :func:`check_output`."""
+    check_output(page, what="a report", endings=[".html", ".htm"], force=force, inputs=inputs)

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from relspace.cli.group import Progress, commands
-from relspace.cli.pages import said_of_page, with_page
+from relspace.cli.outputs import with_force
+from relspace.cli.pages import check_page, said_of_page, with_page
 from relspace.cli.sources import Source, named_sources, parse_sources
-from relspace.errors import InvalidInputError
 
 
 @commands.command(short_help="Write an interactive page about a space, or about models.")
@@ -18,7 +18,7 @@ from relspace.errors import InvalidInputError
     "sources", nargs=-1, required=True, callback=parse_sources, metavar="SPACE | A B [C]..."
 )
 @with_page(permutations=199)
-@click.option("--force", is_flag=True, help="Overwrite PAGE if it exists.")
+@with_force("PAGE")
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
@@ -60,8 +60,7 @@ def report(
     relspace report space.safetensors --features sam=sam.zarr --features dino=dino.zarr
     relspace report sam=sam.zarr dino=dino.zarr -o report.html --images photos/
     """
-    if output.exists() and not force:
-        raise InvalidInputError(f"{output} exists; overwrite it with --force or name another file")
+    check_page(output, force=force, inputs=[one.path for one in (*sources, *features)])
     stores = named_sources(sources) if len(sources) > 1 else {}
     before = named_sources(features) if features else {}
     with Progress() as progress:
@@ -81,6 +80,7 @@ def report(
             n_images=n_images,
             n_permutations=permutations,
             random_state=random_state,
+            overwrite=force,
             progress=progress,
         )
     click.echo(said_of_page(output))

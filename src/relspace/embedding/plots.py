@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._figures import LIGHT, Theme, new_figure, themed
+from relspace._figures import LIGHT, Theme, drawn_name, new_figure, themed
 from relspace.embedding.color import Coloring
 from relspace.embedding.ncut import NormalizedCut
+from relspace.errors import BandwidthError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COMPONENTS = 16
+_GREY = 128 / 255
 # Told apart without colour, in the order of the sets.
 _MARKERS = "os^Dv<>pPX*h"
 
@@ -51,16 +53,25 @@ def principal_plane(rows: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.fl
     return {name: ((one.double() - center) @ axes.T).numpy() for name, one in rows.items()}
 
 
-def joint_colors(rows: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+def joint_colors(
+    rows: Mapping[str, torch.Tensor], *, random_state: int = 0
+) -> dict[str, NDArray[np.float32]]:
     """Colour the rows of all sets by their joint normalized cut, sRGB in [0, 1].
+
+    Grey where their relations have no graph of the density needed, as where sets are the same.
 
     Parameters
     ----------
     rows : mapping of str to tensor of shape (n_s, m)
         Rows of one space.
+    random_state : int
+        Seed.
     """
     n_components = min(_COMPONENTS, sum(map(len, rows.values())) - 2)
-    cut = NormalizedCut(n_components).fit(rows)
+    try:
+        cut = NormalizedCut(n_components, random_state=random_state).fit(rows)
+    except BandwidthError:
+        return {name: np.full((len(one), 3), _GREY, np.float32) for name, one in rows.items()}
     colors = Coloring().fit(cut).colors_
     return {name: torch.as_tensor(one).float().cpu().numpy() for name, one in colors.items()}
 
@@ -85,7 +96,7 @@ def draw_items(rows: Mapping[str, torch.Tensor], *, theme: Theme = LIGHT) -> Fig
             marker = _MARKERS[number % len(_MARKERS)]
             x, y = points[name].T
             axes.scatter(x, y, s=14, c=colors[name], marker=marker, linewidths=0)
-            axes.scatter([], [], s=14, color=theme.ink, marker=marker, label=name)
+            axes.scatter([], [], s=14, color=theme.ink, marker=marker, label=drawn_name(name))
         axes.legend(frameon=False, loc="best")
         axes.set(xticks=[], yticks=[], title="First two principal components, joint colours")
     return figure
@@ -109,6 +120,6 @@ def draw_panels(colors: Mapping[str, NDArray[np.float32]], *, theme: Theme = LIG
             for axes, picture in zip(line, maps, strict=True):
                 axes.imshow(picture, interpolation="nearest")
                 axes.axis("off")
-            line[0].set_title(name, fontsize=8.5)
+            line[0].set_title(drawn_name(name), fontsize=8.5)
         figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.2 / len(colors), 0.05, 0.25)
     return figure

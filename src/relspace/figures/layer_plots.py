@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.figures.plots import LIGHT, SEQUENTIAL_MAP, Theme, even_hues, new_figure, themed
+from relspace.figures.plots import (
+    LIGHT,
+    SEQUENTIAL_MAP,
+    Theme,
+    drawn_name,
+    even_hues,
+    new_figure,
+    themed,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +68,7 @@ def draw_layer_comparison(
     Figure
         Three panels; the curves share one scale.
     """
+    models = drawn_name(models[0]), drawn_name(models[1])
     with themed(theme):
         figure = new_figure(9.6, 4.1)
         grid = figure.add_gridspec(
@@ -151,7 +160,8 @@ def _draw_map(
             )
     for names, set_ticks in ((layers[1], axes.set_xticks), (layers[0], axes.set_yticks)):
         step = -(-len(names) // _MOST_NAMES)
-        set_ticks(range(0, len(names), step), list(names)[::step], fontsize=7)
+        shown = [drawn_name(name) for name in names[::step]]
+        set_ticks(range(0, len(names), step), shown, fontsize=7)
     axes.tick_params(length=0)
     for tick in axes.get_xticklabels():
         tick.set(rotation=40, ha="right", rotation_mode="anchor")
@@ -313,8 +323,9 @@ def _draw_model_table(
         dark_ink = (1 - light if is_distance else light) > 0.55
         ink = "#111111" if dark_ink else "#ffffff"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
-    axes.set_xticks(range(len(models)), models, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(models)), models)
+    names = [drawn_name(name) for name in models]
+    axes.set_xticks(range(len(models)), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(models)), names)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title("Mean best match")
@@ -325,7 +336,7 @@ def _draw_tree(axes: Axes, models: Sequence[str], merges: Table, theme: Theme) -
 
     dendrogram(
         merges,
-        labels=list(models),
+        labels=[drawn_name(name) for name in models],
         ax=axes,
         orientation="left",
         link_color_func=lambda _: theme.ink,
@@ -349,7 +360,7 @@ def _draw_plane(
             marker=_MARKERS[number % len(_MARKERS)],
             edgecolors=theme.ink,
             linewidths=0.4,
-            label=name,
+            label=drawn_name(name),
             zorder=2,
         )
     axes.set_aspect("equal", adjustable="datalim")
@@ -381,6 +392,6 @@ def _draw_depths(
                     marker=_MARKERS[number % len(_MARKERS)],
                 )
         panel.axhline(chance, color=theme.muted, ls=":", lw=1.2)
-        panel.set_title(f"Layers of {name} in the others", fontsize=8)
+        panel.set_title(f"Layers of {drawn_name(name)} in the others", fontsize=8)
         panel.set_ylim(low, high)
         panel.grid(axis="y", color=theme.faint, lw=0.6)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from relspace._validation import check_count, name_some
 from relspace.embedding import Coloring, NormalizedCut
 from relspace.errors import InvalidInputError, ItemMismatchError
-from relspace.figures.plots import Theme, new_figure, png_of, themed
+from relspace.figures.plots import Theme, drawn_name, new_figure, png_of, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +145,7 @@ def panel_rows(
         What the sets are called; their names by default.
     """
     return [
-        PanelRow((titles or {}).get(name, name), [colors[image] for image in images])
+        PanelRow((titles or {}).get(name, drawn_name(name)), [colors[image] for image in images])
         for name, colors in joint.colors.items()
     ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._figures import DARK, LIGHT, Theme, new_figure, themed
+from relspace._figures import DARK, LIGHT, Theme, drawn_name, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,7 @@ __all__ = [
     "draw_layer_maps",
     "draw_rates",
     "draw_scatter",
+    "drawn_name",
     "even_hues",
     "figure_bytes",
     "new_figure",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,17 @@ from relspace.pages.scripts import page_script
 from relspace.pages.sections import Table
 from relspace.pages.summary import LayerTable, Quantization, ReportData
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 _COLORING_TITLES = {"joint": "Joint", "per model": "Per model", "before": "Before"}
 #: Thumbnails of up to this side are kept to the bit; larger ones as JPEG.
 _EXACT_SIDE = 128
 _JPEG_QUALITY = 88
+# Control characters but line breaks and tabs, what sets the direction of text, and surrogates.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 #: How many sections the bar at the top names; the menu beside it names all.
 _SECTIONS_IN_BAR = 5
 
@@ -50,21 +59,9 @@ def render_report(data: ReportData) -> str:
     >>> "<h1>A &amp; B</h1>" in render_report(ReportData(title="A & B"))
     True
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise MissingDependencyError(
-            'pages need jinja2, which is not installed: pip install "relspace[report]".'
-        ) from error
-    environment = Environment(
-        loader=PackageLoader("relspace.pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"png_address": png_address, "cell": cell_text}
+    environment = _environment()
+    from markupsafe import Markup
+
     template = environment.get_template("report.html.j2")
     # "<" can't end the script element that it stands in when it is written as an escape.
     figures = json.dumps(packed_figures(data), allow_nan=False).replace("<", "\\u003c")
@@ -88,6 +85,34 @@ def render_report(data: ReportData) -> str:
         layer_value_tables=[_layer_value_table(table) for table in data.layer_tables],
         method_tables=_method_tables(data),
     )
+
+
+@functools.cache
+def _environment() -> Environment:
+    """What pages are rendered by, with its templates compiled once."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingDependencyError(
+            'pages need jinja2, which is not installed: pip install "relspace[report]".'
+        ) from error
+    environment = Environment(
+        loader=PackageLoader("relspace.pages"),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"png_address": png_address, "cell": cell_text}
+    return environment
+
+
+def _shown(value: object) -> object:
+    """Text of the page without what turns or hides the text around it; markup as it is."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], value)
+    return value
 
 
 def png_address(png: bytes) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from relspace._validation import check_count
 from relspace.errors import InvalidInputError
 from relspace.figures.panels import AFTER, BEFORE, PanelRow, panel_png
-from relspace.figures.plots import Theme
+from relspace.figures.plots import Theme, drawn_name
 from relspace.pages.summary import ReportData, ReportLayer
 
 #: What stands over the panel of each colouring, from left to right.
@@ -46,7 +46,7 @@ def report_panel(data: ReportData, theme: Theme, *, n_images: int = 5, n_layers:
         raise InvalidInputError("the report holds no patches of models, so it has no panel.")
     shown = min(n_images, len(data.images))
     layers = [
-        (f"{model.name}\n{layer.name}", layer)
+        (f"{drawn_name(model.name)}\n{drawn_name(layer.name)}", layer)
         for model in data.models
         for layer in _evenly(model.layers, n_layers)
     ]
@@ -62,7 +62,7 @@ def report_panel(data: ReportData, theme: Theme, *, n_images: int = 5, n_layers:
         for coloring, title in _HALVES.items()
         if all(coloring in layer.colors for _, layer in layers)
     }
-    names = [model.name for model in data.models]
+    names = [drawn_name(model.name) for model in data.models]
     heading = f"One joint normalized cut colours {', '.join(names[:-1])} and {names[-1]}"
     return panel_png([one.pixels for one in data.images[:shown]], halves, theme, title=heading)
 

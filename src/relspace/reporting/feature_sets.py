@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from relspace._validation import as_features, check_random_state
+from relspace._validation import as_features, check_count, check_random_state
 from relspace.aligner import Aligner
 from relspace.errors import BandwidthError
 from relspace.features import FeatureSet, Places, choose_places
@@ -22,7 +22,7 @@ from relspace.pages.layers import ModelPatches, report_models
 from relspace.pages.panel import report_panel
 from relspace.pages.sections import Picture, Section
 from relspace.pages.summary import Curve, CurveChart, ReportData
-from relspace.reporting.thumbnails import grid_boxes, thumbnails_of
+from relspace.reporting.thumbnails import grid_boxes, said_of_images, thumbnails_of
 
 Progress = Callable[[str], None]
 
@@ -84,6 +84,7 @@ def feature_sets_report(
     """
     say = progress or (lambda _: None)
     seed = check_random_state(random_state)
+    check_count(n_images, "n_images")
     if compared is None:
         compared = compare_feature_sets(
             sets,
@@ -97,7 +98,8 @@ def feature_sets_report(
     page = comparison_page(compared)
     if not grids:
         return _named(page, compared, title)
-    chosen = min(n_images, len(next(iter(paired.values()))))
+    n = len(next(iter(paired.values())))
+    chosen = min(n_images, n)
     marks = choose_places(grids, landmarks, random_state=seed)
     models = {}
     for name, fs in paired.items():
@@ -107,6 +109,7 @@ def feature_sets_report(
     shown, quantization = report_models(models, random_state=seed)
     data = dataclasses.replace(
         _named(page, compared, title),
+        lead=page.lead if chosen == n else f"{page.lead} {said_of_images(chosen, n)}",
         images=thumbnails_of(images, ids, next(iter(grids.values())), chosen),
         models=shown,
         quantization=quantization,

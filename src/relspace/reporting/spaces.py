@@ -15,10 +15,8 @@ from relspace._validation import as_features, check_count, check_random_state, n
 from relspace.aligned_space import AlignedSpace
 from relspace.common_space import CommonSpace
 from relspace.comparison import compare
-from relspace.embedding import Coloring, NormalizedCut
-from relspace.embedding.plots import principal_plane
+from relspace.embedding.plots import joint_colors, principal_plane
 from relspace.errors import (
-    BandwidthError,
     InvalidInputError,
     InvalidTypeError,
     ItemMismatchError,
@@ -35,7 +33,12 @@ from relspace.pages.summary import (
     Value,
     value_table,
 )
-from relspace.reporting.thumbnails import grid_boxes, read_thumbnails, thumbnails_of
+from relspace.reporting.thumbnails import (
+    grid_boxes,
+    read_thumbnails,
+    said_of_images,
+    thumbnails_of,
+)
 from relspace.resampling import MIN_UNITS, p_value, permutation_null
 from relspace.row_sources import rows_at
 from relspace.spatial_space import SpatialSpace
@@ -93,7 +96,7 @@ def space_report(
     values = _values(rows, groups, n_permutations, seed)
     return ReportData(
         title=title or f"{names} in one space",
-        lead=_lead(space, summary, unit),
+        lead=_lead(space, summary, unit, n_images if unit == "images" else None),
         key_numbers=_key_numbers(summary),
         tables=[
             _pairs_table(summary, p_values),
@@ -207,10 +210,15 @@ def _values(
                 groups=groups,
                 random_state=seed,
             )
-            values.append(Value(found.measure.title, found.value, found.chance, found.p_value))
+            # What compare() gives under the measure's own name is of the features themselves.
+            title = f"{found.measure.title} of aligned features"
+            values.append(Value(title, found.value, found.chance, found.p_value))
         n = len(rows[a])
         tables.append(
-            value_table(f"How alike {a} and {b} are: relative features of {n} rows", values)
+            value_table(
+                f"How alike {a} and {b} are once they are aligned: relative features of {n} rows",
+                values,
+            )
         )
     return tables
 
@@ -235,14 +243,8 @@ def _points(space: AlignedSpace, images: object, seed: int) -> dict[str, Any]:
 
 
 def _item_colors(rows: Mapping[str, torch.Tensor], seed: int) -> dict[str, np.ndarray]:
-    """Joint colours; grey where the items' relations have no graph of the density needed."""
-    n_components = min(16, sum(map(len, rows.values())) - 2)
-    try:
-        cut = NormalizedCut(n_components, random_state=seed).fit(rows)
-    except BandwidthError:
-        return {name: np.full((len(one), 3), 128, np.uint8) for name, one in rows.items()}
-    found = Coloring().fit(cut).colors_
-    return {name: (255 * one).round().to(torch.uint8).numpy() for name, one in found.items()}
+    colors = joint_colors(rows, random_state=seed)
+    return {name: np.round(255 * one).astype(np.uint8) for name, one in colors.items()}
 
 
 def _match_p_values(
@@ -265,23 +267,31 @@ def _match_p_values(
 
 
 def _match_tables(space: AlignedSpace, seed: int) -> list[Table]:
-    items = _sample(space.n_items, _LISTED_MATCHES, seed)
+    listed = _sample(space.n_items, _LISTED_MATCHES, seed)
+    said, among = "", None
+    if len(listed) < space.n_items:
+        said = f" ({len(listed)} of {space.n_items} items, at random"
+        if space.n_items > _TESTED_ITEMS:
+            among = listed
+            said += ", matched among themselves"
+        said += "; space.match(a, b) gives all)"
     called = [str(i + 1) for i in range(space.n_items)]
     if space.ids is not None:
         called = [str(item) for item in space.ids]
     tables = []
     for a, b in itertools.permutations(space.names, 2):
-        match: Match = space.match(a, b, items=items)
-        nearest = torch.as_tensor(match.indices)[:, 0].tolist()
-        distances = torch.as_tensor(match.distances)[:, 0].tolist()
+        match: Match = space.match(a, b, items=among)
+        rows = torch.arange(len(listed)) if among is not None else listed
+        nearest = torch.as_tensor(match.indices).cpu()[rows, 0].tolist()
+        distances = torch.as_tensor(match.distances).cpu()[rows, 0].tolist()
         tables.append(
             Table(
-                f"Nearest item in {b} of each item of {a}",
+                f"Nearest item in {b} of each item of {a}{said}",
                 ["item", f"nearest in {b}", "the same", "distance"],
                 [
                     [called[item], called[other], "yes" if item == other else "no", float(distance)]
                     for item, other, distance in zip(
-                        items.tolist(), nearest, distances, strict=True
+                        listed.tolist(), nearest, distances, strict=True
                     )
                 ],
             )
@@ -289,10 +299,13 @@ def _match_tables(space: AlignedSpace, seed: int) -> list[Table]:
     return tables
 
 
-def _lead(space: CommonSpace, summary: Mapping[str, Any], unit: str) -> str:
+def _lead(space: CommonSpace, summary: Mapping[str, Any], unit: str, n_images: int | None) -> str:
+    shown = ""
+    if n_images is not None and n_images < summary["n_items"]:
+        shown = " " + said_of_images(n_images, summary["n_items"])
     return (
         f"{summary['n_items']:,} {unit} as {len(space.names)} sets of features see them, each "
-        f"described by its affinities to the same {summary['n_landmarks']:,} landmarks."
+        f"described by its affinities to the same {summary['n_landmarks']:,} landmarks.{shown}"
     )
 
 

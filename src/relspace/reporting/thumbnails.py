@@ -81,6 +81,14 @@ def thumbnails_of(
     ]
 
 
+def said_of_images(n_shown: int, n_images: int) -> str:
+    """Say that a page explores a part of the images, and how it shows more."""
+    return (
+        f"Explored are the first {n_shown:,} of {n_images:,} images; n_images={n_images} "
+        f"(--n-images {n_images}) shows all."
+    )
+
+
 def grid_boxes(grid: TokenGrid, n_images: int) -> NDArray[np.float64] | None:
     """What a grid covers of its first images as fractions of them; None where it is everything."""
     sizes = grid.image_sizes[:n_images].double()

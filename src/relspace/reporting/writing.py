@@ -25,6 +25,7 @@ def report(
     n_images: int = 16,
     n_permutations: int = 199,
     random_state: int = 0,
+    overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
     """Write an interactive report: one HTML file that needs no network.
@@ -39,7 +40,7 @@ def report(
         A space from :func:`relspace.align`, or feature sets of several models over the same
         images.
     out : str or Path
-        The file; one that exists is replaced.
+        The file.
     images : path, glob pattern, array, or a sequence of paths, arrays or PIL images, optional
         The items' images, as for :func:`relspace.extract`; found by id where there are ids.
     features : mapping of str to FeatureSet, optional
@@ -53,6 +54,8 @@ def report(
         How many permutations p-values rest on.
     random_state : int
         Seed.
+    overwrite : bool
+        Whether a file that exists is replaced, once the new one is complete.
     progress : callable, optional
         Gets a line at the start of every step, where there are several.
 
@@ -63,6 +66,8 @@ def report(
 
     Raises
     ------
+    InvalidInputError
+        If the file exists and is not to be overwritten.
     ItemMismatchError
         If images don't fit the items.
     MissingDependencyError
@@ -77,6 +82,7 @@ def report(
     ...     relspace.report(space, folder + "/report.html", n_permutations=99).name
     'report.html'
     """
+    page = _page(out, overwrite=overwrite)
     settings: dict[str, Any] = {
         "images": images,
         "title": title,
@@ -91,11 +97,41 @@ def report(
             "features go with a space, whose colours before alignment they give; of feature sets "
             "they are known: leave features out."
         )
-    elif isinstance(of, Mapping) and all(isinstance(one, FeatureSet) for one in of.values()):
-        data = feature_sets_report(of, progress=progress, **settings)
     else:
-        raise InvalidTypeError(
-            f"found {type(of).__name__}; a report is of a space from relspace.align, or of a "
-            "mapping of names to feature sets."
+        data = feature_sets_report(_feature_sets(of), progress=progress, **settings)
+    return write_whole(page, render_report(data))
+
+
+def _page(out: object, *, overwrite: bool) -> Path:
+    """Where a page goes; refused before any work where it can't or mustn't be written."""
+    if not isinstance(out, str | Path) or not str(out):
+        raise InvalidTypeError(f"out is {out!r}; it must be the path of an .html file.")
+    page = Path(out)
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InvalidInputError(f"out is {str(out)!r}; a report is a file that ends in .html.")
+    if page.is_dir():
+        raise InvalidInputError(f"out is {str(out)!r}, a folder; name a file for the report.")
+    if page.exists() and not overwrite:
+        raise InvalidInputError(
+            f"out is {str(out)!r}, which exists; give overwrite=True, or name another file."
         )
-    return write_whole(Path(out), render_report(data))
+    return page
+
+
+def _feature_sets(of: object) -> Mapping[str, FeatureSet]:
+    wanted = "a report is of a space from relspace.align, or of two feature sets or more by name"
+    if isinstance(of, FeatureSet):
+        raise InvalidTypeError(f'of is one feature set; {wanted}: {{"sam": sam, "dino": dino}}.')
+    if not isinstance(of, Mapping):
+        raise InvalidTypeError(f"of is of type {type(of).__name__}; {wanted}.")
+    for name, one in of.items():
+        if not isinstance(name, str):
+            raise InvalidTypeError(f"of has the name {name!r}; names must be strings.")
+        if not isinstance(one, FeatureSet):
+            raise InvalidTypeError(
+                f"of[{name!r}] is of type {type(one).__name__} and not a FeatureSet; {wanted}. "
+                "For arrays, align them first: report(relspace.align(sets))."
+            )
+    if len(of) < 2:
+        raise InvalidInputError(f"of holds {len(of)} feature sets; {wanted}.")
+    return of
