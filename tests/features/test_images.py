@@ -167,6 +167,20 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
             collection.load(i)
 
 
+def test_texts_given_for_images_are_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "sentences.txt"
+    for text in ("a red house\n" * 200, "für die Katz: " + "ü" * 2000):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InvalidInputError, match=r"sentences\.txt is a file of text"):
+            open_images(path)
+    with pytest.raises(FileNotFoundError, match=r"2 of the images .* They look like texts"):
+        open_images(["a red house", "the bird sings"])
+    with pytest.raises(FileNotFoundError, match=r"'missing\.png'\.$"):
+        open_images(["missing.png"])
+    # Without a suffix, and no text.
+    assert len(open_images(write(tmp_path / "photo", Image.fromarray(RGB), format="PNG"))) == 1
+
+
 def test_a_list_names_what_is_no_image() -> None:
     with pytest.raises(InvalidTypeError, match="image 1 is of type NoneType"):
         open_images([RGB, None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _CHANNELS = (1, 3, 4)
 _ORIENTATION = 0x0112
 _LONGEST_REASON = 300
+_BYTES_OF_TEXT = 1024
 # What a grey value of fewer bits is multiplied by when it is read.
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
 
@@ -143,6 +145,10 @@ def _open_path(path: str | Path) -> ImageCollection:
         ids = tuple(file.relative_to(place).as_posix() for file in files)
         return ImageCollection(ids, lambda i: load_image(files[i]))
     if place.is_file():
+        if _is_text_file(place):
+            raise InvalidInputError(
+                f"{place} is a file of text and no image; texts are for models of text."
+            )
         return ImageCollection((place.name,), lambda i: load_image(place))
     if glob.has_magic(str(place)):
         files = files_of_pattern(str(place))
@@ -150,6 +156,20 @@ def _open_path(path: str | Path) -> ImageCollection:
             raise InvalidInputError(f"no file matches the pattern {str(place)!r}.")
         return _open_list(files)
     raise FileNotFoundError(f"there is no folder or file {place}.")
+
+
+def _is_text_file(path: Path) -> bool:
+    """Whether a file that isn't called as images are begins with plain text."""
+    if path.suffix.lower() in SUFFIXES:
+        return False
+    with path.open("rb") as file:
+        begin = file.read(_BYTES_OF_TEXT)
+    try:
+        # The last character may be cut.
+        text = codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        return False
+    return bool(text.strip()) and all(one.isprintable() or one.isspace() for one in text)
 
 
 def _open_list(items: Sequence[object]) -> ImageCollection:
@@ -164,7 +184,11 @@ def _open_list(items: Sequence[object]) -> ImageCollection:
         raise InvalidTypeError("images mixes paths with images that are loaded; use one kind.")
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
-        raise FileNotFoundError(f"{len(missing)} of the images don't exist: {name_some(missing)}.")
+        are_texts = len(missing) == len(paths) and all(" " in one.strip() for one in missing)
+        hint = " They look like texts, which models of images don't take." if are_texts else ""
+        raise FileNotFoundError(
+            f"{len(missing)} of the images don't exist: {name_some(missing)}.{hint}"
+        )
     # File names are ids where they tell the files apart, so that a moved folder keeps its ids.
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
