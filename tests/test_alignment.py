@@ -202,13 +202,13 @@ class TestIds:
     @pytest.mark.parametrize(
         ("ids", "error", "message"),
         [
-            ({"a": [1, 2, 3, 4], "b": [1, 2, 3, 9]}, ItemMismatchError, r"b lacks 1 items of a: 4"),
+            ({"a": [1, 2, 3, 4], "b": [1, 2, 3, 9]}, ItemMismatchError, r"b lacks 1 item of a: 4"),
             ({"a": [1, 2, 3, 3], "b": [1, 2, 3, 4]}, ItemMismatchError, "more than once: 3"),
             ({"a": [1, 2, 3], "b": [1, 2, 3, 4]}, ItemMismatchError, "4 items and 3 ids"),
             ({"a": [1, 2, 3, 4]}, ItemMismatchError, "'b' has no ids while 'a' has"),
             ({"a": [1, 2, 3, "4"], "b": [1, 2, 3, 4]}, ItemMismatchError, "mix strings"),
             (
-                {"a": ["1", "2", "3", "4"], "b": [1, 2, 3, 4]},
+                {"a": ["1", "2", "3", "04"], "b": [1, 2, 3, 4]},
                 ItemMismatchError,
                 "those of b are whole numbers",
             ),

@@ -134,7 +134,7 @@ class TestAlign:
 
     def test_by_position(self, run):
         arguments = ("align", "vit_ids.npz", "cnn.npy", "-o", "s.safetensors")
-        assert "and none for cnn: say where" in error_line(run(*arguments, code=2))
+        assert "'cnn' has no ids while 'vit_ids' has some: give --ids to all sets, or match rows by " in error_line(run(*arguments, code=2))
         result = run(*arguments, "--by-position")
         assert "60 items matched by position" in result.stdout
 

@@ -225,7 +225,7 @@ class TestErrors:
         with pytest.raises(ItemMismatchError, match="X has 60 items and Y has 59"):
             rs.compare(X, Y[1:])
         names = [f"image {i}" for i in range(60)]
-        with pytest.raises(ItemMismatchError, match="Y lacks 1 items of X: 'image 0'"):
+        with pytest.raises(ItemMismatchError, match="Y lacks 1 item of X: 'image 0'"):
             rs.compare(X, Y, ids={"X": names, "Y": [*names[1:], "other"]})
         with pytest.raises(ItemMismatchError, match="give ids to all"):
             rs.compare(X, Y, ids={"X": names})

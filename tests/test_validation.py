@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -241,10 +243,12 @@ def test_ids_of_any_list(ids: object) -> None:
     ("ids", "error", "message"),
     [
         (["a", "b"], ItemMismatchError, "sam has 3 items and 2 ids"),
-        (["a", "b", "a"], ItemMismatchError, "1 items more than once: 'a'"),
+        (["a", "b", "a"], ItemMismatchError, "name 1 item more than once: 'a'"),
         (["1", 1, "2"], ItemMismatchError, "mix strings and whole numbers"),
-        ([1.0, 2.0, 3.0], InvalidTypeError, "values of type float"),
-        ([True, False, 3], InvalidTypeError, "values of type bool"),
+        ([1.0, 2.0, 3.0], InvalidTypeError, r"id 1 of sam is 1.0, of type float; .*ids='position'"),
+        ([True, False, 3], InvalidTypeError, "id 1 of sam is True, of type bool"),
+        (["a", "", "b"], InvalidTypeError, "id 2 of sam is ''"),
+        ([b"a", b"\xff", b"b"], InvalidInputError, "id 2 of sam .* no text in UTF-8"),
         ("abc", InvalidTypeError, "of type str"),
         (np.ones((3, 1)), InvalidInputError, r"shape \(3, 1\)"),
     ],
@@ -276,16 +280,48 @@ def test_without_ids_items_are_paired_by_position() -> None:
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ({"a": None, "b": None}, "a has 3 items and b has 2: without ids"),
+        ({"a": None, "b": None}, "a has 3 items and b has 2; without ids .*: give ids"),
         ({"a": (1, 2, 3), "b": None}, "'b' has no ids while 'a' has"),
-        ({"a": (1, 2, 3), "b": (1, 2)}, "b lacks 1 items of a: 3"),
-        ({"a": (1, 2, 3), "b": (4, 1)}, "b lacks 2 items of a: 2, 3; a lacks 1 items of b: 4"),
-        ({"a": (1, 2, 3), "b": ("1", "2")}, "ids of a are whole numbers and those of b are str"),
+        ({"a": (1, 2, 3), "b": (1, 2)}, "b lacks 1 item of a: 3"),
+        ({"a": (1, 2, 3), "b": (4, 1)}, "b lacks 2 items of a: 2, 3; a lacks 1 item of b: 4"),
+        ({"a": (1, 2, 3), "b": ("1", "02")}, "ids of a are whole numbers and those of b are str"),
+        ({"a": (1, 2, 3), "b": ("1", "x")}, "ids of a are whole numbers and those of b are str"),
     ],
 )
 def test_items_that_do_not_correspond_are_named(ids, message) -> None:
     with pytest.raises(ItemMismatchError, match=message):
         pair_items({"a": 3, "b": 2}, ids)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [((1, 2, 30), ("30", "1", "2")), (("1", "2", "30"), (30, 1, 2))]
+)
+def test_whole_numbers_in_text_are_those_numbers(first, second) -> None:
+    shared, order = pair_items({"a": 3, "b": 3}, {"a": first, "b": second})
+    assert shared == first
+    assert order["b"] is not None
+    assert order["b"].tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("ids", "normal"),
+    [
+        (np.array([3, 1, 2], dtype=np.uint8), (3, 1, 2)),
+        ([np.int64(3), 1, np.int8(2)], (3, 1, 2)),
+        (np.array(["a", "b ", "3"]), ("a", "b ", "3")),
+        ([np.str_("a"), "b", b"c"], ("a", "b", "c")),
+        (np.array(["\u00e9".encode(), b"b", b"c"]), ("\u00e9", "b", "c")),
+        (torch.tensor([3, 1, 2]), (3, 1, 2)),
+        (pd.Index(["a", "b", "c"]), ("a", "b", "c")),
+        (pd.Series([3, 1, 2], index=[9, 8, 7]), (3, 1, 2)),
+        (pa.array([3, 1, 2]), (3, 1, 2)),
+        (range(3), (0, 1, 2)),
+    ],
+)
+def test_ids_have_one_normal_form(ids, normal) -> None:
+    found = as_ids(ids, "sam", 3)
+    assert found == normal
+    assert {type(one) for one in found} == {type(normal[0])}
 
 
 def test_only_some_items_are_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 
 from relspace._arrays import in_floats, tensor_from
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, NonFiniteError
+from relspace.labelled_tables import as_labelled_table, labels_of_tables
 
 ItemId = str | int
 Array = torch.Tensor | NDArray[Any]
 
 _NAMED_AT_MOST = 5
+# What str() makes of an int; ASCII digits only.
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]*")
 # As many numbers as pairs of a few items say little about what they are.
 _MORE_ITEMS_THAN = 5
 
@@ -73,7 +77,7 @@ def as_features(
     NonFiniteError
         If it holds NaN or infinite values, or some are missing or masked.
     """
-    tensor, is_array = tensor_from(features, name)
+    tensor, is_array = tensor_from(without_labels(features, name), name)
     if tensor.ndim != 2:
         hint = "reshape(-1, 1) makes one feature of it" if tensor.ndim == 1 else "flatten it first"
         if tensor.ndim == 0:
@@ -276,41 +280,156 @@ def as_item_indices(items: object, name: str, n_items: int) -> torch.Tensor:
     return indices
 
 
+def without_labels(features: object, name: str) -> object:
+    """Return the features that a table with labels holds, without them; else what was given."""
+    table = as_labelled_table(features, name)
+    return features if table is None else tensor_from(table.read_features(), name)[0].numpy()
+
+
+def own_ids(features: object, name: str) -> tuple[ItemId, ...] | None:
+    """Return the ids that features bring: their ``ids``, or the labels of a table's rows.
+
+    Parameters
+    ----------
+    features : anything that holds features
+        Labels that only count rows (0, 1, 2, ...) are no ids.
+    name : str
+        What an error calls it.
+
+    Returns
+    -------
+    tuple or None
+        In their normal form, see :func:`as_ids`; None if there are none.
+
+    Raises
+    ------
+    InvalidInputError
+        If labels can't be ids; it says how to match rows by position.
+    """
+    parts = features if isinstance(features, list | tuple) else [features]
+    tables = [as_labelled_table(part, name) for part in parts]
+    labelled = [table for table in tables if table is not None]
+    if not labelled or len(labelled) < len(parts):
+        ids = getattr(features, "ids", None)
+        return None if ids is None else as_ids(ids, name, len(ids))
+    labels = labels_of_tables(labelled)
+    return None if labels is None else as_ids(labels, name, len(labels))
+
+
+def ids_of_layers(layers: Mapping[str, object], name: str) -> tuple[ItemId, ...] | None:
+    """Return the ids that all layers of a model bring; None if none brings some.
+
+    Raises
+    ------
+    ItemMismatchError
+        If they bring different ones.
+    """
+    found = {layer: own_ids(one, f"{name}, {layer}") for layer, one in layers.items()}
+    first = next(iter(found.values()), None)
+    others = [layer for layer, ids in found.items() if ids != first]
+    if others:
+        raise ItemMismatchError(
+            f"the layers {name_some(others)} of {name} have other ids than its first layer; all "
+            "layers of a model must be of the same items in one order.",
+            ways_out=["match rows by position with {ids='position'}"],
+        )
+    return first
+
+
+def refuse_other_labels(X: object, Y: object, names: tuple[str, str]) -> None:
+    """Refuse two tables whose labels say that rows of one place are different items."""
+    tables = [as_labelled_table(Z, name) for Z, name in zip((X, Y), names, strict=True)]
+    first, second = (None if one is None else labels_of_tables([one]) for one in tables)
+    if first is not None and second is not None and list(first) != list(second):
+        raise ItemMismatchError(
+            f"the rows of {names[0]} and {names[1]} have different labels, or the same in another "
+            "order, and they are compared row by row.",
+            ways_out=[
+                "bring them into one order",
+                "use relspace.compare, which matches rows by their labels",
+            ],
+        )
+
+
 def as_ids(ids: object, name: str, n_items: int) -> tuple[ItemId, ...]:
-    """Check item ids: one per item, whole numbers or strings but not both, none twice."""
-    if isinstance(ids, torch.Tensor | np.ndarray):
-        if ids.ndim != 1:
-            raise InvalidInputError(
-                f"the ids of {name} have shape {tuple(ids.shape)}; they must be one list."
-            )
-        ids = ids.tolist()
+    """Bring item ids to their normal form: all ``int`` or all ``str``, none twice.
+
+    Whole numbers of any library become ``int`` and text becomes ``str``, bytes by UTF-8. Nothing
+    else changes: "7" stays text, and spaces stay in it.
+
+    Parameters
+    ----------
+    ids : sequence, array, tensor, or column of a table
+        One id for each item.
+    name : str
+        What an error calls the set.
+    n_items : int
+        How many there must be.
+
+    Raises
+    ------
+    InvalidTypeError
+        If ids are neither whole numbers nor text.
+    ItemMismatchError
+        If there are too few or too many, some occur twice, or both kinds are mixed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_ids(np.array([7, 8]), "sam", 2), as_ids(np.array([b"cat", b"dog"]), "sam", 2)
+    ((7, 8), ('cat', 'dog'))
+    """
+    if len(shape := getattr(ids, "shape", (0,))) != 1:
+        raise InvalidInputError(
+            f"the ids of {name} have shape {tuple(shape)}; they must be one list."
+        )
+    for convert in ("tolist", "to_pylist", "to_list"):
+        if hasattr(ids, convert):
+            ids = getattr(ids, convert)()
+            break
     if not isinstance(ids, Sequence) or isinstance(ids, str | bytes):
         raise InvalidTypeError(
             f"the ids of {name} are of type {type(ids).__name__}; they must be a list of strings "
             "or of whole numbers."
         )
     if len(ids) != n_items:
-        raise ItemMismatchError(f"{name} has {n_items} items and {len(ids)} ids.")
-    kinds = {
-        str if isinstance(item, str) else int if _is_whole(item) else type(item) for item in ids
-    }
-    if not kinds <= {str, int}:
-        odd = ", ".join(sorted(kind.__name__ for kind in kinds - {str, int}))
-        raise InvalidTypeError(
-            f"the ids of {name} hold values of type {odd}; use strings or whole numbers."
+        raise ItemMismatchError(
+            f"{name} has {say_count(n_items, 'item')} and {say_count(len(ids), 'id')}."
         )
-    if len(kinds) > 1:
+    found = tuple(ids)
+    if set(map(type, found)) not in ({int}, {str}) or "" in found:
+        found = tuple(_as_id(item, name, number) for number, item in enumerate(ids))
+    if len({type(item) for item in found}) > 1:
         raise ItemMismatchError(
             f"the ids of {name} mix strings and whole numbers, so that '1' and 1 can't be told "
             "apart; use one kind."
         )
-    twice = [item for item, count in Counter(ids).items() if count > 1]
-    if twice:
+    if len(set(found)) < len(found):
+        twice = [item for item, count in Counter(found).items() if count > 1]
         raise ItemMismatchError(
-            f"the ids of {name} name {len(twice)} items more than once: {name_some(twice)}; "
-            "every item needs an id of its own."
+            f"the ids of {name} name {say_count(len(twice), 'item')} more than once: "
+            f"{name_some(twice)}; every item needs an id of its own."
         )
-    return tuple(item if isinstance(item, str) else int(item) for item in ids)
+    return found
+
+
+def _as_id(item: object, name: str, number: int) -> ItemId:
+    if isinstance(item, str) and item:
+        return str(item)
+    if isinstance(item, numbers.Integral) and not isinstance(item, bool):
+        return int(item)
+    if isinstance(item, bytes) and item:
+        try:
+            return item.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(
+                f"id {number + 1} of {name} is {item!r:.60}, which is no text in UTF-8."
+            ) from error
+    raise InvalidTypeError(
+        f"id {number + 1} of {name} is {item!r:.60}, of type {type(item).__name__}; ids are text "
+        "that is not empty, or whole numbers.",
+        ways_out=["give others with {ids}", "match rows by position with {ids='position'}"],
+    )
 
 
 def pair_items(
@@ -339,24 +458,19 @@ def pair_items(
     """
     names = list(sizes)
     first = names[0]
-    without = [name for name in names if ids[name] is None]
-    if without and len(without) < len(names):
-        raise ItemMismatchError(
-            f"{name_some(without)} has no ids while {name_some(sorted(set(names) - set(without)))} "
-            "has: give ids to all sets, or match rows by position, ids='position'."
-        )
-    if without:
+    if not refuse_some_without_ids(ids):
         for name in names[1:]:
             if sizes[name] != sizes[first]:
                 raise ItemMismatchError(
-                    f"{first} has {sizes[first]} items and {name} has {sizes[name]}: without ids "
-                    "rows are matched by position and must be equally many; give ids=."
+                    f"{first} has {say_count(sizes[first], 'item')} and {name} has {sizes[name]}; "
+                    "without ids rows are matched by position and must be equally many.",
+                    ways_out=["give {ids}"],
                 )
         return None, dict.fromkeys(names)
     reference = tuple(ids[first] or ())
     order: dict[str, torch.Tensor | None] = {first: None}
     for name in names[1:]:
-        own = tuple(ids[name] or ())
+        own = _of_kind(tuple(ids[name] or ()), reference)
         if own == reference:
             order[name] = None
             continue
@@ -366,6 +480,50 @@ def pair_items(
     return reference, order
 
 
+def refuse_some_without_ids(ids: Mapping[str, object]) -> bool:
+    """Refuse sets of which some have ids and others none; else say whether they have some."""
+    without = [name for name, own in ids.items() if own is None]
+    having = [name for name in ids if name not in without]
+    if without and having:
+        raise ItemMismatchError(
+            f"{name_some(without)} {'has' if len(without) == 1 else 'have'} no ids while "
+            f"{name_some(having)} {'has' if len(having) == 1 else 'have'} some.",
+            ways_out=["give {ids} to all sets", "match rows by position with {ids='position'}"],
+        )
+    return bool(having)
+
+
+def _of_kind(own: tuple[ItemId, ...], reference: tuple[ItemId, ...]) -> tuple[ItemId, ...]:
+    """The ids as the kind that the reference is of, where they are all written as whole numbers.
+
+    A table in text doesn't say whether 7 is a number. As every whole number is written in one way,
+    "7" and 7 can't be two items, neither within a set (as_ids refuses both kinds in one) nor here.
+    """
+    if isinstance(own[0], str) == isinstance(reference[0], str):
+        return own
+    if isinstance(own[0], int):
+        return tuple(map(str, own)) if are_whole_numbers(reference) else own
+    return tuple(map(int, own)) if are_whole_numbers(own) else own
+
+
+def are_whole_numbers(ids: Sequence[object]) -> bool:
+    """Whether all ids are text that is what ``str`` makes of a whole number.
+
+    >>> are_whole_numbers(["7", "-12"]), are_whole_numbers(["007"]), are_whole_numbers(["1_000"])
+    (True, False, False)
+    """
+    return all(isinstance(one, str) and _WHOLE_NUMBER.fullmatch(one) for one in ids)
+
+
+def ids_of_text(ids: Sequence[str]) -> Sequence[ItemId]:
+    """Take ids from text: whole numbers, where all of them are written as whole numbers are.
+
+    >>> ids_of_text(["7", "12"]), ids_of_text(["7", "012"])
+    ([7, 12], ['7', '012'])
+    """
+    return [int(one) for one in ids] if are_whole_numbers(ids) else ids
+
+
 def _refuse_different_items(
     first: str, reference: tuple[ItemId, ...], name: str, own: tuple[ItemId, ...]
 ) -> None:
@@ -373,8 +531,8 @@ def _refuse_different_items(
     if kinds[0] != kinds[1]:
         kind = ("whole numbers", "strings")
         raise ItemMismatchError(
-            f"the ids of {first} are {kind[kinds[0]]} and those of {name} are {kind[kinds[1]]}; "
-            "use one kind, so that '1' and 1 can't be confused."
+            f"the ids of {first} are {kind[kinds[0]]} and those of {name} are {kind[kinds[1]]}, "
+            "which are not all written as whole numbers are; use one kind."
         )
     present, wanted = set(own), set(reference)
     missing = [item for item in reference if item not in present]
@@ -382,17 +540,24 @@ def _refuse_different_items(
     if missing or extra:
         parts = []
         if missing:
-            parts.append(f"{name} lacks {len(missing)} items of {first}: {name_some(missing)}")
+            said = say_count(len(missing), "item")
+            parts.append(f"{name} lacks {said} of {first}: {name_some(missing)}")
         if extra:
-            parts.append(f"{first} lacks {len(extra)} items of {name}: {name_some(extra)}")
+            said = say_count(len(extra), "item")
+            parts.append(f"{first} lacks {said} of {name}: {name_some(extra)}")
         raise ItemMismatchError("; ".join(parts) + "; select the shared items first.")
+
+
+def say_count(count: int, noun: str) -> str:
+    """Say how many there are of something.
+
+    >>> say_count(1, "item"), say_count(3, "item")
+    ('1 item', '3 items')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def name_some(items: Sequence[object]) -> str:
     """Name the first few of ``items`` for an error message."""
     shown = ", ".join(repr(item) for item in items[:_NAMED_AT_MOST])
     return shown + (", ..." if len(items) > _NAMED_AT_MOST else "")
-
-
-def _is_whole(item: object) -> bool:
-    return isinstance(item, numbers.Integral) and not isinstance(item, bool)

@@ -20,7 +20,9 @@ from relspace._validation import (
     check_count,
     check_random_state,
     name_some,
+    own_ids,
     refuse_non_finite,
+    without_labels,
 )
 from relspace.aligned_set import AlignedSet, MadeRows
 from relspace.aligned_space import ITEM_SPACE, AlignedSpace
@@ -169,6 +171,9 @@ def align(
     seed = check_random_state(random_state)
     _check_names(sets)
     to_hold = None if memory_budget is None else memory_budget_bytes(memory_budget)
+    if ids is not None:
+        # The caller says what belongs together.
+        sets = {name: without_labels(one, name) for name, one in sets.items()}
     by_layer = chosen_layers({k: fs for k, fs in sets.items() if isinstance(fs, FeatureSet)}, layer)
     if layer is not None and not by_layer:
         raise InvalidInputError(
@@ -206,7 +211,12 @@ def align(
     sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
     given = {name: _opened(one, name) for name, one in sets.items()}
     sizes = {name: _matrix(one).shape[0] for name, one in given.items()}
-    brought |= {k: one.ids for k, one in given.items() if isinstance(one, RowSource) and one.ids}
+    if ids is None:
+        found = {
+            name: own_ids(given[name] if isinstance(given[name], RowSource) else one, name)
+            for name, one in sets.items()
+        }
+        brought |= {name: own for name, own in found.items() if own is not None}
     checked = _ids_of_sets(sets, brought if ids is None else ids, sizes)
     shared, order = pair_sets(sizes, checked, contents)
     n = next(iter(sizes.values()))

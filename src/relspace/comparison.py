@@ -18,6 +18,8 @@ from relspace._validation import (
     as_ids,
     check_count,
     check_random_state,
+    own_ids,
+    without_labels,
 )
 from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, Comparison, library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
@@ -138,6 +140,8 @@ def compare(
     n_bootstraps = check_count(n_bootstraps, "n_bootstraps", at_least=0)
     if max_items is not None:
         max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
+    if ids is not None:
+        X, Y = without_labels(X, "X"), without_labels(Y, "Y")
     pair = open_pair(X, Y, always=client is not None)
 
     def check_number(n_items: int) -> None:
@@ -289,7 +293,7 @@ def paired_features(
     if is_by_position(ids):
         given = dict.fromkeys(sizes)
     elif ids is None:
-        given = {"X": getattr(X, "ids", None), "Y": getattr(Y, "ids", None)}
+        given = {"X": own_ids(X, "X"), "Y": own_ids(Y, "Y")}
         contents = {"X": getattr(X, "contents", None), "Y": getattr(Y, "contents", None)}
     elif isinstance(ids, Mapping):
         odd = [str(name) for name in ids if name not in sizes]

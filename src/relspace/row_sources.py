@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._arrays import is_matrix_like, readable, tensor_from, tensor_of_array
-from relspace._validation import ItemId, as_features
+from relspace._validation import ItemId, as_features, as_ids, own_ids, without_labels
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
+    ItemMismatchError,
     MissingDependencyError,
 )
 from relspace.id_files import read_ids
@@ -32,6 +33,7 @@ from relspace.identity import (
     identify_folder,
     identify_url,
 )
+from relspace.labelled_tables import as_labelled_table
 from relspace.locations import located, missing_file_system
 
 _LIBRARIES_OF_FILES = ("h5py", "zarr")
@@ -228,7 +230,7 @@ class GeneratedRows:
 class ShardedRows:
     """Rows of several sources, one after the other."""
 
-    def __init__(self, shards: Sequence[RowSource]) -> None:
+    def __init__(self, shards: Sequence[RowSource], ids: tuple[ItemId, ...] | None = None) -> None:
         if not shards:
             raise InvalidInputError("the list of shards is empty.")
         widths = sorted({shard.shape[1] for shard in shards})
@@ -252,9 +254,15 @@ class ShardedRows:
         places = {lies_in(shard) for shard in shards}
         # Files wait, whatever lies beside them; code is left to the thread that it is used to.
         self.lies_in: LiesIn = "code" if "code" in places else min(places)
-        self.ids = None
-        if all(shard.ids is not None for shard in shards):
-            self.ids = tuple(item for shard in shards for item in shard.ids or ())
+        self.ids = ids
+        without = [number for number, shard in enumerate(shards) if shard.ids is None]
+        if ids is None and len(without) < len(shards):
+            if without:
+                raise ItemMismatchError(
+                    f"shard {without[0]} has no ids and others have; give them to all or to none."
+                )
+            joined = [item for shard in shards for item in shard.ids or ()]
+            self.ids = as_ids(joined, "the shards", self.shape[0])
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows, of as many shards as they lie in."""
@@ -338,7 +346,8 @@ class ZarrRows:
                 )
             self._array = next(iter(matrices.values())) if key is None else node[key]
             if "ids" in node:
-                self.ids = tuple(np.asarray(node["ids"][...]).tolist())
+                ids = np.asarray(node["ids"][...])
+                self.ids = as_ids(ids, str(path), len(ids))
         _check_matrix(self._array.shape)
         self.shape = (int(self._array.shape[0]), int(self._array.shape[1]))
         self.dtype = torch_dtype(self._array.dtype)
@@ -387,7 +396,12 @@ def as_rows(features: object, name: str = "X") -> RowSource:
     if is_dask_array(features):
         return DaskRows(features)
     if isinstance(features, list | tuple) and any(map(is_matrix_like, features)):
+        if all(as_labelled_table(one, name) is not None for one in features):
+            parts = [as_rows(without_labels(one, name)) for one in features]
+            return ShardedRows(parts, own_ids(features, name))
         return ShardedRows([as_rows(one, name) for one in features])
+    if as_labelled_table(features, name) is not None:
+        return ArrayRows(as_features(features, name).tensor, own_ids(features, name))
     if hasattr(features, "shape") and hasattr(features, "dtype") and hasattr(features, "__len__"):
         return ArrayRows(features)
     return ArrayRows(as_features(features, name).tensor)

@@ -87,18 +87,14 @@ def layers(
     with Progress() as progress, ExitStack() as stack:
         progress("Loading torch")
         import relspace
+        from relspace._validation import refuse_some_without_ids
 
         models: dict[str, object] = {}
         ids: dict[str, object] = {}
         for name, source in named.items():
             progress(f"Opening {source.place}")
             models[name], ids[name] = _open_model(source, pool, by_position)
-        if None in ids.values() and any(own is not None for own in ids.values()):
-            without = ", ".join(name for name, own in ids.items() if own is None)
-            raise InvalidInputError(
-                f"there are no ids in {without}, and some in others: match rows by position with "
-                "--by-position"
-            )
+        refuse_some_without_ids(ids)
         # A feature set knows its ids itself, and those of its tokens.
         own = {name: one for name, one in ids.items() if isinstance(models[name], dict)}
         options: dict[str, Any] = {

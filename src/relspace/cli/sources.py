@@ -15,6 +15,7 @@ from relspace.cli.group import give_options
 from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from relspace._validation import ItemId
     from relspace.features import FeatureTable
     from relspace.row_sources import RowSource
 
@@ -125,7 +126,7 @@ def read_sets(
     progress: Callable[[str], None],
     *,
     in_parts: bool = False,
-) -> tuple[dict[str, FeatureTable], dict[str, tuple[str, ...]] | Literal["position"] | None]:
+) -> tuple[dict[str, FeatureTable], dict[str, tuple[ItemId, ...]] | Literal["position"] | None]:
     """Read named sets and the ids of their rows, as ``ids`` of :func:`relspace.align` takes them.
 
     With ``in_parts``, files that can be read in parts are opened only.
@@ -178,15 +179,18 @@ def _places_of_ids(
     return own, for_all
 
 
-def _shared_ids(tables: Mapping[str, FeatureTable]) -> dict[str, tuple[str, ...]] | None:
-    found = {name: table.ids for name, table in tables.items() if table.ids is not None}
-    without = [name for name in tables if name not in found]
-    if found and without:
-        raise InvalidInputError(
-            f"there are ids for {', '.join(found)} and none for {', '.join(without)}: say where "
-            "they are with --ids or --id-column, or match rows by position with --by-position"
-        )
-    return found or None
+def _shared_ids(tables: Mapping[str, FeatureTable]) -> dict[str, tuple[ItemId, ...]] | None:
+    from relspace._validation import pair_items
+
+    ids = {name: table.ids for name, table in tables.items()}
+    sizes = {name: _n_items(table.features) for name, table in tables.items()}
+    # Said here already, by the names that the sets have on the command line.
+    pair_items(sizes, ids)
+    return {name: own for name, own in ids.items() if own is not None} or None
+
+
+def _n_items(features: Any) -> int:
+    return int(features.shape[0]) if hasattr(features, "shape") else len(features)
 
 
 def _refuse_other_items(tables: Mapping[str, FeatureTable]) -> None:

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 
 from relspace._html import html_table
-from relspace._validation import ItemId, as_features, as_ids, check_choice, check_count, name_some
+from relspace._validation import (
+    ItemId,
+    as_features,
+    as_ids,
+    check_choice,
+    check_count,
+    ids_of_layers,
+    name_some,
+    without_labels,
+)
 from relspace.errors import (
     InvalidInputError,
     InvalidTypeError,
@@ -122,7 +131,7 @@ class FeatureSet:
             ``"bchw"`` (images, features, rows, columns) or ``"bhwc"`` (images, rows, columns,
             features); for all layers or for each. Only matrices need none.
         ids : sequence of str or int, optional
-            The items' ids.
+            The items' ids; by default the labels that tables of features bring.
         n_prefix_tokens : int, optional
             For ``"btd"``: how many tokens (class, registers) come before those of the grid. The
             first of them is kept as the class token, the others are left out.
@@ -156,8 +165,11 @@ class FeatureSet:
             )
         layers: dict[str, LayerFeatures] = {}
         vectors: dict[str, LayerFeatures] = {}
+        if ids is None:
+            ids = ids_of_layers(arrays, "arrays")
         for name, given in arrays.items():
-            array = given if isinstance(given, torch.Tensor) else np.asarray(given)
+            values = without_labels(given, name)
+            array = values if isinstance(values, torch.Tensor) else np.asarray(values)
             form = layout.get(name) if isinstance(layout, Mapping) else layout
             shape = grid_shape.get(name) if isinstance(grid_shape, Mapping) else grid_shape
             form = check_layout(name, array.shape, form)

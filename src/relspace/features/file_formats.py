@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
+from relspace._validation import ids_of_text
 from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
 from relspace.features.parquet_rows import ParquetRows
 from relspace.id_files import ids_file_of, read_ids
+from relspace.labelled_tables import ID_COLUMNS
 
 # The entry that a file without keys (.npy, .csv, .parquet, one tensor in a .pt) holds.
 ONLY = ""
 # The entry that item ids are read from unless another one is named.
 IDS = "ids"
-# Columns with these names (in any case) are ids and never features.
-ID_COLUMNS = ("id", "ids")
 
 _REAL_DTYPES = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
@@ -307,7 +307,7 @@ def _open_csv(path: Path, id_column: str | None) -> Iterator[Entries]:
             if id_index is not None:
                 ids.append(row[id_index])
     features = np.frombuffer(values, dtype=np.float64).reshape(n_rows, len(columns))
-    yield _table(None if id_index is None else ids, features)
+    yield _table(None if id_index is None else ids_of_text(ids), features)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relspace._blocks import refuse_too_large
+from relspace._validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features.file_formats import FORMATS, IDS, ONLY, Entry
 from relspace.features.readers import check_file, ids_of_entries, readable
@@ -34,14 +35,14 @@ class LayerFile:
     ----------
     layers : dict of str to array, tensor or RowSource of shape (n_items, d)
         From input to output: in the file's order, or by name where a format keeps none.
-    ids : tuple of str, or None
+    ids : tuple of str or of int, or None
         The items' ids, from the entry ``"ids"``.
     source : pathlib.Path
         The file.
     """
 
     layers: dict[str, NDArray[Any] | Tensor | RowSource]
-    ids: tuple[str, ...] | None
+    ids: tuple[ItemId, ...] | None
     source: Path
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 from torch import Tensor
 
+from relspace._validation import ItemId, as_ids, ids_of_text
 from relspace.errors import FileFormatError, InvalidInputError, RelspaceError
 from relspace.features.feature_set import FeatureSet
 from relspace.features.file_formats import (
@@ -37,8 +37,9 @@ class FeatureTable:
         A feature set of one layer from a feature store; an array from ``.npy``, ``.npz``, ``.h5``,
         ``.csv`` and ``.parquet``, a tensor from ``.pt`` and ``.safetensors``, in the dtype of the
         file; a source of rows where the file is read in parts.
-    ids : tuple of str, or None
-        One id for each row; None when the file brings none.
+    ids : tuple of str or of int, or None
+        One id for each row; None when the file brings none. Text of a ``.csv`` or text file is
+        whole numbers where all ids are written as such.
     source : pathlib.Path or str
         The file, or a URL.
     key : str or None
@@ -46,7 +47,7 @@ class FeatureTable:
     """
 
     features: NDArray[Any] | Tensor | FeatureSet | RowSource
-    ids: tuple[str, ...] | None
+    ids: tuple[ItemId, ...] | None
     source: Path | str
     key: str | None
 
@@ -82,7 +83,7 @@ def read_features(
     Returns
     -------
     FeatureTable
-        The features (n_items, n_features) in the file's dtype, the ids as text.
+        The features (n_items, n_features) in the file's dtype, and the ids.
 
     Raises
     ------
@@ -140,8 +141,7 @@ def read_store(
     found = open_features(path)
     layer = found.layers[-1] if key is None else key
     chosen = found.select(layers=layer)
-    names = None if found.ids is None else tuple(str(item) for item in found.ids)
-    return FeatureTable(chosen, names, path, layer)
+    return FeatureTable(chosen, found.ids, path, layer)
 
 
 def locate_features(
@@ -150,14 +150,14 @@ def locate_features(
     key: str | None = None,
     ids: str | Path | None = None,
     id_column: str | None = None,
-) -> tuple[str, tuple[str, ...] | None, Entry]:
+) -> tuple[str, tuple[ItemId, ...] | None, Entry]:
     """Find the features in a file, and the ids of their items, without loading them.
 
     Returns
     -------
     key : str
         The entry that holds them; empty for a file with one matrix only.
-    ids : tuple of str, or None
+    ids : tuple of str or of int, or None
         One id for each row, as :func:`read_features` finds them.
     entry : Entry
         What the file says of them.
@@ -271,7 +271,7 @@ def _load_ids(
     ids: str | Path | None,
     file_format: FileFormat,
     n_rows: int,
-) -> tuple[str, ...] | None:
+) -> tuple[ItemId, ...] | None:
     if ids is None:
         return ids_of_entries(path, entries, n_rows)
     is_entry = isinstance(ids, str) and ids in entries and not file_format.is_table
@@ -281,20 +281,20 @@ def _load_ids(
             f"ids={ids!r} is an entry of {path} and a text file: write ./{ids} for the text file"
         )
     if is_entry:
-        return _checked_ids(entries[str(ids)].load(), f"{path}::{ids}", n_rows)
+        return as_ids(entries[str(ids)].load(), f"{path}::{ids}", n_rows)
     if not is_file:
         held = "" if file_format.is_table or ONLY in entries else f" (it holds {_listed(entries)})"
         raise InvalidInputError(
             f"ids={str(ids)!r} is neither a text file nor an entry of {path}{held}"
         )
-    return _checked_ids(_lines(Path(ids)), f"{ids}", n_rows)
+    return as_ids(ids_of_text(_lines(Path(ids))), f"{ids}", n_rows)
 
 
-def ids_of_entries(path: Path, entries: Entries, n_rows: int) -> tuple[str, ...] | None:
+def ids_of_entries(path: Path, entries: Entries, n_rows: int) -> tuple[ItemId, ...] | None:
     """Read the ids that a file brings by itself; None if it brings none."""
     if IDS not in entries:
         return None
-    return _checked_ids(entries[IDS].load(), f"{path}: the ids", n_rows)
+    return as_ids(entries[IDS].load(), str(path), n_rows)
 
 
 def _lines(path: Path) -> list[str]:
@@ -305,29 +305,3 @@ def _lines(path: Path) -> list[str]:
             f"{path} can't be read as a text file with one id in each line ({error})"
         ) from error
     return lines[:-1] if lines[-1] == "" else lines
-
-
-def _checked_ids(values: object, where: str, n_rows: int) -> tuple[str, ...]:
-    """Turn ids into text, so that 7 in one file and "7" in another are the same item."""
-    raw = cast("Sequence[object]", values.tolist() if hasattr(values, "tolist") else values)
-    if not isinstance(raw, list | tuple):
-        raise InvalidInputError(f"{where} hold a single value; ids are a list of text or integers")
-    ids = []
-    for position, value in enumerate(raw):
-        text = value.decode("utf-8") if isinstance(value, bytes) else value
-        if isinstance(text, bool) or not isinstance(text, str | int) or text == "":
-            raise InvalidInputError(
-                f"{where}: id {position + 1} is {text!r:.60}; ids are text or integers"
-            )
-        ids.append(str(text))
-    if len(ids) != n_rows:
-        raise InvalidInputError(
-            f"{where}: {len(ids)} ids for {n_rows} rows of features; each row needs one id"
-        )
-    repeated = [repr(name) for name, count in Counter(ids).items() if count > 1]
-    if repeated:
-        raise InvalidInputError(
-            f"{where}: {len(repeated)} ids occur more than once: {shorten(repeated, 5)}; "
-            "ids must be unique"
-        )
-    return tuple(ids)

@@ -9,6 +9,7 @@ import torch
 
 from relspace._arrays import is_matrix_like
 from relspace._blocks import refuse_too_large
+from relspace._validation import ItemId
 from relspace.errors import InvalidInputError
 from relspace.features.feature_set import FeatureSet
 from relspace.features.file_formats import Entry
@@ -116,8 +117,7 @@ def open_table(
                 f"{place} is a Zarr store, which brings its ids: leave ids away"
             )
         rows = ZarrRows(place, key)
-        found = None if rows.ids is None else tuple(map(str, rows.ids))
-        return FeatureTable(rows, found, place, key)
+        return FeatureTable(rows, rows.ids, place, key)
     if place.suffix.lower() in _READ_IN_PARTS and place.suffix.lower() != ".npy":
         name, found, entry = locate_features(place, key=key, ids=ids, id_column=id_column)
         return FeatureTable(_rows_of(place, name, found, entry), found, place, name or None)
@@ -160,7 +160,7 @@ def _open_path(source: str | Path, key: str | None, ids: str | Path | None) -> R
     return _rows_of(path, name, found, entry)
 
 
-def _rows_of(path: Path, name: str, ids: tuple[str, ...] | None, entry: Entry) -> RowSource:
+def _rows_of(path: Path, name: str, ids: tuple[ItemId, ...] | None, entry: Entry) -> RowSource:
     """The rows of what :func:`relspace.features.readers.locate_features` found in a file."""
     if entry.rows is not None:
         entry.rows.ids = ids

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 
 from relspace._blocks import memory_budget_bytes
-from relspace._validation import ItemId, as_features, as_ids, name_some
+from relspace._validation import (
+    ItemId,
+    as_features,
+    as_ids,
+    ids_of_layers,
+    name_some,
+    without_labels,
+)
 from relspace.errors import (
     InvalidInputError,
     InvalidTypeError,
@@ -87,6 +94,10 @@ class ModelLayers:
                 layer: open_rows(one) if is_read_in_blocks(one) else one
                 for layer, one in given.items()
             }
+            if ids is not None:
+                layers = {
+                    layer: without_labels(one, f"{name}, {layer}") for layer, one in layers.items()
+                }
         else:
             kind = f"of type {type(given).__name__}"
             if isinstance(given, Mapping) and not given:
@@ -116,7 +127,7 @@ class ModelLayers:
                 # Tokens of one image are told apart by their number.
                 own = [f"{image}#{token}" for image in given.ids for token in range(tokens)]
         elif own is None and not by_position:
-            own = getattr(given, "ids", None) or _ids_of_layers(layers)
+            own = getattr(given, "ids", None) or ids_of_layers(layers, name)
         checked = None if own is None else as_ids(own, name, n_items)
         return cls(name, layers, n_items, checked, images, contents)
 
@@ -158,20 +169,6 @@ class ModelLayers:
 def _n_rows(layer: object, name: str) -> int:
     shape = getattr(layer, "shape", None)
     return len(as_features(layer, name).tensor) if shape is None else int(shape[0])
-
-
-def _ids_of_layers(layers: Mapping[str, Any]) -> object | None:
-    found = {name: getattr(layer, "ids", None) for name, layer in layers.items()}
-    first = next(iter(found.values()))
-    if first is None:
-        return None
-    others = [name for name, ids in found.items() if ids is None or tuple(ids) != tuple(first)]
-    if others:
-        raise ItemMismatchError(
-            f"the layers {name_some(others)} have other ids than the first layer; all layers of a "
-            "model must be of the same items in one order."
-        )
-    return tuple(first)
 
 
 @dataclass(frozen=True)

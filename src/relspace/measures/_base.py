@@ -14,7 +14,7 @@ import torch
 
 from relspace._blocks import free_memory_bytes, memory_budget_bytes, say_bytes
 from relspace._parallel import side_by_side
-from relspace._validation import as_features
+from relspace._validation import as_features, refuse_other_labels
 from relspace.errors import (
     BandwidthError,
     InvalidInputError,
@@ -188,6 +188,7 @@ class Measure(ABC):
             If features are not finite, constant, too few, or the measure is undefined on them.
         """
         x, y = as_features(X, "X").tensor, as_features(Y, "Y").tensor
+        refuse_other_labels(X, Y, ("X", "Y"))
         if len(x) != len(y):
             raise ItemMismatchError(
                 f"X has {len(x)} items and Y has {len(y)}: a measure compares features of the "

@@ -1,0 +1,254 @@
+"""Tables whose rows and columns have labels, as pandas, polars, Arrow, xarray and AnnData hold.
+
+Such a table is three things: features, the labels of its rows, which are the ids of items, and the
+names of its columns, which are the names of features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from relspace._arrays import refuse_missing
+from relspace.errors import InvalidInputError, InvalidTypeError
+
+#: Columns with these names (in any case) hold ids and never features.
+ID_COLUMNS = ("id", "ids")
+
+
+@dataclass(frozen=True)
+class LabelledTable:
+    """A table of features with labels.
+
+    Attributes
+    ----------
+    n_rows : int
+        How many rows there are.
+    read_labels : callable
+        Gives the labels of the rows, as they are, or None if there are none.
+    feature_names : tuple or None
+        Names of the columns that hold features.
+    read_features : callable
+        Gives the features without labels, as :func:`relspace._arrays.tensor_from` takes them.
+    """
+
+    n_rows: int
+    read_labels: Callable[[], Sequence[object] | None]
+    feature_names: tuple[Hashable, ...] | None
+    read_features: Callable[[], object]
+
+
+def as_labelled_table(features: object, name: str) -> LabelledTable | None:
+    """Take features as a table with labels; None if they have none.
+
+    Parameters
+    ----------
+    features : pandas, polars or Arrow table, xarray.DataArray, AnnData, or anything else
+        Recognised by what it offers, so that no library is imported for it.
+    name : str
+        What errors call it.
+
+    Raises
+    ------
+    InvalidTypeError
+        If it is a table that is computed later, or holds several arrays.
+    InvalidInputError
+        If it isn't clear what holds the ids.
+    """
+    if _offers(features, "data_vars"):
+        raise InvalidTypeError(
+            f"{name} is a {type(features).__name__} of several arrays; give one of them."
+        )
+    if _offers(features, "obs_names", "var_names", "X"):
+        return _of_anndata(features, name)
+    if _offers(features, "coords", "dims", "values"):
+        return _of_xarray(features, name)
+    if _offers(features, "iloc", "columns", "index"):
+        if hasattr(features, "compute"):
+            raise InvalidTypeError(
+                f"{name} is a {type(features).__name__} that is computed later, and the labels of "
+                "its rows with it: compute it first, or give its values as a Dask array."
+            )
+        return _of_pandas(features, name)
+    if _offers(features, "get_column", "null_count", "schema"):
+        return _of_polars(features, name)
+    if _offers(features, "schema", "column", "num_rows", "to_pydict"):
+        return _of_arrow(features, name)
+    return None
+
+
+def labels_of_tables(tables: Sequence[LabelledTable]) -> list[object] | None:
+    """The labels of tables that follow each other; None where rows are only counted.
+
+    Row numbers, which pandas gives to every frame, say where a row is and not which item it is.
+    They may go on from one table to the next, or begin again.
+    """
+    labels = [table.read_labels() for table in tables]
+    if all(
+        one is None or _counts(one, table.n_rows) for one, table in zip(labels, tables, strict=True)
+    ):
+        return None
+    if any(one is None for one in labels):
+        number = next(i for i, one in enumerate(labels) if one is None)
+        raise InvalidInputError(
+            f"part {number} has no labels of its rows and others have: give them to all parts, or "
+            "to none."
+        )
+    joined = [label for one in labels for label in one or ()]
+    return None if _counts(joined, len(joined)) else joined
+
+
+def find_id_column(columns: Sequence[object], name: str) -> int | None:
+    """Say which column is called like one of ids; None if none is.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are several.
+    """
+    found = [
+        number
+        for number, column in enumerate(columns)
+        if isinstance(column, str) and column.casefold() in ID_COLUMNS
+    ]
+    if len(found) > 1:
+        listed = ", ".join(repr(columns[number]) for number in found)
+        raise InvalidInputError(
+            f"{name} has {len(found)} columns that could hold the ids, {listed}: rename all but "
+            "one, or drop them."
+        )
+    return found[0] if found else None
+
+
+def _offers(features: object, *attributes: str) -> bool:
+    # Looked up on the type: an attribute may be computed when it is asked for.
+    kind = type(features)
+    return all(hasattr(kind, one) for one in attributes)
+
+
+def _counts(labels: Sequence[object], n_rows: int) -> bool:
+    """Whether labels are the row numbers 0, 1, 2, ..."""
+    if isinstance(labels, range):
+        return labels == range(n_rows)
+    return len(labels) == n_rows and all(
+        type(label) is int and label == row for row, label in enumerate(labels)
+    )
+
+
+def _of_pandas(frame: Any, name: str) -> LabelledTable:
+    columns = list(frame.columns)
+    id_column = find_id_column(columns, name)
+    kept = [number for number in range(len(columns)) if number != id_column]
+
+    def read_labels() -> Sequence[object] | None:
+        own = _labels_of_index(frame.index, name, "index")
+        if id_column is None:
+            return own
+        if not _counts(own, len(frame)):
+            raise InvalidInputError(
+                f"{name} has labels in its index and in its column {columns[id_column]!r}.",
+                ways_out=[
+                    "drop one of them, as by frame.reset_index(drop=True)",
+                    "match rows by position with {ids='position'}",
+                ],
+            )
+        return list(frame.iloc[:, id_column].tolist())
+
+    return LabelledTable(
+        len(frame),
+        read_labels,
+        tuple(columns[number] for number in kept),
+        lambda: frame if id_column is None else frame.iloc[:, kept],
+    )
+
+
+def _labels_of_index(index: Any, name: str, called: str) -> Sequence[object]:
+    if getattr(index, "nlevels", 1) > 1:
+        raise InvalidInputError(
+            f"{name} has an {called} of {index.nlevels} levels; an item has one id.",
+            ways_out=[
+                "join the levels into one, as by "
+                'frame.set_axis(["/".join(map(str, one)) for one in frame.index])',
+                "match rows by position with {ids='position'}",
+            ],
+        )
+    if all(hasattr(index, one) for one in ("start", "stop", "step")):
+        return range(index.start, index.stop, index.step)
+    return list(index.tolist())
+
+
+def _of_xarray(array: Any, name: str) -> LabelledTable:
+    dims = list(array.dims)
+
+    def labels_along(axis: int) -> Sequence[object] | None:
+        if axis >= len(dims) or dims[axis] not in array.coords:
+            return None
+        index = array.coords[dims[axis]].to_index()
+        return _labels_of_index(index, name, f"index {dims[axis]!r}")
+
+    names = None
+    if len(dims) == 2 and dims[1] in array.coords:
+        index = array.coords[dims[1]].to_index()
+        names = tuple(index.tolist())
+    n_rows = int(array.shape[0]) if dims else 0
+    return LabelledTable(n_rows, lambda: labels_along(0), names, lambda: array.values)
+
+
+def _of_anndata(data: Any, name: str) -> LabelledTable:
+    n_rows = int(data.X.shape[0])
+
+    def read_labels() -> list[object] | None:
+        labels = list(data.obs_names)
+        # Without names AnnData counts, in text.
+        return None if labels == [str(row) for row in range(n_rows)] else labels
+
+    def read_features() -> object:
+        if hasattr(data.X, "toarray"):
+            raise InvalidTypeError(
+                f"{name} holds a sparse matrix; make it dense first: data.X = data.X.toarray()."
+            )
+        return data.X
+
+    return LabelledTable(n_rows, read_labels, tuple(data.var_names), read_features)
+
+
+def _of_polars(frame: Any, name: str) -> LabelledTable:
+    columns = list(frame.columns)
+    id_column = find_id_column(columns, name)
+    kept = [number for number in range(len(columns)) if number != id_column]
+    names = [columns[number] for number in kept]
+
+    def read_features() -> object:
+        series = [frame.get_column(one) for one in names]
+        for label, one in zip(names, series, strict=True):
+            if not (one.dtype.is_integer() or one.dtype.is_float()):
+                raise InvalidTypeError(
+                    f"column {label!r} of {name} holds values of type {one.dtype}; features must "
+                    "be real numbers: leave this column out, or convert it by .cast(float)."
+                )
+        if any(one.null_count() for one in series):
+            missing = np.stack([one.is_null().to_numpy() for one in series], axis=1)
+            refuse_missing(missing, name, "missing values (nulls)", "fill", names)
+        return np.stack([one.to_numpy() for one in series], axis=1)
+
+    return LabelledTable(
+        len(frame),
+        lambda: None if id_column is None else frame.get_column(columns[id_column]).to_list(),
+        tuple(names),
+        read_features,
+    )
+
+
+def _of_arrow(table: Any, name: str) -> LabelledTable:
+    columns = list(table.schema.names)
+    id_column = find_id_column(columns, name)
+    kept = [number for number in range(len(columns)) if number != id_column]
+    return LabelledTable(
+        int(table.num_rows),
+        lambda: None if id_column is None else table.column(id_column).to_pylist(),
+        tuple(columns[number] for number in kept),
+        lambda: table if id_column is None else table.select(kept),
+    )

@@ -1,0 +1,226 @@
+"""Labels of rows are ids, wherever tables with labels go in; names of columns are kept in order."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import xarray as xr
+
+import relspace as rs
+from relspace._validation import as_features, own_ids, without_labels
+from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, NonFiniteError
+from relspace.features import open_rows
+
+N = 30
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, 6))
+IDS = tuple(f"photo {i:02}" for i in RNG.permutation(N))
+NAMES = [f"f{i}" for i in range(6)]
+ORDER = RNG.permutation(N)
+
+
+class Annotated:
+    """Stands in for AnnData: what it holds, by the attributes that AnnData has."""
+
+    X: Any = None
+    obs_names: Any = None
+    var_names: Any = None
+
+    def __init__(self, values: np.ndarray, ids: Any) -> None:
+        self.X, self.obs_names, self.var_names = values, pd.Index(ids), pd.Index(NAMES)
+        self.shape = values.shape
+
+
+def with_labels(kind: str, values: np.ndarray = X, ids: Any = IDS) -> Any:
+    """A table of some kind whose rows are called by ids."""
+    match kind:
+        case "pandas":
+            return pd.DataFrame(values, index=list(ids), columns=NAMES)
+        case "pandas column":
+            return pd.DataFrame(values, columns=NAMES).assign(ID=list(ids))
+        case "xarray":
+            coords = {"item": list(ids), "feature": NAMES}
+            return xr.DataArray(values, dims=("item", "feature"), coords=coords)
+        case "Arrow":
+            return pa.table({"id": list(ids)} | dict(zip(NAMES, values.T, strict=True)))
+        case "AnnData":
+            return Annotated(values, ids)
+        case "polars":
+            polars = pytest.importorskip("polars")
+            return polars.DataFrame({"id": list(ids)} | dict(zip(NAMES, values.T, strict=True)))
+    raise AssertionError(kind)
+
+
+KINDS = ("pandas", "pandas column", "xarray", "Arrow", "AnnData", "polars")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestLabels:
+    def test_rows_are_matched_by_them_and_not_by_position(self, kind: str) -> None:
+        table = with_labels(kind)
+        shuffled = with_labels(kind, X[ORDER], [IDS[i] for i in ORDER])
+        compared = rs.compare(table, shuffled, measure="cka")
+        assert (round(compared.value, 6), compared.matched_by) == (1.0, "ids")
+        space = rs.align({"a": table, "b": shuffled})
+        assert space.ids == IDS
+        assert space.match("a", "b").accuracy == 1.0
+        layers = rs.compare_layers({"one": table}, {"one": shuffled}, measure="cka")
+        assert layers.values[0, 0] == pytest.approx(1.0)
+        assert layers.matched_by == "ids"
+        models = rs.compare_models({"m": {"one": table}, "n": {"one": shuffled}}, measure="cka")
+        assert models.values[0, 1] == pytest.approx(1.0)
+        fs = rs.FeatureSet.from_arrays({"one": table})
+        assert fs.ids == IDS
+        assert rs.compare(fs["one"], shuffled, measure="cka").value == pytest.approx(1.0)
+
+    def test_some_with_and_some_without_are_matched_by_position_only_when_told(
+        self, kind: str
+    ) -> None:
+        table = with_labels(kind)
+        with pytest.raises(ItemMismatchError, match=r"'Y' has no ids.*ids='position'"):
+            rs.compare(table, X)
+        with pytest.raises(ItemMismatchError, match=r"'b' has no ids.*ids='position'"):
+            rs.align({"a": table, "b": X})
+        with pytest.raises(ItemMismatchError, match=r"no ids.*ids='position'"):
+            rs.compare_layers({"one": table}, {"one": X})
+        with pytest.raises(ItemMismatchError, match=r"no ids.*ids='position'"):
+            rs.compare_models({"m": {"one": table}, "n": {"one": X}})
+        with pytest.raises(ItemMismatchError, match=r"layers 'two' of arrays have other ids"):
+            rs.FeatureSet.from_arrays({"one": table, "two": X})
+        told = rs.compare(table, X, ids="position", measure="cka")
+        assert (round(told.value, 6), told.matched_by) == (1.0, "position")
+        assert rs.align({"a": table, "b": X}, ids="position").match("a", "b").accuracy == 1.0
+
+    def test_they_are_kept_by_sources_of_rows(self, kind: str) -> None:
+        rows = open_rows(with_labels(kind))
+        assert (rows.ids, rows.shape) == (IDS, X.shape)
+        assert rows.read(3, 5).numpy() == pytest.approx(X[3:5])
+        halves = [with_labels(kind, X[part], IDS[part]) for part in (slice(20), slice(20, N))]
+        shards = open_rows(halves)
+        assert (shards.ids, shards.shape) == (IDS, X.shape)
+        compared = rs.compare(halves, with_labels(kind, X[ORDER], [IDS[i] for i in ORDER]))
+        assert compared.matched_by == "ids"
+
+    def test_labels_that_occur_twice_are_refused(self, kind: str) -> None:
+        twice = with_labels(kind, ids=[IDS[0], *IDS[:-1]])
+        with pytest.raises(ItemMismatchError, match="1 item more than once"):
+            rs.compare(twice, twice)
+
+    def test_a_measure_refuses_rows_of_other_labels(self, kind: str) -> None:
+        cka = rs.measures.get("cka")
+        shuffled = with_labels(kind, X[ORDER], [IDS[i] for i in ORDER])
+        assert cka(with_labels(kind), with_labels(kind)) == pytest.approx(1.0)
+        with pytest.raises(ItemMismatchError, match=r"use relspace\.compare"):
+            cka(with_labels(kind), shuffled)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame(X),
+        pd.DataFrame(X, index=np.arange(N)),
+        xr.DataArray(X, dims=("item", "feature")),
+        Annotated(X, [str(i) for i in range(N)]),
+        pa.table({name: X[:, i] for i, name in enumerate(NAMES)}),
+    ],
+)
+def test_row_numbers_are_no_ids(frame: Any) -> None:
+    assert own_ids(frame, "X") is None
+    assert rs.compare(frame, X, measure="cka").matched_by == "position"
+
+
+def test_parts_of_a_counted_frame_are_not_labelled() -> None:
+    frame = pd.DataFrame(X)
+    assert open_rows([frame.iloc[:20], frame.iloc[20:]]).ids is None
+    again = [frame.iloc[:20], frame.iloc[20:].reset_index(drop=True)]
+    assert open_rows(again).ids is None
+    assert own_ids(frame.iloc[::-1], "X") == tuple(range(N - 1, -1, -1))
+    with pytest.raises(ItemMismatchError, match="'X' has no ids while 'Y' has some"):
+        rs.compare(frame, frame.iloc[::-1])
+
+
+def test_an_index_of_levels_is_refused_with_what_to_do() -> None:
+    index = pd.MultiIndex.from_product([["a", "b"], range(N // 2)])
+    frame = pd.DataFrame(X, index=index)
+    with pytest.raises(InvalidInputError, match=r"index of 2 levels.*set_axis.*ids='position'"):
+        rs.compare(frame, frame)
+    assert rs.compare(frame, frame, ids="position", measure="cka").value == pytest.approx(1.0)
+    joined = frame.set_axis(["/".join(map(str, one)) for one in frame.index])
+    assert rs.compare(joined, joined.iloc[::-1], measure="cka").value == pytest.approx(1.0)
+
+
+def test_labels_that_are_no_ids_are_refused_with_what_to_do() -> None:
+    frame = pd.DataFrame(X, index=np.linspace(0, 1, N))
+    with pytest.raises(InvalidTypeError, match=r"of type float.*ids='position'"):
+        rs.align({"a": frame, "b": frame})
+    dates = pd.DataFrame(X, index=pd.date_range("2026-01-01", periods=N))
+    with pytest.raises(InvalidTypeError, match="of type Timestamp"):
+        rs.compare(dates, dates)
+    both = with_labels("pandas").assign(id=range(N))
+    with pytest.raises(InvalidInputError, match="in its index and in its column 'id'"):
+        rs.compare(both, both)
+    with pytest.raises(InvalidInputError, match="2 columns that could hold the ids, 'id', 'IDS'"):
+        own_ids(pd.DataFrame(X).assign(id=1, IDS=2), "X")
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (["a", "b", "c"], "str"),
+        ([True, False, True], "bool"),
+        (pd.Categorical(["a", "b", "a"]), "category"),
+        (pd.array([1, 2, 3], dtype="Int64").astype(object), "object"),
+        (pd.date_range("2026-01-01", periods=3), "datetime64"),
+    ],
+)
+def test_a_column_without_numbers_is_refused_by_its_name(column: Any, kind: str) -> None:
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0], "label": column})
+    with pytest.raises(InvalidTypeError, match=rf"column 'label' of X .* type {kind}"):
+        without_labels(frame, "X")
+    with pytest.raises(InvalidTypeError, match="'label'"):
+        without_labels(pa.Table.from_pandas(frame.astype({"label": str})), "X")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame({"x": [1, 2, 3], "y": pd.array([1, None, 3], dtype="Int64")}),
+        pd.DataFrame({"x": [1, 2, 3], "y": [1, np.nan, 3]}),
+        pd.DataFrame({"x": [1, 2, 3], "y": pd.array([1.5, None, 3], dtype="Float32")}),
+        pd.DataFrame({"x": [1, 2, 3], "y": pd.array([1, None, 3], dtype="int64[pyarrow]")}),
+        pa.table({"x": [1, 2, 3], "y": [1, None, 3]}),
+        pa.table({"x": [1, 2, 3], "y": [1.0, float("nan"), 3]}),
+    ],
+)
+def test_a_value_that_is_missing_is_refused_by_row_and_column(table: Any) -> None:
+    with pytest.raises(NonFiniteError, match=r"1 .* in 1 of 3 rows, .* \(1, ('y'|1)\)"):
+        as_features(table, "X")
+
+
+def test_types_of_pandas_own_hold_numbers() -> None:
+    frame = pd.DataFrame(
+        {
+            "a": pd.array([1, 2, 3], dtype="Int8"),
+            "b": pd.array([1.5, 2.5, 3.5], dtype="Float32"),
+            "c": pd.array([1, 2, 4], dtype="int64[pyarrow]"),
+            "d": pd.arrays.SparseArray([0.0, 1.0, 0.0]),
+        }
+    )
+    values = without_labels(frame, "X")
+    assert isinstance(values, np.ndarray)
+    assert values.tolist() == [[1, 1.5, 1, 0], [2, 2.5, 2, 1], [3, 3.5, 4, 0]]
+    assert values.dtype == np.float64
+
+
+def test_sparse_and_lazy_tables_and_several_arrays_are_refused() -> None:
+    sparse = Annotated(X, IDS)
+    sparse.X = SimpleNamespace(shape=X.shape, toarray=lambda: X)
+    with pytest.raises(InvalidTypeError, match="sparse"):
+        without_labels(sparse, "X")
+    with pytest.raises(InvalidTypeError, match="Dataset of several arrays"):
+        rs.compare(xr.Dataset({"a": (("i", "j"), X)}), X)
