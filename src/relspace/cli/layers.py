@@ -16,7 +16,6 @@ from relspace.cli.group import Progress, commands
 from relspace.cli.outputs import check_output, printed_in_any_case, with_force
 from relspace.cli.sources import Source, named_sources, parse_sources, without_ids
 from relspace.cli.tables import text_table
-from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relspace.layerwise import LayerComparison, ModelComparison
