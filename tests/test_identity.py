@@ -16,6 +16,7 @@ import torch
 import zarr
 from safetensors.numpy import save_file
 
+import relspace as rs
 from relspace import identity
 from relspace.errors import FileFormatError, InvalidTypeError
 from relspace.features import FeatureSet, open_rows
@@ -305,3 +306,18 @@ def test_a_record_is_read_back_and_a_strange_one_is_unknown() -> None:
         assert Identity.of(found.record()) == found
     for record in (None, {}, {"kind": "content", "digest": "", "detail": {}}, {"kind": "magic"}):
         assert not Identity.of(record).is_known
+
+
+def test_relative_features_that_are_made_as_they_are_read_are_known_by_what_makes_them(
+    tmp_path: Path,
+) -> None:
+    def rows(values: np.ndarray, density: float = 0.2) -> Any:
+        np.save(tmp_path / "a.npy", values)
+        space = rs.align({"a": open_rows(tmp_path / "a.npy")}, landmarks=20, density=density)
+        return space.rows("a")
+
+    before = identify(rows(X))
+    assert before.is_known
+    assert identify(rows(X)).same_as(before)
+    assert not identify(rows(X, density=0.3)).same_as(before)
+    assert not identify(rows(REPAIRED)).same_as(before)

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError, NonFiniteError
 from relspace.features import open_rows
 from relspace.ledger import ZarrLedger
-from relspace.row_sources import GeneratedRows
-from relspace.streaming import Output
+from relspace.row_sources import ArrayRows, GeneratedRows
+from relspace.row_writers import ZarrWriter
+from relspace.streaming import Output, begin_output, write_rows
 
 N, D = 500, 12
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
@@ -215,3 +217,88 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_later(
     assert "File too large" in failed.stderr
     result = aligner.transform(X, out=Output(tmp_path / name, chunk_rows=rows))
     np.testing.assert_allclose(result.read(0, N), aligner.transform(X), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_values_that_the_type_does_not_hold_are_refused_by_row_and_value(
+    aligner: rs.Aligner, tmp_path: Path, name: str
+) -> None:
+    source = ArrayRows(X)
+
+    def large(rows: torch.Tensor, first: int) -> torch.Tensor:
+        made = torch.zeros(len(rows), 3)
+        if first == 200:
+            made[17, 2] = -70_000.0
+        return made
+
+    out = Output(tmp_path / name, dtype="float16", chunk_rows=100)
+    said = r"result is -70000 in row 217, column 2, and float16 holds .* 65504: .*dtype='float32'"
+    with begin_output(out, source, 3, {}) as writer, pytest.raises(NonFiniteError, match=said):
+        write_rows(source, large, writer)
+    with begin_output(replace(out, overwrite=True, dtype="float32"), source, 3, {}) as writer:
+        assert float(write_rows(source, large, writer).read(217, 218)[0, 2]) == -70_000
+    with (
+        begin_output(replace(out, overwrite=True), source, 3, {}) as writer,
+        pytest.raises(NonFiniteError, match="result is nan in row 0, column 0"),
+    ):
+        write_rows(source, lambda rows, first: torch.full((len(rows), 3), torch.nan), writer)
+
+
+def test_the_columns_of_outputs_are_called_what_they_are(tmp_path: Path) -> None:
+    space = rs.align({"a": X}, landmarks=30)
+    space.transform("a", X, out=tmp_path / "aligned.zarr")
+    cut = rs.NormalizedCut(3, n_landmarks=60).fit(X, out=tmp_path / "cut.zarr")
+    rs.colors(cut, out=tmp_path / "rgb.zarr")
+    for name, columns in (("aligned", "landmark"), ("cut", "component"), ("rgb", "channel")):
+        rows = zarr.open_group(tmp_path / f"{name}.zarr", mode="r")["rows"]
+        assert rows.metadata.dimension_names == ("item", columns)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("ids", [tuple(range(N)), tuple(map(str, range(N)))])
+def test_ids_of_outputs_keep_their_type(
+    aligner: rs.Aligner, tmp_path: Path, name: str, ids: tuple[int | str, ...]
+) -> None:
+    source = ArrayRows(X, ids)
+    assert aligner.transform(source, out=tmp_path / name).ids == ids
+    # Resumed, and with other ids refused.
+    assert aligner.transform(source, out=tmp_path / name).ids == ids
+    with pytest.raises(InvalidInputError, match="different are ids"):
+        aligner.transform(ArrayRows(X, ids[::-1]), out=tmp_path / name)
+    with pytest.raises(InvalidInputError, match="different are ids"):
+        aligner.transform(X, out=tmp_path / name)
+    assert aligner.transform(X, out=Output(tmp_path / name, overwrite=True)).ids is None
+
+
+def test_settings_of_outputs_that_are_wrong_are_refused(
+    aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match=r"resume is 'always'; .* identified, trust"):
+        aligner.transform(X, out=Output(tmp_path / "a.zarr", resume="always"))  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="beyond 64 bits"):
+        aligner.transform(ArrayRows(X[:2], (1, 2**70)), out=tmp_path / "b.zarr")
+    with pytest.raises(InvalidInputError, match=r"must end in .zarr or .npy, a URL in .zarr"):
+        aligner.transform(X, out="memory://a/out.npy")
+
+
+def test_a_worker_that_comes_late_does_not_write_into_the_output_of_another_job(
+    aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    out = Output(tmp_path / "out.zarr", chunk_rows=100)
+    with begin_output(out, ArrayRows(X), 3, {"operation": "first"}) as writer:
+        assert isinstance(writer, ZarrWriter)
+        digest = writer.digest
+        ZarrWriter.join(str(out.path), digest).write(slice(0, 100), torch.zeros(100, 3))
+    with (
+        begin_output(replace(out, overwrite=True), ArrayRows(X), 3, {"operation": "second"}),
+        pytest.raises(InvalidInputError, match="became the output of another job"),
+    ):
+        ZarrWriter.join(str(out.path), digest)
+
+
+def test_an_output_with_holes_is_not_given_out(aligner: rs.Aligner, tmp_path: Path) -> None:
+    out = Output(tmp_path / "out.zarr", chunk_rows=100)
+    with begin_output(out, ArrayRows(X), 3, {}) as writer:
+        writer.write(slice(0, 100), torch.zeros(100, 3))
+        with pytest.raises(FileFormatError, match="lacks 4 chunks, the first with rows 100 to 200"):
+            writer.finish()

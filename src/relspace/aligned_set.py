@@ -15,6 +15,7 @@ from relspace._validation import Array, Features, ItemId
 from relspace.aligner import Aligner, RelativeRows
 from relspace.device_copies import copies_for
 from relspace.errors import InvalidInputError
+from relspace.identity import Identity, hash_array, identify
 from relspace.kernels.bandwidth import Bandwidth
 from relspace.kernels.normalization import Normalization
 from relspace.kernels.relative import ColumnProfile
@@ -176,6 +177,12 @@ class MadeRows:
         """Make single rows, in the order asked for."""
         at = indices if self._order is None else self._order[indices]
         return self._aligner.relative_rows(rows_at(self._source, at), self._own[indices])
+
+    def identity(self) -> Identity:
+        """That of the features, and of all that makes relative features of them."""
+        order = "" if self._order is None else hash_array(self._order).digest
+        made = {**self._aligner.settings(), "sha256": self._aligner.sha256(self._own)}
+        return identify(self._source).with_detail(aligner=made, order=order)
 
 
 def hold_rows(rows: RowSource) -> torch.Tensor:

@@ -387,7 +387,7 @@ class Aligner(Fitted):
         self._check_width(source.shape)
         job = {
             "operation": "transform",
-            "aligner": {**self.settings(), "sha256": self._hash(own)},
+            "aligner": {**self.settings(), "sha256": self.sha256(own)},
         }
         compute = RelativeRows(self, own)
         return write_result(
@@ -412,7 +412,8 @@ class Aligner(Fitted):
             "n_features": self.n_features_in_,
         }
 
-    def _hash(self, own: torch.Tensor | None) -> str:
+    def sha256(self, own: torch.Tensor | None) -> str:
+        """A hash of all tensors that relative features of rows with these columns depend on."""
         digest = hashlib.sha256()
         state = (
             self.landmarks_,
