@@ -21,20 +21,7 @@ class ItemContentWarning(RelspaceWarning):
 
 
 class OtherItemsError(ItemMismatchError):
-    """Rows that are matched by position are known to be of different items.
-
-    Attributes
-    ----------
-    found : str
-        What differs, without what to do about it.
-    """
-
-    def __init__(self, found: str) -> None:
-        self.found = found
-        super().__init__(
-            f"{found}. Without ids rows are matched by position: give ids to both sets, or say "
-            f"that these rows belong together by ids={BY_POSITION!r}."
-        )
+    """Rows that are matched by position are known to be of different items."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +107,9 @@ def pair_sets(
         if known.rows_per_item != reference.rows_per_item:
             raise ItemMismatchError(
                 f"{first} has {reference.rows_per_item} rows for each of {len(reference.digests)} "
-                f"items and {name} has {known.rows_per_item} for each of {len(known.digests)}: "
-                'rows are not of the same items; pool tokens, as by fs.pool("mean").'
+                f"items and {name} has {known.rows_per_item} for each of {len(known.digests)}, so "
+                "that rows are not of the same items.",
+                ways_out=['pool the tokens of both, as by fs.pool("mean")'],
             )
         before, now = reference.in_order(order[first]), known.in_order(order[name])
         pairs = zip(before, now, strict=True)
@@ -161,7 +149,13 @@ def _other_items(
             f"{what} {at} of {first} and {what} {at} of {name} are different items; "
             f"{len(different)} of {n} {what}s differ in their content ({known.of})"
         )
-    return OtherItemsError(said)
+    return OtherItemsError(
+        f"{said}, and without ids rows are matched by position.",
+        ways_out=[
+            "give {ids} to both sets",
+            "say that these rows belong together by {ids='position'}",
+        ],
+    )
 
 
 def is_by_position(ids: object) -> bool:

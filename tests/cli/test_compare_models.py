@@ -93,7 +93,7 @@ def test_text_models(saved: Saved, tmp_path: Path) -> None:
     done = run(saved("bert"), saved("gpt2"), texts, "-o", tmp_path / "page.html")
     assert done.exit_code == 0, done.stderr
     assert "bert: 16 items, 4 layers" in done.stdout
-    assert "Affinity, 16 rows; 9 permutations" in done.stdout
+    assert "Affinity, 16 rows, matched by position; 9 permutations" in done.stdout
     panel = (saved("bert"), saved("gpt2"), texts, "-o", tmp_path / "2.html", "--panel", "p.png")
     refused = run(*panel)
     assert refused.exit_code == 2

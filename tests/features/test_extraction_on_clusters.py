@@ -127,10 +127,10 @@ def test_a_worker_that_is_late_writes_into_no_other_store(
     out = tmp_path / "a.zarr"
     given = {"device": "cpu", "batch_size": 4}
     relspace.extract(saved("vit"), many_photos, out, layers="last", **given)
-    extraction = read_header(out)[1]["extraction"]
-    FeatureStoreWriter.join(out, extraction)
+    job = read_header(out)[1]["job"]
+    FeatureStoreWriter.join(out, job)
     with pytest.raises(InvalidInputError, match="another extraction; different are layers"):
-        FeatureStoreWriter.join(out, extraction | {"layers": ["layer_0"]})
+        FeatureStoreWriter.join(out, job | {"layers": ["layer_0"]})
 
 
 def test_images_that_workers_can_not_read_are_named(

@@ -154,7 +154,8 @@ class TestText:
         path = tmp_path / "texts.txt"
         path.write_text("\n".join(TEXTS) + "\n\n")
         fs = relspace.extract(saved("bert"), path, tmp_path / "a.zarr", device="cpu")
-        assert (fs.ids, fs.grid, fs["layer_3"].shape) == (("0", "1", "2", "3"), None, (4, 32))
+        assert (fs.ids, fs.grid, fs["layer_3"].shape) == (None, None, (4, 32))
+        assert fs.lines == (1, 2, 3, 4)
 
     def test_the_text_tower_of_clip(self, saved: Saved, tmp_path: Path) -> None:
         from tests.generators.tiny_models import _save_tokenizer

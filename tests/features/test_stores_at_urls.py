@@ -20,6 +20,7 @@ from relspace import locks
 from relspace.cli import commands
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features import StoreLockedError, extraction, open_features
+from relspace.features.items import identify_items, open_items
 from relspace.features.store import StoredLayer
 from relspace.features.store_writer import FeatureStoreWriter
 from relspace.locks import Lease
@@ -170,12 +171,12 @@ def test_a_writer_that_is_gone_is_followed(place: str) -> None:
         with pytest.raises(StoreLockedError, match="another process is writing"):
             gone.write(slice(2, 4), {}, image_sizes=SIZES, boxes=BOXES)
         with pytest.raises(StoreLockedError, match="another process is writing"):
-            gone.mark(slice(2, 4), PRESENT, {})
+            gone.mark(slice(2, 4), PRESENT, {}, "")
         gone.close()
         write(follower, slice(2, 4))
     # Nor is it when the follower is done.
     with pytest.raises(StoreLockedError):
-        gone.mark(slice(2, 4), PRESENT, {})
+        gone.mark(slice(2, 4), PRESENT, {}, "")
     assert len(open_features(url)) == 4
     assert listed(place) == ["a.zarr"]
 
@@ -249,8 +250,8 @@ def test_workers_write_at_a_url(s3: str, client: Client, tmp_path: Path) -> None
 
 def writer(url: str, progress: Callable[[str], None] | None = None) -> FeatureStoreWriter:
     shared: dict[str, Any] = {
-        "ids": list("abcd"),
-        "extraction": {"model": "x", "store_dtype": "float16"},
+        "items": identify_items(open_items("text", list("abcd"), list("abcd")), progress=print),
+        "job": {"model": "x", "store_dtype": "float16"},
         "progress": progress,
     }
     found = FeatureStoreWriter.resume(url, **shared)
@@ -262,8 +263,8 @@ def writer(url: str, progress: Callable[[str], None] | None = None) -> FeatureSt
 
 def write(store: FeatureStoreWriter, chunk: slice) -> None:
     ones = np.ones((2, 3), dtype="float16")
-    store.write(chunk, {"a": ones}, image_sizes=SIZES, boxes=BOXES)
-    store.mark(chunk, PRESENT, {})
+    checksum = store.write(chunk, {"a": ones}, image_sizes=SIZES, boxes=BOXES)
+    store.mark(chunk, PRESENT, {}, checksum)
 
 
 def put_to_sleep(store: FeatureStoreWriter) -> None:

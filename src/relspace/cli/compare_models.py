@@ -200,4 +200,5 @@ def _lines(compared: LayerComparison | ModelComparison) -> list[str]:
     said = f"{compared.measure.title}, {compared.n_items} rows"
     if compared.n_units != compared.n_items:
         said += f" at the same places of {compared.n_units} images"
+    said += f", matched by {compared.matched_by}"
     return [*lines, f"{said}; {compared.n_permutations} permutations"]

@@ -36,7 +36,8 @@ def extract(
     in quotes, a dataset that datasets saved, or, for text models, a file with one text in each
     line.
 
-    An extraction that was interrupted goes on where it stopped when it is run again.
+    An extraction that was interrupted is resumed where it stopped when it is run again, if models,
+    settings and items are the same: the content of all items is hashed first.
 
     \b
     relspace extract facebook/dinov2-base photos/ -o dino.zarr

@@ -22,7 +22,7 @@ _LOADING = (
 )
 # The options of the command by what relspace.extract calls them.
 _EXTRACTION = {
-    **{key: key for key in ("layers", "batch_size", "store_dtype", "on_error")},
+    **{key: key for key in ("layers", "batch_size", "store_dtype", "on_error", "resume")},
     "n_threads": "threads",
     "overwrite": "force",
 }
@@ -118,6 +118,14 @@ def with_extraction(command: _Command) -> _Command:
         ),
         click.option(
             "--force", is_flag=True, help="Replace what is there and is of another extraction."
+        ),
+        click.option(
+            "--resume",
+            type=click.Choice(["identified", "trust"]),
+            default="identified",
+            show_default=True,
+            help="Whether items must be known to be the same for a store to be resumed, or you "
+            "vouch for those that can't be identified.",
         ),
         click.option("--random-state", type=int, default=0, show_default=True, help="Seed."),
     ]

@@ -195,24 +195,16 @@ def _n_items(features: Any) -> int:
 
 def _refuse_other_items(tables: Mapping[str, FeatureTable]) -> None:
     """Refuse rows that are matched by position and are known to be of different items."""
-    from relspace.errors import ItemMismatchError
-    from relspace.pairing import OtherItemsError, pair_sets
+    from relspace.pairing import pair_sets
 
     known = {
         name: contents
         for name, table in tables.items()
         if (contents := getattr(table.features, "contents", None)) is not None
     }
-    if not known:
-        return
-    sizes = {name: len(contents.digests) for name, contents in known.items()}
-    try:
+    if known:
+        sizes = {name: len(contents.digests) for name, contents in known.items()}
         pair_sets(sizes, dict.fromkeys(known), known)
-    except OtherItemsError as error:
-        raise ItemMismatchError(
-            f"{error.found}: say where ids are with --ids, or match rows by position with "
-            "--by-position"
-        ) from error
 
 
 def files(tables: Mapping[str, FeatureTable]) -> dict[str, dict[str, str | None]]:

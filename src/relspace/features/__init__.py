@@ -7,6 +7,7 @@ from relspace.features.feature_model import FeatureModel
 from relspace.features.feature_set import FeatureSet
 from relspace.features.hooks import record
 from relspace.features.images import ImageCollection, UnreadableImageError, open_images
+from relspace.features.items import BlankLinesWarning
 from relspace.features.layer_features import LayerFeatures
 from relspace.features.layer_files import LayerFile, open_layers, read_layers
 from relspace.features.places import (
@@ -21,17 +22,23 @@ from relspace.features.preprocessing import Preprocessing
 from relspace.features.readers import FeatureTable, is_table_file, read_features
 from relspace.features.row_files import open_rows
 from relspace.features.store import open_features
+from relspace.features.store_writer import OtherExtractionError
 from relspace.features.token_features import token_features
 from relspace.locks import StoreLockedError
+from relspace.pairing import ItemContents, ItemContentWarning
 
 __all__ = [
+    "BlankLinesWarning",
     "FeatureModel",
     "FeatureSet",
     "FeatureTable",
     "ImageCollection",
+    "ItemContentWarning",
+    "ItemContents",
     "LayerFeatures",
     "LayerFile",
     "ModuleModel",
+    "OtherExtractionError",
     "Places",
     "Preprocessing",
     "SkippedImageWarning",

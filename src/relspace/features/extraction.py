@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 import warnings
@@ -19,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from relspace._validation import as_ids, check_choice, check_count, name_some
+from relspace._validation import check_choice, check_count, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.execution.cluster_work import run_on_cluster
 from relspace.features.extraction_chunks import (
@@ -36,16 +34,20 @@ from relspace.features.feature_model import (
     describe_features,
 )
 from relspace.features.feature_set import FeatureSet
-from relspace.features.images import UnreadableImageError, open_images
-from relspace.features.store import open_features
-from relspace.features.store_writer import (
-    STORE_DTYPES,
-    FeatureStoreWriter,
-)
+from relspace.features.images import UnreadableImageError
+from relspace.features.items import IdentifiedItems, identify_items, open_items
+from relspace.features.store import FORMAT_VERSION, KIND, open_features
+from relspace.features.store_writer import STORE_DTYPES, FeatureStoreWriter, whole_job
+from relspace.ledger import RESUME, Resume, job_header
 from relspace.locations import located
 
 #: About how many bytes of features are held before they are written.
 _CHUNK_BYTES = 64 * 2**20
+#: What a run that is killed loses at most, of the work or in seconds, but no less than one batch.
+_LOST_SHARE = 10
+_LOST_SECONDS = 30.0
+#: Chunks that are short in time rather than large are no more than this.
+_MOST_CHUNKS = 1000
 _SECONDS_BETWEEN_REPORTS = 0.5
 
 
@@ -67,13 +69,17 @@ def extract(
     on_error: str = "raise",
     n_threads: int | None = None,
     overwrite: bool = False,
+    resume: Resume = "identified",
     client: Any = None,
     progress: Callable[[str], None] | None = None,
 ) -> FeatureSet | dict[str, FeatureSet]:
     """Extract features of layers into a store, in one pass over the items.
 
-    A store that is there already is gone on with where it stopped, or opened if it is whole, when
-    it is of the same extraction.
+    A store that is there already is resumed where it stopped, or opened if it is complete, when it
+    is of the same extraction: the same model and weights, settings, and items. Items are the same
+    if their content is: arrays and texts are hashed whole, as are the files of images, whatever
+    their names and times. A run that was killed loses a tenth of the work at most, or 30 seconds,
+    or one batch where that is more.
 
     Parameters
     ----------
@@ -82,7 +88,8 @@ def extract(
         a list or by name, see the same items in the same order.
     items : images or texts
         What :func:`relspace.features.open_images` takes; for text models a list of strings, or a
-        text file with one text in each line.
+        text file with one text in each line. Lines end with \\n, \\r\\n or \\r; blank ones are no
+        items, and ``FeatureSet.lines`` numbers the others.
     out : str or Path
         The store, by custom ending in ``.zarr``; for several models a folder for their stores.
         Either may be a URL that fsspec knows (``s3://``, ``gs://``).
@@ -90,7 +97,9 @@ def extract(
         Which layers: positions, names, ``"layer_3.key"`` (also query, value, attention, mlp,
         where the architecture shows them), ``"*.key"``, or ``"output"``.
     ids : sequence of str, optional
-        The items' ids; by default paths within the folder, or positions.
+        The items' ids, by which sets are matched; by default paths within the folder. Items that
+        are only counted (texts, arrays) have no ids: sets of them are matched by position, and
+        refused where the items differ in content.
     batch_size : int
         How many items the model sees at a time.
     device : str or torch.device
@@ -105,6 +114,9 @@ def extract(
         How many threads decode images ahead.
     overwrite : bool
         Whether a store of another extraction is replaced.
+    resume : {"identified", "trust"}
+        Items that can't be identified, such as those of a loader of one's own, are another
+        extraction every time, unless "trust" says that they are the same.
     client : distributed.Client, optional
         A cluster whose workers compute and write the chunks. They are sent the model and must
         reach items and store under the same paths or URLs; this process holds the store's lock.
@@ -123,26 +135,37 @@ def extract(
         If an image can't be read.
     NonFiniteError
         If features are NaN, or too large for the store's type.
+    OtherExtractionError
+        If the store holds another extraction, or one of items that changed; it says which.
     InvalidInputError
-        If the store holds another extraction, or an argument is out of range.
+        If an argument is out of range.
     UnknownNameError
         If a layer doesn't exist.
     """
     check_count(batch_size, "batch_size")
     check_choice(store_dtype, "store_dtype", STORE_DTYPES)
     check_choice(on_error, "on_error", ("raise", "skip"))
+    check_choice(resume, "resume", RESUME)
     several = _several(model)
+    say = progress or (lambda message: None)
     options: dict[str, Any] = {
         "layers": layers,
-        "ids": ids,
         "batch_size": batch_size,
         "store_dtype": store_dtype,
         "on_error": on_error,
         "n_threads": n_threads,
         "overwrite": overwrite,
+        "resume": resume,
         "client": client,
-        "progress": progress or (lambda message: None),
+        "progress": say,
     }
+    identified: dict[str, IdentifiedItems] = {}
+
+    def items_of(one: FeatureModel) -> IdentifiedItems:
+        if one.modality not in identified:
+            found = open_items(one.modality, items, ids)
+            identified[one.modality] = identify_items(found, n_threads=n_threads, progress=say)
+        return identified[one.modality]
 
     def load(one: Any) -> FeatureModel:
         if isinstance(one, FeatureModel):
@@ -157,12 +180,15 @@ def extract(
         return load_model(one, device=device, dtype=dtype)
 
     if several is None:
-        return _extract_one(load(model), items, out, **options)
+        loaded = load(model)
+        return _extract_one(loaded, partial(items_of, loaded), out, **options)
     folder = str(located(out)).rstrip("/")
-    return {
-        name: _extract_one(load(one), items, f"{folder}/{name}.zarr", **options)
-        for name, one in several.items()
-    }
+    found = {}
+    for name, one in several.items():
+        loaded = load(one)
+        place = f"{folder}/{name}.zarr"
+        found[name] = _extract_one(loaded, partial(items_of, loaded), place, **options)
+    return found
 
 
 def _several(model: Any) -> dict[str, Any] | None:
@@ -196,59 +222,69 @@ def _several(model: Any) -> dict[str, Any] | None:
 
 def _extract_one(
     model: FeatureModel,
-    items: object,
+    open_identified: Callable[[], IdentifiedItems],
     out: str | Path,
     *,
     layers: Layers,
-    ids: Sequence[str] | None,
     batch_size: int,
     store_dtype: str,
     on_error: str,
     n_threads: int | None,
     overwrite: bool,
+    resume: Resume,
     client: Any,
     progress: Callable[[str], None],
 ) -> FeatureSet:
     names = model.names_of(layers)
-    found_ids, load_item = _open_items(model, items, ids)
-    extraction = {
+    identified = open_identified()
+    items = identified.items
+    job = {
         "model": model.name,
         "layers": list(names),
         **model.settings(),
-        **model.describe_truncated(map(load_item, range(len(found_ids))), found_ids),
+        **model.describe_truncated(map(items.load, range(len(items))), items.names),
         "weights": model.fingerprint(),
         "dtype": str(model.dtype).removeprefix("torch."),
         "store_dtype": store_dtype,
         "batch_size": batch_size,
-        "items": _digest(items, found_ids),
         "on_error": on_error,
     }
-
+    # As it is read back, which is what workers compare it with.
+    plain = job_header(KIND, FORMAT_VERSION, whole_job(job, identified))["job"]
+    job = {name: plain[name] for name in job}
     source = ExtractionSource(
-        model, names, found_ids, load_item, batch_size, store_dtype, on_error, n_threads, extraction
+        model, names, items.names, items.load, batch_size, store_dtype, on_error, n_threads, plain
     )
     writer = FeatureStoreWriter.resume(
-        out, ids=found_ids, extraction=extraction, overwrite=overwrite, progress=progress
+        out, items=identified, job=job, overwrite=overwrite, resume=resume, progress=progress
     )
     with ExitStack() as stack:
-        missing = [slice(0, len(found_ids))]
+        missing = [slice(0, len(items))]
         if writer is not None:
             stack.enter_context(writer)
             missing = writer.missing_chunks()
         meter = _Meter(model.name, sum(part.stop - part.start for part in missing), progress)
         computed: Iterator[Batch] = stack.enter_context(closing(source.batches(missing)))
         if writer is None:
-            # What a store holds is known once a batch has been seen.
+            # What a store holds, and how long it takes, is known once a batch has been seen.
+            start = time.monotonic()
             first = next(computed)
             description = _describe(model, names, first)
-            chunk_items = _chunk_items(description, len(found_ids), batch_size, store_dtype)
             writer = FeatureStoreWriter.create(
                 out,
                 layers=description.layers,
                 regions=description.regions,
-                ids=found_ids,
-                chunk_items=chunk_items,
-                extraction=extraction,
+                items=identified,
+                chunk_items=chunk_items(
+                    len(items),
+                    batch_size,
+                    bytes_per_item=_item_bytes(description, store_dtype),
+                    seconds_per_batch=time.monotonic() - start,
+                    # One is computed and one is written, or as many as the cluster has threads.
+                    at_once=2 if client is None else max(2, sum(client.nthreads().values())),
+                ),
+                job=job,
+                overwrite=overwrite,
                 progress=progress,
             )
             stack.enter_context(writer)
@@ -261,7 +297,7 @@ def _extract_one(
     if skipped:
         warnings.warn(
             SkippedImageWarning(
-                f"{len(skipped)} of {len(found_ids)} images can't be read and were skipped: "
+                f"{len(skipped)} of {len(items)} images can't be read and were skipped: "
                 f"{name_some(list(skipped))}."
             ),
             stacklevel=3,
@@ -277,11 +313,54 @@ def _describe(model: FeatureModel, names: Sequence[str], batch: Batch) -> Descri
     return describe_features(features, model.regions(features, shapes[0]))
 
 
-def _chunk_items(description: Description, n: int, batch_size: int, store_dtype: str) -> int:
-    """Whole batches, so that an extraction that goes on meets the same ones again."""
+def _item_bytes(description: Description, store_dtype: str) -> int:
     values = sum(math.prod(layer.shape) for layer in description.layers)
-    batch_bytes = values * np.dtype(store_dtype).itemsize * batch_size
-    return min(max(1, _CHUNK_BYTES // batch_bytes), -(-n // batch_size)) * batch_size
+    return values * np.dtype(store_dtype).itemsize
+
+
+def chunk_items(
+    n_items: int,
+    batch_size: int,
+    *,
+    bytes_per_item: int,
+    seconds_per_batch: float,
+    at_once: int,
+) -> int:
+    """Return how many items make a chunk, which is what a run that is killed may lose.
+
+    Chunks are whole batches, so that an extraction that is resumed meets the same ones again. A
+    chunk is no larger than 64 MiB. Those that are in hand at once are together no more than a
+    tenth of the items, and take no longer than 30 seconds, unless there would be over 1,000 of
+    them.
+
+    Parameters
+    ----------
+    n_items : int
+        How many items there are.
+    batch_size : int
+        How many the model sees at a time.
+    bytes_per_item : int
+        What is stored of an item.
+    seconds_per_batch : float
+        How long the first batch took.
+    at_once : int
+        How many chunks are in hand at the same time.
+
+    Examples
+    --------
+    >>> given = {"bytes_per_item": 1000, "at_once": 2}
+    >>> chunk_items(3000, 16, seconds_per_batch=0.1, **given)
+    144
+    >>> chunk_items(3000, 16, seconds_per_batch=5.0, **given)
+    48
+    """
+    in_time = int(_LOST_SECONDS / at_once / max(seconds_per_batch, 1e-9))
+    n_batches = min(
+        _CHUNK_BYTES // (bytes_per_item * batch_size),
+        n_items // (_LOST_SHARE * at_once * batch_size),
+        max(in_time, -(-n_items // (_MOST_CHUNKS * batch_size))),
+    )
+    return max(1, n_batches) * batch_size
 
 
 def _fill(
@@ -298,7 +377,7 @@ def _fill(
             writer.mark(chunk.part, *chunk.write())
 
         for part in writer.missing_chunks():
-            chunk = ExtractedChunk(writer, source.ids, part)
+            chunk = ExtractedChunk(writer, source.item_names, part)
             for batch in source.ranges(part):
                 chunk.add(batch, *next(computed))
                 meter.add(len(batch))
@@ -317,8 +396,8 @@ def _fill_on_cluster(
     place = writer.path
     work = partial(extract_chunk, path=str(place.resolve() if isinstance(place, Path) else place))
     with closing(run_on_cluster(work, source, writer.missing_chunks(), client)) as done:
-        for part, status, skipped in done:
-            writer.mark(part, status, skipped)
+        for part, *written in done:
+            writer.mark(part, *written)
             meter.add(part.stop - part.start)
 
 
@@ -344,52 +423,3 @@ class _Meter:
             f"{self._name}: {self._done} of {self._total}, {rate:.1f}/s, "
             f"{minutes}:{seconds:02d} left"
         )
-
-
-def _open_items(
-    model: FeatureModel, items: object, ids: Sequence[str] | None
-) -> tuple[tuple[str, ...], Callable[[int], Any]]:
-    if model.modality == "image":
-        collection = open_images(items, ids=ids)
-        return collection.ids, collection.load
-    texts = _texts(items)
-    names = [str(i) for i in range(len(texts))] if ids is None else ids
-    return tuple(str(one) for one in as_ids(names, "texts", len(texts))), texts.__getitem__
-
-
-def _texts(items: object) -> list[str]:
-    if isinstance(items, str | Path):
-        path = Path(items)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"there is no text file {path}; texts are a list of strings, or a file with one "
-                "in each line."
-            )
-        items = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not isinstance(items, Sequence) or not all(isinstance(one, str) for one in items):
-        raise InvalidTypeError("a text model takes a list of strings, or a text file.")
-    if not items:
-        raise InvalidInputError("there are no texts.")
-    return list(items)
-
-
-def _digest(items: object, ids: Sequence[str]) -> str:
-    """Return a digest of the items that tells other ones: texts, arrays, or files by size."""
-    digest = hashlib.sha256(json.dumps(list(ids)).encode())
-    for part in _content(items):
-        digest.update(part)
-    return digest.hexdigest()[:32]
-
-
-def _content(items: object) -> Iterator[bytes]:
-    if isinstance(items, str | Path) and Path(items).is_dir():
-        for path in sorted(Path(items).rglob("*")):
-            if path.is_file():
-                yield f"{path.name}{path.stat().st_size}".encode()
-    elif isinstance(items, str | Path) and Path(items).is_file():
-        yield f"{Path(items).stat().st_size}".encode()
-    elif isinstance(items, torch.Tensor | np.ndarray):
-        step = max(1, len(items) // 64)
-        yield np.ascontiguousarray(np.asarray(items[::step])).tobytes()
-    elif isinstance(items, Sequence) and all(isinstance(one, str) for one in items):
-        yield "\n".join(items).encode()

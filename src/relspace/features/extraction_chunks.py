@@ -37,8 +37,8 @@ class ExtractionSource:
         What computes.
     layers : tuple of str
         Whose features are wanted.
-    ids : tuple of str
-        The items' ids.
+    item_names : tuple of str
+        What messages call the items.
     load_item : callable
         ``load_item(position)`` gives an item.
     batch_size : int
@@ -49,19 +49,19 @@ class ExtractionSource:
         What an image that can't be read does.
     n_threads : int or None
         How many threads decode images ahead.
-    extraction : mapping
-        What says whether two extractions are the same.
+    job : mapping
+        What says whether two extractions are the same, as a store's header holds it.
     """
 
     model: FeatureModel
     layers: Sequence[str]
-    ids: tuple[str, ...]
+    item_names: tuple[str, ...]
     load_item: Callable[[int], Any]
     batch_size: int
     store_dtype: str
     on_error: str
     n_threads: int | None
-    extraction: Mapping[str, Any]
+    job: Mapping[str, Any]
 
     def ranges(self, part: slice) -> list[range]:
         """The batches of a part of the items."""
@@ -83,7 +83,7 @@ class ExtractionSource:
                 return self.model.prepare(item)
             except UnreadableImageError as error:
                 # What is prepared doesn't know what it is called.
-                raise error.about(self.ids[position]) from error
+                raise error.about(self.item_names[position]) from error
         except UnreadableImageError as error:
             if self.on_error == "raise":
                 raise
@@ -100,10 +100,10 @@ class ExtractionSource:
 class ExtractedChunk:
     """What is written at once: features, sizes and boxes of some items."""
 
-    def __init__(self, writer: FeatureStoreWriter, ids: Sequence[str], part: slice) -> None:
+    def __init__(self, writer: FeatureStoreWriter, names: Sequence[str], part: slice) -> None:
         n = part.stop - part.start
         self.part = part
-        self._writer, self._ids = writer, ids[part]
+        self._writer, self._names = writer, names[part]
         self._arrays = {
             layer.name: np.empty((n, *layer.shape), dtype=writer.dtype) for layer in writer.layers
         }
@@ -129,24 +129,26 @@ class ExtractedChunk:
         for name, tensor in features.items():
             self._arrays[name][rows] = tensor.cpu().numpy()
 
-    def write(self) -> tuple[NDArray[np.uint8], dict[str, str]]:
-        """Check the features, write them, and return the items' status and who was skipped."""
+    def write(self) -> tuple[NDArray[np.uint8], dict[str, str], str]:
+        """Check features, write them, and return status, who was skipped, and their checksum."""
         present = [row for row, reason in enumerate(self._reasons) if reason is None]
         lost = [row for row, reason in enumerate(self._reasons) if reason is not None]
         for name, array in self._arrays.items():
-            kept, ids = (
-                (array[present], [self._ids[i] for i in present]) if lost else (array, self._ids)
-            )
-            refuse_what_does_not_fit(kept, name, ids)
+            kept, names = (array, self._names)
+            if lost:
+                kept, names = array[present], [self._names[i] for i in present]
+            refuse_what_does_not_fit(kept, name, names)
             array[lost] = np.nan
-        self._writer.write(self.part, self._arrays, image_sizes=self._sizes, boxes=self._boxes)
-        skipped = {self._ids[i]: str(self._reasons[i]) for i in lost}
-        return skipped_status(self._reasons), skipped
+        checksum = self._writer.write(
+            self.part, self._arrays, image_sizes=self._sizes, boxes=self._boxes
+        )
+        skipped = {self._names[i]: str(self._reasons[i]) for i in lost}
+        return skipped_status(self._reasons), skipped, checksum
 
 
 def extract_chunk(
     source: ExtractionSource, part: slice, *, path: str
-) -> tuple[slice, NDArray[np.uint8], dict[str, str]]:
+) -> tuple[slice, NDArray[np.uint8], dict[str, str], str]:
     """Compute and write one chunk of a store that another process has locked and will mark.
 
     Parameters
@@ -160,11 +162,11 @@ def extract_chunk(
 
     Returns
     -------
-    slice, uint8 array and dict
-        The items, their status, and why some were skipped.
+    slice, uint8 array, dict and str
+        The items, their status, why some were skipped, and the checksum of what was written.
     """
-    writer = FeatureStoreWriter.join(path, source.extraction)
-    chunk = ExtractedChunk(writer, source.ids, part)
+    writer = FeatureStoreWriter.join(path, source.job)
+    chunk = ExtractedChunk(writer, source.item_names, part)
 
     def compute() -> None:
         with closing(source.batches([part])) as computed:
@@ -175,5 +177,5 @@ def extract_chunk(
     in_turn(compute)
     with writing():
         # Whoever asked may be gone meanwhile, and somebody else have begun another one there.
-        FeatureStoreWriter.join(path, source.extraction)
+        FeatureStoreWriter.join(path, source.job)
         return (part, *chunk.write())

@@ -6,7 +6,7 @@ import codecs
 import glob
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,13 @@ from relspace.errors import (
     MissingDependencyError,
 )
 from relspace.features.image_files import SUFFIXES, files_in_folder, files_of_pattern
+from relspace.identity import Identity, hash_array, hash_texts, identify_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _CHANNELS = (1, 3, 4)
+# The EXIF tag that says how an image is to be turned.
 _ORIENTATION = 0x0112
 _LONGEST_REASON = 300
 _BYTES_OF_TEXT = 1024
@@ -48,10 +50,20 @@ class ImageCollection:
         The images' names.
     load : callable
         Takes a position and returns the image upright and in RGB.
+    named : bool
+        Whether the names are ids, by which images are found; else they were only counted.
+    files : tuple of Path, or None
+        Where the images lie, each in a file of its own.
+    identify : callable, or None
+        Takes a position and returns what tells the image from others, where it is in no file of
+        its own. Images with neither can't be identified.
     """
 
     ids: tuple[str, ...]
     load: Callable[[int], Image]
+    named: bool = True
+    files: tuple[Path, ...] | None = None
+    identify: Callable[[int], Identity] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -106,7 +118,7 @@ def open_images(
     if ids is None:
         return found
     names = [str(item) for item in as_ids(ids, "images", len(found))]
-    return ImageCollection(tuple(names), found.load)
+    return replace(found, ids=tuple(names), named=True)
 
 
 def _open(images: object, layout: str | None) -> ImageCollection:
@@ -143,13 +155,13 @@ def _open_path(path: str | Path) -> ImageCollection:
                 "hidden ones left out."
             )
         ids = tuple(file.relative_to(place).as_posix() for file in files)
-        return ImageCollection(ids, lambda i: load_image(files[i]))
+        return ImageCollection(ids, lambda i: load_image(files[i]), files=tuple(files))
     if place.is_file():
         if _is_text_file(place):
             raise InvalidInputError(
                 f"{place} is a file of text and no image; texts are for models of text."
             )
-        return ImageCollection((place.name,), lambda i: load_image(place))
+        return ImageCollection((place.name,), lambda i: load_image(place), files=(place,))
     if glob.has_magic(str(place)):
         files = files_of_pattern(str(place))
         if not files:
@@ -178,7 +190,10 @@ def _open_list(items: Sequence[object]) -> ImageCollection:
         for i, item in enumerate(items):
             _check_kind(item, f"image {i}")
         return ImageCollection(
-            tuple(str(i) for i in range(len(items))), lambda i: _as_image(items[i], f"image {i}")
+            tuple(str(i) for i in range(len(items))),
+            lambda i: _as_image(items[i], f"image {i}"),
+            named=False,
+            identify=lambda i: _identify(items[i]),
         )
     if len(paths) < len(items):
         raise InvalidTypeError("images mixes paths with images that are loaded; use one kind.")
@@ -195,7 +210,7 @@ def _open_list(items: Sequence[object]) -> ImageCollection:
         names = [path.as_posix() for path in paths]
     if len(set(names)) < len(names):
         raise InvalidInputError("images lists some files more than once.")
-    return ImageCollection(tuple(names), lambda i: load_image(paths[i]))
+    return ImageCollection(tuple(names), lambda i: load_image(paths[i]), files=tuple(paths))
 
 
 def _open_array(array: Any, layout: str | None) -> ImageCollection:
@@ -221,7 +236,12 @@ def _open_array(array: Any, layout: str | None) -> ImageCollection:
         one = _as_array(array[i])
         return _as_image(one if layout == "bhwc" else one.transpose(1, 2, 0), f"image {i}")
 
-    return ImageCollection(tuple(str(i) for i in range(len(array))), load)
+    return ImageCollection(
+        tuple(str(i) for i in range(len(array))),
+        load,
+        named=False,
+        identify=lambda i: hash_array(array[i]).with_detail(layout=layout),
+    )
 
 
 def _load_dataset(folder: Path) -> ImageCollection:
@@ -249,7 +269,8 @@ def _open_dataset(dataset: Any) -> ImageCollection:
         )
     column = columns[0]
     ids = [str(i) for i in range(len(dataset))]
-    if "id" in dataset.column_names:
+    named = "id" in dataset.column_names
+    if named:
         ids = [str(item) for item in as_ids(list(dataset["id"]), "the dataset", len(dataset))]
 
     def load(i: int) -> Image:
@@ -259,7 +280,27 @@ def _open_dataset(dataset: Any) -> ImageCollection:
             _check_kind(item, name)
             return _as_image(item, name)
 
-    return ImageCollection(tuple(ids), load)
+    return ImageCollection(tuple(ids), load, named=named, identify=_identify_rows(dataset, column))
+
+
+def _identify_rows(dataset: Any, column: str) -> Callable[[int], Identity] | None:
+    """What tells the images of a dataset apart: their encoded bytes, or their files."""
+    if dataset.format["type"] == "custom":
+        # A transform that runs as rows are read may give anything.
+        return None
+    import datasets
+
+    encoded = dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+
+    def identify(i: int) -> Identity:
+        one = encoded[i][column]
+        if one is None:
+            return hash_texts(["no image"])
+        if one["bytes"] is None:
+            return identify_file(one["path"])
+        return hash_array(np.frombuffer(one["bytes"], dtype=np.uint8))
+
+    return identify
 
 
 def load_image(path: Path) -> Image:
@@ -397,6 +438,30 @@ def _as_array(item: Any) -> NDArray[Any]:
     item = item.detach().cpu()
     # NumPy has no float of 16 bits with the range of 32.
     return np.asarray((item.float() if item.is_floating_point() else item).numpy())
+
+
+def _identify(item: object) -> Identity:
+    """What tells an image in memory from others: its pixels, and how they are to be seen."""
+    from PIL import Image
+
+    if isinstance(item, torch.Tensor | np.ndarray):
+        return hash_array(item)
+    if not isinstance(item, Image.Image):
+        return Identity.unidentified(f"an image is of type {type(item).__name__}")
+    try:
+        with _naming("it"):
+            orientation = item.getexif().get(_ORIENTATION, 1)
+            pixels = hash_array(np.asarray(item))
+    except UnreadableImageError as error:
+        return Identity.unidentified(str(error))
+    if item.mode in ("L", "RGB", "RGBA") and orientation == 1 and "transparency" not in item.info:
+        return pixels
+    return pixels.with_detail(
+        mode=item.mode,
+        palette=item.getpalette(),
+        orientation=orientation,
+        transparency=repr(item.info.get("transparency")),
+    )
 
 
 def _as_image(item: object, name: str) -> Image:

@@ -21,13 +21,15 @@ from relspace.features.layer_features import Items, LayerFeatures
 from relspace.features.places import TokenGrid
 from relspace.features.store_places import KEY
 from relspace.locations import is_url, located, missing_file_system
+from relspace.pairing import ItemContents
 from relspace.row_sources import LiesIn
 
 if TYPE_CHECKING:
     import zarr
 
 KIND = "feature set"
-FORMAT_VERSION = 1
+#: Version 1 knew items by their ids alone, which of texts and arrays were row numbers.
+FORMAT_VERSION = 2
 
 #: Top, left, bottom and right.
 Box = tuple[float, float, float, float]
@@ -109,7 +111,8 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
     Returns
     -------
     FeatureSet
-        Its layers, without the items that were skipped.
+        Its layers, without the items that were skipped. What a store of format version 1 calls
+        "0", "1", ... in this order was only counted, and has no ids.
 
     Raises
     ------
@@ -135,13 +138,22 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
     kept = (status == PRESENT).nonzero()[:, 0]
     if not len(kept):
         raise FileFormatError(f"{source} holds no items: extract again with the same arguments.")
-    ids = tuple(str(item) for item in np.asarray(root["ids"][...]))
+    ids, digests, lines = read_ids(root), read_digests(root), None
+    select = len(kept) < len(status)
+    if header["format_version"] == 1 and not select and _are_counted(ids):
+        ids = None
+    contents = None if digests is None else ItemContents(header["items"]["of"], digests)
+    if "lines" in root:
+        lines = tuple(np.asarray(root["lines"][...])[kept.numpy()].tolist())
     sizes = torch.from_numpy(np.asarray(root["image_sizes"][...]))
     boxes = torch.from_numpy(np.asarray(root["boxes"][...]))
     layers: dict[str, LayerFeatures] = {}
     vectors: dict[str, LayerFeatures] = {}
-    select = len(kept) < len(status)
-    kept_ids = tuple(ids[i] for i in kept.tolist()) if select else ids
+    kept_ids, kept_contents = ids, contents
+    if select:
+        chosen = kept.tolist()
+        kept_ids = None if ids is None else tuple(ids[i] for i in chosen)
+        kept_contents = None if contents is None else contents.select(chosen)
     for layer in map(StoredLayer.of, header["layers"]):
         grid = None
         data = StoreSource(root[layer.key])
@@ -151,11 +163,34 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
             own = torch.where((status == PRESENT)[:, None], boxes[layer.region], _UNIT_BOX)
             seen = sizes.clamp(min=1)
             grid = TokenGrid(rows, columns, own, seen)
-        one = LayerFeatures(layer.name, data, grid, None if grid is not None else ids)
+        one = LayerFeatures(layer.name, data, grid, None if grid is not None else ids, contents)
         target = vectors if layer.beside else layers
         target[layer.name] = one.select(kept) if select else one
-    metadata = {**header["extraction"], "versions": header["versions"], "path": str(source)}
-    return FeatureSet(layers, vectors=vectors, ids=kept_ids, metadata=metadata)
+    metadata = {**header["job"], "versions": header["versions"], "path": str(source)}
+    return FeatureSet(
+        layers,
+        vectors=vectors,
+        ids=kept_ids,
+        metadata=metadata,
+        contents=kept_contents,
+        lines=lines,
+    )
+
+
+def read_ids(root: Any) -> tuple[str, ...] | None:
+    """Return the ids in a store's group; None where its items have none."""
+    return tuple(str(item) for item in np.asarray(root["ids"][...])) if "ids" in root else None
+
+
+def read_digests(root: Any) -> tuple[str, ...] | None:
+    """Return what tells the items of a store's group from others; None where nothing does."""
+    if "digests" not in root:
+        return None
+    return tuple(row.tobytes().hex() for row in np.asarray(root["digests"][...]))
+
+
+def _are_counted(ids: tuple[str, ...] | None) -> bool:
+    return ids is not None and ids == tuple(map(str, range(len(ids))))
 
 
 _UNIT_BOX = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64)
@@ -198,6 +233,8 @@ def read_header(path: str | Path) -> tuple[Any, dict[str, Any]]:
             f"{path} has format version {header['format_version']}, and this version of relspace "
             f"reads up to {FORMAT_VERSION}: update relspace."
         )
+    if header["format_version"] == 1:
+        header["job"] = header.pop("extraction")
     return root, header
 
 

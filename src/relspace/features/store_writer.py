@@ -1,10 +1,11 @@
-"""Writes a feature store chunk by chunk, so that an interrupted extraction can go on."""
+"""Writes a feature store chunk by chunk, so that an interrupted extraction can be resumed."""
 
 from __future__ import annotations
 
-import platform
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace._validation import name_some
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
+from relspace.features.items import IdentifiedItems
 from relspace.features.store import (
     FORMAT_VERSION,
     KIND,
@@ -22,16 +25,34 @@ from relspace.features.store import (
     Box,
     StoredLayer,
     import_zarr,
+    read_digests,
     read_header,
+    read_ids,
 )
 from relspace.features.store_places import KEY, empty_group, is_free
-from relspace.locations import located
+from relspace.identity import Identity, what_changed
+from relspace.ledger import (
+    Resume,
+    ZarrLedger,
+    checksum_of,
+    damaged_chunks,
+    glance_at_folder,
+    glance_at_url,
+    job_header,
+)
+from relspace.locations import file_system, located
 from relspace.locks import FolderLock, Lease, StoreLock, StoreLockedError
 
 STORE_DTYPES = ("float16", "float32")
 # Zarr would compare every chunk with the fill value to leave it out, which costs more than writing.
 _UNCOMPARED = {"write_empty_chunks": True}
-_PARTS_OF_ENVIRONMENT = ("relspace", "torch", "transformers", "diffusers", "pillow", "zarr")
+_PARTS_OF_ENVIRONMENT = ("transformers", "diffusers", "pillow")
+_BYTES_OF_DIGEST = 16
+_REPLACE = ("choose another name", "replace it with {overwrite=True}")
+
+
+class OtherExtractionError(InvalidInputError):
+    """A store is there, and isn't known to be of the extraction that was asked for."""
 
 
 class FeatureStoreWriter:
@@ -62,9 +83,10 @@ class FeatureStoreWriter:
         self.path = path
         self.layers = tuple(map(StoredLayer.of, header["layers"]))
         self.regions: tuple[Box, ...] = tuple(tuple(region) for region in header["regions"])
-        self.dtype: str = header["extraction"]["store_dtype"]
+        self.dtype: str = header["job"]["store_dtype"]
         self.chunk_items: int = header["chunk_items"]
         self._root, self._header, self._lock = root, header, lock
+        self._ledger = ZarrLedger(root)
         self.status: NDArray[np.uint8] = np.asarray(root["status"][...])
 
     @classmethod
@@ -74,9 +96,10 @@ class FeatureStoreWriter:
         *,
         layers: Sequence[StoredLayer],
         regions: Sequence[Box],
-        ids: Sequence[str],
+        items: IdentifiedItems,
         chunk_items: int,
-        extraction: Mapping[str, Any],
+        job: Mapping[str, Any],
+        overwrite: bool = False,
         progress: Callable[[str], None] | None = None,
     ) -> Self:
         """Make a store in which every item is missing.
@@ -84,14 +107,16 @@ class FeatureStoreWriter:
         Parameters
         ----------
         path : str or Path
-            Where; there must be nothing.
+            Where; there must be nothing, or a store that is to be replaced.
         layers, regions, chunk_items
             See the attributes.
-        ids : sequence of str
-            The items' ids.
-        extraction : mapping
-            What says whether two extractions are the same: model, weights, preprocessing, items
-            and ``store_dtype``.
+        items : IdentifiedItems
+            The items.
+        job : mapping
+            What says whether two extractions are the same beside the items: model, weights,
+            preprocessing, and ``store_dtype``.
+        overwrite : bool
+            Whether a store that is there is replaced.
         progress : callable, optional
             Is told what is waited for.
 
@@ -100,19 +125,20 @@ class FeatureStoreWriter:
         StoreLockedError
             If another process makes it at the same time.
         """
-        header = {
-            "kind": KIND,
-            "format_version": FORMAT_VERSION,
-            "layers": [layer.to_dict() for layer in layers],
-            "regions": [list(region) for region in regions],
-            "chunk_items": chunk_items,
-            "extraction": dict(extraction),
-            "versions": _versions(),
-            "skipped": {},
-        }
+        header = job_header(
+            KIND,
+            FORMAT_VERSION,
+            whole_job(job, items),
+            layers=[layer.to_dict() for layer in layers],
+            regions=[list(region) for region in regions],
+            chunk_items=chunk_items,
+            items={"of": items.items.of},
+            skipped={},
+        )
+        header["versions"] |= _versions()
         place = located(path)
         if isinstance(place, str):
-            return cls._create_at_url(place, header, layers, ids, progress)
+            return cls._create_at_url(place, header, layers, items, overwrite, progress)
         # Made beside its place and renamed, so that a store has all its arrays from the start. The
         # lock is on the folder itself and stays with it through the renaming.
         unfinished = place.with_name(f".{place.name}.new")
@@ -122,11 +148,18 @@ class FeatureStoreWriter:
             for old in unfinished.iterdir():
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
             root = import_zarr().create_group(unfinished, attributes={KEY: header})
-            _make_arrays(root, header, layers, ids)
+            _make_arrays(root, header, layers, items)
+            if overwrite and place.exists():
+                _remove_store(place)
             unfinished.rename(place)
             return cls(place, import_zarr().open_group(place, mode="r+"), header, lock)
+        except StoreLockedError:
+            lock.release()
+            raise
         except OSError as error:
             lock.release()
+            if not place.exists():
+                raise
             raise StoreLockedError(
                 f"{place} can't be made, or appeared while it was ({error})."
             ) from error
@@ -140,15 +173,18 @@ class FeatureStoreWriter:
         url: str,
         header: dict[str, Any],
         layers: Sequence[StoredLayer],
-        ids: Sequence[str],
+        items: IdentifiedItems,
+        overwrite: bool,
         progress: Callable[[str], None] | None,
     ) -> Self:
         lock = Lease(url, progress)
         try:
             if not is_free(url):
-                raise StoreLockedError(f"{url} appeared while it was made.")
+                if not overwrite:
+                    raise StoreLockedError(f"{url} appeared while it was made.")
+                read_header(url)
             root = empty_group(url)
-            _make_arrays(root, header, layers, ids)
+            _make_arrays(root, header, layers, items)
             # A URL can't be renamed: what has the header, which comes last, has all its arrays.
             root.attrs[KEY] = header
             return cls(url, root, header, lock)
@@ -161,21 +197,26 @@ class FeatureStoreWriter:
         cls,
         path: str | Path,
         *,
-        ids: Sequence[str],
-        extraction: Mapping[str, Any],
+        items: IdentifiedItems,
+        job: Mapping[str, Any],
         overwrite: bool = False,
+        resume: Resume = "identified",
         progress: Callable[[str], None] | None = None,
     ) -> Self | None:
         """Open the store of an extraction that stopped, or was finished; None if there is none.
+
+        Chunks whose values are not those that were written are missing again.
 
         Parameters
         ----------
         path : str or Path
             The store.
-        ids, extraction
+        items, job
             As for :meth:`create`; they must be the same.
         overwrite : bool
-            Whether a store of another extraction is removed rather than refused.
+            Whether a store of another extraction is nothing, and :meth:`create` will replace it.
+        resume : {"identified", "trust"}
+            Whether items must be identified, or the caller vouches that they are the same.
         progress : callable, optional
             Is told what is waited for.
 
@@ -183,8 +224,8 @@ class FeatureStoreWriter:
         ------
         FileFormatError
             If there is something else, which is never removed.
-        InvalidInputError
-            If it is a store of another extraction.
+        OtherExtractionError
+            If it isn't known to be a store of this extraction.
         StoreLockedError
             If another process is writing it.
         """
@@ -199,24 +240,18 @@ class FeatureStoreWriter:
                 raise FileFormatError(
                     error.message, ways_out=["choose another name for the store"]
                 ) from error
-            different = _differences(found["extraction"], extraction)
-            if list(ids) != list(np.asarray(root["ids"][...])):
-                different.append("ids")
-            if different and not overwrite:
-                raise InvalidInputError(
-                    f"{place} holds another extraction; different are {', '.join(different)}.",
-                    ways_out=["choose another name", "overwrite it with {overwrite=True}"],
-                )
-            if different:
-                if isinstance(place, str):
-                    empty_group(place)
-                else:
-                    shutil.rmtree(place)
+            try:
+                _refuse_another(place, root, found, items, job, resume)
+            except OtherExtractionError:
+                if not overwrite:
+                    raise
                 lock.release()
                 return None
             for leftover in place.rglob("*.partial") if isinstance(place, Path) else ():
                 leftover.unlink()
-            return cls(place, import_zarr().open_group(place, mode="r+"), found, lock)
+            store = cls(place, import_zarr().open_group(place, mode="r+"), found, lock)
+            store._drop_what_is_not_whole(progress or (lambda message: None))
+            return store
         except BaseException:
             lock.release()
             raise
@@ -244,15 +279,21 @@ class FeatureStoreWriter:
 
     def missing_chunks(self) -> list[slice]:
         """The items of the chunks that are still to be written."""
-        n = len(self.status)
-        chunks = [slice(i, min(i + self.chunk_items, n)) for i in range(0, n, self.chunk_items)]
+        chunks = map(self._chunk, range(-(-len(self.status) // self.chunk_items)))
         return [chunk for chunk in chunks if (self.status[chunk] == MISSING).any()]
 
     @classmethod
-    def join(cls, path: str | Path, extraction: Mapping[str, Any]) -> Self:
+    def join(cls, path: str | Path, job: Mapping[str, Any]) -> Self:
         """Open a store to write features of chunks that the process with the lock hands out.
 
         Such a writer marks nothing: the other one does, when it hears that a chunk is there.
+
+        Parameters
+        ----------
+        path : str or Path
+            The store.
+        job : mapping
+            That in the header of the store, see :func:`relspace.ledger.job_header`.
 
         Raises
         ------
@@ -261,7 +302,7 @@ class FeatureStoreWriter:
         """
         place = located(path)
         header = read_header(place)[1]
-        different = _differences(header["extraction"], extraction)
+        different = [key for key in {**header["job"], **job} if header["job"].get(key) != job[key]]
         if different:
             raise InvalidInputError(
                 f"{place} became the store of another extraction; different are "
@@ -276,8 +317,8 @@ class FeatureStoreWriter:
         *,
         image_sizes: NDArray[np.int64],
         boxes: NDArray[np.float64],
-    ) -> None:
-        """Write the features of one chunk of :meth:`missing_chunks`.
+    ) -> str:
+        """Write the features of one chunk of :meth:`missing_chunks`, and return their checksum.
 
         Parameters
         ----------
@@ -301,8 +342,15 @@ class FeatureStoreWriter:
             array[chunk] = arrays[layer.name]
         self._root["image_sizes"][chunk] = image_sizes
         self._root["boxes"][:, chunk] = boxes
+        return checksum_of(*(arrays[layer.name] for layer in self.layers), image_sizes, boxes)
 
-    def mark(self, chunk: slice, status: NDArray[np.uint8], skipped: Mapping[str, str]) -> None:
+    def mark(
+        self,
+        chunk: slice,
+        status: NDArray[np.uint8],
+        skipped: Mapping[str, str],
+        checksum: str,
+    ) -> None:
         """Say that a chunk has been written, from when on it counts.
 
         Parameters
@@ -312,7 +360,9 @@ class FeatureStoreWriter:
         status : uint8 array of shape (n_chunk,)
             PRESENT or SKIPPED for each item.
         skipped : mapping of str to str
-            Why items were skipped, by id.
+            Why items were skipped, by their names.
+        checksum : str
+            What :meth:`write` returned.
 
         Raises
         ------
@@ -323,19 +373,160 @@ class FeatureStoreWriter:
         if skipped:
             self._header["skipped"] |= skipped
             self._root.attrs[KEY] = self._header
+        self._ledger.finish(chunk.start // self.chunk_items, checksum)
         self._root["status"][chunk] = status
         self.status[chunk] = status
+        if (self.status != MISSING).all():
+            self._ledger.settle(self._glance())
+
+    def _drop_what_is_not_whole(self, progress: Callable[[str], None]) -> None:
+        """Take chunks that are not in the ledger, or hold other values, for missing."""
+        finished = self._ledger.finished()
+        settled, glance = self._ledger.settled(), self._glance()
+        if settled and settled == glance:
+            return
+        if finished:
+            progress(f"Checking what {self.path} holds")
+        damaged = damaged_chunks(finished, self._checksum)
+        for number in damaged:
+            self._ledger.forget(number)
+        if damaged:
+            progress(f"{len(damaged)} chunks of {self.path} are damaged, and are computed again")
+        whole = set(finished) - set(damaged)
+        for number in range(-(-len(self.status) // self.chunk_items)):
+            chunk = self._chunk(number)
+            if number not in whole and (self.status[chunk] != MISSING).any():
+                self.status[chunk] = MISSING
+                self._root["status"][chunk] = MISSING
+        if (self.status != MISSING).all():
+            # Where it can't be written, it is checked again the next time.
+            with suppress(OSError):
+                self._ledger.settle(glance)
+
+    def _checksum(self, number: int) -> str | None:
+        chunk = self._chunk(number)
+        try:
+            arrays = [self._root[layer.key][chunk] for layer in self.layers]
+            return checksum_of(
+                *arrays, self._root["image_sizes"][chunk], self._root["boxes"][:, chunk]
+            )
+        except (OSError, ValueError, RuntimeError, KeyError):
+            # What a damaged chunk makes Zarr raise depends on the damage.
+            return None
+
+    def _chunk(self, number: int) -> slice:
+        start = number * self.chunk_items
+        return slice(start, min(start + self.chunk_items, len(self.status)))
+
+    def _glance(self) -> str:
+        if isinstance(self.path, Path):
+            return glance_at_folder(self.path)
+        return glance_at_url(*file_system(self.path))
 
     def _check_lock(self) -> None:
         if self._lock is not None:
             self._lock.check()
 
 
+def whole_job(job: Mapping[str, Any], items: IdentifiedItems) -> dict[str, Any]:
+    """Return all that features depend on: the items and what they are called, too."""
+    return {**job, "items": items.identity, "ids": items.ids_digest()}
+
+
+def _refuse_another(
+    place: str | Path,
+    root: Any,
+    header: Mapping[str, Any],
+    items: IdentifiedItems,
+    job: Mapping[str, Any],
+    resume: Resume,
+) -> None:
+    """Refuse to resume a store that isn't known to be of this extraction."""
+    if header["format_version"] != FORMAT_VERSION:
+        raise OtherExtractionError(
+            f"{place} has format version {header['format_version']}, which doesn't say of what "
+            "items it is: it can be opened, not resumed.",
+            ways_out=_REPLACE,
+        )
+    if changed := _changed_items(root, items):
+        raise OtherExtractionError(
+            f"{place} holds features of other items: {changed}.", ways_out=_REPLACE
+        )
+    different = [
+        name
+        for name in {**header["job"], **job}
+        if name not in ("items", "ids") and header["job"].get(name) != job.get(name)
+    ]
+    if different:
+        raise OtherExtractionError(
+            f"{place} holds another extraction; different are {', '.join(different)}.",
+            ways_out=_REPLACE,
+        )
+    if resume == "trust":
+        return
+    before = Identity.of(header["job"]["items"])
+    for one in (before, items.identity):
+        if not one.is_known:
+            raise OtherExtractionError(
+                f"{place} is there, and whether it is of the same items is unknown: they can't be "
+                f"identified ({one.detail['reason']}).",
+                ways_out=[*_REPLACE, "vouch that they are the same by {resume='trust'}"],
+            )
+    if not before.same_as(items.identity):
+        raise OtherExtractionError(
+            f"{place} holds features of other items: {', '.join(what_changed(before, one))}.",
+            ways_out=_REPLACE,
+        )
+
+
+def _changed_items(root: Any, items: IdentifiedItems) -> str:
+    """Say which of the items that a store was begun with are others now; empty if none is known."""
+    before, now = read_ids(root), items.items.ids
+    n_before = root["status"].shape[0]
+    if (before is None) != (now is None):
+        return "they " + ("have ids now, and had none" if before is None else "had ids")
+    if before is not None and now is not None and before != now:
+        gone, new = [*(set(before) - set(now))], [*(set(now) - set(before))]
+        said = [
+            f"{len(found)} {what} ({name_some(sorted(found))})"
+            for found, what in ((gone, "gone"), (new, "new"))
+            if found
+        ]
+        return ", ".join(said) or "their ids are in another order"
+    if n_before != len(items.items):
+        return f"{n_before} then, {len(items.items)} now"
+    digests = read_digests(root)
+    if digests is None or items.contents is None:
+        return ""
+    pairs = zip(digests, items.contents.digests, strict=True)
+    changed = [i for i, (one, other) in enumerate(pairs) if one != other]
+    if not changed:
+        return ""
+    if Counter(digests) == Counter(items.contents.digests):
+        return f"the same in another order, the first that moved is {items.items.names[changed[0]]}"
+    named = name_some([items.items.names[i] for i in changed])
+    return f"{len(changed)} of {n_before} have other content ({named})"
+
+
+def _remove_store(place: Path) -> None:
+    """Remove a store that is to be replaced, never leaving half of it in its place."""
+    lock = FolderLock(place)
+    try:
+        read_header(place)
+        old = place.with_name(f".{place.name}.old")
+        if old.exists():
+            shutil.rmtree(old)
+        place.rename(old)
+        shutil.rmtree(old)
+    finally:
+        lock.release()
+
+
 def _make_arrays(
-    root: Any, header: Mapping[str, Any], layers: Sequence[StoredLayer], ids: Sequence[str]
+    root: Any, header: Mapping[str, Any], layers: Sequence[StoredLayer], items: IdentifiedItems
 ) -> None:
     zarr = import_zarr()
-    n = len(ids)
+    n = len(items.items)
 
     def add(
         key: str, shape: tuple[int, ...], names: tuple[str, ...], dtype: Any, fill: Any
@@ -354,17 +545,33 @@ def _make_arrays(
             dimension_names=names,
         )
 
-    dtype = header["extraction"]["store_dtype"]
+    def list_items(key: str, values: NDArray[Any], dtype: Any, names: tuple[str, ...]) -> None:
+        listed = root.create_array(
+            key,
+            shape=values.shape,
+            chunks=values.shape,
+            dtype=dtype,
+            compressors=None,
+            dimension_names=names,
+        )
+        listed[...] = values
+
+    dtype = header["job"]["store_dtype"]
     for layer in layers:
         axes = ("row", "column", "feature") if len(layer.shape) == 3 else ("feature",)
         add(layer.key, (n, *layer.shape), ("item", *axes), dtype, np.nan)
     add("image_sizes", (n, 2), ("item", "height_width"), "int64", 0)
     add("boxes", (len(header["regions"]), n, 4), ("region", "item", "edge"), "float64", np.nan)
     add("status", (n,), ("item",), "uint8", MISSING)
-    listed = root.create_array(
-        "ids", shape=(n,), chunks=(n,), dtype=str, compressors=None, dimension_names=("item",)
-    )
-    listed[...] = np.array(list(ids), dtype=object)
+    ZarrLedger.create(root, -(-n // header["chunk_items"]))
+    if items.items.ids is not None:
+        list_items("ids", np.array(items.items.ids, dtype=object), str, ("item",))
+    if items.items.lines is not None:
+        list_items("lines", np.array(items.items.lines), "int64", ("item",))
+    if items.contents is not None:
+        raw = bytes.fromhex("".join(items.contents.digests))
+        digests = np.frombuffer(raw, dtype=np.uint8).reshape(n, _BYTES_OF_DIGEST)
+        list_items("digests", digests, "uint8", ("item", "byte"))
 
 
 def refuse_what_does_not_fit(features: NDArray[Any], layer: str, ids: Sequence[str]) -> None:
@@ -384,6 +591,8 @@ def refuse_what_does_not_fit(features: NDArray[Any], layer: str, ids: Sequence[s
     NonFiniteError
         If a value is NaN or infinite.
     """
+    if not len(features):
+        return
     # The exponent's bits are all set in what is not finite; looking at them is quick.
     flat = features.reshape(len(features), -1)
     bits: NDArray[Any] = flat.view(np.uint16 if features.dtype == np.float16 else np.uint32)
@@ -405,15 +614,9 @@ def skipped_status(reasons: Sequence[str | None]) -> NDArray[np.uint8]:
     return np.array([1 if reason is None else SKIPPED for reason in reasons], dtype=np.uint8)
 
 
-def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    return [key for key in {**found, **asked} if found.get(key) != asked.get(key)]
-
-
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+    versions = {}
     for name in _PARTS_OF_ENVIRONMENT:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return versions

@@ -1,0 +1,257 @@
+"""Items that features are extracted of: images or texts, and what tells each from others."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relspace._validation import as_ids, name_some
+from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError, RelspaceWarning
+from relspace.features.images import ImageCollection, open_images
+from relspace.identity import Identity, combine, hash_ids, hash_texts, identify_file
+from relspace.pairing import ItemContents
+
+# Digests of 128 bits, as hexadecimal digits.
+_DIGITS = 32
+# What of a file's identity is looked at again when it is loaded.
+_STAMP = ("size", "mtime_ns")
+_MOST_THREADS = 8
+_SECONDS_BETWEEN_REPORTS = 0.5
+
+
+class BlankLinesWarning(RelspaceWarning):
+    """Blank lines of a text file are no items, so that items are not numbered as lines are."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """What features are extracted of, opened and not yet read.
+
+    Attributes
+    ----------
+    ids : tuple of str, or None
+        What the items are called. Items that were only counted have no ids.
+    load : callable
+        ``load(position)`` gives an item.
+    names : tuple of str
+        What messages call the items: ids, rows, or lines of a file.
+    of : str
+        What tells the items apart, see :class:`relspace.pairing.ItemContents`.
+    identify : callable or None
+        ``identify(position)`` tells an item from others; None where nothing does.
+    lines : tuple of int, or None
+        In which lines of a file texts stand, from 1.
+    """
+
+    ids: tuple[str, ...] | None
+    load: Callable[[int], Any]
+    names: tuple[str, ...]
+    of: str
+    identify: Callable[[int], Identity] | None
+    lines: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class IdentifiedItems:
+    """Items whose content was hashed.
+
+    Attributes
+    ----------
+    items : Items
+        The items; of files, loading one that was changed meanwhile is an error.
+    identity : Identity
+        That of all items in their order, without their ids; unidentified where one of them is.
+    contents : ItemContents or None
+        That of each item; None where one of them can't be identified.
+    """
+
+    items: Items
+    identity: Identity
+    contents: ItemContents | None
+
+    def ids_digest(self) -> str:
+        """Return what tells the ids from others; empty where there are none."""
+        return hash_ids(self.items.ids)[:_DIGITS]
+
+
+def open_items(modality: str, items: object, ids: Sequence[str] | None) -> Items:
+    """Open images or texts.
+
+    Parameters
+    ----------
+    modality : {"image", "text"}
+        What they are.
+    items : object
+        What :func:`relspace.extract` takes.
+    ids : sequence of str, optional
+        What they are called; by default names of files, else nothing.
+    """
+    return _open_texts(items, ids) if modality == "text" else _open_images(items, ids)
+
+
+def identify_items(
+    items: Items, *, n_threads: int | None = None, progress: Callable[[str], None]
+) -> IdentifiedItems:
+    """Hash the content of all items.
+
+    Parameters
+    ----------
+    items : Items
+        The items.
+    n_threads : int, optional
+        How many threads read files.
+    progress : callable
+        Is told how far it is where it takes a while.
+    """
+    if items.identify is None:
+        reason = "images that are loaded by a function of your own"
+        return IdentifiedItems(items, Identity.unidentified(reason), None)
+    found: list[Identity] = []
+    told = time.monotonic()
+    for one in _identified(items, n_threads):
+        if not one.is_known:
+            reason = f"{items.names[len(found)]}: {one.detail.get('reason')}"
+            return IdentifiedItems(items, Identity.unidentified(reason), None)
+        found.append(one)
+        if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
+            told = time.monotonic()
+            progress(f"Identifying {items.of}: {len(found)} of {len(items)}")
+    digests = tuple(one.digest[:_DIGITS] for one in found)
+    whole = combine(found, of=items.of, shape=[len(items)])
+    if isinstance(items.load, _FileLoader):
+        stamps = np.array([[one.detail[key] for key in _STAMP] for one in found], dtype=np.int64)
+        items = replace(items, load=replace(items.load, stamps=stamps, digests=digests))
+    return IdentifiedItems(items, whole, ItemContents(items.of, digests))
+
+
+def _identified(items: Items, n_threads: int | None) -> Iterator[Identity]:
+    assert items.identify is not None
+    if not isinstance(items.load, _FileLoader):
+        yield from map(items.identify, range(len(items)))
+        return
+    threads = n_threads or min(_MOST_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="relspace-identify") as pool:
+        yield from pool.map(items.identify, range(len(items)))
+
+
+def _open_images(images: object, ids: Sequence[str] | None) -> Items:
+    found = open_images(images, ids=ids)
+    names = found.ids if found.named else tuple(f"row {name}" for name in found.ids)
+    own_ids = found.ids if found.named else None
+    if found.files is not None:
+        files = found.files
+        load = _FileLoader(found, files)
+        return Items(own_ids, load, names, "image files", lambda i: _identify_file(files[i]))
+    return Items(own_ids, found.load, names, "images", found.identify)
+
+
+@dataclass(frozen=True)
+class _FileLoader:
+    """Loads images that are files, unless they were changed since they were identified."""
+
+    collection: ImageCollection
+    files: tuple[Path, ...]
+    stamps: NDArray[np.int64] | None = None
+    digests: tuple[str, ...] = ()
+
+    def __call__(self, position: int) -> Any:
+        if self.stamps is not None and self._is_changed(position, self.stamps[position]):
+            raise InvalidInputError(
+                f"{self.files[position]} was changed while features were extracted: run again."
+            )
+        return self.collection.load(position)
+
+    def _is_changed(self, position: int, stamp: NDArray[np.int64]) -> bool:
+        try:
+            now = self.files[position].stat()
+        except OSError:
+            # Reading it says what is wrong.
+            return False
+        if [now.st_size, now.st_mtime_ns] == stamp.tolist():
+            return False
+        # One that was only touched is the same.
+        return _identify_file(self.files[position]).digest[:_DIGITS] != self.digests[position]
+
+
+def _identify_file(file: Path) -> Identity:
+    try:
+        return identify_file(file)
+    except OSError as error:
+        return Identity.unidentified(str(error))
+
+
+def _open_texts(items: object, ids: Sequence[str] | None) -> Items:
+    lines: tuple[int, ...] | None = None
+    if isinstance(items, str | Path):
+        texts, lines = _read_lines(Path(items))
+        names = tuple(f"line {line}" for line in lines)
+    elif isinstance(items, Sequence) and all(isinstance(one, str) for one in items):
+        texts = list(items)
+        names = tuple(f"row {row}" for row in range(len(texts)))
+        blank = [row for row, text in enumerate(texts) if not text.strip()]
+        if blank:
+            raise InvalidInputError(
+                f"{len(blank)} of {len(texts)} texts are blank, in rows {name_some(blank)}: a "
+                "model sees nothing in them; leave them out."
+            )
+    else:
+        raise InvalidTypeError(
+            f"texts are of type {type(items).__name__}; a text model takes a list of strings, or "
+            "a text file with one text in each line."
+        )
+    if not texts:
+        raise InvalidInputError("there are no texts.")
+    own_ids = None
+    if ids is not None:
+        own_ids = names = tuple(str(one) for one in as_ids(ids, "texts", len(texts)))
+    return Items(
+        own_ids, texts.__getitem__, names, "texts", lambda i: hash_texts([texts[i]]), lines
+    )
+
+
+def _read_lines(path: Path) -> tuple[list[str], tuple[int, ...]]:
+    """The lines of a text file that hold something, and their numbers from 1."""
+    if path.is_dir():
+        raise InvalidInputError(
+            f"{path} is a folder; a text model takes a list of strings, or a text file with one "
+            "text in each line."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no text file {path}; texts are a list of strings, or a file with one in "
+            "each line."
+        )
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileFormatError(
+            f"{path} is no text in UTF-8 (byte {error.start}: {error.reason}): save it as UTF-8."
+        ) from error
+    # Only \n, \r\n and \r end a line; str.splitlines would cut at form feeds and others too.
+    every = [line.removesuffix("\n") for line in io.StringIO(content, newline=None)]
+    numbered = [(text, number) for number, text in enumerate(every, start=1) if text.strip()]
+    texts, lines = [text for text, _ in numbered], tuple(number for _, number in numbered)
+    n_blank = lines[-1] - len(lines) if lines else 0
+    if n_blank:
+        blank = sorted({*range(1, lines[-1])} - {*lines})
+        warnings.warn(
+            BlankLinesWarning(
+                f"{n_blank} of {lines[-1]} lines of {path} are blank and are no items: lines "
+                f"{name_some(blank)}. Features keep the numbers of their lines (FeatureSet.lines)."
+            ),
+            stacklevel=5,
+        )
+    return texts, lines
