@@ -11,7 +11,7 @@ import torch
 
 from relspace._blocks import row_slices
 from relspace._validation import check_choice, check_count
-from relspace.errors import InvalidInputError
+from relspace.errors import UndefinedValueError
 from relspace.measures._base import Measure
 from relspace.measures.neighborhoods import BLOCK_BYTES, Board, Neighborhoods, Paired
 from relspace.measures.neighbors import NeighborhoodMeasure
@@ -106,7 +106,7 @@ class CKNNA(NeighborhoodMeasure):
         total = float(sums.sum())
         size = products + total**2 / ((n - 1) * (n - 2)) - 2 * float(columns @ sums) / (n - 2)
         if size <= 0.0:
-            raise InvalidInputError(
+            raise UndefinedValueError(
                 f"with k = {self.k} the neighbours of {n} items are mostly not mutual, so CKNNA is "
                 "undefined: use a smaller k or more items."
             )

@@ -11,7 +11,7 @@ import torch
 
 from relspace._blocks import row_slices
 from relspace._validation import check_choice, check_count
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.measures._base import Measure
 from relspace.measures.neighborhoods import (
     BLOCK_BYTES,
@@ -64,7 +64,7 @@ class NeighborhoodMeasure(Measure):
                 "all of them as neighbours every set agrees with every other; ask for fewer."
             )
         if self.metric == "cosine" and d < 2:
-            raise InvalidInputError(
+            raise UndefinedValueError(
                 f'{name} has 1 feature, on which every cosine is 1 or -1: use metric="euclidean".'
             )
         return find_neighborhoods(X, self.k, self.metric, name)
