@@ -301,3 +301,13 @@ def test_ids_elsewhere_need_files_read_whole(tmp_path: Path) -> None:
     result = CliRunner().invoke(commands, ["compare", *files])
     assert result.exit_code == 2
     assert "--ids and --id-column read files whole" in result.output
+
+
+def test_refusals_name_the_files(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "dino.npy", rng.normal(size=(40, 5)))
+    np.save(tmp_path / "clip.npy", rng.normal(size=(39, 4)))
+    arguments = ("compare", tmp_path / "dino.npy", tmp_path / "clip.npy", "--measure", "cka")
+    assert "dino has 40 items and clip has 39" in run(*arguments, code=2).stderr
+    read = run(*arguments, "--memory-budget", "1kB", code=2)
+    assert "dino has 40 items and clip has 39" in read.stderr

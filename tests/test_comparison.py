@@ -19,7 +19,7 @@ from relspace.errors import (
     MemoryBudgetError,
 )
 from relspace.resampling import permutation_null
-from relspace.row_sources import GeneratedRows
+from relspace.row_sources import ArrayRows, GeneratedRows
 
 Matrix = NDArray[np.float64]
 
@@ -231,6 +231,36 @@ class TestErrors:
             rs.compare(X, Y, ids={"X": names})
         with pytest.raises(InvalidInputError, match="ids names Z"):
             rs.compare(X, Y, ids={"Z": names})
+
+    @pytest.mark.parametrize("memory_budget", [None, 30_000])
+    def test_sets_are_called_as_the_user_names_them(self, memory_budget: int | None) -> None:
+        X, Y = sets()
+        broken = Y.copy()
+        broken[3, 2] = np.nan
+        names = [f"image {i}" for i in range(60)]
+        wrong: list[tuple[Any, Any, str]] = [
+            (X, broken, "clip holds .*NaN"),
+            (X, Y[1:], "dino has 60 items and clip has 59"),
+            (X, 0 * Y + 1, "clip is constant"),
+            (X[:3], Y[:3], "dino has 3 items"),
+        ]
+        for first, second, message in wrong:
+            given = [ArrayRows(one) if memory_budget else one for one in (first, second)]
+            with pytest.raises(InvalidInputError, match=message):
+                rs.compare(
+                    *given,
+                    measure="cka",
+                    names=["dino", "clip"],
+                    memory_budget=memory_budget,
+                )
+        ids = {"dino": names, "clip": [*names[1:], "other"]}
+        with pytest.raises(ItemMismatchError, match="clip lacks 1 items of dino"):
+            rs.compare(X, Y, names=["dino", "clip"], ids=ids)
+        with pytest.raises(InvalidInputError, match="ids names X; the sets are dino and clip"):
+            rs.compare(X, Y, names=["dino", "clip"], ids={"X": names})
+        for odd in ("dino", ["one"], ["one", "one"]):
+            with pytest.raises(InvalidInputError, match="each of the two sets a name of its own"):
+                rs.compare(X, Y, names=odd)
 
     @pytest.mark.parametrize("name", ["n_permutations", "n_bootstraps", "random_state"])
     def test_counts_below_zero(self, name: str) -> None:

@@ -53,6 +53,7 @@ def compare(
     Y: object,
     *,
     measure: str | Measure = "affinity",
+    names: Sequence[str] | None = None,
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     n_permutations: int = 0,
     n_bootstraps: int = 0,
@@ -77,10 +78,13 @@ def compare(
         :func:`relspace.features.open_rows` takes is read in blocks.
     measure : str or Measure
         One of :func:`relspace.measures.list`, by name or as made by :func:`relspace.measures.get`.
+    names : sequence of two str, optional
+        What errors call the sets; "X" and "Y" by default.
     ids : mapping of str to sequence, one sequence, or "position", optional
-        The items' ids: ``{"X": ..., "Y": ...}``, by which the rows of Y are brought into the order
-        of X, or one list for both. By default the ``ids`` that both bring. Where neither brings
-        some, rows are matched by position; where one does, ``"position"`` must say so.
+        The items' ids by the sets' names, ``{"X": ..., "Y": ...}``, by which the rows of Y are
+        brought into the order of X, or one list for both. By default the ``ids`` that both bring.
+        Where neither brings some, rows are matched by position; where one does, ``"position"``
+        must say so.
     n_permutations : int
         How many permutations of the items make the null distribution. With 0 there is no p-value,
         and the chance level comes from the closed form, or from 20 permutations.
@@ -140,8 +144,9 @@ def compare(
     n_bootstraps = check_count(n_bootstraps, "n_bootstraps", at_least=0)
     if max_items is not None:
         max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
+    called = _set_names(names)
     if ids is not None:
-        X, Y = without_labels(X, "X"), without_labels(Y, "Y")
+        X, Y = (without_labels(Z, name) for Z, name in zip((X, Y), called, strict=True))
     pair = open_pair(X, Y, always=client is not None)
 
     def check_number(n_items: int) -> None:
@@ -153,14 +158,14 @@ def compare(
     if pair is None or (client is None and fits_in_memory(*pair, memory_budget)):
         if pair is not None:
             check_number(pair[0].shape[0])
-        x, y, matched_by = paired_features(*(pair or (X, Y)), ids)
+        x, y, matched_by = paired_features(*(pair or (X, Y)), ids, called)
         n_available = len(x)
         check_number(n_available)
         if max_items is not None and max_items < n_available:
             items = draw_items(n_available, max_items, seed, groups)
             x, y, groups = x[items], y[items], select_labels(groups, items)
     else:
-        matched_by, n_available = check_same_items(*pair, ids), pair[0].shape[0]
+        matched_by, n_available = check_same_items(*pair, ids, called), pair[0].shape[0]
         if max_items is None or max_items >= n_available:
             if ceiling:
                 raise needs_items_again("ceiling")
@@ -168,6 +173,7 @@ def compare(
                 record,
                 *pair,
                 matched_by,
+                names=called,
                 groups=groups,
                 n_permutations=n_permutations,
                 n_bootstraps=n_bootstraps,
@@ -178,13 +184,17 @@ def compare(
             )
         check_number(n_available)
         items = draw_items(n_available, max_items, seed, groups)
-        x, y = (as_features(rows_at(one, items)).tensor for one in pair)
+        x, y = (
+            as_features(rows_at(one, items), name).tensor
+            for one, name in zip(pair, called, strict=True)
+        )
         groups = select_labels(groups, items)
     units = Units.of(len(x), groups) if groups is not None else None
     # Half of a budget for the factors of both sets, as without one.
     of_factor = None if memory_budget is None else memory_budget // 4
     x_factor, y_factor = (
-        record.prepare(one, name, memory_budget=of_factor) for one, name in ((x, "X"), (y, "Y"))
+        record.prepare(one, name, memory_budget=of_factor)
+        for one, name in zip((x, y), called, strict=True)
     )
     value = record.from_factors(x_factor, y_factor)
 
@@ -282,23 +292,38 @@ def as_measure(measure: object) -> Measure:
     return measures.get(measure)
 
 
+def _set_names(names: Sequence[str] | None) -> tuple[str, str]:
+    """Check what the two sets are called."""
+    if names is None:
+        return ("X", "Y")
+    if isinstance(names, str) or len(names) != 2 or names[0] == names[1]:
+        raise InvalidInputError(f"names is {names!r}; give each of the two sets a name of its own.")
+    return str(names[0]), str(names[1])
+
+
 def paired_features(
-    X: object, Y: object, ids: Mapping[str, object] | Sequence[ItemId] | str | None
+    X: object,
+    Y: object,
+    ids: Mapping[str, object] | Sequence[ItemId] | str | None,
+    names: tuple[str, str] = ("X", "Y"),
 ) -> tuple[torch.Tensor, torch.Tensor, str]:
     """Check two sets and bring the rows of the second into the order of the first."""
-    x, y = (_whole(Z, name).detach() for Z, name in ((X, "X"), (Y, "Y")))
-    sizes = {"X": len(x), "Y": len(y)}
+    first, second = names
+    x, y = (_whole(Z, name).detach() for Z, name in ((X, first), (Y, second)))
+    sizes = {first: len(x), second: len(y)}
     given: dict[str, object]
     contents = dict.fromkeys(sizes)
     if is_by_position(ids):
         given = dict.fromkeys(sizes)
     elif ids is None:
-        given = {"X": own_ids(X, "X"), "Y": own_ids(Y, "Y")}
-        contents = {"X": getattr(X, "contents", None), "Y": getattr(Y, "contents", None)}
+        given = {name: own_ids(Z, name) for name, Z in ((first, X), (second, Y))}
+        contents = {name: getattr(Z, "contents", None) for name, Z in ((first, X), (second, Y))}
     elif isinstance(ids, Mapping):
         odd = [str(name) for name in ids if name not in sizes]
         if odd:
-            raise InvalidInputError(f"ids names {', '.join(odd)}; the sets are X and Y.")
+            raise InvalidInputError(
+                f"ids names {', '.join(odd)}; the sets are {first} and {second}."
+            )
         given = {name: ids.get(name) for name in sizes}
     else:
         given = dict.fromkeys(sizes, ids)
@@ -306,8 +331,9 @@ def paired_features(
         name: None if own is None else as_ids(own, name, sizes[name]) for name, own in given.items()
     }
     shared, order = pair_sets(sizes, checked, contents)
-    if order["Y"] is not None:
-        y = y[order["Y"]]
+    rows = order[second]
+    if rows is not None:
+        y = y[rows]
     return x, y.to(x.device), "position" if shared is None else "ids"
 
 

@@ -42,7 +42,9 @@ def fits_in_memory(x: RowSource, y: RowSource, memory_budget: int | None) -> boo
     return needed <= (free_memory_bytes() // 2 if memory_budget is None else memory_budget)
 
 
-def check_same_items(x: RowSource, y: RowSource, ids: object = None) -> str:
+def check_same_items(
+    x: RowSource, y: RowSource, ids: object = None, names: tuple[str, str] = ("X", "Y")
+) -> str:
     """Say what rows are matched by; items must be in one order, since rows are read side by side.
 
     Raises
@@ -59,21 +61,21 @@ def check_same_items(x: RowSource, y: RowSource, ids: object = None) -> str:
         )
     if x.shape[0] != y.shape[0]:
         raise ItemMismatchError(
-            f"X has {x.shape[0]} items and Y has {y.shape[0]}: a comparison is of features of the "
-            "same items; store the shared ones."
+            f"{names[0]} has {x.shape[0]} items and {names[1]} has {y.shape[0]}: a comparison is "
+            "of features of the same items; store the shared ones."
         )
     told = is_by_position(ids)
-    given = {"X": x, "Y": y}
+    given = dict(zip(names, (x, y), strict=True))
     shared, order = pair_sets(
         {name: one.shape[0] for name, one in given.items()},
         {name: None if told else one.ids for name, one in given.items()},
         {name: None if told else getattr(one, "contents", None) for name, one in given.items()},
     )
     for number, (one, other) in enumerate(zip(x.ids or (), y.ids or (), strict=False)):
-        if order["Y"] is not None and one != other:
+        if order[names[1]] is not None and one != other:
             raise ItemMismatchError(
-                f"row {number} is {one!r} in X and {other!r} in Y: features larger than memory are "
-                "read side by side; store both in one order."
+                f"row {number} is {one!r} in {names[0]} and {other!r} in {names[1]}: features "
+                "larger than memory are read side by side; store both in one order."
             )
     return "position" if shared is None else "ids"
 
@@ -117,6 +119,7 @@ def compare_by_sums(
     y: RowSource,
     matched_by: str,
     *,
+    names: tuple[str, str],
     groups: object | None,
     n_permutations: int,
     n_bootstraps: int,
@@ -138,6 +141,8 @@ def compare_by_sums(
         Features of the same items in the same order.
     matched_by : str
         By what they are the same.
+    names : (str, str)
+        What errors call the sets.
     groups : sequence, optional
         A label for each item; groups lie in one part as a whole.
     n_permutations : int
@@ -192,7 +197,7 @@ def compare_by_sums(
             parts = PartsOfGroups(unit_of, n_parts, random_state)
         else:
             parts = (folds or RandomParts(n, 1, random_state)).finer(n_parts)
-        sums = sum_parts(x, y, parts, n_folds, **reading)
+        sums = sum_parts(x, y, parts, n_folds, names=names, **reading)
         products = sums.whole()
         drawn = sums.halves(n_bootstraps, torch.Generator().manual_seed(random_state))
         halves = np.array([measure.from_cross_products(one.pair(0, 1)) for one in drawn])
@@ -200,7 +205,7 @@ def compare_by_sums(
     else:
         products = sum_stacked_products(
             (x, y),
-            ("X", "Y"),
+            names,
             folds=folds,
             copies_for_pair=measure.copies_of_products,
             **reading,

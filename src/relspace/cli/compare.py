@@ -160,7 +160,10 @@ def compare(
                         features[first],
                         features[second],
                         measure=record,
-                        ids={"X": ids[first], "Y": ids[second]} if isinstance(ids, dict) else ids,
+                        names=(first, second),
+                        ids={name: ids[name] for name in (first, second)}
+                        if isinstance(ids, dict)
+                        else ids,
                         n_permutations=permutations,
                         n_bootstraps=bootstraps,
                         groups=groups,

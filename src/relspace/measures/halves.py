@@ -123,6 +123,7 @@ def sum_parts(
     parts: Parts,
     n_folds: int,
     *,
+    names: tuple[str, str] = ("X", "Y"),
     memory_budget: int | None = None,
     client: Any | None = None,
     progress: Progress | None = None,
@@ -137,6 +138,8 @@ def sum_parts(
         Which items are summed together.
     n_folds : int
         In how many folds items are held out; 1 for none.
+    names : (str, str)
+        What errors call the sets.
     memory_budget : int, optional
         Bytes that sums and blocks of rows may take.
     client : distributed.Client, optional
@@ -146,7 +149,5 @@ def sum_parts(
     """
     widths = (x.shape[1], y.shape[1])
     room = memory_budget_bytes(memory_budget) - 8 * parts.n_parts * (sum(widths) + 3) ** 2
-    sums = sum_over_items(
-        (x, y), ("X", "Y"), parts, block_bytes=room, client=client, progress=progress
-    )
+    sums = sum_over_items((x, y), names, parts, block_bytes=room, client=client, progress=progress)
     return SumsOfParts(sums, widths, n_folds)
