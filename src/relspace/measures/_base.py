@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from relspace._blocks import free_memory_bytes, memory_budget_bytes, say_bytes
-from relspace._parallel import side_by_side
+from relspace._parallel import on_one_core, side_by_side
 from relspace._validation import as_features, refuse_other_labels
 from relspace.errors import (
     BandwidthError,
@@ -32,6 +32,9 @@ Direction = Literal["similarity", "distance"]
 #: Fewer items have too few pairs for a comparison that could fail.
 MIN_ITEMS = 4
 
+# Up to so many entries of features, and of a matrix over pairs, cores that share operations on them
+# wait for each other longer than they work.
+_ENTRIES_OF_ONE_CORE = 2**20
 # Batches of permutations that are handed to cores together, and at least, where there are several.
 _BATCHES_OF_LOT = 32
 _FEWEST_LOTS = 8
@@ -222,9 +225,15 @@ class Measure(ABC):
         warn_of_pair_matrix(features, name)
         if memory_budget is None:
             memory_budget = memory_budget_bytes(None, features.device) // 4
+        n, d = features.shape
+
+        def work() -> Any:
+            return self._factor(features, name, memory_budget)
+
         try:
             with torch.no_grad():
-                return self._factor(features, name, memory_budget)
+                small = n * max(n, d) <= _ENTRIES_OF_ONE_CORE
+                return on_one_core(work, features.device) if small else work()
         except BandwidthError as error:
             raise error.about(name) from error
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 import torch
 
-from relspace._parallel import side_by_side
+from relspace._blocks import row_slices
+from relspace._parallel import on_one_core, side_by_side
 from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import Scratch, tile_side, tile_slices
 from relspace.kernels.frame import Cloud
@@ -25,7 +26,9 @@ Centering = Literal["none", "mean", "unbiased", "double"]
 Index = slice | torch.Tensor
 
 _ROWS_FOR_MEAN = 256
-_BYTES_FOR_SPECTRA = 2**26
+# Diagonals of all matrices that are transformed together; what a core's cache holds.
+_BYTES_FOR_SPECTRA = 2**22
+_LOTS_TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -292,7 +295,12 @@ def inner_products(
         return work
 
     places = list(tile_slices(n, None, side=tile_side(device)))
-    return torch.stack(side_by_side(make, places, device)).sum(dim=0)
+
+    def sums() -> torch.Tensor:
+        return torch.stack(side_by_side(make, places, device)).sum(dim=0)
+
+    # Of one tile there is nothing to share among cores.
+    return on_one_core(sums, device) if len(places) == 1 else sums()
 
 
 def shifted_inner_products(
@@ -315,19 +323,23 @@ def shifted_inner_products(
     """
     n, device = len(A[0]), A[0].offset.device
     order, relabelled = family.order.to(device), family.relabelled.to(device)
-    spectrum = torch.zeros((len(A), len(B), n // 2 + 1), dtype=torch.complex128, device=device)
-    step = max(1, _BYTES_FOR_SPECTRA // (8 * n * (len(A) + len(B))))
     place = torch.arange(n, device=device)
-    for start in range(0, n // 2 + 1, step):
-        gaps = torch.arange(start, min(start + step, n // 2 + 1), device=device)
+
+    def of_gaps(lot: slice) -> torch.Tensor:
+        gaps = place[lot]
         far = (place + gaps[:, None]) % n
         weight = torch.full((len(gaps), 1), 2.0, device=device)
         weight[(gaps == 0) | (2 * gaps == n)] = 1.0
         left = [torch.fft.rfft(_diagonals(a, relabelled, far)) for a in A]
         right = [torch.fft.rfft(_diagonals(b, order, far)).conj() * weight for b in B]
-        for i, a in enumerate(left):
-            for j, b in enumerate(right):
-                spectrum[i, j] += (a * b).sum(dim=0)
+        products = [(a * b).sum(dim=0) for a in left for b in right]
+        return torch.stack(products).to(torch.complex128).view(len(A), len(B), -1)
+
+    lots = list(row_slices(n // 2 + 1, 8 * n * (len(A) + len(B)), _BYTES_FOR_SPECTRA))
+    spectrum = torch.zeros((len(A), len(B), n // 2 + 1), dtype=torch.complex128, device=device)
+    for start in range(0, len(lots), _LOTS_TOGETHER):
+        for of_lot in side_by_side(lambda: of_gaps, lots[start : start + _LOTS_TOGETHER], device):
+            spectrum += of_lot
     values: torch.Tensor = torch.fft.irfft(spectrum, n=n)
     return values[:, :, family.shifts.to(device)].permute(2, 0, 1)
 
