@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
@@ -41,22 +39,6 @@ def test_free_memory_is_what_the_system_says() -> None:
     free = free_memory_bytes()
     assert 0 < free < 2**50
     assert free_memory_bytes(torch.device("cpu")) > 0
-
-
-@pytest.mark.parametrize(("limit", "expected"), [("max", None), ("1000", 1000 - 600 + 150)])
-def test_control_group_counts_cached_pages_as_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, expected: int | None
-) -> None:
-    (tmp_path / "memory.max").write_text(f"{limit}\n")
-    (tmp_path / "memory.current").write_text("600\n")
-    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 150\n")
-    monkeypatch.setattr(_blocks, "Path", lambda path: tmp_path)
-    assert _blocks._control_group_headroom() == expected
-
-
-def test_no_control_group_sets_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_blocks, "Path", lambda path: tmp_path)
-    assert _blocks._control_group_headroom() is None
 
 
 def test_result_too_large_is_refused_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from relspace._control_groups import control_group_headroom
 from relspace._validation import check_count
 from relspace.errors import MemoryBudgetError
 
@@ -25,7 +26,7 @@ def free_memory_bytes(device: torch.device | None = None) -> int:
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + held
     free = _available_host_memory()
-    limit = _control_group_headroom()
+    limit = control_group_headroom()
     return free if limit is None else min(free, limit)
 
 
@@ -36,20 +37,6 @@ def _available_host_memory() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-
-
-def _control_group_headroom() -> int | None:
-    group = Path("/sys/fs/cgroup")
-    limit, used = group / "memory.max", group / "memory.current"
-    if not (limit.exists() and used.exists()):
-        return None
-    text = limit.read_text().strip()
-    if text == "max":
-        return None
-    # Cached file pages count as used but are given back on demand.
-    statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    in_use = int(used.read_text()) - int(statistics.get("inactive_file", 0))
-    return max(0, int(text) - in_use)
 
 
 def memory_budget_bytes(
