@@ -25,7 +25,7 @@ def version_2(group: str, *, mounted: str = "/") -> dict[str, object]:
         "proc/self/cgroup": f"0::{group}",
         "proc/self/mountinfo": (
             "22 1 0:20 / /proc rw - proc proc rw\n"
-            f"29 23 0:26 {mounted} /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw,nsdelegate"
+            f"29 23 0:26 {mounted} /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw"
         ),
     }
 

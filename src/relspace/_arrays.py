@@ -144,6 +144,15 @@ def tensor_of_array(array: NDArray[Any], name: str) -> torch.Tensor:
     return readable(torch.from_numpy(array), name)
 
 
+def bytes_in_floats(dtype: torch.dtype) -> int:
+    """Bytes of a number of this type in the float type that is computed in, at most.
+
+    >>> bytes_in_floats(torch.float16), bytes_in_floats(torch.int64)
+    (4, 8)
+    """
+    return 8 if dtype in (torch.float64, torch.int32, torch.int64) else 4
+
+
 def in_floats(tensor: torch.Tensor, name: str) -> torch.Tensor:
     """Bring numbers to float32, or to float64 where whole numbers have more digits.
 

@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 
 from relspace._archive import read_archive
+from relspace._arrays import bytes_in_floats
 from relspace._blocks import memory_budget_bytes, row_slices
 from relspace._validation import (
     Features,
@@ -283,9 +284,7 @@ def _matrix(features: Features | RowSource) -> torch.Tensor | RowSource:
 
 
 def _item_bytes(features: Features | RowSource) -> int:
-    # Large whole numbers are computed in float64 too.
-    wide = (torch.float64, torch.int32, torch.int64)
-    return 8 if _matrix(features).dtype in wide else 4
+    return bytes_in_floats(_matrix(features).dtype)
 
 
 def _refuse_non_finite_rows(features: torch.Tensor | RowSource, name: str) -> None:

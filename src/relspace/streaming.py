@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from relspace._arrays import bytes_in_floats
 from relspace._blocks import (
     chunk_slices,
     empty_matrix,
@@ -303,7 +304,9 @@ def rows_at_once(
         return fitting
     budget = min(memory_budget_bytes(memory_budget, device), free_memory_bytes(device))
     width = source.shape[1]
-    per_row = 4 * (_DEVICE_COPIES_OF_INPUT * width + _DEVICE_COPIES_OF_OUTPUT * n_columns)
+    per_row = bytes_in_floats(source.dtype) * (
+        _DEVICE_COPIES_OF_INPUT * width + _DEVICE_COPIES_OF_OUTPUT * n_columns
+    )
     return min(fitting, budget // per_row)
 
 
@@ -313,8 +316,8 @@ def bytes_per_row(source: RowSource, n_columns: int, device: torch.device = CPU)
     While a block is worked on, the next one is read and the one before is written, which exists as
     computed, in the type of the output, and compressed.
     """
-    width = source.shape[1]
+    width, of_number = source.shape[1], bytes_in_floats(source.dtype)
     pinned = _PINNED_COPIES if device.type == "cuda" else 0
-    return (_COPIES_OF_INPUT + pinned) * width * max(4, source.dtype.itemsize) + (
-        (_COPIES_OF_OUTPUT + pinned) * n_columns * 4
+    return (_COPIES_OF_INPUT + pinned) * width * of_number + (
+        (_COPIES_OF_OUTPUT + pinned) * n_columns * of_number
     )

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import torch
 
+from relspace._arrays import bytes_in_floats
 from relspace._blocks import row_slices
 from relspace._validation import refuse_non_finite
 from relspace.device_copies import copies_for
@@ -33,7 +34,7 @@ def spread_sample(n_items: int, seed: int) -> torch.Tensor:
 
 def parts_of(source: RowSource, budget: int) -> Iterator[slice]:
     """Rows that are coloured at a time."""
-    per_row = 5 * 4 * source.shape[1] + _BYTES_PER_COLOR
+    per_row = 5 * bytes_in_floats(source.dtype) * source.shape[1] + _BYTES_PER_COLOR
     return row_slices(source.shape[0], per_row, min(budget, per_row * _ROWS_AT_A_TIME))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from relspace._arrays import bytes_in_floats
 from relspace._blocks import chunk_slices
 from relspace._parallel import side_by_side
 from relspace._validation import refuse_non_finite, to_numpy
@@ -89,7 +90,8 @@ class Extension:
     ) -> Generator[tuple[slice, torch.Tensor, torch.Tensor], None, None]:
         """Extend a source block by block: the rows, their extension and their degrees."""
         n, width = source.shape
-        per_row = 4 * width * max(4, source.dtype.itemsize) + 12 * self.walk.shape[1]
+        of_number = max(bytes_in_floats(source.dtype), self.walk.element_size())
+        per_row = of_number * (4 * width + 3 * self.walk.shape[1])
         step = max(1, min(budget, _BLOCK_BYTES) // (per_row * ROWS_AT_A_TIME)) * ROWS_AT_A_TIME
         with closing(read_blocks(source, chunk_slices(n, step), copies_for(self.device))) as blocks:
             for rows, read in blocks:

@@ -25,6 +25,7 @@ from relspace.kernels.bandwidth import (
 )
 from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import (
+    MATRICES_OF_GRADIENT,
     PairTiles,
     differentiable_squared_distances,
     fill_pairs,
@@ -175,10 +176,11 @@ def _affinity(
     c = check_fraction(density, "density")
     if bandwidth is None:
         check_enough_items(x, y)
-    refuse_matrix(x, y, "the affinity matrix")
     wants_gradient = torch.is_grad_enabled() and any(
         isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in (x, y, bandwidth)
     )
+    held = _matrices_of_gradient(bandwidth, cosine=cosine) if wants_gradient else None
+    refuse_matrix(x, y, "the affinity matrix", for_gradient=held)
     affinity = None
     if y is None and not cosine and not wants_gradient and strips.suit(x):
         with torch.no_grad():
@@ -264,6 +266,14 @@ def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetri
         finish_tiles(out, pairs, exponentiate, symmetric=symmetric)
 
 
+def _matrices_of_gradient(sigma: float | torch.Tensor | None, *, cosine: bool) -> int:
+    """Matrices of the result's size that are held with the gradient, as was measured."""
+    of_affinity = 1 if sigma is not None else 3
+    # Where the bandwidth has a gradient of its own, its square meets every distance.
+    of_sigma = 1 if isinstance(sigma, torch.Tensor) else 0
+    return MATRICES_OF_GRADIENT + of_affinity + of_sigma + (1 if cosine else 0)
+
+
 def _differentiable(
     X: torch.Tensor,
     Y: torch.Tensor | None,
@@ -285,6 +295,9 @@ def _differentiable(
         else:
             scale = frame.inverse_variance(_number(sigma))
         wide = place_sets(X, Y, frame, scale=scale, cosine=cosine)[0].points.dtype
+    if wide != X.dtype:
+        held = _matrices_of_gradient(sigma, cosine=cosine)
+        refuse_matrix(X, Y, "the affinity matrix", for_gradient=held, dtype=wide)
     given = X.dtype
     if wide == torch.float64:
         frame = frame.wide()

@@ -21,6 +21,9 @@ from relspace.kernels.scale import exponent_of, times_power_of_two
 # Asking how much is free takes longer than filling so many bytes.
 _ALWAYS_FIT = 2**24
 _KEPT_BYTES = 2**23
+
+#: Matrices of the result's size that squared distances hold with their gradient, as was measured.
+MATRICES_OF_GRADIENT = 6
 _kept = threading.local()
 
 
@@ -176,7 +179,11 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
     y = None if Y is None else as_features(Y, "Y").tensor.to(x.tensor)
     if y is not None:
         check_same_width(x.tensor, y, ("X", "Y"))
-    refuse_matrix(x.tensor, y, "the matrix of distances")
+    wants_gradient = torch.is_grad_enabled() and (
+        x.tensor.requires_grad or (y is not None and y.requires_grad)
+    )
+    held = MATRICES_OF_GRADIENT if wants_gradient else None
+    refuse_matrix(x.tensor, y, "the matrix of distances", for_gradient=held)
     frame = Frame.of(x.tensor, y)
     # unit^2 = factor 2^exponent, with a factor between 1 and 4.
     exponent = 2 * exponent_of(frame.unit)
@@ -184,8 +191,9 @@ def squared_distances(X: object, Y: object | None = None) -> Array:
     exponent += 2 * frame.exponent
     with torch.no_grad():
         left, right = place_sets(x.tensor, y, frame)
-    if torch.is_grad_enabled() and (x.tensor.requires_grad or (y is not None and y.requires_grad)):
+    if wants_gradient:
         wide = left.points.dtype
+        refuse_matrix(x.tensor, y, "the matrix of distances", for_gradient=held, dtype=wide)
         other = None if y is None else y.to(wide)
         with full_precision():
             squared = differentiable_squared_distances(x.tensor.to(wide), other, frame)
@@ -224,15 +232,35 @@ def _in_tens(log2: float) -> str:
     return f"{10 ** (tens % 1):.2g}e{math.floor(tens):+03d}"
 
 
-def refuse_matrix(X: torch.Tensor, Y: torch.Tensor | None, what: str) -> None:
-    """Refuse a matrix of X against Y or itself that would not fit into the free memory."""
+def refuse_matrix(
+    X: torch.Tensor,
+    Y: torch.Tensor | None,
+    what: str,
+    *,
+    for_gradient: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Refuse a matrix of X against Y or itself that would not fit into the free memory.
+
+    Parameters
+    ----------
+    X, Y : tensor
+        The sets.
+    what : str
+        What an error calls the matrix.
+    for_gradient : int, optional
+        How many matrices of this size are held until a gradient is taken, and while it is.
+    dtype : torch.dtype, optional
+        In which they are computed; that of ``X`` by default.
+    """
     n, m = len(X), len(X if Y is None else Y)
-    n_bytes = n * m * X.element_size()
+    n_bytes = n * m * (dtype or X.dtype).itemsize * (for_gradient or 1)
     if n_bytes <= _ALWAYS_FIT:
         return
+    with_gradient = f", with the {for_gradient} that its gradient takes," if for_gradient else ""
     refuse_too_large(
         n_bytes,
-        f"{what} of shape ({n}, {m})",
+        f"{what} of shape ({n}, {m}){with_gradient}",
         "describe items by fewer landmarks, as align does with {landmarks=1024}",
         device=X.device,
     )
