@@ -44,6 +44,7 @@ def test_folders_are_searched_and_files_have_ids_of_their_own(tmp_path: Path) ->
         "one.png",
     )
     assert open_images(tmp_path / "two.PNG").ids == ("two.PNG",)
+    assert open_images(np.array([str(tmp_path / "two.PNG")])).ids == ("two.PNG",)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -119,7 +120,7 @@ def test_arrays_of_every_kind() -> None:
 
 def test_ids_are_checked() -> None:
     assert open_images([RGB, RGB], ids=["a", "b"]).ids == ("a", "b")
-    with pytest.raises(ItemMismatchError, match="2 items and 1 ids"):
+    with pytest.raises(ItemMismatchError, match="2 items and 1 id"):
         open_images([RGB, RGB], ids=["a"])
     with pytest.raises(ItemMismatchError, match="more than once"):
         open_images([RGB, RGB], ids=["a", "a"])

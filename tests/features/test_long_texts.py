@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features import TruncatedTextWarning, extract, token_features
@@ -155,6 +156,22 @@ def test_what_is_no_text_is_named() -> None:
         token_features(model, ["a", float("nan")])
     with pytest.raises(InvalidInputError, match="texts must not be empty"):
         token_features(model, ["a", "  "])
+
+
+def test_images_given_for_texts_are_called_so(tmp_path: Path) -> None:
+    model = text_model("BertConfig")
+    image = tmp_path / "cat.jpg"
+    Image.new("RGB", (8, 8)).save(image)
+    for given, message in (
+        ([str(image)], r"names of image files, '.*cat\.jpg'; images are for models of images"),
+        (image, r"cat\.jpg is no text in UTF-8"),
+        (tmp_path, "is a folder; a text model takes"),
+        ([Image.open(image)], "a text model takes a list of strings"),
+        (torch.zeros(1, 3, 8, 8), "a text model takes a list of strings"),
+    ):
+        with pytest.raises((InvalidInputError, InvalidTypeError), match=message):
+            extract(model, given, tmp_path / "a.zarr")
+        assert not (tmp_path / "a.zarr").exists()
 
 
 def test_a_tokenizer_of_another_model_is_refused() -> None:

@@ -63,6 +63,11 @@ def files_of_pattern(pattern: str) -> list[Path]:
     return _each_once(path for path in shown if path.is_file())
 
 
+def is_image_file(name: str) -> bool:
+    """Whether there is a file of this name, which is called as images are."""
+    return name.lower().endswith(SUFFIXES) and os.path.isfile(name)  # noqa: PTH113 (any text)
+
+
 def _is_hidden(name: str) -> bool:
     return name in _SYSTEM_FOLDERS or (name.startswith(".") and name not in (".", ".."))
 

@@ -126,6 +126,8 @@ def _open(images: object, layout: str | None) -> ImageCollection:
         return images
     if isinstance(images, str | Path):
         return _open_path(images)
+    if isinstance(images, np.ndarray) and images.ndim == 1 and images.dtype.kind in "UO":
+        return _open_list(images.tolist())
     if isinstance(images, np.ndarray | torch.Tensor):
         return _open_array(images, layout)
     if hasattr(images, "features") and hasattr(images, "column_names"):

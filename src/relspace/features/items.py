@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from relspace._validation import as_ids, name_some
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError, RelspaceWarning
+from relspace.features.image_files import is_image_file
 from relspace.features.images import ImageCollection, open_images
 from relspace.identity import Identity, combine, hash_ids, hash_texts, identify_file
 from relspace.pairing import ItemContents
@@ -214,6 +215,11 @@ def _open_texts(items: object, ids: Sequence[str] | None) -> Items:
         )
     if not texts:
         raise InvalidInputError("there are no texts.")
+    if all(map(is_image_file, texts)):
+        raise InvalidInputError(
+            f"the texts are the names of image files, {name_some(texts)}; images are for models of "
+            "images."
+        )
     own_ids = None
     if ids is not None:
         own_ids = names = tuple(str(one) for one in as_ids(ids, "texts", len(texts)))
