@@ -9,6 +9,8 @@ import torch
 from relspace import measures
 from relspace.errors import InvalidInputError
 from relspace.measures import Measure
+from relspace.measures.stacked_products import sum_stacked_products
+from relspace.row_sources import ArrayRows
 
 N = 40
 EVERY = pytest.mark.parametrize(
@@ -81,3 +83,37 @@ def test_zeros_are_constant_whatever_the_scale(measure: Measure) -> None:
         measure(X, torch.zeros(N, 3, dtype=torch.float64))
     with pytest.raises(InvalidInputError, match="Y is constant"):
         measure(X, np.full((N, 3), 1e300))
+
+
+STREAMED = [one for one in measures.list() if one.streams]
+
+
+@pytest.mark.parametrize("measure", [pytest.param(one, id=one.name) for one in STREAMED])
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e154, 1e300])
+def test_sums_over_items(measure: Measure, scale: float) -> None:
+    X, Y = two_sets()
+
+    def by_sums(x: torch.Tensor, y: torch.Tensor) -> float:
+        stack = sum_stacked_products(
+            [ArrayRows(x), ArrayRows(y)], ("X", "Y"), folds=measure.folds(len(x))
+        )
+        return measure.from_cross_products(stack.pair(0, 1))
+
+    value = by_sums(X, Y)
+    assert measure(X, Y) == pytest.approx(value, abs=1e-9)
+    assert by_sums(X * scale, Y) == pytest.approx(value, abs=1e-9)
+    assert by_sums(X, Y * scale) == pytest.approx(value, abs=1e-9)
+
+
+def test_sums_over_items_that_floats_do_not_hold_are_refused() -> None:
+    X, Y = (ArrayRows(one) for one in two_sets())
+    small = ArrayRows((two_sets()[0] * 1e-43).to(torch.float32))
+    with pytest.raises(InvalidInputError, match=r"features of X are below .*float32"):
+        sum_stacked_products([small, Y], ("X", "Y"))
+    far = torch.zeros(1000, 3, dtype=torch.float64)
+    far[50] = 1e100
+    far[::7, 0] = 1e-100
+    others = ArrayRows(torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)))
+    with pytest.raises(InvalidInputError, match=r"features of Y span more than floats"):
+        sum_stacked_products([others, ArrayRows(far)], ("X", "Y"))
+    assert X.shape[0] == N

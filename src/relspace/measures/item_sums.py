@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import accumulate, pairwise
@@ -12,12 +13,15 @@ import torch
 from relspace._blocks import row_slices
 from relspace.errors import InvalidInputError, NonFiniteError
 from relspace.execution.cluster_work import sum_on_cluster
+from relspace.kernels.scale import exponent_of, largest_magnitude, times_power_of_two
 from relspace.measures.item_parts import Parts
 from relspace.reading_ahead import read_ahead
 from relspace.row_sources import RowSource, lies_in
 
 Progress = Callable[[str], None]
 
+# Fourth powers of numbers up to 2^100 are far from the largest and the smallest float.
+_SAFE_EXPONENT = 100
 _LARGEST_BLOCK_BYTES = 2**27
 _COPIES_OF_BLOCK = 4
 _PLACES_FOR_CENTRE = 8
@@ -36,7 +40,8 @@ def sum_over_items(
     r"""Sum the products of what is known of items, :math:`z_i = (x_i, |x_i|^2, 1)` of all sets.
 
     Features are taken about a centre near their mean, so that moving sums to the mean itself loses
-    nothing to rounding.
+    nothing to rounding. Sets of very large or small numbers are divided by a power of two, so that
+    products neither overflow nor vanish: measures don't depend on a set's scale.
 
     Parameters
     ----------
@@ -57,21 +62,28 @@ def sum_over_items(
     -------
     tensor of shape (n_parts, w + n_sets + 1, w + n_sets + 1)
         Sums of :math:`z_i z_i^\top`, first the features of all sets, then their squared lengths,
-        then 1, in float64.
+        then 1, in float64; sets of very large or small numbers in units of their own.
 
     Raises
     ------
     NonFiniteError
         If a row holds NaN or infinity.
     InvalidInputError
-        If a set is constant.
+        If a set is constant, or its features span more than floats can square.
     """
     n = sources[0].shape[0]
-    centre = torch.cat([_near_mean(source) for source in sources])
+    some = [_some_rows(source) for source in sources]
+    exponents = tuple(_exponent_of_unit(rows) for rows in some)
+    centre = torch.cat(
+        [
+            times_power_of_two(rows, -exponent).mean(dim=0)
+            for rows, exponent in zip(some, exponents, strict=True)
+        ]
+    )
     # Workers of a cluster have other parts to work on while they read.
     ahead = client is None and {lies_in(source) for source in sources} == {"files"}
     room = min(block_bytes, _LARGEST_BLOCK_BYTES)
-    sums = _Sums(tuple(sources), tuple(names), parts, room, ahead=ahead)
+    sums = _Sums(tuple(sources), tuple(names), exponents, parts, room, ahead=ahead)
 
     def tell(done: int) -> None:
         if progress is not None:
@@ -83,7 +95,9 @@ def sum_over_items(
         (total,) = sum_on_cluster(sums, n, centre, client, tell)
     for a, b in pairwise(_edges(sources)):
         total[:, b:, a:b] = total[:, a:b, b:].mT
-    _refuse_constant(total.sum(dim=0), centre, sources, names)
+    over_parts = total.sum(dim=0)
+    _refuse_what_floats_do_not_hold(over_parts, exponents, sources, names)
+    _refuse_constant(over_parts, centre, sources, names)
     return total
 
 
@@ -94,12 +108,14 @@ class _Sums:
         self,
         sources: tuple[RowSource, ...],
         names: tuple[str, ...],
+        exponents: tuple[int, ...],
         parts: Parts | None,
         block_bytes: int,
         *,
         ahead: bool,
     ) -> None:
         self._sources, self._names, self._ahead = sources, names, ahead
+        self._exponents = exponents
         self._parts, self._block_bytes = parts, max(1, block_bytes)
 
     def __call__(
@@ -136,7 +152,8 @@ class _Sums:
         known = torch.ones(stop - start, edges[-1], dtype=torch.float64)
         for k, (source, name) in enumerate(zip(self._sources, self._names, strict=True)):
             features = known[:, edges[k] : edges[k + 1]]
-            features.copy_(read_finite(source, start, stop, name))
+            rows = read_finite(source, start, stop, name)
+            features.copy_(times_power_of_two(rows, -self._exponents[k]))
             features -= centre[edges[k] : edges[k + 1]]
             known[:, len(centre) + k] = features.square().sum(dim=1)
         return known
@@ -153,8 +170,8 @@ def _split(known: torch.Tensor, part_of: torch.Tensor, n_parts: int) -> tuple[to
     return torch.split(known[part_of.argsort(stable=True)], counts)
 
 
-def _near_mean(source: RowSource) -> torch.Tensor:
-    """The mean of some rows at places that are spread evenly."""
+def _some_rows(source: RowSource) -> torch.Tensor:
+    """Some rows at places that are spread evenly, in float64."""
     n = source.shape[0]
     last = max(0, n - _ROWS_AT_A_PLACE)
     starts = sorted(
@@ -162,7 +179,13 @@ def _near_mean(source: RowSource) -> torch.Tensor:
     )
     read = [source.read(start, min(n, start + _ROWS_AT_A_PLACE)) for start in starts]
     # Rows that are not finite are refused when their turn comes, the first of them first.
-    return torch.cat(read).to("cpu", torch.float64).nan_to_num(0.0, 0.0, 0.0).mean(dim=0)
+    return torch.cat(read).to("cpu", torch.float64).nan_to_num(0.0, 0.0, 0.0)
+
+
+def _exponent_of_unit(rows: torch.Tensor) -> int:
+    """The power of two that some rows are divided by, where their products need it."""
+    exponent = exponent_of(largest_magnitude(rows))
+    return exponent if abs(exponent) > _SAFE_EXPONENT else 0
 
 
 def read_finite(source: RowSource, start: int, stop: int, name: str) -> torch.Tensor:
@@ -181,6 +204,35 @@ def read_finite(source: RowSource, start: int, stop: int, name: str) -> torch.Te
             "remove these items from all sets, or check where these features come from."
         )
     return values
+
+
+def _refuse_what_floats_do_not_hold(
+    sums: torch.Tensor, exponents: Sequence[int], sources: Sequence[RowSource], names: Sequence[str]
+) -> None:
+    """Refuse a set whose products overflow, and one of numbers that its type holds with few digits.
+
+    Of sets that lie in memory, :meth:`relspace.measures.Measure.prepare` refuses the same.
+    """
+    edges, n = _edges(sources), float(sums[-1, -1])
+    for k, (source, name) in enumerate(zip(sources, names, strict=True)):
+        squares = float(sums.diagonal()[edges[k] : edges[k + 1]].sum()) / n
+        # Of squared lengths squares are summed, too.
+        if not bool(sums.diagonal()[edges[len(sources)] + k].isfinite()):
+            raise InvalidInputError(
+                f"the features of {name} span more than floats can square twice: some rows lie "
+                "beyond 1e76 times others; remove these outliers."
+            )
+        if not source.dtype.is_floating_point or squares == 0.0:
+            continue
+        limits = torch.finfo(source.dtype)
+        if exponents[k] < exponent_of(limits.tiny) and (
+            exponents[k] + exponent_of(math.sqrt(squares)) < exponent_of(limits.tiny)
+        ):
+            raise InvalidInputError(
+                f"the features of {name} are below {limits.tiny:.3g}, where {limits.dtype} holds "
+                "numbers with fewer digits than others: multiply them by a factor before they are "
+                "stored in this type."
+            )
 
 
 def _refuse_constant(
