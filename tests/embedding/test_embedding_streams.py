@@ -12,6 +12,7 @@ import torch
 import zarr
 
 import relspace as rs
+from relspace._archive import read_archive, write_archive
 from relspace.embedding.written_fit import RotatedRows
 from relspace.errors import (
     FileFormatError,
@@ -360,3 +361,27 @@ def test_a_sample_of_many_tokens_gives_nearly_the_same_colors(
     # Only what lies at the edge of the range of colours may differ much.
     assert 0 < float(apart.quantile(0.95)) < 0.03
     assert sampled.rank_correlation_ == pytest.approx(exact.rank_correlation_, abs=0.02)
+
+
+def test_sums_over_tokens_that_changed_are_refused(tmp_path: Path) -> None:
+    """What lies between the nodes of the graph is told by the tokens' identity only."""
+
+    def fit(tokens: np.ndarray, name: str) -> rs.NormalizedCut:
+        given = {"out": tmp_path / name, "checkpoint": tmp_path / "pass"}
+        return rs.NormalizedCut(K, n_landmarks=200).fit(tokens, **given)
+
+    nodes = fit(X, "a.zarr").graph_.nodes.points.shape[0]
+    changed = [X.copy() for _ in range(3)]
+    # Of three rows one at least is no node, of 200 in 3,000.
+    for row, one in enumerate(changed):
+        one[1501 + row] += 1e-3
+    assert nodes == 200
+    for one in changed:
+        for name, said in (("a.zarr", "source"), ("b.zarr", "tokens of features")):
+            with pytest.raises(InvalidInputError, match=rf"{said} \(values\)"):
+                fit(one, name)
+    tensors, metadata = read_archive(tmp_path / "pass", "pass over the tokens")
+    tensors["total"] += 1
+    write_archive(tmp_path / "pass", metadata.pop("kind"), tensors, metadata)
+    with pytest.raises(FileFormatError, match="damaged, or of an older version"):
+        fit(X, "a.zarr")
