@@ -35,6 +35,6 @@ def file_system(url: str) -> tuple[Any, str]:
 def missing_file_system(path: str | Path, error: ImportError) -> MissingDependencyError:
     """The error for a URL whose file system needs a package that is not installed."""
     return MissingDependencyError(
-        f"{path} lies where fsspec needs a package to reach it ({error}); pip install s3fs for "
-        "s3://, gcsfs for gs://."
+        f"{path} lies where fsspec needs a package to reach it ({str(error).rstrip('.')}): pip "
+        "install s3fs for s3://, gcsfs for gs://, aiohttp for http:// and https://."
     )

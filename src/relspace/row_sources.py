@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -21,6 +22,7 @@ from relspace.errors import (
     InvalidInputError,
     ItemMismatchError,
     MissingDependencyError,
+    RelspaceError,
 )
 from relspace.id_files import read_ids
 from relspace.identity import (
@@ -34,7 +36,7 @@ from relspace.identity import (
     identify_url,
 )
 from relspace.labelled_tables import as_labelled_table
-from relspace.locations import located, missing_file_system
+from relspace.locations import is_url, located, missing_file_system
 
 _LIBRARIES_OF_FILES = ("h5py", "zarr")
 
@@ -305,6 +307,24 @@ class DaskRows:
         return Identity.unidentified("a Dask array is computed when it is read")
 
 
+@contextmanager
+def _said_of_zarr(path: str | Path) -> Iterator[None]:
+    """Say of what zarr raises, which can be nearly anything, which store it is of."""
+    try:
+        yield
+    except RelspaceError as error:
+        raise error.about(str(path)) from error
+    except ImportError as error:
+        raise missing_file_system(path, error) from error
+    except FileNotFoundError as error:
+        raise FileFormatError(f"there is no Zarr array or group at {path}.") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FileFormatError(f"{path} can't be read as Zarr ({reason}).") from error
+
+
 class ZarrRows:
     """Rows of a Zarr array, read chunk by chunk.
 
@@ -322,40 +342,42 @@ class ZarrRows:
     def __init__(self, path: str | Path, key: str | None = None) -> None:
         zarr = import_zarr()
         self.path = str(path)
-        try:
+        if not is_url(self.path) and not Path(path).exists():
+            raise FileFormatError(f"there is no Zarr array or group {path}.")
+        with _said_of_zarr(path):
             node = zarr.open(self.path, mode="r")
-        except ImportError as error:
-            raise missing_file_system(path, error) from error
-        except Exception as error:
-            # A damaged folder makes zarr raise nearly anything.
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise FileFormatError(f"{path} can't be read as Zarr ({reason}).") from error
-        self.attributes: dict[str, Any] = dict(node.attrs)
+            self.chunk_rows, self.attributes = 1, dict(node.attrs)
         self.ids: tuple[ItemId, ...] | None = None
         self._array = node
         if isinstance(node, zarr.Group):
-            matrices = {name: one for name, one in sorted(node.arrays()) if one.ndim == 2}
+            with _said_of_zarr(path):
+                matrices = {name: one for name, one in sorted(node.arrays()) if one.ndim == 2}
             if key is None and len(matrices) != 1:
                 raise InvalidInputError(
                     f"{path} holds {len(matrices)} matrices"
                     + (f", {', '.join(matrices)}: say which by its key." if matrices else ".")
                 )
-            if key is not None and key not in node:
+            with _said_of_zarr(path):
+                chosen = next(iter(matrices.values())) if key is None else node.get(key)
+                ids = np.asarray(node["ids"][...]) if "ids" in node else None
+            if not isinstance(chosen, zarr.Array):
                 raise InvalidInputError(
                     f"{path} has no array {key!r}; it holds {', '.join(sorted(node.array_keys()))}."
                 )
-            self._array = next(iter(matrices.values())) if key is None else node[key]
-            if "ids" in node:
-                ids = np.asarray(node["ids"][...])
-                self.ids = as_ids(ids, str(path), len(ids))
-        _check_matrix(self._array.shape)
-        self.shape = (int(self._array.shape[0]), int(self._array.shape[1]))
-        self.dtype = torch_dtype(self._array.dtype)
-        self.chunk_rows = int(self._array.chunks[0])
+            self._array = chosen
+            self.ids = None if ids is None else as_ids(ids, str(path), len(ids))
+        elif key is not None:
+            raise InvalidInputError(f"{path} is one array without a key: leave out key={key!r}.")
+        with _said_of_zarr(path):
+            _check_matrix(self._array.shape)
+            self.shape = (int(self._array.shape[0]), int(self._array.shape[1]))
+            self.dtype = torch_dtype(self._array.dtype)
+            self.chunk_rows = int(self._array.chunks[0])
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
-        return tensor_of(np.asarray(self._array[start:stop]))
+        with _said_of_zarr(self.path):
+            return tensor_of(np.asarray(self._array[start:stop]))
 
     def identity(self) -> Identity:
         """That of the array's files or objects."""
@@ -364,7 +386,8 @@ class ZarrRows:
         return _stored_in(self._array) or hash_rows(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self._array[...], dtype=dtype)
+        with _said_of_zarr(self.path):
+            return np.asarray(self._array[...], dtype=dtype)
 
     def __repr__(self) -> str:
         return f"ZarrRows({self.path}: {self.shape[0]} x {self.shape[1]}, {self._array.dtype})"

@@ -47,7 +47,7 @@ def test_ids_come_along() -> None:
     assert read_layers("a.npz").ids == ("a", "b", "c", "d")
     assert read_layers("a.pt").ids is None
     np.savez("bad.npz", layer=LAYERS["block.1"], ids=["a", "b"])
-    with pytest.raises(InvalidInputError, match="2 ids for 4 rows"):
+    with pytest.raises(InvalidInputError, match="4 items and 2 ids"):
         read_layers("bad.npz")
 
 

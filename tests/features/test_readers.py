@@ -313,7 +313,7 @@ class TestIds:
             read_features(path, ids="x", id_column="ids")
 
     def test_id_column_is_for_tables(self, tmp_path, features):
-        with pytest.raises(InvalidInputError, match=r"id_column is for .csv and .parquet"):
+        with pytest.raises(InvalidInputError, match=r"id_column is for .csv, .tsv and .parquet"):
             read_features(write(tmp_path / "a.npy", features), id_column="ids")
 
     @pytest.mark.parametrize("suffix", TABLES)
@@ -348,8 +348,12 @@ class TestRefusals:
             read_features(tmp_path / "a.npy")
 
     def test_unknown_suffix(self, tmp_path):
+        path = tmp_path / "a.mat"
+        with pytest.raises(InvalidInputError, match=r"there is no file .*a\.mat"):
+            read_features(path)
+        path.write_bytes(b"MATLAB")
         with pytest.raises(InvalidInputError, match=r"'\.mat'; .* end in \.npy, .*, \.parquet"):
-            read_features(tmp_path / "a.mat")
+            read_features(path)
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
     def test_empty_file(self, tmp_path, suffix):
@@ -449,11 +453,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("a,b,c\n1,x,y\n", "row 1 holds 'x', which is no number, in 'b', 'c'"),
-            ("a,b\n1,\n", "row 1 holds '', which is no number, in 'b'"),
+            ("a,b,c\n1,x,y\n", "line 2: 'x' is no number, in 'b', 'c'"),
+            ("a,b\n1,\n", "line 2: '' is no number, in 'b'"),
             ("1,2\n1,x\n", "in 'column 2'"),
-            ("a,b\n1,2\n3\n", "row 2 has 1 cells where 2 are expected"),
-            ("a;b\n1;2\n", "holds '1;2', which is no number"),
+            ("a,b\n1,2\n3\n", "line 3: 1 cell where 2 are expected"),
+            ("a;b\n1;2\n", "line 2: '1;2' is no number"),
             ("0,1,2\n4,5,6\n", "give the columns names"),
             (",a\n0,1\n", "column 1 is a data frame's index"),
             ("id\n1\n", "no columns of features"),
@@ -471,7 +475,7 @@ class TestRefusals:
         ("columns", "message"),
         [
             ({"x": [1.0], "name": ["a"], "day": [True]}, r"'name' \(string\), 'day' \(bool\)"),
-            ({"x": [1.0, None]}, "missing values in 'x'"),
+            ({"x": [1.0, None]}, "missing values, the first in row 1 of 'x'"),
             ({"x": [1.0], "__index_level_0__": [3]}, "column 2 is a data frame's index"),
             ({"x": pa.array([], pa.float64())}, "is empty"),
             ({"x": [[1.0, 2.0]]}, r"'x' \(list<.*double.*>\)"),

@@ -90,7 +90,7 @@ def align(
     """Align the features of two or more models, layers or brains on the same items.
 
     A set is [NAME=]FILE[::KEY]. FILE ends in .npy, .npz, .pt, .pth, .safetensors, .h5, .hdf5,
-    .csv or .parquet and holds one row for each item. KEY picks an entry when the file holds
+    .csv, .tsv or .parquet and holds one row for each item. KEY picks an entry when the file holds
     several matrices. NAME is what the set is called, otherwise the file's name. FILE may also be
     a Zarr store, at a URL too (s3://, gs://); of one of "relspace extract" KEY is a layer (by
     default the last): tokens of images then keep their own grids, and landmarks are places in the

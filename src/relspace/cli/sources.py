@@ -27,15 +27,14 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 class Source:
     """Where a feature set comes from, as named on the command line."""
 
-    path: Path
+    place: str
     name: str | None
     key: str | None
 
     @property
-    def place(self) -> str:
-        """The path as it was given: a URL's slashes, two or three, are one in a Path."""
-        path = re.sub(r"^file:/(?=[^/])", "file:///", str(self.path))
-        return re.sub(r"^([a-z][a-z0-9+.-]*):/(?=[^/])", r"\1://", path)
+    def path(self) -> Path:
+        """The path, also of a ``file://`` URL; of other URLs only the last part has a meaning."""
+        return Path(self.place.removeprefix("file://"))
 
 
 def parse_bytes(
@@ -63,7 +62,7 @@ def parse_sources(
         path, colons, key = rest.partition("::")
         if not path or (equals and not name) or (colons and not key):
             raise click.BadParameter(f"{value!r} is not of the form [NAME=]FILE[::KEY]")
-        sources.append(Source(Path(path), name or None, key or None))
+        sources.append(Source(path, name or None, key or None))
     return sources
 
 
@@ -84,8 +83,8 @@ def with_ids(command: _Command) -> _Command:
             "columns_from",
             multiple=True,
             metavar="[NAME=]COLUMN",
-            help="Column of .csv and .parquet files that holds the ids; for all of them, or for "
-            "the set called NAME (may be repeated).",
+            help="Column of .csv, .tsv and .parquet files that holds the ids; for all of them, or "
+            "for the set called NAME (may be repeated).",
         ),
         click.option(
             "--by-position", is_flag=True, help="Match rows by position, whatever the ids."
@@ -106,7 +105,7 @@ def named_sources(sources: Sequence[Source], *, at_least: int = 2) -> dict[str, 
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise click.UsageError(
-            f"{count} sets are called {name!r}: name them, as in first={sources[0].path}"
+            f"{count} sets are called {name!r}: name them, as in first={sources[0].place}"
         )
     return dict(zip(names, sources, strict=True))
 
@@ -140,7 +139,9 @@ def read_sets(
     read = open_table if in_parts else read_features
     is_table = {name: is_table_file(source.path) for name, source in sources.items()}
     if all_columns is not None and not any(is_table.values()):
-        raise InvalidInputError("--id-column is for .csv and .parquet files, and none is given")
+        raise InvalidInputError(
+            "--id-column is for .csv, .tsv and .parquet files, and none is given"
+        )
     tables: dict[str, FeatureTable] = {}
     for name, source in sources.items():
         progress(f"Reading {source.place}")

@@ -6,9 +6,11 @@ import csv
 import json
 import zipfile
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -21,20 +23,29 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from relspace._validation import ids_of_text
-from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
+from relspace._arrays import readable
+from relspace._validation import ids_of_text, say_count
+from relspace.errors import (
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    MissingDependencyError,
+)
 from relspace.features.parquet_rows import ParquetRows
 from relspace.id_files import ids_file_of, read_ids
 from relspace.labelled_tables import ID_COLUMNS
 
 # The entry that a file without keys (.npy, .csv, .parquet, one tensor in a .pt) holds.
 ONLY = ""
+# So deep virtual datasets of virtual datasets are followed.
+_NESTED_AT_MOST = 8
 # The entry that item ids are read from unless another one is named.
 IDS = "ids"
 
-_REAL_DTYPES = {
-    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
-    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+# Types of tensors that safetensors files hold, as these name them, that are read as they stand.
+_READ_FROM_SAFETENSORS = {
+    *("F16", "BF16", "F32", "F64"),
+    *("U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"),
 }
 
 
@@ -42,13 +53,21 @@ _REAL_DTYPES = {
 class Entry:
     """One array of a file: its shape, how to load it, and why it can't be features, if so.
 
-    ``rows`` reads a part of it, where the way to do so was found out on opening.
+    ``rows`` reads a part of it, where the way to do so was found out on opening. An alias is
+    another name of an entry: it is found, and never chosen by itself. Where an entry may be a
+    matrix and it can't be said, its shape is None: then none is chosen without a key.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     load: Callable[[], NDArray[Any] | Tensor | Sequence[object]]
     obstacle: str | None = None
     rows: ParquetRows | None = None
+    is_alias: bool = False
+
+    @property
+    def is_other(self) -> bool:
+        """Whether it holds something else than numbers, such as text, and was not meant as some."""
+        return self.obstacle == _NO_NUMBERS
 
 
 Entries = Mapping[str, Entry]
@@ -128,7 +147,17 @@ def _open_npz(path: Path, id_column: str | None) -> Iterator[Entries]:
             return Entry(shape, load, _obstacle(dtype))
 
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        _refuse_twice(path, "entries", [_member_key(info) for info in members])
         yield {_member_key(info): entry(info) for info in members}
+
+
+def _refuse_twice(path: Path, what: str, names: Sequence[str]) -> None:
+    twice = [f"{name!r}" for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise FileFormatError(
+            f"{path} has several {what} of one name, {shorten(twice)}, which can't be told apart: "
+            "give each its own name."
+        )
 
 
 def _member_key(member: zipfile.ZipInfo) -> str:
@@ -136,8 +165,13 @@ def _member_key(member: zipfile.ZipInfo) -> str:
 
 
 def _tensor_entry(tensor: Tensor) -> Entry:
-    is_real = tensor.layout is torch.strided and tensor.dtype in _REAL_DTYPES
-    return Entry(tuple(tensor.shape), tensor.detach, None if is_real else _NO_NUMBERS)
+    # A nested tensor has no shape.
+    shape = (len(tensor.unbind()),) if tensor.is_nested else tuple(tensor.shape)
+    try:
+        readable(tensor.detach()[:0] if tensor.layout is torch.strided and shape else tensor, "")
+    except InvalidTypeError as error:
+        return Entry(shape, tensor.detach, str(error).strip().rstrip("."))
+    return Entry(shape, lambda: readable(tensor.detach(), "the tensor"))
 
 
 def _list_entry(values: Sequence[object]) -> Entry:
@@ -179,7 +213,10 @@ def _open_safetensors(path: Path, id_column: str | None) -> Iterator[Entries]:
     with safe_open(path, framework="pt") as file:
         entries = {}
         for key in file.keys():  # noqa: SIM118 - the file handle is no mapping
-            entries[key] = _tensor_entry(file.get_tensor(key))
+            part = file.get_slice(key)
+            kind = part.get_dtype()
+            obstacle = None if kind in _READ_FROM_SAFETENSORS else _obstacle_of_tensor(kind)
+            entries[key] = Entry(tuple(part.get_shape()), _tensor_loader(file, key), obstacle)
         # Tensors hold no text, so text ids travel as a JSON list in the metadata.
         metadata = file.metadata() or {}
         if IDS in metadata and IDS not in entries:
@@ -188,6 +225,22 @@ def _open_safetensors(path: Path, id_column: str | None) -> Iterator[Entries]:
                 raise FileFormatError(f'{path}: the metadata entry "{IDS}" must be a JSON list')
             entries[IDS] = _list_entry(ids)
         yield entries
+
+
+def _tensor_loader(file: Any, key: str) -> Callable[[], Tensor]:
+    return lambda: readable(file.get_tensor(key), key)
+
+
+def _obstacle_of_tensor(kind: str) -> str:
+    if kind.startswith(("F8", "F6", "F4")):
+        return (
+            f"holds values of type {kind}, floats of few bits, which are numbers only together "
+            "with their scale: convert them by tensor.to(torch.float32), multiply them by their "
+            "scale if any, and save them again"
+        )
+    if kind == "BOOL":
+        return "holds values of type BOOL: save 0 and 1 as numbers, tensor.float()"
+    return f"holds values of type {kind}, which are no real numbers"
 
 
 def _missing(package: str, suffix: str) -> MissingDependencyError:
@@ -204,26 +257,109 @@ def _open_hdf5(path: Path, id_column: str | None) -> Iterator[Entries]:
     except ImportError as error:
         raise _missing("h5py", path.suffix) from error
     with h5py.File(path, "r") as file:
-        entries = {}
+        yield dict(_entries_of_group(file, path, "", {_address(file)}, (), False))
 
-        def visit(name: str, node: object) -> None:
+
+def _entries_of_group(
+    group: Any, path: Path, prefix: str, seen: set[int], above: tuple[int, ...], is_alias: bool
+) -> Iterator[tuple[str, Entry]]:
+    """The datasets of a group and of those in it, each once, and links to them by their names.
+
+    Links can lead back to where they lie: ``seen`` holds the addresses of what was found, and
+    ``above`` those of the groups that lead here.
+    """
+    import h5py
+
+    above = (*above, _address(group))
+    for name in group:
+        link, called = group.get(name, getlink=True), prefix + name
+        if isinstance(link, h5py.ExternalLink):
+            there = f"{link.filename}::{link.path.lstrip('/')}"
+            yield called, _unreadable(f"is a link into another file: open {there} instead")
+            continue
+        is_soft = isinstance(link, h5py.SoftLink)
+        try:
+            node = group[name]
+        except (KeyError, OSError, RuntimeError):
+            target = f" to {link.path}" if is_soft else ""
+            yield called, _unreadable(f"is a link{target} that leads nowhere")
+            continue
+        address = _address(node)
+        if is_soft:
             if isinstance(node, h5py.Dataset):
-                is_text = h5py.check_string_dtype(node.dtype) is not None
-                load = node.asstr().__getitem__ if is_text else node.__getitem__
-                entries[name] = Entry(
-                    node.shape or (), lambda: _native(load(())), _obstacle(node.dtype)
-                )
+                yield called, _dataset_entry(node, path, is_alias=True)
+            elif isinstance(node, h5py.Group) and address not in above and not is_alias:
+                yield from _entries_of_group(node, path, called + "/", {address}, above, True)
+        elif address not in seen:
+            seen.add(address)
+            if isinstance(node, h5py.Dataset):
+                yield called, _dataset_entry(node, path, is_alias=is_alias)
+            elif isinstance(node, h5py.Group):
+                yield from _entries_of_group(node, path, called + "/", seen, above, is_alias)
 
-        file.visititems(visit)
-        yield entries
+
+def _address(node: Any) -> int:
+    import h5py
+
+    return int(h5py.h5o.get_info(node.id).addr)
+
+
+def _unreadable(obstacle: str) -> Entry:
+    return Entry(None, lambda: (), obstacle)
+
+
+def _dataset_entry(node: Any, path: Path, is_alias: bool) -> Entry:
+    import h5py
+
+    is_text = h5py.check_string_dtype(node.dtype) is not None
+    load = node.asstr().__getitem__ if is_text else node.__getitem__
+    obstacle = _obstacle(node.dtype)
+    if node.shape is None:
+        obstacle = "is empty: it has no values"
+    elif node.external:
+        names = shorten([str(part[0]) for part in node.external])
+        obstacle = f"keeps its values in other files ({names}): make it one file, as by h5repack"
+    elif node.is_virtual:
+        obstacle = _missing_source(node, path) or obstacle
+    return Entry(node.shape or (), lambda: _native(load(())), obstacle, is_alias=is_alias)
+
+
+def _missing_source(node: Any, path: Path, depth: int = 0) -> str | None:
+    """What a virtual dataset lacks, which HDF5 reads as zeros; None if everything is there."""
+    import h5py
+
+    n_mapped = 0
+    for source in node.virtual_sources():
+        n_mapped += source.vspace.get_select_npoints()
+        there = path if source.file_name == "." else path.parent / source.file_name
+        where = f"{source.file_name}::{source.dset_name.lstrip('/')}"
+        lacks = (
+            f"is a virtual dataset, and of its sources {where} is not there, whose values HDF5 "
+            "would read as zeros: put it back, or write the values into one file"
+        )
+        if not there.is_file() or depth > _NESTED_AT_MOST:
+            return lacks
+        with h5py.File(there, "r") as file:
+            held = file.get(source.dset_name)
+            if not isinstance(held, h5py.Dataset):
+                return lacks
+            extent = source.src_space.get_simple_extent_dims()
+            if any(own < needed for own, needed in zip(held.shape, extent, strict=True)):
+                return lacks.replace("is not there", f"has only the shape {held.shape}")
+            if held.is_virtual and (inner := _missing_source(held, there, depth + 1)):
+                return inner
+    if n_mapped < prod(node.shape):
+        return "is a virtual dataset that has no source for a part of its values"
+    return None
 
 
 def _is_number(cell: str) -> bool:
+    """Whether a cell is a number as other programs write it; Python's float() takes more."""
     try:
         float(cell)
     except ValueError:
         return False
-    return True
+    return cell.isascii() and "_" not in cell
 
 
 def _split_columns(
@@ -266,9 +402,9 @@ def _table(ids: Sequence[object] | None, features: NDArray[Any]) -> Entries:
 
 
 @contextmanager
-def _open_csv(path: Path, id_column: str | None) -> Iterator[Entries]:
+def _open_csv(path: Path, id_column: str | None, *, delimiter: str = ",") -> Iterator[Entries]:
     with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.reader(stream)
+        rows = reader = csv.reader(stream, delimiter=delimiter)
         first = next((row for row in rows if row), None)
         if first is None:
             raise FileFormatError(f"{path} is empty: it has no lines with values")
@@ -291,16 +427,20 @@ def _open_csv(path: Path, id_column: str | None) -> Iterator[Entries]:
             n_rows += 1
             if len(row) != len(names):
                 raise FileFormatError(
-                    f"{path}: row {n_rows} has {len(row)} cells where {len(names)} are expected; "
-                    "cells are separated by commas"
+                    f"{path}, line {reader.line_num}: {say_count(len(row), 'cell')} where "
+                    f"{len(names)} are expected; cells are separated by "
+                    + ("commas" if delimiter == "," else "tabs")
                 )
             cells = [row[i] for i in columns]
             try:
+                # float() takes digits of any script, and underscores between them.
+                if not (joined := "".join(cells)).isascii() or "_" in joined:
+                    raise ValueError("no number of ASCII digits")
                 values.extend(map(float, cells))
             except ValueError as error:
                 wrong = [i for i in columns if not _is_number(row[i])]
                 raise FileFormatError(
-                    f"{path}: row {n_rows} holds {row[wrong[0]][:40]!r}, which is no number, in "
+                    f"{path}, line {reader.line_num}: {row[wrong[0]][:40]!r} is no number, in "
                     f"{shorten([repr(names[i]) for i in wrong])}: leave columns without numbers "
                     "out, or name the one that holds the ids as the id column"
                 ) from error
@@ -320,6 +460,7 @@ def _open_parquet(path: Path, id_column: str | None) -> Iterator[Entries]:
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         names = schema.names
+        _refuse_twice(path, "columns", names)
         id_index, columns = _split_columns(path, names, id_column)
         wrong = [
             f"{names[i]!r} ({kind})"
@@ -354,5 +495,6 @@ FORMATS: Mapping[str, FileFormat] = {
     ".h5": FileFormat(_open_hdf5),
     ".hdf5": FileFormat(_open_hdf5),
     ".csv": FileFormat(_open_csv, is_table=True),
+    ".tsv": FileFormat(partial(_open_csv, delimiter="\t"), is_table=True),
     ".parquet": FileFormat(_open_parquet, is_table=True),
 }

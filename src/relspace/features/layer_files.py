@@ -113,20 +113,23 @@ def _read(path: Path, take: Callable[[str, Entry], NDArray[Any] | Tensor | RowSo
         )
     check_file(path)
     with readable(path), file_format.open(path, None) as entries:
-        matrices = {
-            name: entry
-            for name, entry in entries.items()
-            if name != IDS
-            and entry.obstacle is None
-            and len(entry.shape) == 2
-            and 0 not in entry.shape
-        }
+        matrices: dict[str, Entry] = {}
+        n_rows = 0
+        for name, entry in entries.items():
+            may_be_layer = entry.shape is None or (len(entry.shape) == 2 and 0 not in entry.shape)
+            if name == IDS or entry.is_alias or not may_be_layer:
+                continue
+            if entry.obstacle is None and entry.shape is not None:
+                matrices[name] = entry
+                n_rows = n_rows or entry.shape[0]
+            elif not entry.is_other:
+                raise FileFormatError(f"{path}::{name} {entry.obstacle}.")
         if not matrices or ONLY in matrices:
             raise FileFormatError(
                 f"{path} holds no named matrices (n_items, n_features) of numbers, so no layers"
             )
         layers = {name: take(name, entry) for name, entry in matrices.items()}
-        ids = ids_of_entries(path, entries, next(iter(matrices.values())).shape[0])
+        ids = ids_of_entries(path, entries, n_rows)
     names = list(layers)
     if path.suffix.lower() in _WITHOUT_ORDER:
         names.sort(key=_by_number)

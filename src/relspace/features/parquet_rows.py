@@ -86,7 +86,7 @@ class ParquetRows:
                 self._seek(start)
             while self._position < stop and len(out):
                 if not len(self._rest):
-                    self._rest = self._array(next(self._batches))
+                    self._rest = self._array(next(self._batches), self._position)
                 first = max(start - self._position, 0)
                 taken = self._rest[first : stop - self._position]
                 at = self._position + first - start
@@ -122,14 +122,15 @@ class ParquetRows:
         )
         self._position, self._rest = int(self._starts[group]), self._rest[:0]
 
-    def _array(self, batch: Any) -> NDArray[Any]:
+    def _array(self, batch: Any, first_row: int) -> NDArray[Any]:
         rows = np.empty((batch.num_rows, self.shape[1]), dtype=self.stored)
         for number, name in enumerate(self._columns):
             column = batch.column(name)
             if column.null_count:
+                row = first_row + int(np.flatnonzero(np.asarray(column.is_null()))[0])
                 raise FileFormatError(
-                    f"{self.path} has missing values in {name!r}: fill them in or leave the rows "
-                    "out"
+                    f"{self.path} has missing values, the first in row {row} of {name!r}: fill "
+                    "them in, or leave the rows out"
                 )
             rows[:, number] = column.to_numpy()
         return rows

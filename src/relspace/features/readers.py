@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,7 +25,8 @@ from relspace.features.file_formats import (
     shorten,
 )
 from relspace.features.store import is_store, open_features
-from relspace.row_sources import RowSource
+from relspace.locations import located
+from relspace.row_sources import RowSource, ZarrRows
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,10 @@ def read_features(
     Parameters
     ----------
     path : str or pathlib.Path
-        A ``.npy``, ``.npz``, ``.pt``, ``.pth``, ``.safetensors``, ``.h5``, ``.hdf5``, ``.csv``
-        (comma-separated, with or without a line of column names) or ``.parquet`` file, or a
-        feature store (:func:`relspace.extract`). A table has one column for each feature.
+        A ``.npy``, ``.npz``, ``.pt``, ``.pth``, ``.safetensors``, ``.h5``, ``.hdf5``, ``.csv``,
+        ``.tsv`` (separated by commas or tabs, with or without a line of column names) or
+        ``.parquet`` file, or a Zarr array or group (a folder, or a URL that fsspec reaches), such
+        as a feature store (:func:`relspace.extract`). A table has one column for each feature.
     key : str, optional
         The entry that holds the features, where a file can hold several. Needed only when more
         than one entry is a matrix. Of a feature store the layer, by default its last.
@@ -106,9 +109,12 @@ def read_features(
     ((3, 2), ('cat', 'dog', 'owl'), 'features')
     >>> folder.cleanup()
     """
-    path = Path(path)
-    if is_store(path):
-        return read_store(path, key, ids, id_column)
+    place = located(path)
+    if is_zarr(place):
+        table = open_zarr(place, key, ids, id_column)
+        held = table.features
+        return table if isinstance(held, FeatureSet) else replace(table, features=np.asarray(held))
+    path = Path(place)
     file_format = _format_of(path)
     _check_places_of_ids(path, file_format, ids, id_column)
     with readable(path), file_format.open(path, id_column) as entries:
@@ -123,25 +129,49 @@ def _check_places_of_ids(
 ) -> None:
     if id_column is not None and not file_format.is_table:
         raise InvalidInputError(
-            f"id_column is for .csv and .parquet files, and {path.name} is none: "
+            f"id_column is for .csv, .tsv and .parquet files, and {path.name} is none: "
             "use ids to name an entry or a text file"
         )
     if ids is not None and id_column is not None:
         raise InvalidInputError("ids and id_column both say where the ids are: give one of them")
 
 
-def read_store(
-    path: Path | str, key: str | None, ids: str | Path | None, id_column: str | None
+def is_zarr(place: Path | str) -> bool:
+    """Whether a location is to be read as Zarr: a URL, or a folder that is or should be one."""
+    if isinstance(place, str):
+        return True
+    if place.suffix.lower() == ".zarr" and not place.is_file():
+        return True
+    return any((place / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
+
+
+def open_zarr(
+    place: Path | str, key: str | None, ids: str | Path | None, id_column: str | None
 ) -> FeatureTable:
-    """Open a layer of a feature store, which brings the ids of its items."""
+    """Open a Zarr array, an array of a group, or a layer of a feature store, unread."""
+    refuse_other_formats(place)
+    stored = is_store(place)
     if ids is not None or id_column is not None:
         raise InvalidInputError(
-            f"{path} is a feature store, which brings the ids of its items: leave ids away"
+            f"{place} is a {'feature' if stored else 'Zarr'} store, which brings its ids: leave "
+            "ids away"
         )
-    found = open_features(path)
+    if not stored:
+        rows = ZarrRows(place, key)
+        return FeatureTable(rows, rows.ids, place, key)
+    found = open_features(place)
     layer = found.layers[-1] if key is None else key
-    chosen = found.select(layers=layer)
-    return FeatureTable(chosen, found.ids, path, layer)
+    return FeatureTable(found.select(layers=layer), found.ids, place, layer)
+
+
+def refuse_other_formats(place: Path | str) -> None:
+    """Refuse a URL of a file that is no Zarr store, before anything is asked of a network."""
+    suffix = PurePosixPath(str(place)).suffix.lower()
+    if isinstance(place, str) and suffix in FORMATS:
+        raise InvalidInputError(
+            f"{place} is a URL of a {suffix} file; at URLs only Zarr stores are read: download it, "
+            "or store it as Zarr."
+        )
 
 
 def locate_features(
@@ -167,7 +197,8 @@ def locate_features(
     _check_places_of_ids(path, file_format, ids, id_column)
     with readable(path), file_format.open(path, id_column) as entries:
         name, entry = _find_matrix(path, entries, key, ids)
-        return name, _load_ids(path, entries, ids, file_format, entry.shape[0]), entry
+        n_rows = (entry.shape or (0,))[0]
+        return name, _load_ids(path, entries, ids, file_format, n_rows), entry
 
 
 def is_table_file(path: Path) -> bool:
@@ -179,8 +210,14 @@ def is_table_file(path: Path) -> bool:
 def _format_of(path: Path) -> FileFormat:
     file_format = FORMATS.get(path.suffix.lower())
     if file_format is None:
+        if not path.exists():
+            raise InvalidInputError(f"there is no file {path}")
+        found = f"has the suffix {path.suffix!r}" if path.suffix else "has no suffix"
+        if path.is_dir():
+            found = "is a folder and no Zarr store"
         raise InvalidInputError(
-            f"{path} has the suffix {path.suffix!r}; files of features end in {', '.join(FORMATS)}"
+            f"{path} {found}; files of features end in {', '.join(FORMATS)}, and Zarr stores are "
+            "folders"
         )
     check_file(path)
     return file_format
@@ -201,7 +238,12 @@ def check_file(path: Path) -> None:
 
 
 def _listed(entries: Entries) -> str:
-    return shorten([f"{name or 'one array'} {entry.shape}" for name, entry in entries.items()])
+    return shorten(
+        [
+            f"{name or 'one array'} {'(a link)' if entry.shape is None else entry.shape}"
+            for name, entry in entries.items()
+        ]
+    )
 
 
 @contextmanager
@@ -231,8 +273,8 @@ def _find_matrix(
         raise InvalidInputError(f"{path} has no entry {key!r}; it holds {_listed(entries)}")
     entry = entries[key]
     where = f"{path}::{key}" if key else str(path)
-    if entry.obstacle is not None:
-        raise FileFormatError(f"{where} {entry.obstacle}")
+    if entry.obstacle is not None or entry.shape is None:
+        raise FileFormatError(f"{where} {entry.obstacle}.")
     if len(entry.shape) != 2:
         raise FileFormatError(
             f"{where} has the shape {entry.shape}; features are a matrix (n_items, n_features): "
@@ -245,10 +287,11 @@ def _find_matrix(
 
 def _only_matrix(path: Path, entries: Entries, ids: str | Path | None) -> str:
     others = {name: entry for name, entry in entries.items() if name not in (IDS, ids)}
+    others = {name: entry for name, entry in others.items() if not entry.is_alias}
     matrices = {
         name: entry
         for name, entry in others.items()
-        if entry.obstacle is None and len(entry.shape) == 2
+        if entry.shape is None or (entry.obstacle is None and len(entry.shape) == 2)
     }
     if len(matrices) > 1:
         raise InvalidInputError(

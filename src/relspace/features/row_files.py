@@ -15,11 +15,11 @@ from relspace.features.feature_set import FeatureSet
 from relspace.features.file_formats import Entry
 from relspace.features.readers import (
     FeatureTable,
+    is_zarr,
     locate_features,
+    open_zarr,
     read_features,
-    read_store,
 )
-from relspace.features.store import is_store, open_features
 from relspace.locations import located
 from relspace.row_sources import (
     ArrayRows,
@@ -28,7 +28,6 @@ from relspace.row_sources import (
     RowSource,
     SafetensorsRows,
     ShardedRows,
-    ZarrRows,
     as_rows,
 )
 
@@ -109,15 +108,9 @@ def open_table(
         See :func:`relspace.features.read_features`.
     """
     place = located(path)
-    if is_store(place):
-        return read_store(place, key, ids, id_column)
-    if isinstance(place, str) or place.suffix == ".zarr":
-        if ids is not None or id_column is not None:
-            raise InvalidInputError(
-                f"{place} is a Zarr store, which brings its ids: leave ids away"
-            )
-        rows = ZarrRows(place, key)
-        return FeatureTable(rows, rows.ids, place, key)
+    if is_zarr(place):
+        return open_zarr(place, key, ids, id_column)
+    place = Path(place)
     if place.suffix.lower() in _READ_IN_PARTS and place.suffix.lower() != ".npy":
         name, found, entry = locate_features(place, key=key, ids=ids, id_column=id_column)
         return FeatureTable(_rows_of(place, name, found, entry), found, place, name or None)
@@ -139,12 +132,13 @@ def is_read_in_blocks(source: object) -> bool:
 
 
 def _open_path(source: str | Path, key: str | None, ids: str | Path | None) -> RowSource:
-    if "://" in str(source) or Path(source).suffix == ".zarr":
-        if is_store(source):
-            features = open_features(source)
-            return features[features.layers[-1] if key is None else key]
-        return ZarrRows(source, key)
-    path = Path(source)
+    place = located(source)
+    if is_zarr(place):
+        found = open_zarr(place, key, ids, None).features
+        if isinstance(found, FeatureSet):
+            return found[found.layers[0]]
+        return as_rows(found)
+    path = Path(place)
     suffix = path.suffix.lower()
     if suffix not in _READ_IN_PARTS:
         if path.is_file():
@@ -156,8 +150,8 @@ def _open_path(source: str | Path, key: str | None, ids: str | Path | None) -> R
             )
         table = read_features(path, key=key, ids=ids)
         return ArrayRows(table.features, table.ids)
-    name, found, entry = locate_features(path, key=key, ids=ids)
-    return _rows_of(path, name, found, entry)
+    name, own, entry = locate_features(path, key=key, ids=ids)
+    return _rows_of(path, name, own, entry)
 
 
 def _rows_of(path: Path, name: str, ids: tuple[ItemId, ...] | None, entry: Entry) -> RowSource:
