@@ -17,7 +17,8 @@ import torch
 import zarr
 from tests.generators import full_disk, killed_runs
 
-from relspace import NormalizedCut
+from relspace import NormalizedCut, open_features
+from relspace.features.store import is_store, read_header
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,10 @@ def written(folder: Path) -> dict[str, np.ndarray]:
     for path in sorted(folder.rglob("*.zarr")):
         root = zarr.open_group(path, mode="r")
         assert np.asarray(root["ledger"][...]).all()
-        found[path.name] = np.asarray(root["rows"][...])
+        if is_store(path):
+            found |= stored(path)
+        else:
+            found[path.name] = np.asarray(root["rows"][...])
     for path in folder.glob("out.npy"):
         found[path.name] = np.load(path)
     for name in killed_runs.WHOLE_FILES.values():
@@ -48,6 +52,19 @@ def written(folder: Path) -> dict[str, np.ndarray]:
         cut = NormalizedCut.load(path)
         found["rotation"], found["vectors"] = cut.rotation_.numpy(), cut.vectors_.numpy()
     return found
+
+
+def stored(path: Path) -> dict[str, np.ndarray]:
+    """What a feature store holds, and why items were skipped."""
+    fs, (root, header) = open_features(path), read_header(path)
+    assert fs.contents is not None
+    return {
+        **{layer: np.asarray(fs[layer]) for layer in fs.layers},
+        "status": np.asarray(root["status"][...]),
+        "boxes": np.asarray(root["boxes"][...]),
+        "skipped": np.array(sorted(header["skipped"].items())),
+        "contents": np.array(fs.contents.digests),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +92,9 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
 def test_runs_killed_at_random_moments_end_in_the_same_bits(
     job: str, whole: dict[str, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
-    counts = run([sys.executable, killed_runs.__file__, job, str(tmp_path), "20", "0"])
-    assert counts["kills"] >= 20
+    n_kills = 40 if job == "extract" else 20
+    counts = run([sys.executable, killed_runs.__file__, job, str(tmp_path), str(n_kills), "0"])
+    assert counts["kills"] >= n_kills
     assert counts["halves"] == 0
     for number in range(counts["finished"]):
         same(written(tmp_path / str(number)), whole[job])
@@ -84,7 +102,13 @@ def test_runs_killed_at_random_moments_end_in_the_same_bits(
 
 @pytest.mark.parametrize(
     ("job", "kib"),
-    [("transform-npy", 100), ("transform-zarr", 200), ("embed", 250), ("embed", 600)],
+    [
+        ("transform-npy", 100),
+        ("transform-zarr", 200),
+        ("embed", 250),
+        ("embed", 600),
+        ("extract", 300),
+    ],
 )
 def test_a_disk_that_becomes_full_leaves_what_is_gone_on_with(
     job: str, kib: int, whole: dict[str, dict[str, np.ndarray]], tmp_path: Path

@@ -24,7 +24,8 @@ import zarr
 
 import relspace as rs
 from relspace import locks, row_writers
-from relspace.errors import FileFormatError, InvalidInputError
+from relspace.errors import InvalidInputError
+from relspace.features.store_writer import FeatureStoreWriter
 from relspace.ledger import FileLedger, ZarrLedger
 from relspace.locks import StoreLockedError
 
@@ -55,6 +56,13 @@ class WriterCase:
         ``damage(place)`` changes some values of a finished chunk behind the ledger's back.
     age : callable
         ``age(place)`` makes it of another version of its format.
+    before_chunk : callable
+        ``before_chunk(patched, call)`` has ``call(row)`` called with the first row of every chunk,
+        before it is written.
+    changed, aged : str
+        What an error says of another input, and of another version.
+    repairs : bool
+        Whether chunks of a complete output that were changed are made again; else it is refused.
     """
 
     place: Callable[[Path], str]
@@ -63,6 +71,10 @@ class WriterCase:
     stored_in: str
     damage: Callable[[str], None]
     age: Callable[[str], None]
+    before_chunk: Callable[[pytest.MonkeyPatch, Callable[[int], None]], None]
+    changed: str = r"different are source \(values\)"
+    aged: str = r"version 1 of its format.* version 2"
+    repairs: bool = False
 
 
 def transform(place: str, values: np.ndarray, density: float, overwrite: bool) -> None:
@@ -75,6 +87,17 @@ def embed(place: str, values: np.ndarray, density: float, overwrite: bool) -> No
     # The graph knows the rows that are its nodes; these are the same in all inputs here.
     cut = rs.NormalizedCut(3, n_landmarks=30, density=density).fit(X[:200])
     cut.transform("features", values, out=out)
+
+
+def extract(place: str, values: np.ndarray, density: float, overwrite: bool) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 2), torch.nn.Tanh())
+    with torch.no_grad():
+        network[0].weight.mul_(density)
+    preprocessing = rs.Preprocessing(size=(2, 2))
+    model = rs.ModuleModel(network, ["1"], layout="bchw", preprocessing=preprocessing)
+    pixels = np.repeat(1 / (1 + np.exp(-values)), 2, axis=1).reshape(-1, 2, 2, 3)
+    rs.extract(model, pixels, place, batch_size=CHUNK, overwrite=overwrite)
 
 
 def _read_zarr(place: str) -> dict[str, np.ndarray]:
@@ -105,6 +128,53 @@ def _age_npy(place: str) -> None:
     progress.write_text(progress.read_text().replace('"format_version": 2', '"format_version": 1'))
 
 
+def _before_rows(patched: pytest.MonkeyPatch, call: Callable[[int], None]) -> None:
+    stored = row_writers._stored
+
+    def calling(values: torch.Tensor, dtype: Any, first_row: int) -> np.ndarray:
+        call(first_row)
+        return stored(values, dtype, first_row)
+
+    patched.setattr(row_writers, "_stored", calling)
+
+
+def _read_store(place: str) -> dict[str, np.ndarray]:
+    fs = rs.open_features(place)
+    return {"rows": np.asarray(fs["1"]), "boxes": fs.grid.boxes.numpy()}
+
+
+def _damage_store(place: str) -> None:
+    zarr.open_group(place, mode="r+")["layers/1"][CHUNK + 3, 0, 0, 1] = 7.0
+
+
+def _age_store(place: str) -> None:
+    root = zarr.open_group(place, mode="r+")
+    header = dict(root.attrs)["relspace"]
+    root.attrs["relspace"] = {**header, "format_version": 1, "extraction": header.pop("job")}
+
+
+def _before_features(patched: pytest.MonkeyPatch, call: Callable[[int], None]) -> None:
+    write = FeatureStoreWriter.write
+
+    def calling(self: FeatureStoreWriter, chunk: slice, *given: Any, **named: Any) -> str:
+        call(chunk.start)
+        return write(self, chunk, *given, **named)
+
+    patched.setattr(FeatureStoreWriter, "write", calling)
+
+
+_STORE = WriterCase(
+    lambda folder: str(folder / "out.zarr"),
+    extract,
+    _read_store,
+    "folder",
+    _damage_store,
+    _age_store,
+    _before_features,
+    changed="other items: 150 of 1000 have other content .*row 300",
+    aged="format version 1, .* opened, not resumed",
+    repairs=True,
+)
 _ZARR = WriterCase(
     lambda folder: str(folder / "out.zarr"),
     transform,
@@ -112,6 +182,7 @@ _ZARR = WriterCase(
     "folder",
     _damage_zarr,
     _age_zarr,
+    _before_rows,
 )
 CASES = {
     "transform to .zarr": _ZARR,
@@ -122,15 +193,26 @@ CASES = {
         "file",
         _damage_npy,
         _age_npy,
+        _before_rows,
     ),
     "transform to a URL": replace(
         _ZARR, place=lambda folder: f"memory://{folder.name}/out.zarr", stored_in="url"
     ),
     "embed to .zarr": replace(_ZARR, run=embed),
+    "extract to .zarr": _STORE,
+    "extract to a URL": replace(
+        _STORE, place=lambda folder: f"memory://{folder.name}/out.zarr", stored_in="url"
+    ),
 }
 
 
-@pytest.fixture(params=list(CASES))
+@pytest.fixture(
+    params=[
+        # A thousand images take a second.
+        pytest.param(name, marks=[pytest.mark.slow] if name.startswith("extract") else [])
+        for name in CASES
+    ]
+)
 def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> WriterCase:
     monkeypatch.setattr(locks, "_SECONDS_BETWEEN_RENEWALS", 0.05)
     monkeypatch.setattr(locks, "_SECONDS_BETWEEN_LOOKS", 0.05)
@@ -213,19 +295,18 @@ def test_a_second_run_of_the_same_job_is_refused_while_the_first_writes(
     case: WriterCase, tmp_path: Path
 ) -> None:
     place = case.place(tmp_path)
-    stored, refused = row_writers._stored, []
+    refused = []
 
-    def second(values: torch.Tensor, dtype: Any, first_row: int) -> np.ndarray:
+    def second(first_row: int) -> None:
         if first_row == 3 * CHUNK:
             with pytest.raises(StoreLockedError, match=r"another process is writing .*: wait"):
                 run(case, place)
             with pytest.raises(StoreLockedError):
                 run(case, place, overwrite=True, parameter=0.3)
             refused.append(first_row)
-        return stored(values, dtype, first_row)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(row_writers, "_stored", second)
+        case.before_chunk(patched, second)
         run(case, place)
     assert refused
     same(case.read(place), expected(case, tmp_path))
@@ -248,7 +329,7 @@ def test_an_input_that_changed_is_refused_or_overwritten(
         with pytest.raises(CutOffError):
             run(case, place, broken)
         patched.undo()
-    with pytest.raises(InvalidInputError, match=r"different are source \(values\)") as caught:
+    with pytest.raises(InvalidInputError, match=case.changed) as caught:
         run(case, place)
     assert "overwrite=True" in str(caught.value)
     assert "name another output" in str(caught.value)
@@ -261,7 +342,7 @@ def test_parameters_that_changed_are_refused_or_overwritten(
 ) -> None:
     place = case.place(tmp_path)
     run(case, place, parameter=0.3)
-    with pytest.raises(InvalidInputError, match="another job; different are"):
+    with pytest.raises(InvalidInputError, match=r"another (job|extraction); different are"):
         run(case, place)
     run(case, place, overwrite=True)
     same(case.read(place), expected(case, tmp_path))
@@ -276,7 +357,7 @@ def test_another_version_of_the_format_is_refused_or_overwritten(
         run(case, place)
     patched.undo()
     case.age(place)
-    with pytest.raises(FileFormatError, match=r"version 1 of its format.* version 2"):
+    with pytest.raises(InvalidInputError, match=case.aged):
         run(case, place)
     run(case, place, overwrite=True)
     same(case.read(place), expected(case, tmp_path))
@@ -301,7 +382,10 @@ def test_a_complete_output_that_was_changed_is_refused_or_overwritten(
     place = case.place(tmp_path)
     run(case, place)
     case.damage(place)
-    if case.stored_in != "url":
+    if case.repairs:
+        run(case, place)
+        same(case.read(place), expected(case, tmp_path))
+    elif case.stored_in != "url":
         with pytest.raises(InvalidInputError, match=r"changed after .* \(chunks 1\)"):
             run(case, place)
     run(case, place, overwrite=True)
@@ -314,7 +398,7 @@ def test_what_is_done_is_found_done_and_nothing_is_written(
     place = case.place(tmp_path)
     run(case, place)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(row_writers, "_stored", lambda *given: pytest.fail("a chunk was made"))
+        case.before_chunk(patched, lambda row: pytest.fail("a chunk was made"))
         run(case, place)
     if case.stored_in != "url":
         # A copy has other times, so that its values are read.
@@ -387,14 +471,12 @@ _KILLED = """
     import os, signal, sys
     sys.path[:0] = {path!r}
     from tests.contracts import test_writer_contract as contract
-    from relspace import row_writers
-    stored = row_writers._stored
-    def killed(values, dtype, first_row):
+    def killed(first_row):
         if first_row == 5 * contract.CHUNK:
             os.kill(os.getpid(), signal.SIGKILL)
-        return stored(values, dtype, first_row)
-    row_writers._stored = killed
-    contract.run(contract.CASES[{name!r}], {place!r})
+    case = contract.CASES[{name!r}]
+    case.before_chunk(contract.pytest.MonkeyPatch(), killed)
+    contract.run(case, {place!r})
 """
 
 

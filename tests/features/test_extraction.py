@@ -420,3 +420,99 @@ def test_ids_come_from_the_store(saved: Saved, photos: Path, tmp_path: Path) -> 
         read_features(tmp_path / "a.zarr", ids="names.txt")
     with pytest.raises(UnknownNameError, match="layer_99"):
         read_features(tmp_path / "a.zarr", key="layer_99")
+
+
+LOST = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+import relspace
+from relspace.features.families.module import ModuleModel
+from relspace.features.families.text import TextModel
+
+calls = 0
+
+def counted(function):
+    def call(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == {last}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return call
+
+TextModel.forward = counted(TextModel.forward)
+relspace.extract({model!r}, {items!r}, {out!r}, device="cpu", layers="last")
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_a_tenth_of_the_work_at_most(saved: Saved, tmp_path: Path) -> None:
+    """3,000 texts stopped at 1,856 were begun from zero."""
+    words = ["a", "red", "blue", "small", "house", "bird", "tree", "river", "sings", "falls"]
+    texts = [f"{a} {b} {c}" for a in words for b in words for c in words] * 3
+    path, cut = tmp_path / "texts.txt", tmp_path / "cut.zarr"
+    path.write_text("\n".join(texts))
+    script = LOST.format(
+        root=str(ROOT / "src"), last=117, model=str(saved("bert")), items=str(path), out=str(cut)
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL
+    kept = len(open_features(cut, partial=True))
+    assert kept >= 116 * 16 - 300
+    told: list[str] = []
+    given = {"device": "cpu", "layers": "last", "progress": told.append}
+    found = relspace.extract(saved("bert"), path, cut, **given)
+    assert f"{3000 - kept} of {3000 - kept}" in told[-1]
+    whole = relspace.extract(saved("bert"), path, tmp_path / "whole.zarr", **given)
+    assert torch.equal(found["layer_3"].tokens(), whole["layer_3"].tokens())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        # 5 % of 400 items are one batch of 16 and a bit.
+        ((400, 16, 1000, 0.1, 2), 16),
+        ((3000, 16, 1000, 0.1, 2), 144),
+        # Less than a batch is never written.
+        ((40, 16, 1000, 0.1, 2), 16),
+        # 64 MiB of features.
+        ((10**6, 16, 2**20, 0.1, 2), 64),
+        ((10**6, 16, 2**30, 0.1, 2), 16),
+        # 15 seconds of work, or a thousand chunks where that would be more.
+        ((20_000, 16, 1000, 5.0, 2), 48),
+        ((10**6, 16, 1000, 60.0, 2), 1008),
+        # What all threads of a cluster have in hand is a tenth, too.
+        ((10_000, 10, 1000, 0.1, 50), 20),
+    ],
+)
+def test_what_a_killed_run_may_lose_is_bounded(
+    given: tuple[int, int, int, float, int], expected: int
+) -> None:
+    n, batch, n_bytes, seconds, at_once = given
+    found = extraction.chunk_items(
+        n, batch, bytes_per_item=n_bytes, seconds_per_batch=seconds, at_once=at_once
+    )
+    assert found == expected
+    assert found == batch or found * at_once <= n / 10
+    assert found == batch or found * n_bytes <= 64 * 2**20
+
+
+def test_a_chunk_of_images_that_are_all_skipped_is_skipped(saved: Saved, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = list(rng.random((9, 16, 16, 3)).astype(np.float32))
+    for row in (3, 4, 5):
+        images[row][0, 0, 0] = 2.0
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(3, 4, 8, 8)
+    preprocessing = relspace.Preprocessing(size=(16, 16))
+    model = relspace.ModuleModel(
+        torch.nn.Sequential(network), ["0"], layout="bchw", preprocessing=preprocessing
+    )
+    with pytest.warns(SkippedImageWarning, match=r"3 of 9 images .* 'row 3', 'row 4', 'row 5'"):
+        fs = relspace.extract(
+            model, images, tmp_path / "a.zarr", batch_size=3, on_error="skip", store_dtype="float32"
+        )
+    kept = [image for row, image in enumerate(images) if row not in (3, 4, 5)]
+    clean = relspace.extract(model, kept, tmp_path / "b.zarr", batch_size=3, store_dtype="float32")
+    assert fs.contents == clean.contents
+    torch.testing.assert_close(fs["0"].tokens(), clean["0"].tokens())

@@ -137,7 +137,7 @@ def test_images_that_came_or_went_are_named(tmp_path: Path) -> None:
     with pytest.raises(OtherExtractionError, match=r"1 gone \('001\.png'\), 1 new \('new\.png'\)"):
         extract(folder, out)
     (folder / "new.png").unlink()
-    with pytest.raises(OtherExtractionError, match=r"other items: 1 gone \('001\.png'\): choose"):
+    with pytest.raises(OtherExtractionError, match=r"1 gone \('001\.png'\): name another"):
         extract(folder, out)
     extract(pixels(0, 4), tmp_path / "b.zarr")
     with pytest.raises(OtherExtractionError, match="4 then, 3 now"):

@@ -33,6 +33,7 @@ SECONDS = {
     "embed": (0.02, 0.8),
     "align": (0.01, 0.4),
     "report": (0.01, 1.5),
+    "extract": (0.02, 0.8),
 }
 
 
@@ -100,6 +101,38 @@ def report(folder: Path) -> None:
     command("report", space, "-o", page, "--force", "--permutations", 99)
 
 
+class SlowNetwork(torch.nn.Module):
+    """A convolution that takes a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = torch.nn.Conv2d(3, 8, 4, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Convolve."""
+        time.sleep(0.005)
+        return self.convolution(images)
+
+
+def extract(folder: Path) -> None:
+    """Extract features of images of which some can't be read."""
+    import warnings
+
+    import relspace as rs
+
+    images = list(np.random.default_rng(0).random((N // 2, 8, 8, 3)).astype(np.float32))
+    for row in (3, 100, 101, 102, 103, 319):
+        images[row][0, 0, 0] = 2.0
+    preprocessing = rs.Preprocessing(size=(8, 8))
+    model = rs.ModuleModel(
+        SlowNetwork(), ["convolution"], layout="bchw", preprocessing=preprocessing
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rs.extract(model, images, folder / "features.zarr", batch_size=4, on_error="skip")
+
+
 def save_once(path: Path, values: np.ndarray) -> None:
     """Save an array under its name when it is whole, if it isn't there."""
     if not path.exists():
@@ -123,6 +156,7 @@ JOBS: dict[str, Callable[[Path], None]] = {
     "embed": embed,
     "align": align,
     "report": report,
+    "extract": extract,
 }
 #: Outputs that are there whole, or not at all, at any moment.
 WHOLE_FILES = {"align": "space.safetensors", "report": "page.html"}

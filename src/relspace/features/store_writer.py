@@ -48,7 +48,7 @@ STORE_DTYPES = ("float16", "float32")
 _UNCOMPARED = {"write_empty_chunks": True}
 _PARTS_OF_ENVIRONMENT = ("transformers", "diffusers", "pillow")
 _BYTES_OF_DIGEST = 16
-_REPLACE = ("choose another name", "replace it with {overwrite=True}")
+_REPLACE = ("name another output", "replace it with {overwrite=True}")
 
 
 class OtherExtractionError(InvalidInputError):
