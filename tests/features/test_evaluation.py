@@ -41,12 +41,12 @@ class Counting(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("passes", torch.zeros(1))
-        self.register_buffer("replaced", torch.zeros(1))
+        self.register_buffer("replaced", torch.zeros(3))
         self.register_buffer("quiet", torch.full((2,), torch.nan), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.passes += 1
-        self.replaced = self.replaced + torch.rand(1)
+        self.replaced = self.replaced + torch.rand(3)
         return x
 
 
@@ -379,3 +379,40 @@ def _image(values: np.ndarray[Any, Any]) -> Any:
     from PIL import Image
 
     return Image.fromarray(values)
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "resnet", "bert", "diffusion"])
+def test_networks_of_families_come_back_as_they_were(
+    kind: str, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = relspace.load_model(saved(kind), device="cpu")
+    network = model.module
+    blocks = list(network.modules())
+    for one in blocks[1::3]:
+        one.training = True
+    next(network.parameters()).requires_grad_(False)
+    before = state_of(network)
+    items: Any = ["a red house", "birds"] if kind == "bert" else np.zeros((2, 40, 40, 3), np.uint8)
+    relspace.extract(model, items, tmp_path / "a.zarr")
+    model.describe(model.names_of("all"))
+    model.fingerprint()
+    if kind == "bert":
+        relspace.features.token_features(model, items)
+    assert state_of(network) == before
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory left")
+
+    kinds = (nn.Conv2d, nn.LayerNorm)
+    handle = next(one for one in blocks if isinstance(one, kinds)).register_forward_hook(fail)
+    before = state_of(network)
+    with pytest.raises(torch.OutOfMemoryError):
+        relspace.extract(model, items, tmp_path / "b.zarr")
+    with pytest.raises(torch.OutOfMemoryError):
+        model.describe(model.names_of("all"))
+    assert state_of(network) == before
+    handle.remove()
+    again = relspace.extract(model, items, tmp_path / "b.zarr")
+    first = relspace.features.open_features(tmp_path / "a.zarr")
+    for layer in first.layers:
+        torch.testing.assert_close(again.tokens(layer=layer), first.tokens(layer=layer))

@@ -35,7 +35,89 @@ class _Kept:
     users: int = 0
 
 
+class _Held:
+    """A network that is held: its parts, looked up once, and the values of its buffers."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self.device, self.users, self.stack = device, 0, ExitStack()
+        self.modules = list(module.modules())
+        self.buffers = list(module.named_buffers())
+        self._values: dict[int, tuple[int, torch.Tensor]] = {}
+        self._large: dict[int, int] = {}
+        # TorchScript holds its buffers elsewhere, and can't exchange them.
+        self._owners = [one for one in self.modules if not isinstance(one, torch.jit.ScriptModule)]
+        with self.stack:
+            for one in self.modules:
+                _keep(one, partial(_change_mode, one), self.stack)
+            for tensor in _tensors(module):
+                _keep(tensor, partial(_move, tensor, device), self.stack)
+                _refuse_elsewhere(tensor, device)
+            self.stack = self.stack.pop_all()
+
+    def evaluate(self) -> None:
+        """Set evaluation mode, which somebody may have changed meanwhile."""
+        for one in self.modules:
+            if one.training:
+                one.training = False
+
+    @contextmanager
+    def unchanged_buffers(self) -> Iterator[None]:
+        """Put back the buffers that a pass replaces or changes in place."""
+        entries = [(one, dict(one._buffers)) for one in self._owners if one._buffers]
+        without = [one for one in self._owners if not one._buffers]
+        self._copy_values()
+        try:
+            yield
+        finally:
+            for owner, buffers in entries:
+                if not _are_same(owner._buffers, buffers):
+                    owner._buffers.clear()
+                    owner._buffers.update(buffers)
+            for owner in without:
+                owner._buffers.clear()
+            changed = self.restore_values()
+        if changed:
+            raise InvalidInputError(
+                f"the network changes its buffers {name_some(changed)} in evaluation mode; they "
+                "are too large to be copied for each pass, so that one would depend on another."
+            )
+
+    def _copy_values(self) -> None:
+        for _, one in self.buffers:
+            version = _version(one)
+            if one.layout != torch.strided or one.nbytes > _COPIED_BUFFER_BYTES:
+                self._large[id(one)] = version
+            elif id(one) not in self._values or self._values[id(one)][0] != version:
+                self._values[id(one)] = version, one.detach().clone()
+
+    def restore_values(self, *, compare: bool = False) -> list[str]:
+        """Put old values back into buffers, and name those that are too large for that."""
+        lost = []
+        for name, one in self.buffers:
+            if id(one) in self._large and _version(one) != self._large[id(one)]:
+                lost.append(name)
+            if id(one) not in self._values:
+                continue
+            version, value = self._values[id(one)]
+            # Comparing waits for other devices than the CPU, and is left to the end there.
+            looked_at = compare or one.device.type == "cpu" or _version(one) != version
+            if looked_at and not torch.equal(one, value):
+                with torch.no_grad():
+                    one.copy_(value)
+            self._values[id(one)] = _version(one), value
+        return lost
+
+
+def _are_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return list(one) == list(other) and all(one[name] is other[name] for name in one)
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
 _kept: dict[int, _Kept] = {}
+_held: dict[nn.Module, _Held] = {}
 _kept_lock = threading.RLock()
 _forward_locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 _STANCE = object()
@@ -88,18 +170,32 @@ def evaluated(module: nn.Module, device: torch.device) -> Iterator[None]:
     InvalidInputError
         If parameters have no values, or another block holds the network on another device.
     """
+    with _holding(module, device):
+        yield
+
+
+@contextmanager
+def _holding(module: nn.Module, device: torch.device) -> Iterator[_Held]:
     if device.type == "meta":
         raise InvalidInputError("device is the device 'meta', which holds no values; use another.")
-    _refuse_without_values(module)
-    with ExitStack() as stack:
-        for one in module.modules():
-            _keep(one, partial(_change_mode, one), stack)
-            # Whoever overlaps may find a mode that was set meanwhile.
-            one.training = False
-        for tensor in _tensors(module):
-            _keep(tensor, partial(_move, tensor, device), stack)
-            _refuse_elsewhere(tensor, device)
-        yield
+    with _kept_lock:
+        if module not in _held:
+            _refuse_without_values(module)
+            _held[module] = _Held(module, device)
+        held = _held[module]
+        for one in module.parameters() if held.device != device else ():
+            _refuse_elsewhere(one, device)
+        held.users += 1
+    try:
+        held.evaluate()
+        yield held
+    finally:
+        with _kept_lock:
+            held.users -= 1
+            if not held.users:
+                del _held[module]
+                with held.stack:
+                    held.restore_values(compare=True)
 
 
 @contextmanager
@@ -119,8 +215,8 @@ def forward_pass(module: nn.Module, device: torch.device) -> Iterator[None]:
     accelerators = [device] if device.type == "cuda" else []
     with (
         lock,
-        evaluated(module, device),
-        _unchanged_buffers(module),
+        _holding(module, device) as held,
+        held.unchanged_buffers(),
         torch.no_grad(),
         torch.random.fork_rng(accelerators, device_type="cuda"),
     ):
@@ -195,39 +291,6 @@ def _move(tensor: torch.Tensor, device: torch.device) -> Callable[[], None]:
             tensor.data = memory
 
     return restore
-
-
-@contextmanager
-def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
-    """Put back the buffers that a pass replaces or changes in place."""
-    held = [
-        (one, dict(one._buffers))
-        for one in module.modules()
-        # TorchScript holds its buffers elsewhere, and can't exchange them.
-        if not isinstance(one, torch.jit.ScriptModule)
-    ]
-    values, versions = [], []
-    for name, one in module.named_buffers():
-        if one.layout == torch.strided and one.nbytes <= _COPIED_BUFFER_BYTES:
-            values.append((one, one.detach().clone()))
-        elif not one.is_inference():
-            versions.append((name, one, one._version))
-    try:
-        yield
-    finally:
-        for owner, buffers in held:
-            owner._buffers.clear()
-            owner._buffers.update(buffers)
-        with torch.no_grad():
-            for one, value in values:
-                if not torch.equal(one, value):
-                    one.copy_(value)
-    changed = [name for name, one, version in versions if one._version != version]
-    if changed:
-        raise InvalidInputError(
-            f"the network changes its buffers {name_some(changed)} in evaluation mode; they are "
-            "too large to be copied for each pass, so that one would depend on another."
-        )
 
 
 def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:
