@@ -299,7 +299,7 @@ class NormalizedCut(Fitted):
             Their relative features.
         out, memory_budget, client, progress
             For tokens larger than memory: where the result goes as it is made, and how; see
-            :meth:`relspace.Aligner.transform`. A run that was cut off goes on where it stopped.
+            :meth:`relspace.Aligner.transform`. A run that was cut off is resumed where it stopped.
 
         Returns
         -------
