@@ -21,7 +21,7 @@ from relspace._validation import (
     own_ids,
     without_labels,
 )
-from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, Comparison, library_versions
+from relspace.comparison_record import Comparison, library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.measures import MIN_ITEMS, Measure, ShiftFamily
 from relspace.pairing import is_by_position, pair_sets
@@ -87,7 +87,8 @@ def compare(
         must say so.
     n_permutations : int
         How many permutations of the items make the null distribution. With 0 there is no p-value,
-        and the chance level comes from the closed form, or from 20 permutations.
+        and the chance level comes from the closed form, or from a few permutations
+        (``measure.permutations_for_chance``).
     n_bootstraps : int
         On how many random halves of the items the interval rests; 0 for none. Items that are
         summed over are drawn in random parts, as many as the budget holds.
@@ -206,7 +207,10 @@ def compare(
             [x_factor],
             [y_factor],
             shift_families(
-                len(x), n_permutations or PERMUTATIONS_FOR_CHANCE, groups=groups, random_state=seed
+                len(x),
+                n_permutations or record.permutations_for_chance,
+                groups=groups,
+                random_state=seed,
             ),
             progress=progress,
         )

@@ -17,10 +17,6 @@ from relspace.measures import Measure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Permutations drawn for the chance level alone, where no p-value is asked for and the mean over
-#: all permutations is not known in closed form.
-PERMUTATIONS_FOR_CHANCE = 20
-
 
 @dataclass(frozen=True, repr=False)
 class Comparison:

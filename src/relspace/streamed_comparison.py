@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._blocks import free_memory_bytes
-from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE, Comparison, library_versions
+from relspace.comparison_record import Comparison, library_versions
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import draw_distinct
@@ -211,7 +211,9 @@ def compare_by_sums(
             **reading,
         )
     value = measure.from_cross_products(products.pair(0, 1))
-    null = draw_null(measure, products, n_permutations or PERMUTATIONS_FOR_CHANCE, random_state)
+    null = draw_null(
+        measure, products, n_permutations or measure.permutations_for_chance, random_state
+    )
     # Items of one group are not independent, so that those of all spread wider than this.
     has_spread = len(null) > 1 and groups is None
     return Comparison(

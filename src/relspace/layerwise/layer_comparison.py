@@ -309,7 +309,8 @@ def compare_layers(
         only one brings some, ``"position"`` must say that rows are matched by position.
     n_permutations : int
         How many permutations of the items make the null distribution; with 0 there are no
-        p-values, and chance comes from the closed form, or from 20 permutations.
+        p-values, and chance comes from the closed form, or from a few permutations
+        (``measure.permutations_for_chance``).
     groups : sequence, optional
         A label for each item of ``a``; groups are permuted as a whole.
     random_state : int

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace._validation import name_some
-from relspace.comparison_record import PERMUTATIONS_FOR_CHANCE
 from relspace.errors import RelspaceWarning, UndefinedValueError
 from relspace.measures import Measure
 from relspace.resampling import p_value
@@ -194,7 +193,7 @@ class LayerTables(ABC):
         if not n_permutations:
             expected = [self._expected(rows[i], columns[j]) for i, j in pairs]
         if expected is None or None in expected:
-            count = n_permutations or PERMUTATIONS_FOR_CHANCE
+            count = n_permutations or self.measure.permutations_for_chance
             null = self._null(rows, columns, has_value, count, seed, progress)
             chance = null.mean(axis=0)
             spread = null.std(axis=0, ddof=1) if len(null) > 1 else None

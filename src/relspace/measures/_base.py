@@ -22,7 +22,7 @@ from relspace.errors import (
     MemoryBudgetError,
     RelspaceWarning,
 )
-from relspace.kernels.scale import largest_magnitude, to_unit_scale
+from relspace.kernels.scale import to_unit_scale
 from relspace.measures.cross_products import CrossProducts
 from relspace.measures.item_parts import RandomParts
 
@@ -141,6 +141,11 @@ class Measure(ABC):
         """What unrelated features give, in words."""
 
     @property
+    def permutations_for_chance(self) -> int:
+        """How many permutations show the chance level, where it has no closed form."""
+        return 20
+
+    @property
     def unbiased(self) -> bool:
         """Whether unrelated features give 0 on average, whatever their numbers and widths."""
         return self.chance == "0"
@@ -220,7 +225,7 @@ class Measure(ABC):
             raise InvalidInputError(
                 f"{name} has {len(features)} items; a comparison needs at least {MIN_ITEMS}."
             )
-        features = to_unit_scale(refuse_subnormal(features, name))[0]
+        features = to_unit_scale(features)[0]
         refuse_constant(features, name)
         warn_of_pair_matrix(features, name)
         if memory_budget is None:
@@ -400,18 +405,6 @@ def _device_of(factor: Any) -> torch.device:
         return factor.device
     tensors = (value for value in vars(factor).values() if isinstance(value, torch.Tensor))
     return next(tensors).device
-
-
-def refuse_subnormal(X: torch.Tensor, name: str) -> torch.Tensor:
-    """Refuse features that are all too small for their type to hold their digits; return them."""
-    largest, limits = largest_magnitude(X), torch.finfo(X.dtype)
-    if 0.0 < largest < limits.tiny:
-        raise InvalidInputError(
-            f"the largest number in {name} is {largest:.3g}; {limits.dtype} holds numbers below "
-            f"{limits.tiny:.3g} with fewer digits than others, so that features of this size are "
-            "rounded already: multiply them by a factor before they are stored in this type."
-        )
-    return X
 
 
 def refuse_constant(X: torch.Tensor, name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from relspace._blocks import row_slices
+from relspace._validation import smallest_exact
 from relspace.errors import InvalidInputError, NonFiniteError
 from relspace.execution.cluster_work import sum_on_cluster
 from relspace.kernels.scale import exponent_of, largest_magnitude, times_power_of_two
@@ -224,14 +225,14 @@ def _refuse_what_floats_do_not_hold(
             )
         if not source.dtype.is_floating_point or squares == 0.0:
             continue
-        limits = torch.finfo(source.dtype)
-        if exponents[k] < exponent_of(limits.tiny) and (
-            exponents[k] + exponent_of(math.sqrt(squares)) < exponent_of(limits.tiny)
-        ):
+        smallest = smallest_exact(source.dtype)
+        size = exponents[k] + exponent_of(math.sqrt(squares))
+        if max(exponents[k], size) < exponent_of(smallest):
+            kind = str(source.dtype).removeprefix("torch.")
             raise InvalidInputError(
-                f"the features of {name} are below {limits.tiny:.3g}, where {limits.dtype} holds "
-                "numbers with fewer digits than others: multiply them by a factor before they are "
-                "stored in this type."
+                f"the features of {name} are below {smallest:.2g}, where {kind} loses digits: "
+                "multiply them by a large number while they have more of them, before they are "
+                "converted."
             )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 import torch
 
@@ -14,6 +15,11 @@ from relspace.measures._base import Measure, centered, in_fewest_dimensions
 from relspace.measures.cross_products import CrossProducts
 from relspace.measures.folded_products import FoldedSet, FoldedTargets
 from relspace.measures.item_parts import RandomParts
+
+_Score = TypeVar("_Score", float, torch.Tensor)
+
+# Entries of targets that are predicted under several permutations at once.
+_ENTRIES_AT_ONCE = 2**18
 
 #: Penalties tried, in units of the total variance of the predicting features.
 PENALTIES = tuple(10.0**power for power in range(-9, 3))
@@ -117,11 +123,26 @@ class LinearPredictivity(Measure):
         self, x: Predictor, y: Predictor, permutation: torch.Tensor | None = None
     ) -> float:
         """Compare two sets by how well each predicts the other."""
-        first, second = x.target, y.target
-        if permutation is not None:
-            first = first[permutation]
-            second = second[permutation.argsort()]
-        return self._mean(lambda: _explained(x, second), lambda: _explained(y, first))
+        if permutation is None:
+            permutation = torch.arange(len(x.target), device=x.target.device)
+        return float(self._tables([x], [y], permutation[None]))
+
+    def _permutations_at_once(self, x: Sequence[Predictor], y: Sequence[Predictor]) -> int:
+        largest = max(one.target.numel() for one in (*x, *y))
+        return max(1, _ENTRIES_AT_ONCE // largest)
+
+    def _tables(
+        self, x: Sequence[Predictor], y: Sequence[Predictor], permutations: torch.Tensor
+    ) -> torch.Tensor:
+        permutations = permutations.to(x[0].target.device)
+        firsts = [one.target[permutations] for one in x]
+        seconds = [one.target[permutations.argsort(dim=1)] for one in y]
+        values = [
+            self._mean(partial(_explained, a, second), partial(_explained, b, first))
+            for a, first in zip(x, firsts, strict=True)
+            for b, second in zip(y, seconds, strict=True)
+        ]
+        return torch.stack(values, dim=1).view(-1, len(x), len(y)).cpu()
 
     def folds(self, n_items: int) -> RandomParts:
         """The parts of the items that are held out in turn."""
@@ -141,11 +162,11 @@ class LinearPredictivity(Measure):
             lambda: _explained_by_sums(folds.y, folds.x_by_y),
         )
 
-    def _mean(self, of_second: Callable[[], float], of_first: Callable[[], float]) -> float:
+    def _mean(self, of_second: Callable[[], _Score], of_first: Callable[[], _Score]) -> _Score:
         """The mean of how well the sets are predicted that are to be."""
         asked = {"both": (of_second, of_first), "second": (of_second,), "first": (of_first,)}
-        scores = [one() for one in asked[self.predicted]]
-        return sum(scores) / len(scores)
+        first, *others = (one() for one in asked[self.predicted])
+        return (first + others[0]) / 2 if others else first
 
 
 def _fold(X: torch.Tensor, is_test: torch.Tensor) -> Fold:
@@ -156,22 +177,29 @@ def _fold(X: torch.Tensor, is_test: torch.Tensor) -> Fold:
     return Fold(train, test, basis[:, keep], sizes[keep], (X[test] - mean) @ axes[keep].T)
 
 
-def _explained(predictor: Predictor, target: torch.Tensor) -> float:
-    """Share of the target's variance that is predicted, over all folds."""
-    missed = total = 0.0
+def _explained(predictor: Predictor, targets: torch.Tensor) -> torch.Tensor:
+    """Share of the variance of targets (b, n, e) that is predicted, over all folds: (b,)."""
+    missed, total = targets.new_zeros(2, len(targets))
     for fold in predictor.folds:
-        mean = target[fold.train].mean(dim=0)
-        known = target[fold.train] - mean
+        known = targets[:, fold.train]
+        mean = known.mean(dim=1, keepdim=True)
+        known = known - mean
         projected = fold.basis.T @ known
         variances = fold.sizes.square()
         penalty = _best_penalty(
-            variances, projected.square().sum(dim=1), float(known.square().sum()), len(known)
+            variances,
+            projected.square().sum(dim=2),
+            known.square().sum(dim=(1, 2)),
+            known.shape[1],
         )
-        weights = fold.sizes / (variances + penalty)
-        wanted = target[fold.test] - mean
-        missed += float((wanted - fold.held_out @ (weights[:, None] * projected)).square().sum())
-        total += float(wanted.square().sum())
-    return 1.0 - missed / total
+        weights = fold.sizes / (variances + penalty[:, None])
+        wanted = targets[:, fold.test] - mean
+        missed += (
+            (wanted - fold.held_out @ (weights[:, :, None] * projected)).square().sum(dim=(1, 2))
+        )
+        total += wanted.square().sum(dim=(1, 2))
+    explained: torch.Tensor = 1.0 - missed / total
+    return explained
 
 
 def _explained_by_sums(own: FoldedSet, target: FoldedTargets) -> float:
@@ -182,8 +210,8 @@ def _explained_by_sums(own: FoldedSet, target: FoldedTargets) -> float:
         projected = training.axes.T @ known
         penalty = _best_penalty(
             training.variances,
-            projected.square().sum(dim=1) / training.variances,
-            squares,
+            (projected.square().sum(dim=1) / training.variances)[None],
+            torch.tensor([squares], dtype=projected.dtype),
             training.n_items,
         )
         weights = projected / (training.variances + penalty)[:, None]
@@ -195,18 +223,18 @@ def _explained_by_sums(own: FoldedSet, target: FoldedTargets) -> float:
 
 
 def _best_penalty(
-    variances: torch.Tensor, explained: torch.Tensor, squares: float, n_items: int
-) -> float:
-    """The penalty of the smallest generalized cross-validation error.
+    variances: torch.Tensor, explained: torch.Tensor, squares: torch.Tensor, n_items: int
+) -> torch.Tensor:
+    """The penalty of the smallest generalized cross-validation error for each target: (b,).
 
     Parameters
     ----------
     variances : tensor of shape (r,)
         Sums of squares of the predicting features along their principal axes.
-    explained : tensor of shape (r,)
-        Sums of squares of the target that each axis explains without a penalty.
-    squares : float
-        Sum of squares of the centred target.
+    explained : tensor of shape (b, r)
+        Sums of squares of each target that each axis explains without a penalty.
+    squares : tensor of shape (b,)
+        Sum of squares of each centred target.
     n_items : int
         Items.
     """
@@ -215,9 +243,10 @@ def _best_penalty(
     left = penalties / (variances + penalties)
     unused = n_items - 1 - len(variances)
     # As many axes as items explain everything; what rounding leaves is nothing.
-    outside = max(0.0, squares - float(explained.sum())) if unused else 0.0
-    errors = (outside + left.square() @ explained) / (unused + left.sum(dim=1)).square()
-    return float(penalties[errors.argmin()])
+    outside = (squares - explained.sum(dim=1)).clamp_min(0.0)[:, None] if unused else 0.0
+    errors = (outside + explained @ left.square().T) / (unused + left.sum(dim=1)).square()
+    best: torch.Tensor = penalties[errors.argmin(dim=1), 0]
+    return best
 
 
 MEASURES: tuple[Measure, ...] = (
