@@ -1,6 +1,9 @@
 """Compiled loops: each against the same sum or map in float64, and against the torch path."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ import relspace
 from relspace.kernels import fused, strips
 
 pytestmark = pytest.mark.skipif(
-    not fused.is_compiled(), reason="the package was installed without a C compiler"
+    not fused.is_compiled(), reason="compiled loops are switched off, or were never made"
 )
 
 SHAPES = [(1, 1), (7, 5), (16, 16), (33, 70), (64, 600)]
@@ -132,3 +135,13 @@ def test_rows_without_anything_stay_at_zero() -> None:
     rows = torch.zeros(2, 9)
     fused.describe_rows(rows, mean=torch.zeros(9), last=True)
     assert torch.equal(rows, torch.zeros(2, 9))
+
+
+@pytest.mark.parametrize(("value", "compiled"), [("0", False), ("1", True)])
+def test_the_environment_switches_compiled_loops_off(value: str, compiled: bool) -> None:
+    code = "from relspace.kernels import fused; print(fused.is_compiled())"
+    environment = {**os.environ, "RELSPACE_COMPILED": value}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert run.stdout.strip() == str(compiled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -16,7 +17,12 @@ _NO_TEAM = (None, None)
 
 
 def _load() -> ctypes.CDLL | None:
-    """Load what was compiled when the package was installed; None where there was no compiler."""
+    """Load what was compiled when the package was installed; None where there was no compiler.
+
+    With ``RELSPACE_COMPILED=0`` in the environment nothing is loaded, and torch does all the work.
+    """
+    if os.environ.get("RELSPACE_COMPILED") == "0":
+        return None
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name("_fused" + suffix)
         if path.exists():
@@ -125,7 +131,7 @@ _ITEMS_FOR_ONE_THREAD = 640
 
 
 def is_compiled() -> bool:
-    """Whether the package was installed where a C compiler was at hand."""
+    """Whether compiled loops are there, and not switched off by ``RELSPACE_COMPILED=0``."""
     return _library is not None
 
 
