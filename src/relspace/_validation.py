@@ -557,6 +557,15 @@ def say_count(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8, which names of files and broken texts may not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def name_some(items: Sequence[object]) -> str:
     """Name the first few of ``items`` for an error message."""
     shown = ", ".join(repr(item) for item in items[:_NAMED_AT_MOST])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -460,3 +461,22 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
 def test_a_home_that_is_not_there_is_no_folder() -> None:
     with pytest.raises(FileNotFoundError, match="no folder or file ~nobody-of-this-name/photos"):
         open_images("~nobody-of-this-name/photos")
+
+
+def test_names_that_are_no_utf_8_need_ids(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        touch(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    touch(tmp_path / "na\u00efve \u2028.png")
+    with pytest.raises(InvalidInputError, match=r"1 of the images have names .*udce9.*give ids"):
+        open_images(tmp_path)
+    assert len(open_images(tmp_path, ids=["a", "b"])) == 2
+
+
+@pytest.mark.parametrize("suffix", [".JFIF", ".heic", ".avif", ".pbm"])
+def test_images_that_can_not_be_read_are_not_left_out(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"photo{suffix}").write_bytes(b"....ftypheic")
+    with pytest.raises(UnreadableImageError, match="photo"):
+        open_images(tmp_path).load(0)

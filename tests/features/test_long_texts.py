@@ -150,12 +150,15 @@ def test_many_texts_are_counted_in_batches(monkeypatch: pytest.MonkeyPatch) -> N
     assert model.find_truncated(texts) == {1: 30, 5: 30, 9: 30}
 
 
-def test_what_is_no_text_is_named() -> None:
+def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     model = text_model("BertConfig")
     with pytest.raises(InvalidTypeError, match=r"a text is of type float \(nan\)"):
         token_features(model, ["a", float("nan")])
     with pytest.raises(InvalidInputError, match="texts must not be empty"):
         token_features(model, ["a", "  "])
+    for run in (token_features, lambda *one: extract(*one, tmp_path / "a.zarr")):
+        with pytest.raises(InvalidInputError, match=r"text 'a .*' holds halves of characters"):
+            run(model, ["b", "a \udce9"])
 
 
 def test_images_given_for_texts_are_called_so(tmp_path: Path) -> None:

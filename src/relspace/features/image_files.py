@@ -7,7 +7,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+#: Files of these kinds are images; those that Pillow can't read are refused rather than left out.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif"),
+)
 
 # Folders in which archives, file servers and systems keep copies and thumbnails of files.
 _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN")

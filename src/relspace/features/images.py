@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._validation import as_ids, check_choice, name_some
+from relspace._validation import as_ids, check_choice, is_unicode, name_some
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
@@ -115,10 +115,16 @@ def open_images(
     found = _open(images, layout)
     if not len(found):
         raise InvalidInputError(f"there are no images in {images!r}.")
-    if ids is None:
-        return found
-    names = [str(item) for item in as_ids(ids, "images", len(found))]
-    return replace(found, ids=tuple(names), named=True)
+    if ids is not None:
+        names = [str(item) for item in as_ids(ids, "images", len(found))]
+        found = replace(found, ids=tuple(names), named=True)
+    odd = [ascii(name) for name in found.ids if not is_unicode(name)]
+    if odd:
+        raise InvalidInputError(
+            f"{len(odd)} of the images have names that are no UTF-8: {', '.join(odd[:5])}.",
+            ways_out=["rename them", "give {ids}"],
+        )
+    return found
 
 
 def _open(images: object, layout: str | None) -> ImageCollection:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relspace._validation import as_ids, check_choice, check_count
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.features.families.text import TextModel, check_text
+from relspace.features.families.text import TextModel
 from relspace.features.feature_model import FeatureModel, Layers
 from relspace.features.feature_set import FeatureSet
 
@@ -76,8 +76,6 @@ def token_features(
         raise InvalidInputError("texts must be a list of one text or more.")
     names = model.names_of(layers)
     called = as_ids([str(i) for i in range(len(texts))] if ids is None else ids, "ids", len(texts))
-    for text in texts:
-        check_text(text)
     truncated = model.describe_truncated(texts, [str(one) for one in called])
     rows: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     row_ids: list[str] = []

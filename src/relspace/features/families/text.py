@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._validation import check_choice, name_some
+from relspace._validation import check_choice, is_unicode, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.evaluation import forward_pass, unwrapped
 from relspace.features.families.blocks import Blocks
@@ -122,10 +122,12 @@ class TextModel(FeatureModel):
 
     def find_truncated(self, texts: Iterable[str]) -> dict[int, int]:
         """Return which texts are longer than the network takes, by position, and their tokens."""
-        if self._max_length is None:
-            return {}
         counts: dict[int, int] = {}
         for start, batch in _batches(texts, _TOKENIZED_AT_ONCE):
+            for text in batch:
+                check_text(text)
+            if self._max_length is None:
+                continue
             found = self._tokenizer(batch, verbose=False)["input_ids"]
             counts |= {
                 start + i: len(tokens)
@@ -267,6 +269,11 @@ def check_text(item: object) -> None:
         )
     if not item.strip():
         raise InvalidInputError(f"a text is {item!r}; texts must not be empty.")
+    if not is_unicode(item):
+        raise InvalidInputError(
+            f"the text {item!a:.60} holds halves of characters (surrogates), which can't be "
+            "written as UTF-8: decode it from its bytes again."
+        )
 
 
 def longest_text(module: nn.Module, tokenizer: Any) -> int | None:
