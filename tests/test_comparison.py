@@ -254,7 +254,7 @@ class TestErrors:
                     memory_budget=memory_budget,
                 )
         ids = {"dino": names, "clip": [*names[1:], "other"]}
-        with pytest.raises(ItemMismatchError, match="clip lacks 1 items of dino"):
+        with pytest.raises(ItemMismatchError, match="clip lacks 1 item of dino"):
             rs.compare(X, Y, names=["dino", "clip"], ids=ids)
         with pytest.raises(InvalidInputError, match="ids names X; the sets are dino and clip"):
             rs.compare(X, Y, names=["dino", "clip"], ids={"X": names})
