@@ -100,6 +100,22 @@ def test_sums_are_symmetrised_as_held_features_are() -> None:
     assert symmetrized(symmetric) is symmetric
 
 
+@pytest.mark.parametrize("measure", BY_NAME)
+def test_both_orders_have_the_record_of_the_measure(measure: rs.measures.Measure) -> None:
+    both = symmetrized(measure)
+    properties = [
+        name
+        for name in dir(rs.measures.Measure)
+        if not name.startswith("_") and isinstance(getattr(rs.measures.Measure, name), property)
+    ]
+    assert "permutations_for_chance" in properties
+    for name in set(properties) - {"symmetric"}:
+        assert getattr(both, name) == getattr(measure, name), name
+    assert both.symmetric
+    assert both.folds(50) == measure.folds(50)
+    assert both.bytes_per_pair(3) == measure.bytes_per_pair(3)
+
+
 def test_a_measure_of_two_models_may_have_no_value_within_one() -> None:
     # Of 50 items, 30 + 30 dimensions have no canonical correlations, and 30 + 3 have.
     models = {"a": {"x": unrelated(wide=30)["b"]["x"]}, "b": {"x": unrelated()["a"]["z"]}}

@@ -61,6 +61,10 @@ class Symmetrized(Measure):
     def parameters(self) -> dict[str, Any]:
         return self.base.parameters
 
+    @property
+    def permutations_for_chance(self) -> int:
+        return self.base.permutations_for_chance
+
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Any:
         return self.base._factor(X, name, memory_budget)
 
