@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._blocks import free_memory_bytes
+from relspace._parallel import on_one_core
 from relspace.comparison_record import Comparison, library_versions
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features.row_files import is_read_in_blocks, open_rows
@@ -24,6 +25,8 @@ from relspace.row_sources import RowSource
 
 Progress = Callable[[str], None]
 
+# Cores that share operations on so few features wait for each other longer than they work.
+_FEATURES_OF_ONE_CORE = 512
 # Comparing takes copies of the features in float64.
 _COPIES_IN_MEMORY = 4
 
@@ -246,4 +249,11 @@ def draw_null(
     """Values under permutations of the items, drawn from their normal limit."""
     generator = torch.Generator().manual_seed(random_state)
     draw = products.permutations(range(1), range(1, 2), generator)
-    return np.array([measure.from_cross_products(draw().pair(0, 1)) for _ in range(n_permutations)])
+
+    def values() -> NDArray[np.float64]:
+        pairs = (draw().pair(0, 1) for _ in range(n_permutations))
+        return np.array([measure.from_cross_products(one) for one in pairs])
+
+    device = products.products.device
+    small = sum(products.widths) <= _FEATURES_OF_ONE_CORE
+    return on_one_core(values, device) if small else values()

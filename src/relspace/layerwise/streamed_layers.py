@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._blocks import free_memory_bytes
+from relspace._parallel import side_by_side
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.layerwise.model_layers import ModelLayers
 from relspace.layerwise.tables import LayerTables, Progress, Table, places_of
@@ -72,7 +73,8 @@ class TablesBySums(LayerTables):
     products: StackedProducts
 
     def _table(self, rows: Sequence[int], columns: Sequence[int]) -> Table:
-        return np.array([[self._of(self.products, i, j) for j in columns] for i in rows])
+        values = self._of(self.products, [(i, j) for i in rows for j in columns])
+        return values.reshape(len(rows), len(columns))
 
     def _null(
         self,
@@ -86,11 +88,9 @@ class TablesBySums(LayerTables):
         """Draws from the normal distribution that permutations tend to, one for all pairs."""
         draw = self.products.permutations(rows, columns, torch.Generator().manual_seed(seed))
         null = np.full((n_permutations, *has_value.shape), np.nan)
-        pairs = np.argwhere(has_value).tolist()
+        pairs = [(rows[i], columns[j]) for i, j in np.argwhere(has_value).tolist()]
         for number in range(n_permutations):
-            permuted = draw()
-            for i, j in pairs:
-                null[number, i, j] = self._of(permuted, rows[i], columns[j])
+            null[number, has_value] = self._of(draw(), pairs)
             if progress is not None:
                 progress(f"Permutation {number + 1} of {n_permutations}")
         return null
@@ -98,8 +98,15 @@ class TablesBySums(LayerTables):
     def _expected(self, row: int, column: int) -> float | None:
         return None
 
-    def _of(self, products: StackedProducts | PermutedProducts, i: int, j: int) -> float:
-        return self.measure.from_cross_products(products.pair(i, j))
+    def _of(
+        self, products: StackedProducts | PermutedProducts, pairs: Sequence[tuple[int, int]]
+    ) -> Table:
+        """Values of pairs of layers, each on one core."""
+
+        def compare(pair: tuple[int, int]) -> float:
+            return self.measure.from_cross_products(products.pair(*pair))
+
+        return np.array(side_by_side(lambda: compare, pairs, self.products.products.device))
 
 
 def sum_layers(

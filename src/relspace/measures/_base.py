@@ -237,8 +237,7 @@ class Measure(ABC):
 
         try:
             with torch.no_grad():
-                small = n * max(n, d) <= _ENTRIES_OF_ONE_CORE
-                return on_one_core(work, features.device) if small else work()
+                return on_one_core(work, features.device) if is_small(n, d) else work()
         except BandwidthError as error:
             raise error.about(name) from error
 
@@ -405,6 +404,11 @@ def _device_of(factor: Any) -> torch.device:
         return factor.device
     tensors = (value for value in vars(factor).values() if isinstance(value, torch.Tensor))
     return next(tensors).device
+
+
+def is_small(n_items: int, n_features: int = 1) -> bool:
+    """Whether one core does the work on features, and on pairs of items, that cores would share."""
+    return n_items * max(n_items, n_features) <= _ENTRIES_OF_ONE_CORE
 
 
 def refuse_constant(X: torch.Tensor, name: str) -> None:

@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 
 from relspace._blocks import row_slices
+from relspace._parallel import on_one_core
 from relspace._validation import check_choice, check_count
 from relspace.errors import InvalidInputError, UndefinedValueError
-from relspace.measures._base import Measure
+from relspace.measures._base import Measure, is_small
 from relspace.measures.neighborhoods import (
     BLOCK_BYTES,
     Board,
@@ -73,7 +74,12 @@ class NeighborhoodMeasure(Measure):
         self, x: Neighborhoods, y: Neighborhoods, permutation: torch.Tensor | None = None
     ) -> float:
         """Compare two sets by their neighbourhoods."""
-        return float(self._compare([x], [y], self._one_permutation(x, permutation)))
+        only = self._one_permutation(x, permutation)
+
+        def work() -> float:
+            return float(self._compare([x], [y], only))
+
+        return on_one_core(work, only.device) if is_small(len(x)) else work()
 
     def _permutations_at_once(self, x: Sequence[Neighborhoods], y: Sequence[Neighborhoods]) -> int:
         return permutations_at_once(x, y)
