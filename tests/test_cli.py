@@ -214,7 +214,10 @@ class TestErrors:
             (("vit.npy", "cnn.npy", "--density", 2), "density is 2"),
             (("vit.npy", "cnn.npy", "--normalize", "no"), "normalize is 'no'"),
             (("vit.npy", "cnn.npy", "--random-state", -1), "random_state is -1"),
-            (("vit.npy", "cnn.npy", "--id-column", "x"), "--id-column is for .csv and .parquet"),
+            (
+                ("vit.npy", "cnn.npy", "--id-column", "x"),
+                "--id-column is for .csv, .tsv and .parquet",
+            ),
             (("vit.npy", "cnn.csv"), "'photo'"),
             (("vit.npy", "short.npy"), "60"),
             (("vit.npy", "nan.npy"), "nan holds 1 NaN"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
 import relspace as rs
 from relspace._validation import as_features, own_ids, without_labels
+from relspace.cli import commands
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, NonFiniteError
 from relspace.features import open_rows
 
@@ -224,3 +227,66 @@ def test_sparse_and_lazy_tables_and_several_arrays_are_refused() -> None:
         without_labels(sparse, "X")
     with pytest.raises(InvalidTypeError, match="Dataset of several arrays"):
         rs.compare(xr.Dataset({"a": (("i", "j"), X)}), X)
+
+
+class TestFeatureNames:
+    """Columns are matched by nothing but their order, so that another order is refused."""
+
+    def test_features_in_another_order_are_refused(self, tmp_path: Path) -> None:
+        frame = with_labels("pandas")
+        other = frame[NAMES[::-1]]
+        aligner = rs.Aligner().fit(frame)
+        assert aligner.feature_names_in_ == tuple(NAMES)
+        np.testing.assert_allclose(aligner.transform(frame), aligner.transform(X), atol=1e-6)
+        said = "the same features in another order: column 0 is 'f5' and was 'f0'"
+        with pytest.raises(InvalidInputError, match=said):
+            aligner.transform(other)
+        with pytest.raises(InvalidInputError, match=said):
+            aligner.transform(other, out=tmp_path / "out.zarr")
+        with pytest.raises(
+            InvalidInputError, match="1 feature missing: 'f0'; 1 feature new: 'new'"
+        ):
+            aligner.transform(frame.rename(columns={"f0": "new"}))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_saved_space_knows_them(self, tmp_path: Path, kind: str) -> None:
+        space = rs.align({"a": with_labels(kind), "b": X}, ids="position")
+        again = rs.load_space(space.save(tmp_path / "space.safetensors"))
+        table = pd.DataFrame(X, columns=NAMES)
+        for one in (space, again):
+            np.testing.assert_allclose(one.transform("a", table), one.transform("a", X), atol=1e-5)
+            with pytest.raises(InvalidInputError, match="in another order"):
+                one.transform("a", table[NAMES[::-1]])
+            assert one.transform("b", table[NAMES[::-1]]).shape == (N, N)
+
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_those_of_files_count_too(self, tmp_path: Path, suffix: str) -> None:
+        table = pd.DataFrame(X, columns=NAMES)
+        paths = [tmp_path / f"{name}{suffix}" for name in ("first", "other")]
+        for frame, path in zip((table, table[NAMES[::-1]]), paths, strict=True):
+            if suffix == ".csv":
+                frame.to_csv(path, index=False)
+            else:
+                frame.to_parquet(path, index=False)
+        space = rs.align({"a": paths[0], "b": X})
+        with pytest.raises(InvalidInputError, match="in another order"):
+            space.transform("a", paths[1])
+        with pytest.raises(InvalidInputError, match="shard 1 has the same features in another"):
+            open_rows(paths)
+        saved = str(tmp_path / "space.safetensors")
+        arguments = ["align", f"a={paths[0]}", f"b={paths[1]}", "-o", saved]
+        assert CliRunner().invoke(commands, arguments).exit_code == 0
+        out = str(tmp_path / "out.npy")
+        result = CliRunner().invoke(commands, ["transform", saved, "a", str(paths[1]), "-o", out])
+        assert result.exit_code == 2
+        assert "in another order" in result.output
+
+    def test_parts_in_another_order_are_refused(self) -> None:
+        frame = pd.DataFrame(X, columns=NAMES)
+        with pytest.raises(InvalidInputError, match="shard 1 has the same features in another"):
+            open_rows([frame, frame[NAMES[::-1]]])
+
+    def test_numbers_of_columns_are_no_names(self) -> None:
+        aligner = rs.Aligner().fit(pd.DataFrame(X))
+        assert aligner.feature_names_in_ is None
+        assert aligner.transform(pd.DataFrame(X, columns=NAMES)).shape == (N, N)

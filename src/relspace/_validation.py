@@ -316,6 +316,53 @@ def own_ids(features: object, name: str) -> tuple[ItemId, ...] | None:
     return None if labels is None else as_ids(labels, name, len(labels))
 
 
+def feature_names(features: object) -> tuple[str, ...] | None:
+    """Return the names of the features, where they are columns of a table; None if they have none.
+
+    Numbers that only count columns are no names.
+    """
+    table = as_labelled_table(features, "the features")
+    names = getattr(features, "feature_names", None) if table is None else table.feature_names
+    if names is None or all(name == number for number, name in enumerate(names)):
+        return None
+    return tuple(map(str, names))
+
+
+def refuse_other_features(
+    found: tuple[str, ...] | None, wanted: tuple[str, ...] | None, name: str
+) -> None:
+    """Refuse features that have names, and other ones, or in another order, than those wanted.
+
+    Raises
+    ------
+    InvalidInputError
+        If both have names and they differ.
+    """
+    if found is None or wanted is None or found == wanted:
+        return
+    if sorted(found) == sorted(wanted):
+        column = next(
+            i for i, (one, other) in enumerate(zip(found, wanted, strict=True)) if one != other
+        )
+        raise InvalidInputError(
+            f"{name} has the same features in another order: column {column} is {found[column]!r} "
+            f"and was {wanted[column]!r}.",
+            ways_out=["bring the columns into the order that they had"],
+        )
+    said = [
+        f"{say_count(len(ones), 'feature')} {what}: {name_some(ones)}"
+        for ones, what in (
+            ([one for one in wanted if one not in found], "missing"),
+            ([one for one in found if one not in wanted], "new"),
+        )
+        if ones
+    ]
+    raise InvalidInputError(
+        f"{name} has other features than before; {'; '.join(said) or 'some occur again'}.",
+        ways_out=["give the same features in the same order"],
+    )
+
+
 def ids_of_layers(layers: Mapping[str, object], name: str) -> tuple[ItemId, ...] | None:
     """Return the ids that all layers of a model bring; None if none brings some.
 

@@ -104,6 +104,7 @@ class AlignedSet:
             "normalize": self.aligner.normalize,
             "exponent": self.aligner.normalization_.exponent,
             "standardize": self.aligner.standardize,
+            "feature_names": self.aligner.feature_names_in_,
         }
 
     @classmethod
@@ -132,6 +133,8 @@ class AlignedSet:
                 tensors.get("profile_whitening"),
             ),
         )
+        if record.get("feature_names") is not None:
+            aligner.feature_names_in_ = tuple(record["feature_names"])
         rows: torch.Tensor | RowSource
         if "relative" in tensors:
             rows = tensors["relative"]

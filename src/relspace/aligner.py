@@ -19,6 +19,8 @@ from relspace._validation import (
     as_features,
     check_choice,
     check_fraction,
+    feature_names,
+    refuse_other_features,
     to_numpy,
 )
 from relspace.errors import InvalidInputError
@@ -110,6 +112,9 @@ class Aligner(Fitted):
     )
     _fit_call: ClassVar = "fit(landmarks)"
 
+    #: Names of the features it was fitted on, where they are columns of a table.
+    feature_names_in_: tuple[str, ...] | None = None
+
     def __init__(
         self,
         *,
@@ -159,6 +164,7 @@ class Aligner(Fitted):
         assert isinstance(affinity, torch.Tensor)
         profile = column_profile(affinity, standardize=self.standardize)
         self.restore(normalization, points, bandwidth, profile)
+        self.feature_names_in_ = feature_names(landmarks)
         return self
 
     def restore(
@@ -341,6 +347,7 @@ class Aligner(Fitted):
 
     def _check(self, X: object) -> Features:
         self._check_fitted()
+        refuse_other_features(feature_names(X), self.feature_names_in_, "X")
         given = as_features(X, "X", check_finite=False, cast=False)
         self._check_width(given.tensor.shape)
         return given
@@ -361,6 +368,7 @@ class Aligner(Fitted):
         memory_budget: int | None = None,
     ) -> torch.Tensor:
         """Relative features of all rows of a source in one tensor; on Dask, where it is there."""
+        refuse_other_features(feature_names(source), self.feature_names_in_, "X")
         self._check_width(source.shape)
         dtype = self.landmarks_.dtype if dtype is None else dtype
         if isinstance(source, DaskRows):
@@ -384,6 +392,7 @@ class Aligner(Fitted):
         client: Any,
         progress: Callable[[int, int], None] | None,
     ) -> RowSource:
+        refuse_other_features(feature_names(source), self.feature_names_in_, "X")
         self._check_width(source.shape)
         job = {
             "operation": "transform",

@@ -20,6 +20,7 @@ from relspace._validation import (
     as_item_indices,
     check_count,
     check_random_state,
+    feature_names,
     name_some,
     own_ids,
     refuse_non_finite,
@@ -172,6 +173,7 @@ def align(
     seed = check_random_state(random_state)
     _check_names(sets)
     to_hold = None if memory_budget is None else memory_budget_bytes(memory_budget)
+    columns = {name: feature_names(one) for name, one in sets.items()}
     if ids is not None:
         # The caller says what belongs together.
         sets = {name: without_labels(one, name) for name, one in sets.items()}
@@ -218,6 +220,7 @@ def align(
             for name, one in sets.items()
         }
         brought |= {name: own for name, own in found.items() if own is not None}
+    columns |= {k: feature_names(one) for k, one in given.items() if isinstance(one, RowSource)}
     checked = _ids_of_sets(sets, brought if ids is None else ids, sizes)
     shared, order = pair_sets(sizes, checked, contents)
     n = next(iter(sizes.values()))
@@ -249,6 +252,7 @@ def align(
         aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
         try:
             aligner.fit(_some_rows(one, chosen if rows is None else rows[chosen]))
+            aligner.feature_names_in_ = columns[name]
             relative: torch.Tensor | RowSource
             if held:
                 relative = _relative_rows(aligner, one, rows, own)

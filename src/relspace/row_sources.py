@@ -16,7 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._arrays import is_matrix_like, readable, tensor_from, tensor_of_array
-from relspace._validation import ItemId, as_features, as_ids, own_ids, without_labels
+from relspace._validation import (
+    ItemId,
+    as_features,
+    as_ids,
+    feature_names,
+    own_ids,
+    refuse_other_features,
+)
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
@@ -64,6 +71,42 @@ class RowSource(Protocol):
         """Return the rows from start to stop, shape (stop - start, n_features)."""
 
 
+@contextmanager
+def reading(path: str | Path, kind: str | None = None) -> Iterator[None]:
+    """Make whatever goes wrong while a file or store is read an error that names it.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is read.
+    kind : str, optional
+        What it is read as, by default its suffix.
+
+    Raises
+    ------
+    FileFormatError
+        For whatever a parser raises: bytes that are not what is claimed make that nearly anything.
+    """
+    try:
+        yield
+    except RelspaceError as error:
+        if Path(path).name in error.message:
+            raise
+        raise error.about(str(path)) from error
+    except MemoryError:
+        raise
+    except ImportError as error:
+        raise missing_file_system(path, error) from error
+    except Exception as error:
+        if isinstance(error, FileNotFoundError) and kind == "Zarr":
+            raise FileFormatError(f"there is no Zarr array or group at {path}.") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FileFormatError(
+            f"{path} can't be read as {kind or Path(path).suffix}; it may be cut off, corrupt or "
+            f"another format ({reason})."
+        ) from error
+
+
 class ArrayRows:
     """Rows of an array or tensor, or of anything that is sliced like one (a memory map, HDF5)."""
 
@@ -93,6 +136,22 @@ class ArrayRows:
         return hash_rows(self)
 
 
+class TableRows(ArrayRows):
+    """Rows of a table in memory, whose columns may have names."""
+
+    def __init__(
+        self,
+        array: NDArray[Any],
+        ids: tuple[ItemId, ...] | None = None,
+        feature_names: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(array, ids)
+        self.feature_names = feature_names
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._array, dtype=dtype)
+
+
 class NpyRows:
     """Rows of an ``.npy`` file, read rather than mapped, so that memory stays what is asked for.
 
@@ -103,8 +162,9 @@ class NpyRows:
     lies_in: LiesIn = "files"
 
     def __init__(self, path: str | Path, ids: tuple[ItemId, ...] | None = None) -> None:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        _check_matrix(mapped.shape)
+        with reading(path):
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+            _check_matrix(mapped.shape)
         if mapped.flags.f_contiguous and not mapped.flags.c_contiguous:
             raise FileFormatError(
                 f"{path} is stored column by column, so that its rows can't be read in parts; "
@@ -122,8 +182,10 @@ class NpyRows:
         width = self.shape[1]
         offset = self._offset + start * width * self._stored.itemsize
         count = max(0, stop - start) * width
-        rows = np.fromfile(self.path, dtype=self._stored, count=count, offset=offset)
-        return tensor_of(rows.reshape(-1, width))
+        with reading(self.path):
+            rows = np.fromfile(self.path, dtype=self._stored, count=count, offset=offset)
+            # A file that has become shorter gives less.
+            return tensor_of(rows.reshape(max(0, stop - start), width))
 
     def identity(self) -> Identity:
         """That of the file."""
@@ -139,21 +201,24 @@ class Hdf5Rows:
         import h5py
 
         self.path, self.key = Path(path), key
-        self._file = h5py.File(path, "r")
-        self._rows = ArrayRows(self._file[key], ids)
+        with reading(path):
+            self._file = h5py.File(path, "r")
+            self._rows = ArrayRows(self._file[key], ids)
+            # A chunk is decompressed as a whole.
+            self.chunk_rows = (self._file[key].chunks or (1,))[0]
         self.shape, self.dtype, self.ids = self._rows.shape, self._rows.dtype, ids
-        # A chunk is decompressed as a whole.
-        self.chunk_rows = (self._file[key].chunks or (1,))[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Hdf5Rows, (self.path, self.key, self.ids)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self._file[self.key][...], dtype=dtype)
+        with reading(self.path):
+            return np.asarray(self._file[self.key][...], dtype=dtype)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
-        return self._rows.read(start, stop)
+        with reading(self.path):
+            return self._rows.read(start, stop)
 
     def identity(self) -> Identity:
         """That of the file that holds the dataset, or of all its values."""
@@ -167,7 +232,7 @@ class SafetensorsRows:
 
     def __init__(self, path: str | Path, key: str, ids: tuple[ItemId, ...] | None = None) -> None:
         self.path, self.key, self.ids = Path(path), key, ids
-        with self._open() as file:
+        with reading(path), self._open() as file:
             part = file.get_slice(key)
             shape = tuple(part.get_shape())
             _check_matrix(shape)
@@ -182,7 +247,7 @@ class SafetensorsRows:
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
-        with self._open() as file:
+        with reading(self.path), self._open() as file:
             return readable(file.get_slice(self.key)[start:stop].clone(), "the features")
 
     def identity(self) -> Identity:
@@ -256,6 +321,9 @@ class ShardedRows:
         places = {lies_in(shard) for shard in shards}
         # Files wait, whatever lies beside them; code is left to the thread that it is used to.
         self.lies_in: LiesIn = "code" if "code" in places else min(places)
+        self.feature_names: tuple[str, ...] | None = feature_names(shards[0])
+        for number, shard in enumerate(shards):
+            refuse_other_features(feature_names(shard), self.feature_names, f"shard {number}")
         self.ids = ids
         without = [number for number, shard in enumerate(shards) if shard.ids is None]
         if ids is None and len(without) < len(shards):
@@ -307,24 +375,6 @@ class DaskRows:
         return Identity.unidentified("a Dask array is computed when it is read")
 
 
-@contextmanager
-def _said_of_zarr(path: str | Path) -> Iterator[None]:
-    """Say of what zarr raises, which can be nearly anything, which store it is of."""
-    try:
-        yield
-    except RelspaceError as error:
-        raise error.about(str(path)) from error
-    except ImportError as error:
-        raise missing_file_system(path, error) from error
-    except FileNotFoundError as error:
-        raise FileFormatError(f"there is no Zarr array or group at {path}.") from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileFormatError(f"{path} can't be read as Zarr ({reason}).") from error
-
-
 class ZarrRows:
     """Rows of a Zarr array, read chunk by chunk.
 
@@ -344,20 +394,20 @@ class ZarrRows:
         self.path = str(path)
         if not is_url(self.path) and not Path(path).exists():
             raise FileFormatError(f"there is no Zarr array or group {path}.")
-        with _said_of_zarr(path):
+        with reading(path, "Zarr"):
             node = zarr.open(self.path, mode="r")
             self.chunk_rows, self.attributes = 1, dict(node.attrs)
         self.ids: tuple[ItemId, ...] | None = None
         self._array = node
         if isinstance(node, zarr.Group):
-            with _said_of_zarr(path):
+            with reading(path, "Zarr"):
                 matrices = {name: one for name, one in sorted(node.arrays()) if one.ndim == 2}
             if key is None and len(matrices) != 1:
                 raise InvalidInputError(
                     f"{path} holds {len(matrices)} matrices"
                     + (f", {', '.join(matrices)}: say which by its key." if matrices else ".")
                 )
-            with _said_of_zarr(path):
+            with reading(path, "Zarr"):
                 chosen = next(iter(matrices.values())) if key is None else node.get(key)
                 ids = np.asarray(node["ids"][...]) if "ids" in node else None
             if not isinstance(chosen, zarr.Array):
@@ -368,7 +418,7 @@ class ZarrRows:
             self.ids = None if ids is None else as_ids(ids, str(path), len(ids))
         elif key is not None:
             raise InvalidInputError(f"{path} is one array without a key: leave out key={key!r}.")
-        with _said_of_zarr(path):
+        with reading(path, "Zarr"):
             _check_matrix(self._array.shape)
             self.shape = (int(self._array.shape[0]), int(self._array.shape[1]))
             self.dtype = torch_dtype(self._array.dtype)
@@ -376,7 +426,7 @@ class ZarrRows:
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
-        with _said_of_zarr(self.path):
+        with reading(self.path, "Zarr"):
             return tensor_of(np.asarray(self._array[start:stop]))
 
     def identity(self) -> Identity:
@@ -386,7 +436,7 @@ class ZarrRows:
         return _stored_in(self._array) or hash_rows(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        with _said_of_zarr(self.path):
+        with reading(self.path, "Zarr"):
             return np.asarray(self._array[...], dtype=dtype)
 
     def __repr__(self) -> str:
@@ -420,14 +470,18 @@ def as_rows(features: object, name: str = "X") -> RowSource:
         return DaskRows(features)
     if isinstance(features, list | tuple) and any(map(is_matrix_like, features)):
         if all(as_labelled_table(one, name) is not None for one in features):
-            parts = [as_rows(without_labels(one, name)) for one in features]
+            parts = [_rows_of_table(one, name, None) for one in features]
             return ShardedRows(parts, own_ids(features, name))
         return ShardedRows([as_rows(one, name) for one in features])
     if as_labelled_table(features, name) is not None:
-        return ArrayRows(as_features(features, name).tensor, own_ids(features, name))
+        return _rows_of_table(features, name, own_ids(features, name))
     if hasattr(features, "shape") and hasattr(features, "dtype") and hasattr(features, "__len__"):
         return ArrayRows(features)
     return ArrayRows(as_features(features, name).tensor)
+
+
+def _rows_of_table(table: object, name: str, ids: tuple[ItemId, ...] | None) -> TableRows:
+    return TableRows(as_features(table, name).tensor.numpy(), ids, feature_names(table))
 
 
 @dataclass(frozen=True)

@@ -416,7 +416,7 @@ def test_stores_are_aligned_by_their_places(
 
 def test_ids_come_from_the_store(saved: Saved, photos: Path, tmp_path: Path) -> None:
     extract(saved, photos, tmp_path / "a.zarr")
-    with pytest.raises(InvalidInputError, match="brings the ids"):
+    with pytest.raises(InvalidInputError, match="brings its ids"):
         read_features(tmp_path / "a.zarr", ids="names.txt")
     with pytest.raises(UnknownNameError, match="layer_99"):
         read_features(tmp_path / "a.zarr", key="layer_99")

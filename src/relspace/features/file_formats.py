@@ -53,7 +53,8 @@ _READ_FROM_SAFETENSORS = {
 class Entry:
     """One array of a file: its shape, how to load it, and why it can't be features, if so.
 
-    ``rows`` reads a part of it, where the way to do so was found out on opening. An alias is
+    ``rows`` reads a part of it, where the way to do so was found out on opening. ``feature_names``
+    are those of the columns of a table. An alias is
     another name of an entry: it is found, and never chosen by itself. Where an entry may be a
     matrix and it can't be said, its shape is None: then none is chosen without a key.
     """
@@ -62,6 +63,7 @@ class Entry:
     load: Callable[[], NDArray[Any] | Tensor | Sequence[object]]
     obstacle: str | None = None
     rows: ParquetRows | None = None
+    feature_names: tuple[str, ...] | None = None
     is_alias: bool = False
 
     @property
@@ -394,8 +396,10 @@ def _split_columns(
     return (found[0] if found else None), columns
 
 
-def _table(ids: Sequence[object] | None, features: NDArray[Any]) -> Entries:
-    entries = {ONLY: Entry(features.shape, lambda: features)}
+def _table(
+    ids: Sequence[object] | None, features: NDArray[Any], names: tuple[str, ...] | None
+) -> Entries:
+    entries = {ONLY: Entry(features.shape, lambda: features, feature_names=names)}
     if ids is not None:
         entries[IDS] = _list_entry(ids)
     return entries
@@ -414,7 +418,8 @@ def _open_csv(path: Path, id_column: str | None, *, delimiter: str = ",") -> Ite
                 "the columns: give the columns names"
             )
         names = first
-        if all(_is_number(cell) for cell in first):
+        is_named = not all(_is_number(cell) for cell in first)
+        if not is_named:
             names = [f"column {i + 1}" for i in range(len(first))]
             rows = chain([first], rows)  # type: ignore[assignment]
         id_index, columns = _split_columns(path, names, id_column)
@@ -447,7 +452,11 @@ def _open_csv(path: Path, id_column: str | None, *, delimiter: str = ",") -> Ite
             if id_index is not None:
                 ids.append(row[id_index])
     features = np.frombuffer(values, dtype=np.float64).reshape(n_rows, len(columns))
-    yield _table(None if id_index is None else ids_of_text(ids), features)
+    yield _table(
+        None if id_index is None else ids_of_text(ids),
+        features,
+        tuple(names[i] for i in columns) if is_named else None,
+    )
 
 
 @contextmanager
@@ -476,7 +485,14 @@ def _open_parquet(path: Path, id_column: str | None) -> Iterator[Entries]:
         if id_index is not None:
             ids = file.read(columns=[names[id_index]]).column(0).to_pylist()
     rows = ParquetRows(path, [names[i] for i in columns])
-    entries = {ONLY: Entry(rows.shape, lambda: rows.read_array(0, rows.shape[0]), rows=rows)}
+    entries = {
+        ONLY: Entry(
+            rows.shape,
+            lambda: rows.read_array(0, rows.shape[0]),
+            rows=rows,
+            feature_names=rows.feature_names,
+        )
+    }
     yield entries | ({} if ids is None else {IDS: _list_entry(ids)})
 
 

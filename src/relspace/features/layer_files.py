@@ -15,8 +15,8 @@ from relspace._blocks import refuse_too_large
 from relspace._validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features.file_formats import FORMATS, IDS, ONLY, Entry
-from relspace.features.readers import check_file, ids_of_entries, readable
-from relspace.row_sources import Hdf5Rows, RowSource, SafetensorsRows
+from relspace.features.readers import check_file, ids_of_entries
+from relspace.row_sources import Hdf5Rows, RowSource, SafetensorsRows, reading
 
 #: Formats that keep no order of entries; their layers are ordered by name, numbers by value.
 _WITHOUT_ORDER = (".safetensors", ".h5", ".hdf5")
@@ -112,7 +112,7 @@ def _read(path: Path, take: Callable[[str, Entry], NDArray[Any] | Tensor | RowSo
             f"{', '.join(several)}"
         )
     check_file(path)
-    with readable(path), file_format.open(path, None) as entries:
+    with reading(path), file_format.open(path, None) as entries:
         matrices: dict[str, Entry] = {}
         n_rows = 0
         for name, entry in entries.items():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from relspace._validation import ItemId
 from relspace.errors import FileFormatError
 from relspace.identity import Identity, identify_file
-from relspace.row_sources import LiesIn, tensor_of, torch_dtype
+from relspace.row_sources import LiesIn, reading, tensor_of, torch_dtype
 
 _BATCH_BYTES = 2**22
 # Of each column's part of a row group, what is read from the disk at a time.
@@ -43,10 +43,11 @@ class ParquetRows:
         self, path: str | Path, columns: Sequence[str], ids: tuple[ItemId, ...] | None = None
     ) -> None:
         self.path, self.ids = Path(path), ids
-        self._columns = tuple(columns)
+        self._columns = self.feature_names = tuple(columns)
         self._file: Any = None
-        file = self._opened()
-        schema = file.schema_arrow
+        with reading(path):
+            file = self._opened()
+            schema = file.schema_arrow
         counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self.shape = (int(self._starts[-1]), len(self._columns))
@@ -81,7 +82,7 @@ class ParquetRows:
         """
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         out = np.empty((max(0, stop - start), self.shape[1]), dtype=self.stored)
-        with self._lock:
+        with self._lock, reading(self.path):
             if len(out) and not self._lies_ahead(start):
                 self._seek(start)
             while self._position < stop and len(out):

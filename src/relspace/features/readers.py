@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relspace._validation import ItemId, as_ids, ids_of_text
-from relspace.errors import FileFormatError, InvalidInputError, RelspaceError
+from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features.feature_set import FeatureSet
 from relspace.features.file_formats import (
     FORMATS,
@@ -26,7 +24,7 @@ from relspace.features.file_formats import (
 )
 from relspace.features.store import is_store, open_features
 from relspace.locations import located
-from relspace.row_sources import RowSource, ZarrRows
+from relspace.row_sources import RowSource, ZarrRows, reading
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,15 @@ class FeatureTable:
         The file, or a URL.
     key : str or None
         The entry of the file that holds the features; None for a file with one matrix only.
+    feature_names : tuple of str, or None
+        The names of the columns of a ``.csv``, ``.tsv`` or ``.parquet`` file.
     """
 
     features: NDArray[Any] | Tensor | FeatureSet | RowSource
     ids: tuple[ItemId, ...] | None
     source: Path | str
     key: str | None
+    feature_names: tuple[str, ...] | None = None
 
 
 def read_features(
@@ -117,11 +118,12 @@ def read_features(
     path = Path(place)
     file_format = _format_of(path)
     _check_places_of_ids(path, file_format, ids, id_column)
-    with readable(path), file_format.open(path, id_column) as entries:
+    with reading(path), file_format.open(path, id_column) as entries:
         name, entry = _find_matrix(path, entries, key, ids)
         features = cast("NDArray[Any] | Tensor", entry.load())
         found = _load_ids(path, entries, ids, file_format, features.shape[0])
-    return FeatureTable(features, found, path, None if name == ONLY else name)
+    called = None if name == ONLY else name
+    return FeatureTable(features, found, path, called, entry.feature_names)
 
 
 def _check_places_of_ids(
@@ -195,7 +197,7 @@ def locate_features(
     path = Path(path)
     file_format = _format_of(path)
     _check_places_of_ids(path, file_format, ids, id_column)
-    with readable(path), file_format.open(path, id_column) as entries:
+    with reading(path), file_format.open(path, id_column) as entries:
         name, entry = _find_matrix(path, entries, key, ids)
         n_rows = (entry.shape or (0,))[0]
         return name, _load_ids(path, entries, ids, file_format, n_rows), entry
@@ -244,22 +246,6 @@ def _listed(entries: Entries) -> str:
             for name, entry in entries.items()
         ]
     )
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Say of what a parser raises that the file is damaged."""
-    try:
-        yield
-    except (RelspaceError, MemoryError):
-        raise
-    except Exception as error:
-        # Bytes that are not what the suffix claims make parsers raise nearly anything.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileFormatError(
-            f"{path} can't be read as {path.suffix}; it may be cut off, corrupt or another "
-            f"format ({reason})"
-        ) from error
 
 
 def _find_matrix(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from relspace.features.feature_set import FeatureSet
 from relspace.features.file_formats import Entry
 from relspace.features.readers import (
     FeatureTable,
+    is_table_file,
     is_zarr,
     locate_features,
     open_zarr,
@@ -28,6 +30,7 @@ from relspace.row_sources import (
     RowSource,
     SafetensorsRows,
     ShardedRows,
+    TableRows,
     as_rows,
 )
 
@@ -114,7 +117,11 @@ def open_table(
     if place.suffix.lower() in _READ_IN_PARTS and place.suffix.lower() != ".npy":
         name, found, entry = locate_features(place, key=key, ids=ids, id_column=id_column)
         return FeatureTable(_rows_of(place, name, found, entry), found, place, name or None)
-    return read_features(place, key=key, ids=ids, id_column=id_column)
+    table = read_features(place, key=key, ids=ids, id_column=id_column)
+    if not is_table_file(place):
+        return table
+    named = TableRows(np.asarray(table.features), table.ids, table.feature_names)
+    return replace(table, features=named)
 
 
 def is_read_in_blocks(source: object) -> bool:
@@ -149,6 +156,8 @@ def _open_path(source: str | Path, key: str | None, ids: str | Path | None) -> R
                 "in parts",
             )
         table = read_features(path, key=key, ids=ids)
+        if is_table_file(path):
+            return TableRows(np.asarray(table.features), table.ids, table.feature_names)
         return ArrayRows(table.features, table.ids)
     name, own, entry = locate_features(path, key=key, ids=ids)
     return _rows_of(path, name, own, entry)

@@ -205,7 +205,7 @@ def is_store(path: str | Path) -> bool:
             return False
         return True
     attributes = Path(path) / "zarr.json"
-    return attributes.is_file() and f'"{KIND}"' in attributes.read_text()
+    return attributes.is_file() and f'"{KIND}"'.encode() in attributes.read_bytes()
 
 
 def read_header(path: str | Path) -> tuple[Any, dict[str, Any]]:
