@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -279,6 +280,50 @@ def test_the_commands_refuse_other_texts_too(
     assert told.exit_code == 0, told.stderr
 
 
+def test_stores_without_ids_are_given_some_on_the_command_line(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text(saved, TEXTS, tmp_path / "a.zarr")
+    text(saved, TEXTS[::-1], tmp_path / "b.zarr")
+    (tmp_path / "a.txt").write_text("p\nq\nr\ns\nt\n")
+    (tmp_path / "b.txt").write_text("t\ns\nr\nq\np\n")
+    given = ["compare", "a.zarr", "b.zarr", "--measure", "cka", "--permutations", "0", "--json"]
+    done = CliRunner().invoke(commands, [*given, "--ids", "a=a.txt", "--ids", "b=b.txt"])
+    assert done.exit_code == 0, done.stderr
+    (found,) = json.loads(done.stdout)["comparisons"]
+    assert found["matched_by"] == "ids"
+    assert found["value"] == pytest.approx(1, abs=1e-4)
+    done = CliRunner().invoke(commands, [*given, "--ids", "a=a.txt", "--ids", "b=none.txt"])
+    assert done.exit_code == 2
+    assert "there is no text file none.txt" in done.stderr
+    store = open_features(tmp_path / "a.zarr")
+    named = store.with_ids(list("pqrst"))
+    assert (named.ids, named["layer_3"].ids) == (tuple("pqrst"), tuple("pqrst"))
+    assert (named.contents, store.ids) == (store.contents, None)
+
+
+def test_an_old_or_stale_store_is_told_in_the_words_of_the_command(
+    saved: Saved, tmp_path: Path
+) -> None:
+    save(tmp_path / "photos", pixels(0, 3))
+    out = tmp_path / "a.zarr"
+    given = ["extract", str(saved("vit")), str(tmp_path / "photos"), "-o", str(out)]
+    given += ["--layers", "last", "--device", "cpu"]
+    assert CliRunner().invoke(commands, given).exit_code == 0
+    save(tmp_path / "photos", pixels(1, 3))
+    stale = CliRunner().invoke(commands, [*given, "--resume", "trust"])
+    assert "3 of 3 have other content" in stale.stderr
+    as_version_1(out, ["000.png", "001.png", "002.png"])
+    old = CliRunner().invoke(commands, given)
+    assert "format version 1" in old.stderr
+    for done in (stale, old):
+        assert done.exit_code == 2
+        assert "replace it with --force" in done.stderr
+        assert "overwrite" not in done.stderr
+    assert CliRunner().invoke(commands, [*given, "--force"]).exit_code == 0
+
+
 def test_models_are_compared_on_the_sentences_that_were_named(saved: Saved, tmp_path: Path) -> None:
     path = tmp_path / "texts.txt"
     path.write_text("\n".join(TEXTS))
@@ -376,3 +421,32 @@ def test_stores_of_the_first_version_are_opened_and_not_resumed(tmp_path: Path) 
     as_version_1(as_named, ["a", "b", "c"])
     assert open_features(as_named).ids == ("a", "b", "c")
     assert len(extract(pixels(0, 3), out, overwrite=True)) == 3
+
+
+def test_a_store_that_is_replaced_is_there_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.zarr"
+    extract(pixels(0, 3), out)
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise ConnectionError("killed")
+
+    # It stays until another one can take its place.
+    with monkeypatch.context() as patched:
+        patched.setattr(relspace.ModuleModel, "forward", cut_off)
+        with pytest.raises(ConnectionError):
+            extract(pixels(1, 3), out, overwrite=True)
+    assert len(extract(pixels(0, 3), out)) == 3
+    with monkeypatch.context() as patched:
+        # What is removed at the end is the old one, under another name.
+        patched.setattr(
+            "relspace.features.store_writer.shutil.rmtree",
+            lambda path, **given: path.exists() and cut_off(),
+        )
+        with pytest.raises(ConnectionError):
+            extract(pixels(1, 3), out, overwrite=True)
+    assert not out.exists()
+    again = extract(pixels(1, 3), out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr"]
+    assert torch.equal(again["1"].tokens(), features(pixels(1, 3), tmp_path))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import relspace
-from relspace.errors import InvalidInputError, InvalidTypeError
+from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.features import FeatureSet, token_features
 from relspace.features.families.text import TextModel
 
@@ -72,7 +72,8 @@ def test_means_of_tokens_are_what_extraction_stores(saved: Saved, tmp_path: Path
     found = token_features(model, TEXTS, layers=[2])
     stored = relspace.extract(model, TEXTS, tmp_path / "a.zarr", layers=[2], store_dtype="float32")
     assert isinstance(stored, FeatureSet)
-    own = torch.tensor([int(one.split(":")[0]) for one in found.ids or ()])
+    texts = [one.split(":")[0] for one in found.ids or ()]
+    own = torch.tensor([list(dict.fromkeys(texts)).index(one) for one in texts])
     means = [found.tokens()[own == i].mean(dim=0) for i in range(len(TEXTS))]
     torch.testing.assert_close(torch.stack(means), stored.tokens())
 
@@ -83,8 +84,9 @@ def test_words_are_the_same_items_however_texts_are_cut(
     ids = tuple(
         f"{text}:{word}" for text, one in enumerate(TEXTS) for word in range(len(one.split()))
     )
-    whole = token_features(load(saved, "bert"), TEXTS, by="word")
-    parts = token_features(byte_model, TEXTS, by="word", batch_size=2)
+    called = [str(number) for number in range(len(TEXTS))]
+    whole = token_features(load(saved, "bert"), TEXTS, by="word", ids=called)
+    parts = token_features(byte_model, TEXTS, by="word", batch_size=2, ids=called)
     assert whole.ids == parts.ids == ids
     # More tokens than words, whose means the rows are.
     tokens = token_features(byte_model, TEXTS[:1], layers="last")
@@ -98,6 +100,22 @@ def test_words_are_the_same_items_however_texts_are_cut(
     compared = relspace.compare_layers(whole, parts, groups=groups, n_permutations=0)
     assert compared.matched_by == "ids"
     assert (compared.n_items, compared.n_units) == (len(ids), len(TEXTS))
+
+
+def test_words_of_other_texts_are_not_matched_because_they_were_counted(saved: Saved) -> None:
+    model = load(saved, "bert")
+    here = token_features(model, TEXTS, by="word")
+    turned = token_features(model, TEXTS[::-1], by="word")
+    assert here.ids is not None
+    assert len({one.partition(":")[0] for one in map(str, here.ids)}) == len(TEXTS)
+    compared = relspace.compare(here["layer_2"], turned["layer_2"], measure="cka")
+    assert compared.matched_by == "ids"
+    assert compared.value == pytest.approx(1, abs=1e-4)
+    other = token_features(model, [text.replace("the", "a") for text in TEXTS], by="word")
+    with pytest.raises(ItemMismatchError, match="Y lacks"):
+        relspace.compare(here["layer_2"], other["layer_2"], measure="cka")
+    twice = token_features(model, TEXTS + TEXTS[:1], by="word")
+    assert len(twice) == len(here) + len(TEXTS[0].split())
 
 
 def test_what_is_no_text_is_refused(saved: Saved) -> None:

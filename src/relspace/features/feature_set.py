@@ -361,6 +361,24 @@ class FeatureSet:
             lines=lines,
         )
 
+    def with_ids(self, ids: Sequence[ItemId]) -> FeatureSet:
+        """Return the same set whose items have these ids, by which they are matched.
+
+        Parameters
+        ----------
+        ids : sequence of str or int
+            One id for each item.
+        """
+        named = as_ids(ids, "the feature set", len(self))
+        return FeatureSet(
+            {name: layer.with_ids(named) for name, layer in self._layers.items()},
+            vectors={name: vector.with_ids(named) for name, vector in self._vectors.items()},
+            ids=named,
+            metadata=self.metadata,
+            contents=self.contents,
+            lines=self.lines,
+        )
+
     def pool(self, how: str | tuple[int, int]) -> FeatureSet:
         """Return the set with fewer tokens for each image.
 

@@ -223,6 +223,10 @@ class LayerFeatures:
             None if self.contents is None else self.contents.select(items.tolist()),
         )
 
+    def with_ids(self, ids: tuple[ItemId, ...]) -> LayerFeatures:
+        """Return the same features of items with these ids; tokens on a grid have none."""
+        return LayerFeatures(self.name, self._source, self.grid, ids, self.contents)
+
     def mapped(self, width: int, change: Callable[[torch.Tensor], torch.Tensor]) -> LayerFeatures:
         """Return the tokens changed as they are read, on the same grid.
 

@@ -153,6 +153,13 @@ def open_zarr(
     """Open a Zarr array, an array of a group, or a layer of a feature store, unread."""
     refuse_other_formats(place)
     stored = is_store(place)
+    if stored and id_column is None and ids is not None:
+        # Texts and arrays that were only counted have none until they are given some.
+        whole = open_features(place)
+        if whole.ids is None:
+            named = whole.with_ids(_ids_of_file(ids, len(whole)))
+            layer = whole.layers[-1] if key is None else key
+            return FeatureTable(named.select(layers=layer), named.ids, place, layer)
     if ids is not None or id_column is not None:
         raise InvalidInputError(
             f"{place} is a {'feature' if stored else 'Zarr'} store, which brings its ids: leave "
@@ -316,6 +323,12 @@ def _load_ids(
         raise InvalidInputError(
             f"ids={str(ids)!r} is neither a text file nor an entry of {path}{held}"
         )
+    return _ids_of_file(ids, n_rows)
+
+
+def _ids_of_file(ids: str | Path, n_rows: int) -> tuple[ItemId, ...]:
+    if not Path(ids).is_file():
+        raise InvalidInputError(f"there is no text file {ids} with one id in each line.")
     return as_ids(ids_of_text(_lines(Path(ids))), f"{ids}", n_rows)
 
 

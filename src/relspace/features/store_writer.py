@@ -145,24 +145,21 @@ class FeatureStoreWriter:
         unfinished.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(unfinished)
         try:
-            for old in unfinished.iterdir():
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+            for one in unfinished.iterdir():
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
+            # What a run that replaced a store left when it was killed.
+            shutil.rmtree(_replaced(place), ignore_errors=True)
             root = import_zarr().create_group(unfinished, attributes={KEY: header})
             _make_arrays(root, header, layers, items)
             if overwrite and place.exists():
                 _remove_store(place)
-            unfinished.rename(place)
+            try:
+                unfinished.rename(place)
+            except OSError as error:
+                raise StoreLockedError(
+                    f"{place} can't be made, or appeared while it was ({error})."
+                ) from error
             return cls(place, import_zarr().open_group(place, mode="r+"), header, lock)
-        except StoreLockedError:
-            lock.release()
-            raise
-        except OSError as error:
-            lock.release()
-            if not place.exists():
-                raise
-            raise StoreLockedError(
-                f"{place} can't be made, or appeared while it was ({error})."
-            ) from error
         except BaseException:
             lock.release()
             raise
@@ -513,13 +510,15 @@ def _remove_store(place: Path) -> None:
     lock = FolderLock(place)
     try:
         read_header(place)
-        old = place.with_name(f".{place.name}.old")
-        if old.exists():
-            shutil.rmtree(old)
-        place.rename(old)
+        old = place.rename(_replaced(place))
         shutil.rmtree(old)
     finally:
         lock.release()
+
+
+def _replaced(place: Path) -> Path:
+    """What a store that is being replaced is called."""
+    return place.with_name(f".{place.name}.old")
 
 
 def _make_arrays(

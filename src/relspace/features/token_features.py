@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +15,11 @@ from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features.families.text import TextModel
 from relspace.features.feature_model import FeatureModel, Layers
 from relspace.features.feature_set import FeatureSet
+from relspace.identity import hash_texts
 
 _WORD = re.compile(r"\S+")
+# Of a digest, in ids that are to be read.
+_DIGITS = 12
 
 
 def token_features(
@@ -44,7 +48,8 @@ def token_features(
     layers : "all", "last", or a sequence of int or str
         Which layers.
     ids : sequence of str, optional
-        The texts' ids; by default their positions. Rows are called ``id:number``, from 0.
+        The texts' ids; by default digests of the texts, so that rows of other texts are not
+        matched. Rows are called ``id:number``, from 0.
     batch_size : int
         How many texts the model sees at a time.
 
@@ -75,8 +80,9 @@ def token_features(
     if isinstance(texts, str) or not len(texts):
         raise InvalidInputError("texts must be a list of one text or more.")
     names = model.names_of(layers)
-    called = as_ids([str(i) for i in range(len(texts))] if ids is None else ids, "ids", len(texts))
-    truncated = model.describe_truncated(texts, [str(one) for one in called])
+    given = None if ids is None else [str(one) for one in as_ids(ids, "ids", len(texts))]
+    truncated = model.describe_truncated(texts, given or [f"row {i}" for i in range(len(texts))])
+    called = given or _digests(texts)
     rows: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     row_ids: list[str] = []
     for start in range(0, len(texts), step):
@@ -104,6 +110,17 @@ def token_features(
             "pooling": None,
         },
     )
+
+
+def _digests(texts: Sequence[str]) -> list[str]:
+    """What tells texts apart; of one that comes again also how often it came."""
+    found: list[str] = []
+    times: Counter[str] = Counter()
+    for text in texts:
+        digest = hash_texts([text]).digest[:_DIGITS]
+        times[digest] += 1
+        found.append(digest if times[digest] == 1 else f"{digest}#{times[digest]}")
+    return found
 
 
 def _rows_of_tokens(model: TextModel, text: str, by: str) -> NDArray[np.int64]:
