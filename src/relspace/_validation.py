@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,7 @@ def _check_numbers(tensor: torch.Tensor, name: str, given: torch.dtype) -> None:
         )
 
 
+@cache
 def smallest_exact(dtype: torch.dtype) -> float:
     """The magnitude below which numbers of a float type have lost digits that count.
 

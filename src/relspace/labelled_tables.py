@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from relspace._arrays import refuse_missing
 from relspace.errors import InvalidInputError, InvalidTypeError
@@ -58,6 +59,9 @@ def as_labelled_table(features: object, name: str) -> LabelledTable | None:
     InvalidInputError
         If it isn't clear what holds the ids.
     """
+    if isinstance(features, torch.Tensor | np.ndarray):
+        # Asking for what they don't offer takes longer than a small affinity matrix.
+        return None
     if _offers(features, "data_vars"):
         raise InvalidTypeError(
             f"{name} is a {type(features).__name__} of several arrays; give one of them."

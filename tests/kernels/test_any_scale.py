@@ -170,6 +170,14 @@ def test_one_far_row_changes_nothing_between_the_others(outlier: float) -> None:
     torch.testing.assert_close(rs.rbf_affinity(small).double(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["cka_rbf", "cka_rbf_biased"])
+@pytest.mark.parametrize("outlier", [1e19, 1e25, 3e38])
+def test_one_far_row_does_not_hide_the_median_distance(name: str, outlier: float) -> None:
+    X, Y = features(torch.float32), features(torch.float32, seed=5)
+    X[7] = outlier
+    assert get(name)(X, Y) == pytest.approx(get(name)(X.double(), Y.double()), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("dtype", "scale", "type_"),
     [

@@ -213,7 +213,8 @@ def too_coarse(clouds: Sequence[Cloud | None], scale: float, *, cosine: bool = F
     """Whether rounding to float32 would change affinities by more than 1e-4.
 
     Rounding costs a squared distance epsilon times the squared norms of its points. A single far
-    point is far from all others, whatever rounding does; two may be close to each other.
+    point is far from all others, whatever rounding does, as long as its norm is finite; two may be
+    close to each other.
     """
     half_norms = torch.cat([cloud.half_norms for cloud in clouds if cloud is not None])
     if half_norms.dtype == torch.float64:
@@ -221,7 +222,8 @@ def too_coarse(clouds: Sequence[Cloud | None], scale: float, *, cosine: bool = F
     epsilon = torch.finfo(half_norms.dtype).eps
     if cosine:
         return epsilon * math.sqrt(scale) > NEGLIGIBLE
-    second = float(half_norms.topk(min(2, len(half_norms))).values[-1])
+    farthest = half_norms.topk(min(2, len(half_norms))).values.tolist()
+    second = farthest[-1] if math.isfinite(farthest[0]) else math.inf
     return not 2 * epsilon * second * scale <= NEGLIGIBLE
 
 

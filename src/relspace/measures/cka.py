@@ -13,7 +13,7 @@ import torch
 from relspace._blocks import row_slices
 from relspace._validation import check_choice, check_positive
 from relspace.kernels.distances import fill_half_squared
-from relspace.kernels.frame import Cloud, Frame, squared_norms
+from relspace.kernels.frame import Cloud, Frame, place_sets, squared_norms
 from relspace.kernels.precision import full_precision
 from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
 from relspace.measures.affinity import affinity_entries
@@ -213,7 +213,7 @@ def _inner_products(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
 def median_distance(X: torch.Tensor) -> float:
     """Median Euclidean distance between distinct items, of a seeded sample of pairs if many."""
     frame = Frame.of(X)
-    cloud = frame.place(X)
+    cloud, _ = place_sets(X, None, frame)
     n = len(X)
     if n * (n - 1) // 2 <= _PAIRS_FOR_MEDIAN:
         half = X.new_empty((n, n), dtype=cloud.points.dtype)
