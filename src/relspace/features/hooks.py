@@ -139,8 +139,9 @@ def record(
 
     Each forward pass of the module replaces what the last one left; passes that don't go through
     the module itself (``model.encode(x)``) are told apart by ``clear()`` between them, or else they
-    count as further calls of one pass. Tensors are detached and moved to ``device``; hooks are removed however the block is left. What ``torch.compile`` made runs as
-    Python inside of the block, since compiled code calls no hooks.
+    count as further calls of one pass. Tensors are detached and moved to ``device``; hooks are
+    removed however the block is left. What ``torch.compile`` made runs as Python inside of the
+    block, since compiled code calls no hooks.
 
     Parameters
     ----------
