@@ -424,7 +424,8 @@ def refuse_constant(X: torch.Tensor, name: str) -> None:
 
 def warn_of_pair_matrix(X: torch.Tensor, name: str) -> None:
     """Warn where features look like a matrix over pairs of items, as measures make themselves."""
-    if X.shape[0] != X.shape[1]:
+    # One row and column tell almost all features, without a copy of a large matrix.
+    if X.shape[0] != X.shape[1] or not torch.allclose(X[0], X[:, 0], rtol=1e-4):
         return
     rounding = 1e-6 * float(X.abs().max())
     diagonal = X.diagonal()
