@@ -154,6 +154,7 @@ def _other_items(
         ways_out=[
             "give {ids} to both sets",
             "say that these rows belong together by {ids='position'}",
+            "extract features of the same items in one order",
         ],
     )
 
