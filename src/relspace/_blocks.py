@@ -76,17 +76,17 @@ def chunk_slices(n_rows: int, chunk_rows: int) -> list[slice]:
 
 
 def refuse_too_large(
-    n_bytes: int, what: str, way_out: str, *, device: torch.device | None = None
+    n_bytes: int, what: str, *ways_out: str, device: torch.device | None = None
 ) -> None:
     """Raise before anything is allocated if a result would not fit into the free memory.
 
-    ``way_out`` is a clause as :mod:`relspace.errors` describes them.
+    ``ways_out`` are clauses as :mod:`relspace.errors` describes them.
     """
     free = free_memory_bytes(device)
     if n_bytes > free:
         raise MemoryBudgetError(
             f"{what} needs {say_bytes(n_bytes)} and {say_bytes(free)} are free.",
-            ways_out=[way_out],
+            ways_out=ways_out,
         )
 
 

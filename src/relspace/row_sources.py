@@ -417,7 +417,10 @@ class ZarrRows:
             self._array = chosen
             self.ids = None if ids is None else as_ids(ids, str(path), len(ids))
         elif key is not None:
-            raise InvalidInputError(f"{path} is one array without a key: leave out key={key!r}.")
+            raise InvalidInputError(
+                f"{path} is one array, which has no key, and {key!r} is asked for.",
+                ways_out=["leave {key} out"],
+            )
         with reading(path, "Zarr"):
             _check_matrix(self._array.shape)
             self.shape = (int(self._array.shape[0]), int(self._array.shape[1]))

@@ -89,7 +89,7 @@ def test_one_row_for_each_item_has_ids_and_no_grid() -> None:
 @pytest.mark.parametrize(
     ("array", "declared", "message"),
     [
-        (MAPS, {}, "layout='bchw' or 'bhwc'"),
+        (MAPS, {}, "give layout='bchw', or give layout='bhwc'"),
         (TOKENS, {}, "layout='btd'"),
         (MAPS[0, 0, 0], {}, "fits none"),
         (TOKENS, {"layout": "bhwc"}, "not of the layout"),

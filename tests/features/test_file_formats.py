@@ -258,7 +258,7 @@ class TestZarr:
             commands, ["compare", str(path), f"b={path}", "--measure", "cka", "--json"]
         )
         assert result.exit_code == 0, result.output
-        with pytest.raises(InvalidInputError, match="one array without a key"):
+        with pytest.raises(InvalidInputError, match="one array, which has no key"):
             read_features(path, key="x")
 
     def test_a_missing_store_is_said_to_be_missing(self, tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_a_page_is_replaced_only_when_told(tmp_path: Path) -> None:
     space = relspace.align({"a": X, "b": X.flip(1)})
     page = tmp_path / "page.html"
     page.write_text("mine")
-    with pytest.raises(InvalidInputError, match="exists; give overwrite=True"):
+    with pytest.raises(InvalidInputError, match="exists: overwrite it with overwrite=True"):
         relspace.report(space, page, n_permutations=0)
     assert page.read_text() == "mine"
     relspace.report(space, page, n_permutations=0, overwrite=True)
@@ -228,7 +228,7 @@ def test_values_of_aligned_features_are_called_so(of_items: ReportData) -> None:
 
 def test_a_part_of_the_images_is_said_to_be_one(models: dict[str, FeatureSet]) -> None:
     space = relspace.align(models, landmarks=150)
-    shown = "Explored are the first 4 of 6 images; n_images=6 (--n-images 6) shows all."
+    shown = "Explored are the first 4 of 6 images; n_images=6 shows all."
     assert space_report(space, n_images=4, n_permutations=0).lead.endswith(shown)
     assert "Explored" not in space_report(space, n_images=6, n_permutations=0).lead
     assert relspace.reporting.feature_sets_report(

@@ -233,7 +233,8 @@ def _open_array(array: Any, layout: str | None) -> ImageCollection:
     elif len(fits) != 1:
         raise InvalidInputError(
             f"images has shape {tuple(array.shape)}, in which the channels (1, 3 or 4) are "
-            + ("not to be found." if not fits else "the second or the last axis: give layout=.")
+            + ("not to be found." if not fits else "the second or the last axis."),
+            ways_out=[f"give {{layout={form!r}}}" for form in fits],
         )
     else:
         layout = fits[0]

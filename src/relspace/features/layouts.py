@@ -17,8 +17,9 @@ def check_layout(name: str, shape: tuple[int, ...], layout: str | None) -> str:
             return "nd"
         could_be = [form for form in LAYOUTS if len(form) == ndim]
         raise InvalidInputError(
-            f"{name} has shape {tuple(shape)}, and its layout is not declared: "
-            + (f"give layout={' or '.join(map(repr, could_be))}." if could_be else "it fits none.")
+            f"{name} has shape {tuple(shape)}, and its layout is not declared"
+            + ("." if could_be else ", and it fits none."),
+            ways_out=[f"give {{layout={form!r}}}" for form in could_be],
         )
     check_choice(layout, f"the layout of {name}", LAYOUTS)
     if ndim != len(layout):

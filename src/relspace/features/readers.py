@@ -259,7 +259,10 @@ def _find_matrix(
     path: Path, entries: Entries, key: str | None, ids: str | Path | None
 ) -> tuple[str, Entry]:
     if key is not None and ONLY in entries:
-        raise InvalidInputError(f"{path} holds one matrix without a key: leave out key={key!r}")
+        raise InvalidInputError(
+            f"{path} holds one matrix, which has no key, and {key!r} is asked for.",
+            ways_out=["leave {key} out"],
+        )
     if key is None:
         key = ONLY if ONLY in entries else _only_matrix(path, entries, ids)
     if key not in entries:
@@ -314,14 +317,15 @@ def _load_ids(
     is_file = Path(ids).is_file()
     if is_entry and is_file:
         raise InvalidInputError(
-            f"ids={ids!r} is an entry of {path} and a text file: write ./{ids} for the text file"
+            f"{ids!r} is an entry of {path} and a text file: write ./{ids} for the text file"
         )
     if is_entry:
         return as_ids(entries[str(ids)].load(), f"{path}::{ids}", n_rows)
     if not is_file:
         held = "" if file_format.is_table or ONLY in entries else f" (it holds {_listed(entries)})"
         raise InvalidInputError(
-            f"ids={str(ids)!r} is neither a text file nor an entry of {path}{held}"
+            f"{str(ids)!r}, where the ids should be, is neither a text file nor an entry of "
+            f"{path}{held}"
         )
     return _ids_of_file(ids, n_rows)
 

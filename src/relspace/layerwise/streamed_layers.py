@@ -153,8 +153,12 @@ def sum_layers(
     if groups is not None or first.images is not None:
         raise InvalidInputError(
             "items in groups (tokens of images are) are permuted group by group, which sums over "
-            "items can't tell: pool the tokens of images, compare a random part of the items by "
-            "max_items=10_000, or raise memory_budget."
+            "items can't tell.",
+            ways_out=[
+                "pool the tokens of images",
+                "compare a random part of the items by {max_items=10_000}",
+                "raise {memory_budget}",
+            ],
         )
     matched_by = _matched_by(models)
     if first.n_items < MIN_ITEMS:
@@ -195,7 +199,10 @@ def _matched_by(models: Sequence[ModelLayers]) -> str:
     if turned:
         raise ItemMismatchError(
             f"the items of {models[0].name} and {turned[0]} are in different orders: features "
-            "larger than memory are read side by side; store both in one order, or compare a "
-            "random part of the items by max_items=10_000."
+            "larger than memory are read side by side.",
+            ways_out=[
+                "store both in one order",
+                "compare a random part of the items by {max_items=10_000}",
+            ],
         )
     return "position" if shared is None else "ids"

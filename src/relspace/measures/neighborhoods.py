@@ -170,8 +170,8 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
     refuse_too_large(
         32 * n * width,
         f"{name} has items of which {width} others are tied for {k} places; holding them all",
-        "compare a random part of the items by max_items=10_000 (--max-items), or use a measure "
-        "without neighbours, such as rsa.",
+        "compare a random part of the items by {max_items=10_000}",
+        "use a measure without neighbours, such as rsa",
         device=device,
     )
     candidates = torch.arange(n, device=device)[:, None].repeat(1, width)

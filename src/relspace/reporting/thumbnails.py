@@ -84,8 +84,7 @@ def thumbnails_of(
 def said_of_images(n_shown: int, n_images: int) -> str:
     """Say that a page explores a part of the images, and how it shows more."""
     return (
-        f"Explored are the first {n_shown:,} of {n_images:,} images; n_images={n_images} "
-        f"(--n-images {n_images}) shows all."
+        f"Explored are the first {n_shown:,} of {n_images:,} images; n_images={n_images} shows all."
     )
 
 

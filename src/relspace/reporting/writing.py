@@ -113,7 +113,8 @@ def _page(out: object, *, overwrite: bool) -> Path:
         raise InvalidInputError(f"out is {str(out)!r}, a folder; name a file for the report.")
     if page.exists() and not overwrite:
         raise InvalidInputError(
-            f"out is {str(out)!r}, which exists; give overwrite=True, or name another file."
+            f"out is {str(out)!r}, which exists.",
+            ways_out=["overwrite it with {overwrite=True}", "name another file"],
         )
     return page
 
