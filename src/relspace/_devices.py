@@ -26,7 +26,7 @@ def choose_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InvalidInputError(
             f"device is {device!r}, which torch doesn't know; it must be one like cpu, cuda or "
             "cuda:1."

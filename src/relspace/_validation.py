@@ -313,7 +313,8 @@ def own_ids(features: object, name: str) -> tuple[ItemId, ...] | None:
     labelled = [table for table in tables if table is not None]
     if not labelled or len(labelled) < len(parts):
         ids = getattr(features, "ids", None)
-        return None if ids is None else as_ids(ids, name, len(ids))
+        # A masked array has a method of this name.
+        return None if ids is None or callable(ids) else as_ids(ids, name, len(ids))
     labels = labels_of_tables(labelled)
     return None if labels is None else as_ids(labels, name, len(labels))
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace import measures
+from relspace._blocks import memory_budget_bytes
 from relspace._validation import (
     ItemId,
     as_features,
@@ -82,11 +83,9 @@ def compare(
         What errors call the sets; "X" and "Y" by default.
     ids : mapping of str to sequence, one sequence, or "position", optional
         The items' ids by the sets' names, ``{"X": ..., "Y": ...}``, by which the rows of Y are
-        brought into the order of X, or one list for both. By default the ``ids`` that both bring,
-        or the labels of their rows (the index of a pandas frame, coordinates of xarray, names of
-        AnnData, a column called "id"; numbers that count rows are none). Where
-        neither brings some, rows are matched by position; where one does, ``"position"`` must say
-        so.
+        brought into the order of X, or one list for both. By default the ``ids`` that both bring.
+        Where neither brings some, rows are matched by position; where one does, ``"position"``
+        must say so.
     n_permutations : int
         How many permutations of the items make the null distribution. With 0 there is no p-value,
         and the chance level comes from the closed form, or from a few permutations
@@ -158,6 +157,8 @@ def compare(
             min(n_items, max_items or n_items), 4 if ceiling else 2, memory_budget
         )
 
+    if memory_budget is not None:
+        memory_budget_bytes(memory_budget)
     if pair is None or (client is None and fits_in_memory(*pair, memory_budget)):
         if pair is not None:
             check_number(pair[0].shape[0])
@@ -344,7 +345,8 @@ def paired_features(
 
 
 def _whole(X: object, name: str) -> torch.Tensor:
-    if isinstance(X, RowSource):
+    # A tensor is no source, and some have no shape to look at.
+    if not isinstance(X, torch.Tensor) and isinstance(X, RowSource):
         X = X.read(0, X.shape[0])
     return as_features(X, name).tensor
 

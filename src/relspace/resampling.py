@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,7 @@ def number_units(n_items: int, groups: object | None = None) -> torch.Tensor:
     LongTensor of shape (n_items,)
         Numbers from 0 on.
     """
+    check_count(n_items, "n_items")
     if groups is None:
         labels: Sequence[object] = range(n_items)
     else:
@@ -87,7 +88,21 @@ def number_units(n_items: int, groups: object | None = None) -> torch.Tensor:
             )
         labels = given
     if len(labels) != n_items:
-        raise ItemMismatchError(f"there are {n_items} items and {len(labels)} group labels.")
+        raise ItemMismatchError(
+            f"there are {n_items} items and {len(labels)} group labels: give one for each."
+        )
+    odd = [label for label in labels if not isinstance(label, Hashable)]
+    if odd:
+        raise InvalidTypeError(
+            f"groups holds labels of type {type(odd[0]).__name__}; they must be strings or numbers."
+        )
+    # NaN is no label: it is not even equal to itself.
+    missing = [row for row, label in enumerate(labels) if label is None or label != label]
+    if missing:
+        raise InvalidInputError(
+            f"groups has no label for {len(missing)} of {n_items} items, in rows "
+            f"{name_some(missing)}."
+        )
     numbers: dict[object, int] = {}
     unit_of = torch.tensor([numbers.setdefault(label, len(numbers)) for label in labels])
     if len(numbers) < MIN_UNITS:
@@ -203,6 +218,11 @@ def p_value(observed: float, null: NDArray[np.float64], *, larger: bool = True) 
     larger : bool
         Whether larger values speak against the null hypothesis, or smaller ones.
 
+    Raises
+    ------
+    InvalidInputError
+        If a value is NaN.
+
     Examples
     --------
     >>> import numpy as np
@@ -210,6 +230,11 @@ def p_value(observed: float, null: NDArray[np.float64], *, larger: bool = True) 
     0.5
     """
     null = np.asarray(null, dtype=np.float64)
+    if math.isnan(observed) or bool(np.isnan(null).any()):
+        raise InvalidInputError(
+            f"observed is {observed} and null holds {int(np.isnan(null).sum())} NaN of {null.size} "
+            "values; NaN is neither more nor less extreme than anything."
+        )
     # A permutation that changes nothing may differ by rounding; it counts as equal.
     rounding = 1e-6 * float(np.ptp(np.append(null, observed)))
     beyond = null >= observed - rounding if larger else null <= observed + rounding

@@ -21,6 +21,7 @@ from relspace._blocks import (
 from relspace._devices import CPU
 from relspace._validation import check_choice, check_count
 from relspace.device_copies import Copy, copies_for
+from relspace.errors import InvalidTypeError
 from relspace.identity import Identity, hash_ids, identify
 from relspace.ledger import RESUME, Resume
 from relspace.reading_ahead import read_blocks, write_behind
@@ -90,6 +91,13 @@ class Output:
     chunk_rows: int | None = None
     overwrite: bool = False
     resume: Resume = "identified"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str | Path) or not str(self.path) or "\0" in str(self.path):
+            raise InvalidTypeError(
+                f"the output is {self.path!r}; it must be the path or URL of a .zarr store, or of "
+                "an .npy file."
+            )
 
 
 def begin_output(

@@ -99,7 +99,6 @@ def embed(
         import relspace
         from relspace.features import open_rows
 
-        output.mkdir(parents=True, exist_ok=True)
         rows = {name: open_rows(one.place, key=one.key) for name, one in named.items()}
 
         def outputs(suffix: str) -> dict[str, relspace.Output]:

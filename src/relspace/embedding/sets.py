@@ -51,7 +51,7 @@ def open_sets(sets: Mapping[str, object] | object) -> dict[str, OpenedSet]:
     space: Any = sets if hasattr(sets, "aligned_set") else None
     opened = {}
     for name in sets:
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name:
             raise InvalidTypeError(f"sets has the name {name!r}; names must be strings.")
         if space is None:
             opened[name] = _open(sets[name], name)

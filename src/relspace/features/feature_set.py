@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
-import numpy as np
 import torch
 
+from relspace._arrays import tensor_from
 from relspace._html import html_table
 from relspace._validation import (
     ItemId,
@@ -168,14 +168,17 @@ class FeatureSet:
         if ids is None:
             ids = ids_of_layers(arrays, "arrays")
         for name, given in arrays.items():
-            values = without_labels(given, name)
-            array = values if isinstance(values, torch.Tensor) else np.asarray(values)
+            if not isinstance(name, str):
+                raise InvalidTypeError(f"arrays has the layer {name!r}; layers are named by text.")
+            array, _ = tensor_from(without_labels(given, name), name)
             form = layout.get(name) if isinstance(layout, Mapping) else layout
             shape = grid_shape.get(name) if isinstance(grid_shape, Mapping) else grid_shape
-            form = check_layout(name, array.shape, form)
+            form = check_layout(name, tuple(array.shape), form)
             flat = as_features(array.reshape(len(array), -1), name)
-            # float16 is checked in float32 and held as it came; arrays have no bfloat16.
-            held = torch.float32 if flat.dtype == torch.bfloat16 else flat.dtype
+            # float16 is checked in float32 and held as it came; arrays have no bfloat16. Whole
+            # numbers are held in the float type that has all their digits.
+            is_held = array.is_floating_point() and array.dtype != torch.bfloat16
+            held = array.dtype if is_held else flat.tensor.dtype
             tensor = flat.tensor.to(held).reshape(tuple(array.shape))
             own_ids = None if ids is None else as_ids(ids, name, len(tensor))
             if form == "nd":

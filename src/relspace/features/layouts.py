@@ -12,6 +12,8 @@ LAYOUTS = ("nd", "btd", "bchw", "bhwc")
 def check_layout(name: str, shape: tuple[int, ...], layout: str | None) -> str:
     """Return the layout of a layer's array; only that of a matrix need not be declared."""
     ndim = len(shape)
+    if 0 in shape:
+        raise InvalidInputError(f"{name} is empty: its shape is {tuple(shape)}.")
     if layout is None:
         if ndim == 2:
             return "nd"
@@ -26,8 +28,6 @@ def check_layout(name: str, shape: tuple[int, ...], layout: str | None) -> str:
         raise InvalidInputError(
             f"{name} has shape {tuple(shape)}, which is not of the layout {layout!r}."
         )
-    if 0 in shape:
-        raise InvalidInputError(f"{name} is empty: its shape is {tuple(shape)}.")
     return layout
 
 

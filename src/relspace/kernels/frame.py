@@ -140,8 +140,17 @@ class Frame:
             )
         return found
 
-    def place(self, X: torch.Tensor) -> Cloud:
-        """Bring points into this frame, and to the float type of its origin."""
+    def place(self, X: torch.Tensor, *, refuse_far: bool = True) -> Cloud:
+        """Bring points into this frame, and to the float type of its origin.
+
+        Parameters
+        ----------
+        X : tensor of shape (n, d)
+            Points.
+        refuse_far : bool
+            Whether points that floats can't square are refused here; those who know which rows
+            these are name them.
+        """
         points = empty_matrix(X.shape[0], X.shape[1], like=self.origin)
         half_norms = self.origin.new_empty(len(X))
         compiled = fused.suits(X) and self.origin.dtype == X.dtype
@@ -164,7 +173,7 @@ class Frame:
         step = _ROWS_IN_CACHE if X.device.type == "cpu" else max(1, len(X))
         blocks = chunk_slices(len(X), step)
         side_by_side(lambda: place, blocks, X.device)
-        if X.dtype == torch.float64 and not bool(half_norms.isfinite().all()):
+        if refuse_far and X.dtype == torch.float64 and not bool(half_norms.isfinite().all()):
             raise InvalidInputError(
                 f"the features span more than floats can square: some of {len(X)} rows lie "
                 "beyond 1e153 times the typical distance; remove these outliers."

@@ -165,7 +165,8 @@ def relative_rows(
 
     def fill(rows: slice) -> None:
         first = first_row + rows.start
-        points = frame.place(normalization.apply(X[rows].to(like), first_row=first))
+        tokens = normalization.apply(X[rows].to(like), first_row=first)
+        points = frame.place(tokens, refuse_far=False)
         if not bool(points.half_norms.sum().isfinite()):
             refuse_non_finite(X[rows], "X", first_row=first)
             far = int((~points.half_norms.isfinite()).nonzero()[0])

@@ -167,8 +167,11 @@ class ModelLayers:
 
 
 def _n_rows(layer: object, name: str) -> int:
-    shape = getattr(layer, "shape", None)
-    return len(as_features(layer, name).tensor) if shape is None else int(shape[0])
+    shape = None if isinstance(layer, torch.Tensor) else getattr(layer, "shape", None)
+    if isinstance(shape, tuple) and len(shape) == 2 and all(shape):
+        return int(shape[0])
+    # What is no matrix is refused here; reading it costs nothing or is the way to know its shape.
+    return len(as_features(layer, name, check_finite=False, cast=False).tensor)
 
 
 @dataclass(frozen=True)

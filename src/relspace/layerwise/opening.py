@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relspace._validation import ItemId, check_count, name_some
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.layerwise.held_layers import hold_layers
 from relspace.layerwise.model_layers import ModelLayers
 from relspace.layerwise.same_places import at_same_places
@@ -77,9 +77,11 @@ def open_tables(
 def named_models(models: Sequence[object], names: Sequence[str] | None) -> dict[str, object]:
     """Say what models are called: as given, as their feature sets say, or by their number."""
     if names is not None:
-        if isinstance(names, str) or len(names) != len(models):
+        if not isinstance(names, list | tuple) or len(names) != len(models):
             raise InvalidInputError(f"names is {names!r}; give one name for each model.")
-        called = [str(name) for name in names]
+        if not all(isinstance(name, str) and name for name in names):
+            raise InvalidTypeError(f"names is {names!r}; names are strings, and not empty.")
+        called = list(names)
         if len(set(called)) < len(called):
             raise InvalidInputError(f"models have the names {name_some(called)}; they must differ.")
         return dict(zip(called, models, strict=True))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from relspace._validation import near_names
-from relspace.errors import InvalidInputError, UnknownNameError
+from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.measures import (
     affinity,
     cca,
@@ -130,11 +130,16 @@ def get(name: str, **parameters: Any) -> Measure:
     >>> measures.get("mutual_neighbors", k=5)
     Measure('mutual_neighbors', k=5, metric='cosine')
     """
+    if not isinstance(name, str):
+        raise InvalidTypeError(
+            f"measure is of type {type(name).__name__}; it must be the name of a measure."
+        )
     if name not in _MEASURES:
         near = near_names(name, tuple(_MEASURES), _ALIASES)
         if near:
             raise UnknownNameError(
-                f"there is no measure {name!r}; did you mean {' or '.join(map(repr, near))}?"
+                f"there is no measure {name!r}; did you mean {' or '.join(map(repr, near))}? "
+                "relspace.measures.list() shows all."
             )
         raise UnknownNameError(f"there is no measure {name!r}; there are {', '.join(_MEASURES)}.")
     measure = _MEASURES[name]

@@ -83,6 +83,8 @@ def report(
     'report.html'
     """
     page = _page(out, overwrite=overwrite)
+    if title is not None and not isinstance(title, str):
+        raise InvalidTypeError(f"title is of type {type(title).__name__}; it must be text.")
     settings: dict[str, Any] = {
         "images": images,
         "title": title,
@@ -104,7 +106,7 @@ def report(
 
 def _page(out: object, *, overwrite: bool) -> Path:
     """Where a page goes; refused before any work where it can't or mustn't be written."""
-    if not isinstance(out, str | Path) or not str(out):
+    if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
         raise InvalidTypeError(f"out is {out!r}; it must be the path of an .html file.")
     page = Path(out)
     if page.suffix.lower() not in (".html", ".htm"):
