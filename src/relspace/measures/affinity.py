@@ -101,7 +101,7 @@ def affinity_entries(X: torch.Tensor, sigma: float) -> PairEntries:
         # Beyond the largest float an exponent of 0 would become 0 * inf.
         out.mul_(min(scale, math.sqrt(torch.finfo(out.dtype).max))).exp_()
 
-    return PairEntries(place_sets(X, None, frame, scale=scale)[0], fill)
+    return PairEntries(place_sets(X, None, frame, scale=scale)[0], fill, with_itself=1.0)
 
 
 MEASURES: tuple[Measure, ...] = (

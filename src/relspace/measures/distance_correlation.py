@@ -51,7 +51,7 @@ class DistanceCorrelation(PairMeasure):
         return "unbiased" if self.estimator == "unbiased" else "double"
 
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
-        return PairEntries(Frame.of(X).place(X), euclidean_distances)
+        return PairEntries(Frame.of(X).place(X), euclidean_distances, with_itself=0.0)
 
 
 MEASURES: tuple[Measure, ...] = (

@@ -41,18 +41,31 @@ class PairEntries:
         One point per item.
     fill : callable
         Takes a matrix and two clouds and writes the entries of their pairs into it.
+    with_itself : float or None
+        The entry of an item with itself, which the rounding of its norm must not change; None where
+        it differs between items.
     """
 
     points: Cloud
     fill: Callable[[torch.Tensor, Cloud, Cloud], object]
+    with_itself: float | None = None
 
-    def tile(self, rows: Index, columns: Index, out: torch.Tensor | None = None) -> torch.Tensor:
-        """The entries of some rows and columns."""
+    def tile(
+        self,
+        rows: Index,
+        columns: Index,
+        out: torch.Tensor | None = None,
+        *,
+        on_diagonal: bool = False,
+    ) -> torch.Tensor:
+        """The entries of some rows and columns, which are the same ones ``on_diagonal``."""
         x, y = self.points.rows(rows), self.points.rows(columns)
         if out is None:
             out = x.points.new_empty((len(x.points), len(y.points)))
         with full_precision():
             self.fill(out, x, y)
+        if on_diagonal and self.with_itself is not None:
+            out.fill_diagonal_(self.with_itself)
         return out
 
 
@@ -97,9 +110,9 @@ class PairMatrix:
             return
         assert self.entries is not None
         if out.dtype == self.offset.dtype:
-            tile = self.entries.tile(rows, columns, out)
+            tile = self.entries.tile(rows, columns, out, on_diagonal=on_diagonal)
         else:
-            tile = self.entries.tile(rows, columns)
+            tile = self.entries.tile(rows, columns, on_diagonal=on_diagonal)
         tile.sub_(self.offset[rows][:, None]).sub_(self.offset[columns])
         if on_diagonal and not self.has_diagonal:
             tile.fill_diagonal_(0.0)
@@ -205,7 +218,8 @@ class _TileSums:
     def __call__(self, place: tuple[slice, slice]) -> _SumsOfTile:
         rows, columns = place
         out = self.scratch.of(rows.stop - rows.start, columns.stop - columns.start)
-        tile = self.entries.tile(rows, columns, out).sub_(self.provisional)
+        tile = self.entries.tile(rows, columns, out, on_diagonal=rows == columns)
+        tile.sub_(self.provisional)
         trace = 0.0
         if rows == columns:
             if self.has_diagonal:

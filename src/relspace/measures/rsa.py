@@ -106,9 +106,9 @@ def _cosine_distances(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
 
 def _entries(X: torch.Tensor, distance: str, name: str) -> PairEntries:
     if distance == "euclidean":
-        return PairEntries(Frame.of(X).place(X), euclidean_distances)
+        return PairEntries(Frame.of(X).place(X), euclidean_distances, with_itself=0.0)
     if distance == "squared_euclidean":
-        return PairEntries(Frame.of(X).place(X), _squared_distances)
+        return PairEntries(Frame.of(X).place(X), _squared_distances, with_itself=0.0)
     needed = 3 if distance == "correlation" else 2
     if X.shape[1] < needed:
         raise UndefinedValueError(
