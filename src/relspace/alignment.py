@@ -115,8 +115,10 @@ def align(
         tokens, and landmarks are places in the images.
     ids : mapping of str to sequence, one sequence, or "position", optional
         The items' ids, strings or whole numbers: one list per set, by which sets are matched and
-        reordered to the first, or one list for all. Feature sets bring the ids of their images. By
-        default sets without ids are matched by position and must be equally long; where only some
+        reordered to the first, or one list for all. Feature sets bring the ids of their images, and
+        tables the labels of their rows: the index of a pandas frame, coordinates of xarray, names
+        of AnnData, a column called "id"; numbers that count rows are none. By default sets without
+        ids are matched by position and must be equally long; where only some
         have ids, ``"position"`` must say that rows are matched so.
     layer : str, or mapping of str to str, optional
         For feature sets: which layer, of all or of each. By default their last.

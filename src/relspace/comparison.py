@@ -83,9 +83,11 @@ def compare(
         What errors call the sets; "X" and "Y" by default.
     ids : mapping of str to sequence, one sequence, or "position", optional
         The items' ids by the sets' names, ``{"X": ..., "Y": ...}``, by which the rows of Y are
-        brought into the order of X, or one list for both. By default the ``ids`` that both bring.
-        Where neither brings some, rows are matched by position; where one does, ``"position"``
-        must say so.
+        brought into the order of X, or one list for both. By default the ``ids`` that both bring,
+        or the labels of their rows (the index of a pandas frame, coordinates of xarray, names of
+        AnnData, a column called "id"; numbers that count rows are none). Where
+        neither brings some, rows are matched by position; where one does, ``"position"`` must say
+        so.
     n_permutations : int
         How many permutations of the items make the null distribution. With 0 there is no p-value,
         and the chance level comes from the closed form, or from a few permutations

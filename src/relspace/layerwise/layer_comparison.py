@@ -298,8 +298,8 @@ def compare_layers(
     ----------
     a, b : FeatureSet, or mapping of str to array-like of shape (n, d), path, or source of rows
         Layers of two models over the same items, from input to output. Tokens of images are items
-        of their own, permuted image by image. What :func:`relspace.features.open_rows` takes is
-        read in blocks.
+        of their own, permuted image by image; tokens on different grids are read at the same
+        places of the images. What :func:`relspace.features.open_rows` takes is read in blocks.
     measure : str or Measure
         One of :func:`relspace.measures.list`, by name or as made by :func:`relspace.measures.get`.
     names : sequence of two str, optional
@@ -312,7 +312,8 @@ def compare_layers(
         p-values, and chance comes from the closed form, or from a few permutations
         (``measure.permutations_for_chance``).
     groups : sequence, optional
-        A label for each item of ``a``; groups are permuted as a whole.
+        A label for each item of ``a``, or for each image where tokens lie on different grids;
+        groups are permuted as a whole.
     random_state : int
         Seed.
     max_items : int, optional
@@ -337,6 +338,9 @@ def compare_layers(
         If the layers don't hold the same items.
     InvalidInputError
         If features are not finite, constant or too few, or an argument is out of range.
+    UndefinedValueError
+        If the measure has no value on any layer of a model. Where it has none on some, a warning
+        says which, and they are left out.
 
     Examples
     --------

@@ -138,8 +138,7 @@ def get(name: str, **parameters: Any) -> Measure:
         near = near_names(name, tuple(_MEASURES), _ALIASES)
         if near:
             raise UnknownNameError(
-                f"there is no measure {name!r}; did you mean {' or '.join(map(repr, near))}? "
-                "relspace.measures.list() shows all."
+                f"there is no measure {name!r}; did you mean {' or '.join(map(repr, near))}?"
             )
         raise UnknownNameError(f"there is no measure {name!r}; there are {', '.join(_MEASURES)}.")
     measure = _MEASURES[name]

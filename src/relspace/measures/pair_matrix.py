@@ -350,11 +350,19 @@ def shifted_inner_products(
         return torch.stack(products).to(torch.complex128).view(len(A), len(B), -1)
 
     lots = list(row_slices(n // 2 + 1, 8 * n * (len(A) + len(B)), _BYTES_FOR_SPECTRA))
-    spectrum = torch.zeros((len(A), len(B), n // 2 + 1), dtype=torch.complex128, device=device)
-    for start in range(0, len(lots), _LOTS_TOGETHER):
-        for of_lot in side_by_side(lambda: of_gaps, lots[start : start + _LOTS_TOGETHER], device):
-            spectrum += of_lot
-    values: torch.Tensor = torch.fft.irfft(spectrum, n=n)
+
+    def of_all_shifts() -> torch.Tensor:
+        shape = (len(A), len(B), n // 2 + 1)
+        spectrum = torch.zeros(shape, dtype=torch.complex128, device=device)
+        for start in range(0, len(lots), _LOTS_TOGETHER):
+            some = lots[start : start + _LOTS_TOGETHER]
+            for of_lot in side_by_side(lambda: of_gaps, some, device):
+                spectrum += of_lot
+        values: torch.Tensor = torch.fft.irfft(spectrum, n=n)
+        return values
+
+    # Of one lot there is nothing to share among cores.
+    values = on_one_core(of_all_shifts, device) if len(lots) == 1 else of_all_shifts()
     return values[:, :, family.shifts.to(device)].permute(2, 0, 1)
 
 
