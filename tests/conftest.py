@@ -16,10 +16,10 @@ from hypothesis import settings
 settings.register_profile("relspace", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("relspace")
 
-# Processes that run tests side by side, and those they start, share the cores.
+# Processes that run tests side by side, and those they start, share the cores: one thread each,
+# unless the environment asks for another number, as the tests on other processors do.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture(scope="module")
