@@ -293,5 +293,5 @@ class TestErrors:
 
 
 def test_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(KeyError, match="there is no measure 'ckka'; there are affinity, rsa"):
+    with pytest.raises(KeyError, match="there is no measure 'ckka'; did you mean 'cka'"):
         measures.get("ckka")
