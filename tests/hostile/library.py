@@ -171,6 +171,27 @@ def _tokens(n_images: int = 4) -> rs.SpatialSpace:
     return found
 
 
+IMAGES = np.random.default_rng(3).integers(0, 255, (4, 8, 8, 3)).astype(np.uint8)
+
+
+def _model() -> rs.ModuleModel:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 4, 4), torch.nn.ReLU())
+    return rs.ModuleModel(
+        net, ["0"], layout="bchw", preprocessing=rs.Preprocessing(size=(8, 8)), device="cpu"
+    )
+
+
+def _extract(folder: Path, items: Any = IMAGES, **options: Any) -> object:
+    options.setdefault("device", "cpu")
+    return rs.extract(_model(), items, options.pop("out", folder / "s.zarr"), **options)
+
+
+def _maps() -> FeatureSet:
+    maps = torch.randn(4, 4, 4, 5, generator=torch.Generator().manual_seed(0))
+    return FeatureSet.from_arrays({"l": maps}, layout="bhwc", ids=["a", "b", "c", "d"])
+
+
 _LAYERS = {"l": BASE, "m": OTHER}
 _MODELS = {"a": _LAYERS, "b": _LAYERS, "c": _LAYERS}
 
@@ -526,6 +547,81 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
         [0, None, *_COUNT],
     ),
     "p_value null": ("null", lambda v, _: p_value(0.5, np.array(v)), [[NAN], [0.1, NAN]]),
+    "extract model": (
+        "model",
+        lambda v, folder: rs.extract(v, IMAGES, folder / "s.zarr"),
+        [None, 5, [], {}, b"model", torch.nn.ReLU()],
+    ),
+    "extract items": (
+        "",
+        lambda v, folder: _extract(folder, v),
+        [None, 5, [], "gone", "gone/*.png", [None], [5], np.zeros((2, 8)), np.zeros((0, 8, 8, 3))],
+    ),
+    "extract out": (
+        "",
+        lambda v, _: _extract(Path(), out=v),
+        ["", None, 5, "a\0b.zarr"],
+    ),
+    "extract layers": (
+        "layer",
+        lambda v, folder: _extract(folder, layers=v),
+        ["gone", ["gone"], 5.5, [], "", [99], [-99], None, {"0": 1}],
+    ),
+    "extract batch_size": (
+        "batch_size",
+        lambda v, folder: _extract(folder, batch_size=v),
+        [0, None, *_COUNT],
+    ),
+    "extract threads": (
+        "n_threads",
+        lambda v, folder: _extract(folder, n_threads=v),
+        [0, *_COUNT],
+    ),
+    "extract store_dtype": (
+        "store_dtype",
+        lambda v, folder: _extract(folder, store_dtype=v),
+        ["", "int8", "float64", 5, None],
+    ),
+    "extract on_error": (
+        "on_error",
+        lambda v, folder: _extract(folder, on_error=v),
+        ["", "ignore", 5, None, True],
+    ),
+    "extract ids": (
+        "id",
+        lambda v, folder: _extract(folder, ids=v),
+        [[], ["a"], ["a"] * 4, "abcd", 5, [None] * 4, ["a", 1, "b", 2]],
+    ),
+    "load_model": (
+        "",
+        lambda v, folder: rs.load_model(folder / v if v else v),
+        ["gone", "", None],
+    ),
+    "Preprocessing size": (
+        "size",
+        lambda v, _: rs.Preprocessing(size=v),
+        [(0, 8), (-1, 8), (8,), 8.5, "8x8", (8, 8, 8)],
+    ),
+    "FeatureSet layer": (
+        "no layer",
+        lambda v, _: _maps()[v],
+        ["gone", "", 5, None],
+    ),
+    "FeatureSet select": (
+        "",
+        lambda v, _: _maps().select(images=v),
+        [["gone"], [9], [-9], [0.5], [], "gone", [None]],
+    ),
+    "FeatureSet pool": (
+        "",
+        lambda v, _: _maps().pool(v),
+        ["max", "", 5, None, (0, 1), (2.5, 2), (2,)],
+    ),
+    "FeatureSet layout": (
+        "layout",
+        lambda v, _: FeatureSet.from_arrays({"l": IMAGES[..., 0]}, layout=v),
+        ["", "hw", "nd", 5, None, "bchw"],
+    ),
     "load_space": (
         "",
         lambda v, folder: rs.load_space(folder / v),

@@ -146,6 +146,10 @@ def extract(
     check_choice(store_dtype, "store_dtype", STORE_DTYPES)
     check_choice(on_error, "on_error", ("raise", "skip"))
     check_choice(resume, "resume", RESUME)
+    if n_threads is not None:
+        check_count(n_threads, "n_threads")
+    if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
+        raise InvalidTypeError(f"out is {out!r}; it must be the folder or the URL of a store.")
     several = _several(model)
     say = progress or (lambda message: None)
     options: dict[str, Any] = {
@@ -194,7 +198,7 @@ def extract(
 def _several(model: Any) -> dict[str, Any] | None:
     if isinstance(model, str | Path | FeatureModel | nn.Module):
         return None
-    if not isinstance(model, Mapping | Sequence) or not model:
+    if isinstance(model, bytes) or not isinstance(model, Mapping | Sequence) or not model:
         raise InvalidTypeError(
             f"model is {model!r:.60}; it must be a folder, a name, a FeatureModel, or several."
         )

@@ -124,6 +124,11 @@ class FeatureModel(ABC):
                 return self.layers
             layers = [self.layers[-1] if layers == "last" else layers]
         names: list[str] = []
+        if not isinstance(layers, list | tuple):
+            raise InvalidTypeError(
+                f"layers is of type {type(layers).__name__}; give 'all', 'last', or a list of "
+                "names and positions."
+            )
         for layer in layers:
             if isinstance(layer, bool) or not isinstance(layer, int | str | np.integer):
                 raise InvalidTypeError(f"layers holds {layer!r}; give names or positions.")

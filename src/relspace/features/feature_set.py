@@ -398,6 +398,10 @@ class FeatureSet:
         """
         pooled: dict[str, LayerFeatures]
         if not isinstance(how, str):
+            if not isinstance(how, list | tuple) or len(how) != 2:
+                raise InvalidTypeError(
+                    f"how is {how!r}; it must be 'mean', 'class', or (rows, columns)."
+                )
             rows, columns = (check_count(one, "how") for one in how)
             pooled = {name: one.resampled(rows, columns) for name, one in self._layers.items()}
         elif check_choice(how, "how", ("mean", "class")) == "mean":
@@ -432,7 +436,10 @@ class FeatureSet:
             raise InvalidTypeError(f"images is {images!r}; it must be a list of ids or positions.")
         if not isinstance(images, torch.Tensor) and any(isinstance(one, str) for one in images):
             return self._positions_of_ids([str(one) for one in images])
-        at = torch.as_tensor(images)
+        try:
+            at = torch.as_tensor(images)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidTypeError("images must be a list of positions or of ids.") from error
         if at.ndim != 1 or (len(at) and at.is_floating_point()) or at.dtype == torch.bool:
             raise InvalidTypeError("images must be a list of positions or of ids.")
         outside = at[(at < 0) | (at >= len(self))].tolist()

@@ -101,7 +101,8 @@ class Preprocessing:
         for name in ("size", "crop", "pad"):
             sides = getattr(self, name)
             is_used = sides is not None and (name != "size" or self.fit != "none")
-            if is_used and (len(sides) != 2 or min(sides) < 1):
+            is_pair = isinstance(sides, list | tuple) and len(sides) == 2
+            if is_used and not (is_pair and min(sides) >= 1):
                 raise InvalidInputError(f"{name} is {sides}; it must be two sides of 1 or more.")
         if self.resample not in range(6):
             raise InvalidInputError(f"resample is {self.resample}; Pillow's filters are 0 to 5.")

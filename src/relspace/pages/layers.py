@@ -308,4 +308,4 @@ def _before_alignment(
 
 
 def _joined(key: LayerKey) -> str:
-    return "\x1f".join(key)
+    return repr(key)
