@@ -41,6 +41,7 @@ help:
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/relspace demo
+	$(BIN)/python -m examples.portraits
 
 test: $(VENV)/.ready-full
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_FLAGS)

@@ -13,21 +13,23 @@ from pathlib import Path
 
 import torch
 
+# The examples are not installed; they are found from the root of the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import relspace
-from relspace import SpatialSpace
-from relspace.demo.portraits.color_agreement import color_agreement
-from relspace.demo.portraits.contenders import contenders
-from relspace.demo.portraits.held_out import hold_out
-from relspace.demo.portraits.methods import Method, Sides, aligned, separately
-from relspace.demo.portraits.networks import NETWORKS, load_network
-from relspace.demo.portraits.retrieval import (
+from examples.portraits.color_agreement import color_agreement
+from examples.portraits.contenders import contenders
+from examples.portraits.held_out import hold_out
+from examples.portraits.methods import Method, Sides, aligned, separately
+from examples.portraits.networks import NETWORKS, load_network
+from examples.portraits.retrieval import (
     NEAREST,
     Patches,
     Retrieval,
     mean_of,
     retrieval_of,
 )
-from relspace.demo.portraits.study import (
+from examples.portraits.study import (
     N_GRAPH_NODES,
     N_LANDMARK_IMAGES,
     N_LANDMARKS,
@@ -37,6 +39,7 @@ from relspace.demo.portraits.study import (
     shared_places,
     sides,
 )
+from relspace import SpatialSpace
 from relspace.features import FeatureSet
 from relspace.figures.panels import color_jointly
 

@@ -14,7 +14,7 @@ import pytest
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted((ROOT / "src").rglob("*.py"))
+SOURCES = sorted(path for top in ("src", "examples") for path in (ROOT / top).rglob("*.py"))
 
 IMPORT_CORE = "import click, numpy, safetensors, safetensors.torch, torch"
 IMPORT_EVERY_MODULE = """
@@ -65,7 +65,7 @@ def test_importing_loads_only_the_core(statements: str, core: set[str]) -> None:
     assert third_party_after(statements) <= core
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_says_why_it_exists(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert docstring is not None, "no docstring"

@@ -9,7 +9,7 @@ import click
 from relspace.cli.group import Progress, commands
 
 
-@commands.command(short_help="Align two networks on portraits, and two on digits, offline.")
+@commands.command(short_help="Align two networks that see the same digits, offline.")
 @click.option(
     "-o",
     "--output",
@@ -21,11 +21,10 @@ from relspace.cli.group import Progress, commands
 )
 @click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
 def demo(output: Path, random_state: int) -> None:
-    """Align networks that see the same images in different ways, offline, in under a minute.
+    """Align two networks that see the same images in different ways, offline, in seconds.
 
-    Portraits: a network that learned boundaries and one that learned parts; how often does a patch
-    of one find the same part in the other, before alignment, after it, and by chance? Digits: a
-    CNN and a vision transformer; how often does an item of one find itself in the other?
+    A CNN and a vision transformer learned handwritten digits, each for itself; how often does an
+    image in one find itself in the other, before alignment, after it, and by chance?
     """
     with Progress() as progress:
         progress("Loading torch")

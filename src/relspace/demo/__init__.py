@@ -1,1 +1,1 @@
-"""Case studies that run offline on real data shipped with the package or a dependency of it."""
+"""A case study that runs offline, on real data shipped with a dependency of the package."""

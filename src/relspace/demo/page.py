@@ -1,4 +1,4 @@
-"""What the page of the demo says about the digits case study."""
+"""What the page of the digits case study holds: numbers, tables, the figure, words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relspace.demo.matching import RATE_TITLES
-from relspace.pages import Picture, Section, Table
+from relspace.pages import KeyNumber, Picture, ReportData, Section, Table
 
 
 def percent(rate: float) -> str:
@@ -14,8 +14,44 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f} %" if rate < 0.0995 else f"{100 * rate:.0f} %"
 
 
+def report_data(summary: Mapping[str, Any], light: bytes, dark: bytes) -> ReportData:
+    """Lay the case study out as a page of its own.
+
+    Parameters
+    ----------
+    summary : mapping
+        The study's numbers.
+    light, dark : bytes
+        Its figure as PNG, for light and for dark pages.
+
+    Returns
+    -------
+    ReportData
+        For :func:`relspace.pages.render_report`.
+    """
+    found = summary["penultimate"]
+    return ReportData(
+        title="The same digits in two networks",
+        lead=(
+            "A convolutional network and a vision transformer learned the same handwritten digits, "
+            "each for itself. Described by the same landmarks, their features meet in one space, "
+            "where an image of one network can be looked for in the other."
+        ),
+        key_numbers=[
+            KeyNumber(
+                percent(found["after"][rate]),
+                title,
+                f"before {percent(found['before'][rate])}, landmarks shuffled "
+                f"{percent(found['shuffled'][rate])}, chance {percent(found['chance'][rate])}",
+            )
+            for rate, title in RATE_TITLES.items()
+        ],
+        sections=study_sections(summary, light, dark),
+    )
+
+
 def study_sections(summary: Mapping[str, Any], light: bytes, dark: bytes) -> list[Section]:
-    """Lay the case study out below the other one.
+    """Lay the case study out as sections, which may stand below those of another study.
 
     Parameters
     ----------

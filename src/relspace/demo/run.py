@@ -1,4 +1,4 @@
-"""The demo: the portraits study, then the digits study; numbers, figures and one page."""
+"""The demo: the digits study, its numbers, its figure and its page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,8 +15,9 @@ from relspace import __version__
 from relspace._validation import check_random_state
 from relspace._writing import write_whole
 from relspace.demo import study as digits
-from relspace.demo.portraits import study as portraits
-from relspace.demo.portraits import table as portraits_table
+
+if TYPE_CHECKING:
+    from relspace.pages import ReportData
 
 
 def run_demo(
@@ -25,15 +26,14 @@ def run_demo(
     random_state: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Run both case studies and write their numbers, figures and page.
+    """Run the case study and write its numbers, figure and page.
 
     Parameters
     ----------
     output : Path
-        The folder, made if needed, for ``summary.json``, ``portraits.png``, ``retrieval.png``,
-        ``digits.png`` and ``report.html``.
+        The folder, made if needed, for ``summary.json``, ``digits.png`` and ``report.html``.
     random_state : int
-        Seed of portraits and landmarks.
+        Seed of the landmarks.
     progress : callable, optional
         Gets a line at the start of every step.
 
@@ -45,71 +45,72 @@ def run_demo(
     Raises
     ------
     MissingDependencyError
-        If scikit-learn, matplotlib, jinja2 or Pillow isn't installed.
+        If scikit-learn, matplotlib or jinja2 isn't installed.
     """
     from relspace.demo.figure import draw_study
-    from relspace.demo.page import study_sections
-    from relspace.demo.portraits.figure import draw_numbers_figure, draw_panel_figure
-    from relspace.demo.portraits.page import report_data
+    from relspace.demo.page import report_data
     from relspace.figures.plots import DARK, LIGHT
-    from relspace.pages import render_report
 
     seed = check_random_state(random_state)
     say = progress or (lambda _: None)
-    of_portraits = portraits.run_study(random_state=seed, progress=say)
-    of_digits = digits.run_study(random_state=seed, progress=say)
-    say("Drawing the figures and the page")
-    figures = {
-        "panel": tuple(draw_panel_figure(of_portraits, theme) for theme in (LIGHT, DARK)),
-        "numbers": tuple(
-            draw_numbers_figure(of_portraits.summary, theme) for theme in (LIGHT, DARK)
-        ),
-        "digits": tuple(draw_study(of_digits, theme) for theme in (LIGHT, DARK)),
-    }
+    study = digits.run_study(random_state=seed, progress=say)
+    say("Drawing the figure and the page")
+    light, dark = (draw_study(study, theme) for theme in (LIGHT, DARK))
+    return write_results(
+        output,
+        {"digits": study.summary},
+        {"digits.png": light},
+        report_data(study.summary, light, dark),
+        random_state=seed,
+    )
+
+
+def write_results(
+    output: Path,
+    studies: Mapping[str, Mapping[str, Any]],
+    pictures: Mapping[str, bytes],
+    page: ReportData,
+    *,
+    random_state: int,
+) -> dict[str, Any]:
+    """Write what case studies found: ``summary.json``, pictures and ``report.html``.
+
+    Parameters
+    ----------
+    output : Path
+        The folder, made if needed; files of these names are replaced.
+    studies : mapping of str to mapping
+        The numbers of each study, by its name.
+    pictures : mapping of str to bytes
+        PNG files by name.
+    page : ReportData
+        What the page shows; versions and seed are added to its foot.
+    random_state : int
+        Seed of the studies.
+
+    Returns
+    -------
+    dict
+        What ``summary.json`` holds: the studies, with versions and seed.
+    """
+    from relspace.pages import render_report
+
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
     summary = {
         "relspace": __version__,
-        "random_state": seed,
+        "random_state": random_state,
         "versions": versions,
-        "portraits": of_portraits.summary,
-        "digits": of_digits.summary,
+        **studies,
     }
-    data = report_data(of_portraits, {key: (one[0], one[1]) for key, one in figures.items()})
-    below = study_sections(of_digits.summary, *figures["digits"])
-    page = render_report(
-        dataclasses.replace(
-            data,
-            sections=[*data.sections, *below],
-            versions={"relspace": __version__, **versions, "seed": str(seed)},
-        )
-    )
+    at_foot = {"relspace": __version__, **versions, "seed": str(random_state)}
+    html = render_report(dataclasses.replace(page, versions=at_foot))
     write_whole(output / "summary.json", json.dumps(summary, indent=2) + "\n")
-    write_whole(output / "portraits.png", figures["panel"][0])
-    write_whole(output / "retrieval.png", figures["numbers"][0])
-    write_whole(output / "digits.png", figures["digits"][0])
-    write_whole(output / "report.html", page)
+    for name, png in pictures.items():
+        write_whole(output / name, png)
+    write_whole(output / "report.html", html)
     return summary
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """Lay both studies' main numbers out for a terminal.
-
-    Parameters
-    ----------
-    summary : mapping
-        From :func:`run_demo`.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
-    return "\n".join(
-        [
-            "Portraits",
-            portraits_table.summary_table(summary["portraits"]),
-            "",
-            "Digits",
-            digits.summary_table(summary["digits"]),
-        ]
-    )
+    """Lay the main numbers of :func:`run_demo` out for a terminal, as several lines."""
+    return "Digits\n" + digits.summary_table(summary["digits"])

@@ -68,11 +68,6 @@ def initial_network(
     return network
 
 
-def draw_normal(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
-    """Draw a weight from the normal distribution of variance 1 / fan-in."""
-    weight.normal_(0.0, 1 / math.sqrt(fan_in), generator=generator)
-
-
 def draw_uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
     """Draw a weight with the variance of PyTorch's own default, 1 / (3 fan-in), evenly."""
     bound = 1 / math.sqrt(fan_in)

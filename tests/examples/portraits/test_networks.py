@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from relspace.demo.portraits.drawing import Portraits, draw_portraits
-from relspace.demo.portraits.networks import (
+from examples.portraits.drawing import Portraits, draw_portraits
+from examples.portraits.networks import (
     NETWORKS,
     initial_network,
     load_network,
     spread_cells,
 )
-from relspace.demo.portraits.train import (
+from examples.portraits.train import (
     N_VALIDATION,
     TRAIN_SEEDS,
     VALIDATION_SEED,
@@ -65,7 +65,7 @@ def test_cells_are_laid_out_in_place() -> None:
 
 
 def test_what_ships_is_small_and_does_what_it_states() -> None:
-    import relspace.demo.portraits as package
+    import examples.portraits as package
 
     folder = Path(str(package.__file__)).parent / "weights"
     assert sum(file.stat().st_size for file in folder.iterdir()) < MAX_BYTES

@@ -10,17 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relspace._validation import check_random_state
-from relspace.demo.portraits.color_agreement import (
+from examples.portraits.color_agreement import (
     ColorAgreement,
     color_agreement,
     mean_agreement,
     retrieval_both_ways,
 )
-from relspace.demo.portraits.contenders import contenders
-from relspace.demo.portraits.drawing import PARTS
-from relspace.demo.portraits.held_out import HeldOut, hold_out
-from relspace.demo.portraits.methods import (
+from examples.portraits.contenders import contenders
+from examples.portraits.drawing import PARTS
+from examples.portraits.held_out import HeldOut, hold_out
+from examples.portraits.methods import (
     DENSITY,
     NORMALIZE,
     STANDARDIZE,
@@ -31,14 +30,15 @@ from relspace.demo.portraits.methods import (
     separately,
     with_random_signs,
 )
-from relspace.demo.portraits.networks import NETWORKS, initial_network, load_network
-from relspace.demo.portraits.retrieval import (
+from examples.portraits.networks import NETWORKS, initial_network, load_network
+from examples.portraits.retrieval import (
     Patches,
     Retrieval,
     chance,
     choose_queries,
     mean_of,
 )
+from relspace._validation import check_random_state
 from relspace.features import Places, choose_places
 from relspace.figures.panels import JointColors, color_jointly
 from relspace.spatial_alignment import TOKEN_NORMALIZATION

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from relspace.demo.portraits import study as module
-from relspace.demo.portraits.drawing import PARTS, Portraits
-from relspace.demo.portraits.figure import N_SHOWN, draw_numbers_figure, draw_panel_figure
-from relspace.demo.portraits.page import report_data
-from relspace.demo.portraits.study import PortraitStudy, run_study
-from relspace.demo.portraits.table import summary_table
+from examples.portraits import study as module
+from examples.portraits.drawing import PARTS, Portraits
+from examples.portraits.figure import N_SHOWN, draw_numbers_figure, draw_panel_figure
+from examples.portraits.page import report_data
+from examples.portraits.study import PortraitStudy, run_study
+from examples.portraits.table import summary_table
 from relspace.figures.plots import LIGHT
 
 FEW = {
@@ -83,7 +83,7 @@ def test_rows_and_colors_do_not_depend_on_the_truth(
     few: None, study: PortraitStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the masks of other portraits, alignment and colours stay what they were."""
-    from relspace.demo.portraits import held_out as module_of_truth
+    from examples.portraits import held_out as module_of_truth
 
     real = module_of_truth.draw_portraits
 

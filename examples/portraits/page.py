@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from relspace.demo.portraits.drawing import SIDE
-from relspace.demo.portraits.methods import aligned
-from relspace.demo.portraits.networks import NETWORKS
-from relspace.demo.portraits.study import PortraitStudy
+from examples.portraits.drawing import SIDE
+from examples.portraits.methods import aligned
+from examples.portraits.networks import NETWORKS
+from examples.portraits.study import PortraitStudy
 from relspace.pages import (
     KeyNumber,
     LayerTable,
@@ -34,7 +34,7 @@ def report_data(study: PortraitStudy, figures: Mapping[str, tuple[bytes, bytes]]
     Parameters
     ----------
     study : PortraitStudy
-        From :func:`relspace.demo.portraits.study.run_study`.
+        From :func:`examples.portraits.study.run_study`.
     figures : mapping of str to tuple of two bytes
         ``panel`` and ``numbers`` as PNG, for light and for dark pages.
 

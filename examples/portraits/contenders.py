@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relspace.demo.portraits.methods import (
+from examples.portraits.methods import (
     Method,
     aligned,
     canonical_correlation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from relspace.demo.portraits.networks import NETWORKS
+from examples.portraits.networks import NETWORKS
 
 _BARS = {
     "retrieval_over_before": "part retrieval, after over before",

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.demo.portraits.networks import NETWORKS
+from examples.portraits.networks import NETWORKS
 from relspace.figures.panels import AFTER, BEFORE, PanelRow, panel_png, panel_rows
 from relspace.figures.plots import Theme, draw_layer_maps, new_figure, png_of, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from relspace.demo.portraits.study import PortraitStudy
+    from examples.portraits.study import PortraitStudy
 
 #: How many of the queried portraits the panel shows, the first ones.
 N_SHOWN = 5
@@ -41,7 +41,7 @@ def draw_panel_figure(study: PortraitStudy, theme: Theme) -> bytes:
     Parameters
     ----------
     study : PortraitStudy
-        From :func:`relspace.demo.portraits.study.run_study`.
+        From :func:`examples.portraits.study.run_study`.
     theme : Theme
         Colours of ground and ink.
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relspace.demo.portraits.drawing import PARTS
-from relspace.demo.portraits.retrieval import (
+from examples.portraits.drawing import PARTS
+from examples.portraits.retrieval import (
     Patches,
     Retrieval,
     for_euclidean,

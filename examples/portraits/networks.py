@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from examples.portraits.drawing import PARTS, SIDE
 from relspace.demo import weights
 from relspace.demo.networks import TransformerBlock
-from relspace.demo.portraits.drawing import PARTS, SIDE
 from relspace.demo.weights import NetworkRecord
 
 #: Each token predicts for this many cells across and down its patch.
@@ -217,11 +217,16 @@ NETWORKS: dict[str, NetworkRecord[PortraitNetwork]] = {
 }
 
 
+def draw_normal(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
+    """Draw a weight from the normal distribution of variance 1 / fan-in."""
+    weight.normal_(0.0, 1 / math.sqrt(fan_in), generator=generator)
+
+
 def initial_network(name: str, seed: int) -> PortraitNetwork:
     """Build one of :data:`NETWORKS` with seeded random weights."""
-    return weights.initial_network(NETWORKS[name].build, seed, weights.draw_normal)
+    return weights.initial_network(NETWORKS[name].build, seed, draw_normal)
 
 
 def load_network(name: str) -> tuple[PortraitNetwork, dict[str, Any]]:
     """Load one of :data:`NETWORKS` as it ships, and how it was trained and what it reached."""
-    return weights.shipped_network(NETWORKS[name].build, "relspace.demo.portraits", name)
+    return weights.shipped_network(NETWORKS[name].build, "examples.portraits", name)

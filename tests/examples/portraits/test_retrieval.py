@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from relspace.demo.portraits.color_agreement import color_agreement, retrieval_both_ways
-from relspace.demo.portraits.drawing import PARTS
-from relspace.demo.portraits.retrieval import (
+from examples.portraits.color_agreement import color_agreement, retrieval_both_ways
+from examples.portraits.drawing import PARTS
+from examples.portraits.retrieval import (
     Patches,
     chance,
     choose_queries,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relspace.demo.portraits.sampling import Sampler
-from relspace.demo.portraits.shapes import box, ellipse, inside, ring
+from examples.portraits.sampling import Sampler
+from examples.portraits.shapes import box, ellipse, inside, ring
 
 SIDE = 96
 PARTS = ("background", "hair", "skin", "eyes", "nose", "mouth", "clothes")

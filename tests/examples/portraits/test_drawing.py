@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from relspace.demo.portraits.drawing import PARTS, SIDE, Portraits, draw_portraits, part_shares
-from relspace.demo.portraits.shapes import box, ellipse, inside, ring
+from examples.portraits.drawing import PARTS, SIDE, Portraits, draw_portraits, part_shares
+from examples.portraits.shapes import box, ellipse, inside, ring
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relspace.demo.portraits.methods import (
+from examples.portraits.methods import (
     Method,
     Sides,
     aligned,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relspace.demo.portraits.drawing import PARTS
+from examples.portraits.drawing import PARTS
 
 NEAREST = 5
 _ROWS = 256

@@ -1,4 +1,4 @@
-"""Train the two networks: ``python -m relspace.demo.portraits.train`` makes what ships."""
+"""Train the two networks: ``python -m examples.portraits.train`` makes what ships."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relspace.demo.descent import descend
-from relspace.demo.portraits.drawing import PARTS, Portraits, draw_portraits, part_shares
-from relspace.demo.portraits.networks import (
+from examples.portraits.drawing import PARTS, Portraits, draw_portraits, part_shares
+from examples.portraits.networks import (
     CELLS,
     NETWORKS,
     BoundaryNetwork,
@@ -22,6 +21,7 @@ from relspace.demo.portraits.networks import (
     PortraitNetwork,
     initial_network,
 )
+from relspace.demo.descent import descend
 from relspace.demo.weights import write_weights
 
 N_TRAIN = 2400
@@ -121,7 +121,7 @@ def train(name: str, portraits: Portraits, *, seed: int, schedule: Schedule) -> 
     Parameters
     ----------
     name : str
-        A key of :data:`relspace.demo.portraits.networks.NETWORKS`.
+        A key of :data:`examples.portraits.networks.NETWORKS`.
     portraits : Portraits
         What it learns from.
     seed : int

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relspace.demo.portraits.drawing import SIDE, Portraits, draw_portraits, part_shares
-from relspace.demo.portraits.networks import PortraitNetwork
-from relspace.demo.portraits.retrieval import Patches
+from examples.portraits.drawing import SIDE, Portraits, draw_portraits, part_shares
+from examples.portraits.networks import PortraitNetwork
+from examples.portraits.retrieval import Patches
 from relspace.features import FeatureSet, TokenGrid, token_centers, token_places
 
 
