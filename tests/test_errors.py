@@ -142,3 +142,11 @@ def test_no_message_of_the_library_names_an_option_of_the_command_line():
         and not text.startswith(("var(--", "\n"))
     ]
     assert named == []
+
+
+def test_errors_of_memory_are_sent_by_workers_of_a_cluster():
+    support = pytest.importorskip("tblib.pickling_support")
+    support.install()
+    error = MemoryBudgetError("8 GiB don't fit.", ways_out=["raise {memory_budget}"])
+    sent = pickle.loads(pickle.dumps(error))
+    assert (type(sent), str(sent)) == (MemoryBudgetError, str(error))

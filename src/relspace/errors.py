@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
 #: An argument in a way out: {name} or {name=value}.
 _ARGUMENT = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
@@ -131,6 +132,10 @@ class ClusterError(RelspaceError, RuntimeError):
 
 class MemoryBudgetError(RelspaceError, MemoryError):
     """A result would not fit into the memory at hand."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Dask's way of sending errors makes them without arguments, which MemoryError refuses.
+        return partial(type(self), ways_out=self.ways_out), (self.message,)
 
 
 class FileFormatError(InvalidInputError):

@@ -181,10 +181,10 @@ def test_rows_of_a_wrong_shape_are_refused_when_made() -> None:
     ("make", "message"),
     [
         (lambda folder: folder / "none.npy", "there is no file"),
-        (lambda folder: folder / "none.zarr", "can't be read as Zarr"),
+        (lambda folder: folder / "none.zarr", "there is no Zarr array"),
         (lambda folder: (folder / "bad.npy").write_bytes(b"xx") and folder / "bad.npy", "corrupt"),
-        (lambda folder: "file:///nowhere/none.zarr", "can't be read as Zarr"),
-        (lambda folder: "memory://nowhere/none.zarr", "can't be read as Zarr"),
+        (lambda folder: "file:///nowhere/none.zarr", "there is no Zarr array"),
+        (lambda folder: "memory://nowhere/none.zarr", "there is no Zarr array"),
     ],
 )
 def test_files_that_are_not_there_or_damaged_are_refused(make, message, tmp_path) -> None:
@@ -224,7 +224,7 @@ def test_missing_values_in_parquet_are_found_when_they_are_read(
     pq.write_table(table, tmp_path / "a.parquet")
     source = open_rows(tmp_path / "a.parquet")
     assert source.read(0, 2).tolist() == [[1.0, 1.0], [2.0, 2.0]]
-    with pytest.raises(FileFormatError, match="missing values in 'x'"):
+    with pytest.raises(FileFormatError, match="missing values, the first in row 2 of 'x'"):
         source.read(2, 3)
 
 

@@ -346,7 +346,10 @@ def _missing_source(node: Any, path: Path, depth: int = 0) -> str | None:
             if not isinstance(held, h5py.Dataset):
                 return lacks
             extent = source.src_space.get_simple_extent_dims()
-            if any(own < needed for own, needed in zip(held.shape, extent, strict=True)):
+            # A source that is mapped whole is stored without its extent.
+            needed = extent or (source.vspace.get_select_npoints(),)
+            own = held.shape if extent else (held.size,)
+            if len(own) != len(needed) or any(a < b for a, b in zip(own, needed, strict=True)):
                 return lacks.replace("is not there", f"has only the shape {held.shape}")
             if held.is_virtual and (inner := _missing_source(held, there, depth + 1)):
                 return inner
