@@ -32,7 +32,7 @@ from _measure import describe_machine, write_json
 from relspace import measures
 from relspace.errors import RelspaceWarning
 from relspace.measures import Measure
-from relspace.row_sources import ArrayRows
+from relspace.rows.source import ArrayRows
 
 HERE = Path(__file__).resolve().parent
 Matrix = NDArray[np.float64]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from distributed import Client, LocalCluster
 
-from relspace.execution.cluster_work import run_on_cluster
+from relspace.rows.cluster import run_on_cluster
 
 PARTS = 64
 

@@ -191,8 +191,8 @@ def print_affinity(case: dict[str, Any]) -> None:
 @contextmanager
 def without_overlap() -> Iterator[None]:
     """Copy block by block in the thread that computes, which waits for it."""
-    import relspace.streaming as streaming
-    from relspace.device_copies import DeviceCopies
+    import relspace.rows.transform as streaming
+    from relspace._core.device_copies import DeviceCopies
 
     class InTurn(DeviceCopies):
         """Rows are brought by the computation itself, and results taken back before it goes on."""
@@ -223,9 +223,9 @@ def seconds(call: Callable[[], object], device: str, rounds: int) -> list[float]
 
 def measure_transform(sizes: Sizes, device: str) -> dict[str, Any]:
     """Transform tokens in host memory and drop the result, beside the parts that it is made of."""
-    from relspace.aligner import RelativeRows
-    from relspace.row_sources import ArrayRows
-    from relspace.streaming import rows_at_once, write_rows
+    from relspace.rows.source import ArrayRows
+    from relspace.rows.transform import rows_at_once, write_rows
+    from relspace.space.aligner import RelativeRows
     from scaling import Dropped
     from transform import one_product
 

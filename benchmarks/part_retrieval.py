@@ -40,8 +40,8 @@ from examples.portraits.study import (
     sides,
 )
 from relspace import SpatialSpace
+from relspace.embedding.joint_colors import color_jointly
 from relspace.features import FeatureSet
-from relspace.figures.panels import color_jointly
 
 # Settings are chosen on portraits of their own; the study and its seeds never see these.
 VALIDATION_SEEDS = tuple(2_000_000_000 + number for number in range(4))

@@ -38,7 +38,7 @@ def make_sources(folder: Path, n_items: int, n_features: int, n_landmarks: int) 
     from zarr.codecs import BloscCodec
 
     import relspace as rs
-    from relspace.row_sources import import_zarr
+    from relspace.rows.source import import_zarr
     from transform import make_features
 
     X = make_features(n_items, n_features)
@@ -69,8 +69,8 @@ def drop_pages(place: Path) -> None:
 
 def in_turn(way: str) -> None:
     """Switch off what the way does without, in this process."""
-    import relspace.streaming as streaming
-    from relspace.reading_ahead import read_ahead
+    import relspace.rows.transform as streaming
+    from relspace.rows.ahead import read_ahead
 
     def read_blocks(
         source: Any, blocks: Iterable[slice], copies: Any
@@ -99,7 +99,7 @@ def in_turn(way: str) -> None:
 
 def slow_down(bytes_per_second: float) -> None:
     """Have files answer as slowly as a store on a network does, in this process."""
-    from relspace.row_sources import NpyRows
+    from relspace.rows.source import NpyRows
 
     read = NpyRows.read
 

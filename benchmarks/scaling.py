@@ -19,9 +19,9 @@ import torch
 
 from _bars import Bar, add_check, conclude
 from _measure import describe_machine, peak_of_process, reset_peak_memory, write_json
-from relspace._blocks import chunk_slices
-from relspace.row_sources import GeneratedRows, RowSource
-from relspace.streaming import bytes_per_row, write_rows
+from relspace._core.memory import chunk_slices
+from relspace.rows.source import GeneratedRows, RowSource
+from relspace.rows.transform import bytes_per_row, write_rows
 from transform import one_product
 
 HERE = Path(__file__).resolve().parent

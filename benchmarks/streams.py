@@ -42,7 +42,7 @@ def waves(start: int, stop: int, width: int) -> NDArray[np.float32]:
 def embed(n: int, folder: Path) -> Numbers:
     """Embed n tokens of 256 features by 1024 nodes in 8 components, colour them, write both."""
     import relspace as rs
-    from relspace.row_sources import GeneratedRows
+    from relspace.rows.source import GeneratedRows
 
     width, n_components = 256, 8
     mixing = np.random.default_rng(9).normal(size=(8, width)).astype(np.float32)
@@ -57,7 +57,7 @@ def embed(n: int, folder: Path) -> Numbers:
 def align_items(n: int, folder: Path) -> Numbers:
     """Align two sets of n items, of 64 and 128 features, and take all their distances."""
     import relspace as rs
-    from relspace.row_sources import GeneratedRows
+    from relspace.rows.source import GeneratedRows
 
     width = 64
     mixing = np.random.default_rng(9).normal(size=(width, 2 * width)).astype(np.float32) / 8
@@ -96,7 +96,7 @@ def align_images(n: int, folder: Path) -> Numbers:
     """Align the tokens of n images, 16 x 16 x 256 and 12 x 12 x 128, compare, write one set's."""
     import relspace as rs
     from relspace.features import TokenGrid
-    from relspace.features.layer_features import LayerFeatures
+    from relspace.features.layer import LayerFeatures
 
     sets = {}
     for name, size, width in (("fine", 16, 256), ("coarse", 12, 128)):
@@ -116,7 +116,7 @@ def align_images(n: int, folder: Path) -> Numbers:
 def compare_sets(n: int, folder: Path) -> Numbers:
     """Compare n items of 256 and 384 features: CKA with its interval, linear predictivity."""
     import relspace as rs
-    from relspace.row_sources import GeneratedRows
+    from relspace.rows.source import GeneratedRows
 
     mixing = np.random.default_rng(9).normal(size=(2, 64, 384)).astype(np.float32) / 8
 

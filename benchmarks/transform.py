@@ -13,8 +13,8 @@ import torch
 import relspace
 from _bars import Bar, add_check, conclude
 from _measure import Call, Ratio, describe_machine, peak_bytes, write_json
-from relspace._blocks import chunk_slices, empty_matrix
-from relspace._parallel import side_by_side
+from relspace._core.memory import chunk_slices, empty_matrix
+from relspace._core.threads import side_by_side
 
 HERE = Path(__file__).resolve().parent
 BARS = (("time over the matrix product", 1.25), ("peak memory over the output's", 1.05))

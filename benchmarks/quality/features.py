@@ -14,7 +14,7 @@ from torch import Tensor
 from quality import networks, training
 from quality.networks import FAMILIES, SHALLOW
 from quality.training import Treatment, train
-from relspace._archive import read_archive, write_archive
+from relspace._core.archive import read_archive, write_archive
 from relspace.demo import digits as digits_module
 from relspace.demo import networks as demo_networks
 from relspace.demo.digits import Digits, accuracy, extract, load_split

@@ -18,7 +18,7 @@ from examples.portraits.retrieval import (
     nearest_by_correlation,
     retrieval_of,
 )
-from relspace.embedding.oklab import srgb_to_oklab
+from relspace.pictures.oklab import srgb_to_oklab
 
 
 @dataclass(frozen=True)

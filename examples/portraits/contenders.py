@@ -15,7 +15,7 @@ from examples.portraits.methods import (
     relative_representations,
     separately,
 )
-from relspace.spatial_alignment import (
+from relspace.space.align_tokens import (
     TOKEN_DENSITY,
     TOKEN_NORMALIZATION,
     TOKEN_STANDARDIZATION,

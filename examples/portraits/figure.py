@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.portraits.networks import NETWORKS
-from relspace.figures.panels import AFTER, BEFORE, PanelRow, panel_png, panel_rows
-from relspace.figures.plots import Theme, draw_layer_maps, new_figure, png_of, themed
+from relspace.pictures.panels import AFTER, BEFORE, PanelRow, panel_png, panel_rows
+from relspace.pictures.plots import Theme, draw_layer_maps, new_figure, png_of, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def panel_parts(
         network, layer = name.split(", ")
         titles[name] = f"{NETWORKS[network].title}\n{layer}"
     halves = {
-        when: panel_rows(joint, range(N_SHOWN), titles=titles)
+        when: panel_rows(joint.colors, range(N_SHOWN), titles=titles)
         for when, joint in study.panels.items()
     }
     return images, halves

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relspace.aligner import Aligner
 from relspace.kernels import rbf_affinity, squared_distances
+from relspace.space.aligner import Aligner
 
 #: Turns one network's tokens, given its features of the landmarks, into rows to be compared.
 OneSided = Callable[[Tensor, Tensor], Tensor]

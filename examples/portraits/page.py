@@ -13,7 +13,7 @@ from examples.portraits.drawing import SIDE
 from examples.portraits.methods import aligned
 from examples.portraits.networks import NETWORKS
 from examples.portraits.study import PortraitStudy
-from relspace.pages import (
+from relspace.reports.page import (
     KeyNumber,
     LayerTable,
     Picture,
@@ -22,7 +22,7 @@ from relspace.pages import (
     Section,
     Table,
 )
-from relspace.pages.layers import ModelPatches, report_models
+from relspace.reports.page.layers import ModelPatches, report_models
 
 #: How many of the queried portraits can be explored, the first ones.
 N_EXPLORED = 6
@@ -41,7 +41,7 @@ def report_data(study: PortraitStudy, figures: Mapping[str, tuple[bytes, bytes]]
     Returns
     -------
     ReportData
-        For :func:`relspace.pages.render_report`.
+        For :func:`relspace.reports.page.render_report`.
     """
     summary, held_out = study.summary, study.held_out
     retrieval, controls, colors = (summary[key] for key in ("retrieval", "controls", "colors"))

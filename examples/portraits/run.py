@@ -10,12 +10,12 @@ from typing import Any
 from examples.portraits.figure import draw_numbers_figure, draw_panel_figure
 from examples.portraits.page import report_data
 from examples.portraits.study import run_study
-from relspace._validation import check_random_state
+from relspace._core.validation import check_random_state
 from relspace.demo import study as digits
 from relspace.demo.figure import draw_study
 from relspace.demo.page import study_sections
 from relspace.demo.run import write_results
-from relspace.figures.plots import DARK, LIGHT
+from relspace.pictures.plots import DARK, LIGHT
 
 
 def run(

@@ -38,10 +38,10 @@ from examples.portraits.retrieval import (
     choose_queries,
     mean_of,
 )
-from relspace._validation import check_random_state
+from relspace._core.validation import check_random_state
+from relspace.embedding.joint_colors import JointColors, color_jointly
 from relspace.features import Places, choose_places
-from relspace.figures.panels import JointColors, color_jointly
-from relspace.spatial_alignment import TOKEN_NORMALIZATION
+from relspace.space.align_tokens import TOKEN_NORMALIZATION
 
 N_LANDMARK_IMAGES = 40
 N_QUERIED_IMAGES = 24

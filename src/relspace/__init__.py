@@ -5,16 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from relspace._version import __version__
+from relspace._core.versions import __version__
 
 if TYPE_CHECKING:
     from relspace import measures, resampling
-    from relspace.aligned_space import AlignedSpace
-    from relspace.aligner import Aligner
-    from relspace.alignment import align, load_space
-    from relspace.common_space import CommonSpace
-    from relspace.comparison import compare
-    from relspace.comparison_record import Comparison
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
     from relspace.features import (
         FeatureSet,
@@ -35,15 +29,16 @@ if TYPE_CHECKING:
         solve_bandwidth,
         squared_distances,
     )
-    from relspace.layerwise import (
-        LayerComparison,
-        ModelComparison,
-        compare_layers,
-        compare_models,
-    )
-    from relspace.reporting import report
-    from relspace.spatial_space import SpatialSpace
-    from relspace.streaming import Output
+    from relspace.reports.report import report
+    from relspace.rows.transform import Output
+    from relspace.similarity import LayerComparison, ModelComparison, compare_layers, compare_models
+    from relspace.similarity.compare import compare
+    from relspace.similarity.record import Comparison
+    from relspace.space.align import align, load_space
+    from relspace.space.aligner import Aligner
+    from relspace.space.base import CommonSpace
+    from relspace.space.item_space import AlignedSpace
+    from relspace.space.token_space import SpatialSpace
 
 __all__ = [
     "DEFAULT_DENSITY",
@@ -85,14 +80,8 @@ __all__ = [
 ]
 
 # Public names are imported when they are first used (PEP 562): importing torch takes seconds, and
-# the command line answers --help without it. No module may be called like a public function.
+# the command line answers --help without it.
 _MODULES = {
-    "aligned_space": ("AlignedSpace",),
-    "aligner": ("Aligner",),
-    "alignment": ("align", "load_space"),
-    "common_space": ("CommonSpace",),
-    "comparison": ("compare",),
-    "comparison_record": ("Comparison",),
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
     "features": (
         "FeatureSet",
@@ -113,10 +102,16 @@ _MODULES = {
         "solve_bandwidth",
         "squared_distances",
     ),
-    "layerwise": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),
-    "reporting": ("report",),
-    "spatial_space": ("SpatialSpace",),
-    "streaming": ("Output",),
+    "reports.report": ("report",),
+    "rows.transform": ("Output",),
+    "similarity": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),
+    "similarity.compare": ("compare",),
+    "similarity.record": ("Comparison",),
+    "space.align": ("align", "load_space"),
+    "space.aligner": ("Aligner",),
+    "space.base": ("CommonSpace",),
+    "space.item_space": ("AlignedSpace",),
+    "space.token_space": ("SpatialSpace",),
 }
 _SUBMODULES = ("measures", "resampling")
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,51 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._validation import check_count, check_fraction, check_random_state, name_some
+from relspace._core.validation import check_count, check_fraction, check_random_state, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
-from relspace.measures import ShiftFamily
 
 #: Units that resampling needs at least; fewer can't tell anything from chance.
 MIN_UNITS = 4
+
+
+@dataclass(frozen=True)
+class ShiftFamily:
+    """Permutations of items that differ by a rotation of one ring, as a permutation test wants.
+
+    Items sit on a ring in a random order. Turning the ring by every number of places is a group of
+    permutations; a random relabelling before that gives a coset of it.
+
+    Attributes
+    ----------
+    order : LongTensor of shape (n,)
+        The items of the second set along the ring.
+    relabelled : LongTensor of shape (n,)
+        The items of the first set along the ring.
+    shifts : LongTensor of shape (n_permutations,)
+        By how many places the first ring is turned, for each permutation.
+    """
+
+    order: torch.Tensor
+    relabelled: torch.Tensor
+    shifts: torch.Tensor
+
+    def permutations(self) -> Iterator[torch.Tensor]:
+        """For each shift, the item of the first set that is paired with each of the second."""
+        for batch in self.batches(1):
+            yield batch[0]
+
+    def batches(self, size: int) -> Iterator[torch.Tensor]:
+        """The same for several shifts at a time: (size, n), or fewer at the end."""
+        place = torch.arange(len(self.order))
+        for start in range(0, len(self.shifts), size):
+            shifts = self.shifts[start : start + size]
+            batch = self.order.new_empty(len(shifts), len(self.order))
+            batch[:, self.order] = self.relabelled[(place + shifts[:, None]) % len(place)]
+            yield batch
+
+    def inverse(self) -> ShiftFamily:
+        """The inverses of these permutations, in their order: the sets trade places."""
+        return ShiftFamily(self.relabelled, self.order, -self.shifts % len(self.order))
 
 
 @dataclass(frozen=True)

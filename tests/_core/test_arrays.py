@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import relspace as rs
-from relspace._arrays import tensor_from
-from relspace._validation import as_features
+from relspace._core.arrays import tensor_from
+from relspace._core.validation import as_features
 from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError, RelspaceError
-from relspace.row_sources import ArrayRows, DaskRows, GeneratedRows, ShardedRows, as_rows
+from relspace.rows.source import ArrayRows, DaskRows, GeneratedRows, ShardedRows, as_rows
 
 pd = pytest.importorskip("pandas")
 pa = pytest.importorskip("pyarrow")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from relspace import _blocks
-from relspace._control_groups import control_group_headroom
+from relspace._core import memory as _blocks
+from relspace._core.control_groups import control_group_headroom
 
 GIB = 2**30
 NO_LIMIT = 9223372036854771712

@@ -18,14 +18,14 @@ import torch
 from click.testing import CliRunner
 
 import relspace as rs
-from relspace._devices import choose_device, to_device
+from relspace._core.device_copies import Copy, DeviceCopies, StreamedCopies, copies_for
+from relspace._core.devices import choose_device, to_device
 from relspace.cli import commands
-from relspace.device_copies import Copy, DeviceCopies, StreamedCopies, copies_for
 from relspace.errors import InvalidInputError
 from relspace.features import open_rows
 from relspace.kernels import fit_normalization
-from relspace.row_sources import ArrayRows, GeneratedRows
-from relspace.streaming import bytes_per_row, collect_rows, rows_at_once
+from relspace.rows.source import ArrayRows, GeneratedRows
+from relspace.rows.transform import bytes_per_row, collect_rows, rows_at_once
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 X = torch.randn(300, 12, generator=torch.Generator().manual_seed(0))
@@ -135,7 +135,7 @@ class LateCopies(StreamedCopies):
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> LateCopies:
     copies = LateCopies()
-    monkeypatch.setattr("relspace.streaming.copies_for", lambda device: copies)
+    monkeypatch.setattr("relspace.rows.transform.copies_for", lambda device: copies)
     return copies
 
 
@@ -186,7 +186,7 @@ def test_the_next_block_is_on_its_way_and_the_last_is_taken_back_meanwhile(
 
 
 def test_a_store_is_written_from_results_that_have_landed(late: LateCopies, tmp_path: Path) -> None:
-    from relspace.streaming import Output, begin_output, write_rows
+    from relspace.rows.transform import Output, begin_output, write_rows
 
     source = _sources(tmp_path)["files"]
     writer = begin_output(Output(tmp_path / "out.zarr", chunk_rows=64), source, 12, {})
@@ -220,8 +220,8 @@ def test_blocks_have_room_on_the_device_too(monkeypatch: pytest.MonkeyPatch) -> 
     def free_memory_bytes(device: torch.device | None = None) -> int:
         return free[CPU.type if device is None else device.type]
 
-    monkeypatch.setattr("relspace._blocks.free_memory_bytes", free_memory_bytes)
-    monkeypatch.setattr("relspace.streaming.free_memory_bytes", free_memory_bytes)
+    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", free_memory_bytes)
+    monkeypatch.setattr("relspace.rows.transform.free_memory_bytes", free_memory_bytes)
     source = ArrayRows(X)
     on_host = rows_at_once(source, 40, None, CPU)
     assert on_host == 10**9 // 4 // bytes_per_row(source, 40)

@@ -63,7 +63,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device=None: (2**30, 2**31))
     monkeypatch.setattr("torch.cuda.memory_reserved", lambda device=None: 0)
     monkeypatch.setattr("torch.cuda.memory_allocated", lambda device=None: 0)
-    monkeypatch.setattr("relspace._parallel.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("relspace._core.threads.ThreadPoolExecutor", Pool)
     with SimulatedGpu():
         yield
 

@@ -14,7 +14,7 @@ import xarray as xr
 from click.testing import CliRunner
 
 import relspace as rs
-from relspace._validation import as_features, own_ids, without_labels
+from relspace._core.validation import as_features, own_ids, without_labels
 from relspace.cli import commands
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, NonFiniteError
 from relspace.features import open_rows

@@ -7,8 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relspace import _blocks
-from relspace._blocks import free_memory_bytes, memory_budget_bytes, refuse_too_large, row_slices
+from relspace._core import memory as _blocks
+from relspace._core.memory import (
+    free_memory_bytes,
+    memory_budget_bytes,
+    refuse_too_large,
+    row_slices,
+)
 from relspace.errors import InvalidInputError, InvalidTypeError, MemoryBudgetError
 
 

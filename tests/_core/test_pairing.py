@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import relspace as rs
+from relspace._core.pairing import ItemContents, ItemContentWarning, OtherItemsError, pair_sets
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features import FeatureSet
-from relspace.features.layer_features import LayerFeatures, MemorySource
-from relspace.layerwise import compare_feature_sets
-from relspace.pairing import ItemContents, ItemContentWarning, OtherItemsError, pair_sets
+from relspace.features.layer import LayerFeatures, MemorySource
+from relspace.similarity import compare_feature_sets
 
 N = 200
 X = np.random.default_rng(0).normal(size=(N, 6)).astype(np.float32)

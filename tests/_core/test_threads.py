@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from relspace import rbf_affinity
-from relspace._parallel import side_by_side
+from relspace._core.threads import side_by_side
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relspace._validation import (
+from relspace._core.validation import (
     as_features,
     as_ids,
     as_item_indices,

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import relspace as rs
 from relspace.cli import commands
-from relspace.features.file_formats import Entry
+from relspace.rows.formats import Entry
 
 N, D = 400, 12
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)

@@ -287,7 +287,9 @@ def test_layers_of_files_larger_than_memory(
     arguments += ["--measure", "cka"]
     whole = json.loads(run(*arguments).stdout)
     # 40 items of 12 features and more in float64 are 16 kB and more; their products take less.
-    monkeypatch.setattr("relspace.measures.stacked_products.memory_budget_bytes", lambda _: 10**6)
+    monkeypatch.setattr(
+        "relspace.measures.sums.stacked_products.memory_budget_bytes", lambda _: 10**6
+    )
     read = json.loads(run(*arguments, "--memory-budget", "10kB").stdout)
     assert (whole["null_by"], read["null_by"]) == ("permutations", "limit")
     np.testing.assert_allclose(read["values"], whole["values"], atol=1e-9)

@@ -92,7 +92,7 @@ def test_a_reader_that_left_is_no_error(files: Path) -> None:
 def test_numbers_are_printed_although_their_picture_fails(
     files: Path, monkeypatch: pytest.MonkeyPatch, output: str, as_json: bool
 ) -> None:
-    monkeypatch.setattr("relspace.figures.layer_plots.draw_layer_comparison", fail)
+    monkeypatch.setattr("relspace.pictures.layer_plots.draw_layer_comparison", fail)
     options = ["--json"] * as_json
     done = run("layers", "a.npz", "b.npz", "-o", output, "--permutations", 0, *options)
     assert done.exit_code == 1

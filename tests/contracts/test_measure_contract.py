@@ -15,7 +15,8 @@ from tests.generators.strategies import feature_sets, rotations
 
 from relspace import measures
 from relspace.errors import InvalidInputError, ItemMismatchError, NonFiniteError
-from relspace.measures import TRANSFORMATIONS, Measure, ShiftFamily
+from relspace.measures import TRANSFORMATIONS, Measure
+from relspace.resampling import ShiftFamily
 
 
 def small(measure: Measure) -> Measure:

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from relspace import Aligner
 from relspace.errors import FileFormatError, MemoryBudgetError
 from relspace.features import FeatureSet, open_rows
-from relspace.identity import hash_rows
-from relspace.row_sources import GeneratedRows, RowSource, ShardedRows, rows_at
-from relspace.streaming import Output
+from relspace.rows.identity import hash_rows
+from relspace.rows.source import GeneratedRows, RowSource, ShardedRows, rows_at
+from relspace.rows.transform import Output
 
 N, D = 103, 6
 VALUES = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
@@ -207,7 +207,7 @@ def test_parquet_is_read_in_order_and_out_of_order_and_by_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A few rows for each batch, so that blocks begin and end within one.
-    monkeypatch.setattr("relspace.features.parquet_rows._BATCH_BYTES", 8 * D * 7)
+    monkeypatch.setattr("relspace.rows.parquet._BATCH_BYTES", 8 * D * 7)
     source = open_rows(_parquet(tmp_path, row_group_size=40))
     assert source.ids == IDS
     blocks = [(0, 10), (10, 55), (55, 60), (70, 80), (3, 5), (41, 43), (100, 103), (0, N)]
@@ -219,7 +219,7 @@ def test_parquet_is_read_in_order_and_out_of_order_and_by_workers(
 def test_missing_values_in_parquet_are_found_when_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relspace.features.parquet_rows._BATCH_BYTES", 16)
+    monkeypatch.setattr("relspace.rows.parquet._BATCH_BYTES", 16)
     table = pa.table({"x": [1.0, 2.0, None], "y": [1.0, 2.0, 3.0]})
     pq.write_table(table, tmp_path / "a.parquet")
     source = open_rows(tmp_path / "a.parquet")
@@ -240,7 +240,7 @@ def test_files_that_can_only_be_loaded_whole_are_refused_where_they_do_not_fit(
     else:
         np.savetxt(path, VALUES, delimiter=",")
     assert open_rows(path).shape == (N, D)
-    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 1000)
+    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 1000)
     with pytest.raises(MemoryBudgetError, match=r"loaded whole, needs .* save it as one of .npy"):
         open_rows(path)
 

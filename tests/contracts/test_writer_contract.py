@@ -23,11 +23,12 @@ import torch
 import zarr
 
 import relspace as rs
-from relspace import locks, row_writers
 from relspace.errors import InvalidInputError
-from relspace.features.store_writer import FeatureStoreWriter
-from relspace.ledger import FileLedger, ZarrLedger
-from relspace.locks import StoreLockedError
+from relspace.features.store.writing import FeatureStoreWriter
+from relspace.rows import locks
+from relspace.rows import output as row_writers
+from relspace.rows.ledger import FileLedger, ZarrLedger
+from relspace.rows.locks import StoreLockedError
 
 N, D = 1000, 6
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)

@@ -15,7 +15,7 @@ from relspace.demo.study import (
     shared_components,
     summary_table,
 )
-from relspace.figures.plots import LIGHT
+from relspace.pictures.plots import LIGHT
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -13,9 +13,9 @@ from scipy.stats import spearmanr
 
 import relspace as rs
 from relspace.embedding.color import METHODS, distance_rank_correlation
-from relspace.embedding.oklab import oklab_to_linear, oklab_to_srgb, srgb_to_oklab
 from relspace.embedding.palette import unit_rows
 from relspace.errors import InvalidInputError, MissingDependencyError
+from relspace.pictures.oklab import oklab_to_linear, oklab_to_srgb, srgb_to_oklab
 
 
 def groups(n: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 import zarr
 
 import relspace as rs
-from relspace._archive import read_archive, write_archive
+from relspace._core.archive import read_archive, write_archive
 from relspace.embedding.written_fit import RotatedRows
 from relspace.errors import (
     FileFormatError,
@@ -22,7 +22,7 @@ from relspace.errors import (
     NonFiniteError,
 )
 from relspace.features import open_rows
-from relspace.row_sources import GeneratedRows, RowSource
+from relspace.rows.source import GeneratedRows, RowSource
 
 N, D, K = 3000, 12, 4
 
@@ -303,7 +303,7 @@ def test_what_does_not_fit_says_to_write_it(
 ) -> None:
     source = stopping(N)
     small = rs.NormalizedCut(K, n_landmarks=20)
-    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 20_000)
+    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 20_000)
     with pytest.raises(MemoryBudgetError, match=r"embedding of 3000 .*as it is made: out="):
         small.fit(source)
     with pytest.raises(MemoryBudgetError, match="result of 3000 rows and 4 columns"):
@@ -335,7 +335,7 @@ def test_written_embeddings_are_cut_into_segments(
     written = rs.NormalizedCut(K, n_landmarks=200).fit(X, out=tmp_path / "cut.zarr")
     segments = rs.kway(written.embedding_, 5)["features"]
     assert float((segments == rs.kway(cut.embedding_, 5)["features"]).double().mean()) > 0.999
-    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 20_000)
+    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 20_000)
     with pytest.raises(MemoryBudgetError, match="cutting 3000 tokens into 5 segments"):
         rs.kway(written.embedding_, 5)
 

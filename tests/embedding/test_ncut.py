@@ -253,7 +253,7 @@ def test_bad_tokens_are_refused() -> None:
 
 
 def test_a_graph_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 50_000)
+    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 50_000)
     with pytest.raises(MemoryBudgetError, match=r"graph of 100 nodes needs .* lower n_landmarks"):
         rs.NormalizedCut(3, n_landmarks=100).fit(clusters(200))
 

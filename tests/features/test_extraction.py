@@ -38,8 +38,8 @@ from relspace.features import (
 )
 from relspace.features.items import identify_items, open_items
 from relspace.features.loader import load_ahead
-from relspace.features.store import StoredLayer
-from relspace.features.store_writer import FeatureStoreWriter, refuse_what_does_not_fit
+from relspace.features.store.reading import StoredLayer
+from relspace.features.store.writing import FeatureStoreWriter, refuse_what_does_not_fit
 
 Saved = Callable[[str], Path]
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,8 +134,8 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 import relspace
 from relspace.features import extraction
-from relspace.features.families.vision import VisionModel
-from relspace.features.store_writer import FeatureStoreWriter
+from relspace.features.models.vision import VisionModel
+from relspace.features.store.writing import FeatureStoreWriter
 
 extraction._CHUNK_BYTES = 1
 calls = 0
@@ -426,8 +426,8 @@ LOST = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
 import relspace
-from relspace.features.families.module import ModuleModel
-from relspace.features.families.text import TextModel
+from relspace.features.models.module import ModuleModel
+from relspace.features.models.text import TextModel
 
 calls = 0
 

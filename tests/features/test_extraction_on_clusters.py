@@ -18,8 +18,8 @@ import relspace
 from relspace.cli import commands
 from relspace.errors import InvalidInputError, RelspaceError
 from relspace.features import SkippedImageWarning, StoreLockedError, extraction, open_features
-from relspace.features.store import read_header
-from relspace.features.store_writer import FeatureStoreWriter
+from relspace.features.store.reading import read_header
+from relspace.features.store.writing import FeatureStoreWriter
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError
 from relspace.features import open_layers, read_layers
-from relspace.row_sources import RowSource
+from relspace.rows.source import RowSource
 
 LAYERS = {f"block.{i}": np.full((4, 3), float(i), dtype=np.float32) for i in (2, 9, 10, 1)}
 
@@ -62,7 +62,7 @@ def test_opened_layers_are_those_read(name: str) -> None:
 
 
 def test_files_that_are_loaded_whole_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 100)
+    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 100)
     with pytest.raises(MemoryBudgetError, match=r"a\.npz, which can only be loaded whole"):
         open_layers("a.npz")
     assert len(open_layers("a.h5").layers) == 4

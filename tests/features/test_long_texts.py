@@ -13,7 +13,7 @@ from PIL import Image
 
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features import TruncatedTextWarning, extract, token_features
-from relspace.features.families.text import TextModel, longest_text
+from relspace.features.models.text import TextModel, longest_text
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -144,7 +144,7 @@ def test_extraction_says_what_was_cut(tmp_path: Path) -> None:
 
 
 def test_many_texts_are_counted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relspace.features.families.text._TOKENIZED_AT_ONCE", 3)
+    monkeypatch.setattr("relspace.features.models.text._TOKENIZED_AT_ONCE", 3)
     model = text_model("BertConfig")
     texts = ["a " * (30 if i % 4 == 1 else 5) for i in range(11)]
     assert model.find_truncated(texts) == {1: 30, 5: 30, 9: 30}

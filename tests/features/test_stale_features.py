@@ -441,7 +441,7 @@ def test_a_store_that_is_replaced_is_there_whole_or_not_at_all(
     with monkeypatch.context() as patched:
         # What is removed at the end is the old one, under another name.
         patched.setattr(
-            "relspace.features.store_writer.shutil.rmtree",
+            "relspace.features.store.writing.shutil.rmtree",
             lambda path, **given: path.exists() and cut_off(),
         )
         with pytest.raises(ConnectionError):

@@ -16,14 +16,14 @@ from click.testing import CliRunner
 from distributed import Client
 
 import relspace
-from relspace import locks
 from relspace.cli import commands
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features import StoreLockedError, extraction, open_features
 from relspace.features.items import identify_items, open_items
-from relspace.features.store import StoredLayer
-from relspace.features.store_writer import FeatureStoreWriter
-from relspace.locks import Lease
+from relspace.features.store.reading import StoredLayer
+from relspace.features.store.writing import FeatureStoreWriter
+from relspace.rows import locks
+from relspace.rows.locks import Lease
 
 Saved = Callable[[str], Path]
 IMAGES = np.random.default_rng(0).random((7, 48, 48, 3)).astype(np.float32)
@@ -128,7 +128,7 @@ def test_what_was_begun_is_begun_again(place: str, monkeypatch: pytest.MonkeyPat
         raise ConnectionError("the link is down")
 
     with monkeypatch.context() as patched:
-        patched.setattr("relspace.features.store_writer._make_arrays", cut_off)
+        patched.setattr("relspace.features.store.writing._make_arrays", cut_off)
         with pytest.raises(ConnectionError):
             extract(url)
     with pytest.raises(FileFormatError, match="no feature store"):

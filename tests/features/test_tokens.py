@@ -11,7 +11,7 @@ import torch
 import relspace
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.features import FeatureSet, token_features
-from relspace.features.families.text import TextModel
+from relspace.features.models.text import TextModel
 
 TEXTS = ["the red house stands", "a bird sings over the river", "trees fall", "small birds run"]
 Saved = Callable[[str], Path]

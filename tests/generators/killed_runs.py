@@ -45,8 +45,8 @@ def features() -> np.ndarray:
 def transform(out: Path) -> None:
     """Begin the transform, or go on with it."""
     from relspace import Aligner
-    from relspace.row_sources import GeneratedRows
-    from relspace.streaming import Output
+    from relspace.rows.source import GeneratedRows
+    from relspace.rows.transform import Output
 
     X = features()
 

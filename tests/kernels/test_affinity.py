@@ -191,7 +191,7 @@ def test_matmul_precision_is_neither_used_nor_changed(precision: str) -> None:
 
 @pytest.mark.parametrize("function", [rbf_affinity, cosine_affinity, squared_distances])
 def test_matrix_that_does_not_fit_is_refused(function, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 1000)
+    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 1000)
     many = gaussian_cloud(2100, 4)
     with pytest.raises(MemoryBudgetError, match=r"shape \(2100, 2100\) needs .* MiB .*landmarks"):
         function(many)

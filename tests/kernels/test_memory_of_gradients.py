@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from relspace import _blocks, cosine_affinity, rbf_affinity
+from relspace import cosine_affinity, rbf_affinity
+from relspace._core import memory as _blocks
 from relspace.errors import MemoryBudgetError
 from relspace.kernels import squared_distances
 

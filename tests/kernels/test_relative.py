@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import relspace
-from relspace.kernels import fit_normalization, fused
+from relspace.kernels import fit_normalization
+from relspace.kernels.compiled import fused
 from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.relative import (
     NO_LANDMARK,

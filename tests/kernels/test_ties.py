@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import kendalltau, spearmanr
 
 from relspace import measures
-from relspace.measures.ties import cloud_for_ties, mean_ranks
+from relspace.kernels.ties import cloud_for_ties, mean_ranks
 
 
 def small_whole_numbers(seed: int, n: int = 12) -> tuple[np.ndarray, np.ndarray]:

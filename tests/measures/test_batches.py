@@ -10,7 +10,8 @@ import torch
 
 import relspace
 from relspace import measures
-from relspace.measures import Measure, ShiftFamily
+from relspace.measures import Measure
+from relspace.resampling import ShiftFamily
 
 EVERY = pytest.mark.parametrize(
     "measure", [pytest.param(one, id=one.name) for one in measures.list()]

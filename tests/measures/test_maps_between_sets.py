@@ -12,8 +12,8 @@ from tests.measures.test_references import Matrix, two_sets
 
 import relspace
 from relspace import measures
-from relspace.measures.item_parts import RandomParts
 from relspace.measures.linear_predictivity import PENALTIES
+from relspace.measures.sums.item_parts import RandomParts
 
 
 def canonical(X: Matrix, Y: Matrix) -> tuple[Matrix, Matrix]:

@@ -9,8 +9,8 @@ import torch
 from relspace import measures
 from relspace.errors import InvalidInputError
 from relspace.measures import Measure
-from relspace.measures.stacked_products import sum_stacked_products
-from relspace.row_sources import ArrayRows
+from relspace.measures.sums.stacked_products import sum_stacked_products
+from relspace.rows.source import ArrayRows
 
 N = 40
 EVERY = pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import relspace
-from relspace._html import html_table
 from relspace.features import FeatureSet
+from relspace.pictures.html import html_table
 
 VOID = {"br", "img"}
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import relspace as rs
+from relspace.embedding.joint_colors import color_jointly
 from relspace.errors import InvalidInputError, ItemMismatchError
-from relspace.figures.panels import PanelRow, color_jointly, panel_png, panel_rows
-from relspace.figures.plots import DARK, LIGHT
+from relspace.pictures.panels import PanelRow, panel_png, panel_rows
+from relspace.pictures.plots import DARK, LIGHT
 
 
 def grid_tokens(side: int, n_images: int, width: int, seed: int) -> torch.Tensor:
@@ -67,7 +68,7 @@ def test_sets_without_a_grid_or_of_other_images_are_named(sets: dict[str, torch.
 
 def test_rows_show_the_images_asked_for(sets: dict[str, torch.Tensor]) -> None:
     joint = color_jointly(sets, SHAPES, n_components=4)
-    rows = panel_rows(joint, [2, 0], titles={"fine": "Fine model"})
+    rows = panel_rows(joint.colors, [2, 0], titles={"fine": "Fine model"})
     assert [row.title for row in rows] == ["Fine model", "coarse"]
     np.testing.assert_array_equal(rows[1].pictures[0], joint.colors["coarse"][2])
 

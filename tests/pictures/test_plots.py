@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from relspace.figures.plots import (
+from relspace.pictures.plots import (
     DARK,
     LIGHT,
     Series,

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 import relspace
-from relspace._figures import DARK
-from relspace.embedding.plots import draw_items, principal_plane
+from relspace.embedding.joint_colors import joint_colors
 from relspace.features import FeatureSet
+from relspace.pictures.figure import DARK
+from relspace.pictures.space_plots import draw_items, principal_plane
 
 
 def features(n: int = 50, width: int = 6) -> torch.Tensor:
@@ -45,6 +46,7 @@ def test_the_plane_is_that_of_the_largest_variances() -> None:
 
 def test_a_theme_is_followed_and_settings_are_left_alone() -> None:
     before = dict(matplotlib.rcParams)
-    figure = draw_items({"a": features(), "b": features()}, theme=DARK)
+    rows = {"a": features(), "b": features()}
+    figure = draw_items(rows, joint_colors(rows), theme=DARK)
     assert matplotlib.colors.to_hex(figure.get_facecolor()) == DARK.ground
     assert dict(matplotlib.rcParams) == before

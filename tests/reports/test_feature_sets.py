@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.reporting.conftest import IDS, N_IMAGES, model, pictures
+from tests.reports.conftest import IDS, N_IMAGES, model, pictures
 
 import relspace
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features import FeatureSet
-from relspace.pages import ReportData
-from relspace.reporting import feature_sets_report
+from relspace.reports import feature_sets_report
+from relspace.reports.page import ReportData
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.reporting.conftest import IDS, pictures
+from tests.reports.conftest import IDS, pictures
 
 import relspace
 from relspace.errors import (
@@ -17,10 +17,10 @@ from relspace.errors import (
     UnknownNameError,
 )
 from relspace.features import FeatureSet, TokenGrid
-from relspace.figures.plots import LIGHT
-from relspace.pages import ReportData, Table, report_panel
-from relspace.reporting import space_report
-from relspace.reporting.thumbnails import grid_boxes, read_thumbnails
+from relspace.pictures.plots import LIGHT
+from relspace.reports import space_report
+from relspace.reports.page import ReportData, Table, report_panel
+from relspace.reports.thumbnails import grid_boxes, read_thumbnails
 
 N_ITEMS = 60
 
@@ -231,6 +231,6 @@ def test_a_part_of_the_images_is_said_to_be_one(models: dict[str, FeatureSet]) -
     shown = "Explored are the first 4 of 6 images; n_images=6 shows all."
     assert space_report(space, n_images=4, n_permutations=0).lead.endswith(shown)
     assert "Explored" not in space_report(space, n_images=6, n_permutations=0).lead
-    assert relspace.reporting.feature_sets_report(
-        models, n_images=4, n_permutations=0
-    ).lead.endswith(shown)
+    assert relspace.reports.feature_sets_report(models, n_images=4, n_permutations=0).lead.endswith(
+        shown
+    )

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import relspace as rs
-from relspace._blocks import chunk_slices
-from relspace.device_copies import DeviceCopies
+from relspace._core.device_copies import DeviceCopies
+from relspace._core.memory import chunk_slices
 from relspace.features import FeatureSet, TokenGrid, open_rows
-from relspace.features.layer_features import LayerFeatures, RowItems
-from relspace.reading_ahead import read_ahead, read_blocks, write_behind
-from relspace.row_sources import ArrayRows, GeneratedRows, ShardedRows, lies_in
+from relspace.features.layer import LayerFeatures, RowItems
+from relspace.rows.ahead import read_ahead, read_blocks, write_behind
+from relspace.rows.source import ArrayRows, GeneratedRows, ShardedRows, lies_in
 
 X = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
 BLOCKS = chunk_slices(len(X), 50)

@@ -19,7 +19,7 @@ from distributed import Client
 
 import relspace as rs
 from relspace.errors import ClusterError
-from relspace.execution.cluster_work import (
+from relspace.rows.cluster import (
     StoppedError,
     refuse_stopped,
     run_on_cluster,
@@ -190,6 +190,6 @@ def die(held: None, part: int) -> None:
 def test_work_that_ends_its_workers_is_an_error(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relspace.execution.cluster_work._SECONDS_TO_BEGIN", 5)
+    monkeypatch.setattr("relspace.rows.cluster._SECONDS_TO_BEGIN", 5)
     with pytest.raises(ClusterError, match="worker"):
         list(run_on_cluster(die, None, [0], client))

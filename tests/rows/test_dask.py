@@ -19,9 +19,9 @@ from distributed import Client
 import relspace as rs
 from relspace.cli import commands
 from relspace.errors import InvalidInputError
-from relspace.execution.dask import connect, map_rows, rows_as_array
 from relspace.features import open_rows
-from relspace.streaming import Output
+from relspace.rows.dask import connect, map_rows, rows_as_array
+from relspace.rows.transform import Output
 
 N, D, M = 600, 10, 50
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
@@ -92,7 +92,7 @@ def test_align_takes_dask_arrays(space: rs.AlignedSpace) -> None:
 
 
 def test_no_scheduler_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relspace.execution.dask._SECONDS_TO_CONNECT", 0.5)
+    monkeypatch.setattr("relspace.rows.dask._SECONDS_TO_CONNECT", 0.5)
     with pytest.raises(InvalidInputError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"):
         connect("tcp://127.0.0.1:1")
 

@@ -9,7 +9,7 @@ import pytest
 
 from relspace.errors import FileFormatError
 from relspace.features import open_rows, read_features
-from relspace.id_files import ids_file_of, read_ids, write_ids
+from relspace.rows.id_files import ids_file_of, read_ids, write_ids
 
 
 @pytest.mark.parametrize("ids", [(7, 8, 9), ("7", "8", "9"), ("ä\n", "b\u2028", '"')])

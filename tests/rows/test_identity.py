@@ -17,10 +17,10 @@ import zarr
 from safetensors.numpy import save_file
 
 import relspace as rs
-from relspace import identity
 from relspace.errors import FileFormatError, InvalidTypeError
 from relspace.features import FeatureSet, open_rows
-from relspace.identity import (
+from relspace.rows import identity
+from relspace.rows.identity import (
     Identity,
     combine,
     hash_array,
@@ -33,7 +33,7 @@ from relspace.identity import (
     identify_url,
     what_changed,
 )
-from relspace.row_sources import ArrayRows, GeneratedRows
+from relspace.rows.source import ArrayRows, GeneratedRows
 
 N, D = 300, 8
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)

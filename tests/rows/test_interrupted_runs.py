@@ -18,7 +18,7 @@ import zarr
 from tests.generators import full_disk, killed_runs
 
 from relspace import NormalizedCut, open_features
-from relspace.features.store import is_store, read_header
+from relspace.features.store.reading import is_store, read_header
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ import pytest
 import zarr
 
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.identity import Identity, hash_array
-from relspace.ledger import (
+from relspace.rows.identity import Identity, hash_array
+from relspace.rows.ledger import (
     FileLedger,
     Ledger,
     ZarrLedger,

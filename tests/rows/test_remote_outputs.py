@@ -14,7 +14,7 @@ from fsspec.registry import known_implementations
 import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
 from relspace.features import open_rows
-from relspace.row_sources import GeneratedRows
+from relspace.rows.source import GeneratedRows
 
 N, D = 500, 12
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)

@@ -18,10 +18,10 @@ import zarr
 import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError, NonFiniteError
 from relspace.features import open_rows
-from relspace.ledger import ZarrLedger
-from relspace.row_sources import ArrayRows, GeneratedRows
-from relspace.row_writers import ZarrWriter
-from relspace.streaming import Output, begin_output, write_rows
+from relspace.rows.ledger import ZarrLedger
+from relspace.rows.output import ZarrWriter
+from relspace.rows.source import ArrayRows, GeneratedRows
+from relspace.rows.transform import Output, begin_output, write_rows
 
 N, D = 500, 12
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
@@ -91,7 +91,7 @@ def test_own_columns_go_with_their_rows(aligner: rs.Aligner, tmp_path: Path) -> 
 def test_what_does_not_fit_says_to_write_it(
     aligner: rs.Aligner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 50_000)
+    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 50_000)
     for source in (X, GeneratedRows((N, D), lambda start, stop: X[start:stop])):
         with pytest.raises(MemoryBudgetError, match=r"out='aligned.zarr'"):
             aligner.transform(source)
@@ -206,7 +206,7 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_later(
 ) -> None:
     rows = 100 if name.endswith(".npy") else 400
     script = (
-        "import sys, numpy, relspace; from relspace.streaming import Output;"
+        "import sys, numpy, relspace; from relspace.rows.transform import Output;"
         "X = numpy.load(sys.argv[1]);"
         f"relspace.Aligner().fit(X[:40]).transform(X, out=Output(sys.argv[2], chunk_rows={rows}))"
     )

@@ -12,7 +12,7 @@ import torch
 
 import relspace as rs
 from relspace.errors import InvalidInputError, ItemMismatchError, MemoryBudgetError
-from relspace.row_sources import ArrayRows
+from relspace.rows.source import ArrayRows
 
 N_ITEMS = 900
 # Less than comparing these in memory takes, more than a few rows.
@@ -165,7 +165,7 @@ def test_other_items_and_other_orders_are_refused(stored: tuple[Path, Path]) -> 
 PEAK = """
 import sys, torch
 import relspace as rs
-from relspace.row_sources import GeneratedRows
+from relspace.rows.source import GeneratedRows
 
 def make(seed):
     def rows(start, stop):

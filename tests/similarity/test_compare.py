@@ -19,7 +19,7 @@ from relspace.errors import (
     MemoryBudgetError,
 )
 from relspace.resampling import permutation_null
-from relspace.row_sources import ArrayRows, GeneratedRows
+from relspace.rows.source import ArrayRows, GeneratedRows
 
 Matrix = NDArray[np.float64]
 
@@ -339,7 +339,7 @@ def test_pairs_beyond_the_budget_are_refused_before_anything_is_read(
         rs.compare(X, X, measure=measure, memory_budget=2**24, max_items=1000)
     with pytest.raises(MemoryBudgetError, match="pairs of 5000 items"):
         rs.compare_layers({"a": X}, {"b": X}, measure=measure, memory_budget=2**24)
-    monkeypatch.setattr("relspace.measures._base.free_memory_bytes", lambda: 2**24)
+    monkeypatch.setattr("relspace.measures._measure.free_memory_bytes", lambda: 2**24)
     with pytest.raises(MemoryBudgetError, match="5000"):
         rs.compare(X, X, measure=measure)
     Y = torch.randn(fits, 8, generator=torch.Generator().manual_seed(0))

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
 
-from relspace.layerwise.arrangement import classical_scaling, dissimilarity, hierarchy
-from relspace.layerwise.depth import depth_correlation, monotone_path, relative_depth
+from relspace.similarity.arrangement import classical_scaling, dissimilarity, hierarchy
+from relspace.similarity.depth import depth_correlation, monotone_path, relative_depth
 
 Path = list[tuple[int, int]]
 

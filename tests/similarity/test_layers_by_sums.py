@@ -19,8 +19,8 @@ from relspace.errors import (
     MemoryBudgetError,
     NonFiniteError,
 )
-from relspace.measures.stacked_products import sum_stacked_products
-from relspace.row_sources import ArrayRows
+from relspace.measures.sums.stacked_products import sum_stacked_products
+from relspace.rows.source import ArrayRows
 
 N = 1500
 STREAMED = [one.name for one in rs.measures.list() if one.streams]
@@ -120,7 +120,7 @@ def test_what_can_not_be_summed_is_refused(
 def test_measures_of_pairs_of_items_are_refused_when_memory_is_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relspace.layerwise.streamed_layers.free_memory_bytes", lambda: 2 * BUDGET)
+    monkeypatch.setattr("relspace.similarity.layers_by_sums.free_memory_bytes", lambda: 2 * BUDGET)
     a, b = (on_disk(model, tmp_path) for model in layers())
     with pytest.raises(InvalidInputError, match="max_items"):
         rs.compare_layers(a, b, measure="affinity")
@@ -177,7 +177,7 @@ def test_several_models_are_compared_in_part(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_items() -> None:
     program = """
 import resource, sys, torch, relspace as rs
-from relspace.row_sources import GeneratedRows
+from relspace.rows.source import GeneratedRows
 def rows(seed):
     def make(start, stop):
         at = torch.arange(start, stop)[:, None] + torch.arange(64) * 0.37 + seed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import relspace as rs
-from relspace.layerwise import pairs_of_models
+from relspace.similarity import pairs_of_models
 
 rng = np.random.default_rng(0)
 SHARED = rng.normal(size=(50, 6))

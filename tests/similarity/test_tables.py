@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 import relspace as rs
 from relspace.cli import commands
 from relspace.errors import InvalidInputError, ItemMismatchError, RelspaceWarning
-from relspace.layerwise import compare_feature_sets, comparison_page, pairs_of_models
-from relspace.measures.stacked_products import sum_stacked_products
+from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.measures.symmetrized import symmetrized
-from relspace.pages import render_report
+from relspace.reports.page import render_report
 from relspace.resampling import permutation_null
-from relspace.row_sources import ArrayRows
+from relspace.rows.source import ArrayRows
+from relspace.similarity import compare_feature_sets, comparison_page, pairs_of_models
 
 Layers = dict[str, NDArray[Any]]
 ASYMMETRIC = [

@@ -269,7 +269,7 @@ class TestErrors:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         aligner = rs.Aligner().fit(gaussian(10, 3))
-        monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 1000)
+        monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 1000)
         with pytest.raises(MemoryBudgetError, match="relative features of 100 tokens"):
             aligner.transform(gaussian(100, 3))
 

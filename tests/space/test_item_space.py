@@ -81,7 +81,7 @@ def test_distances_are_symmetric(space: rs.AlignedSpace) -> None:
 
 def test_blocks_are_the_matrix(space: rs.AlignedSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = space.pairwise("sam", "dino")
-    monkeypatch.setattr("relspace.kernels.row_correlation.memory_budget_bytes", lambda *_: 10_000)
+    monkeypatch.setattr("relspace.kernels.correlation.memory_budget_bytes", lambda *_: 10_000)
     blocks = list(space.pairwise_blocks("sam", "dino"))
     assert len(blocks) > 5
     torch.testing.assert_close(torch.cat([block for _, block in blocks]), whole)
@@ -177,7 +177,7 @@ class TestFile:
     def test_a_later_format_is_refused(
         self, space: rs.AlignedSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("relspace.common_space.FORMAT_VERSION", 2)
+        monkeypatch.setattr("relspace.space.base.FORMAT_VERSION", 2)
         path = space.save(tmp_path / "space.safetensors")
         with pytest.raises(FileFormatError, match="format version 2"):
             rs.load_space(path)

@@ -11,7 +11,7 @@ import zarr
 
 import relspace as rs
 from relspace.errors import InvalidInputError, MemoryBudgetError, NonFiniteError
-from relspace.row_sources import GeneratedRows, RowSource
+from relspace.rows.source import GeneratedRows, RowSource
 
 N, M = 700, 60
 RNG = np.random.default_rng(0)
@@ -46,8 +46,8 @@ def test_results_are_the_same_as_of_rows_that_are_held(
     made = rs.align(sets, ids=ids, memory_budget=1000, **settings)
     assert isinstance(made.rows("b"), RowSource)
     assert len(made.landmarks) == M
-    monkeypatch.setattr("relspace.aligned_space._BYTES_AT_A_TIME", 50_000)
-    monkeypatch.setattr("relspace.aligned_space._SUMMARY_ITEMS", 300)
+    monkeypatch.setattr("relspace.space.item_space._BYTES_AT_A_TIME", 50_000)
+    monkeypatch.setattr("relspace.space.item_space._SUMMARY_ITEMS", 300)
     for name in ("a", "b"):
         expected = torch.as_tensor(held[name])
         torch.testing.assert_close(made.rows(name).read(0, N), expected, atol=2e-6, rtol=1e-5)
@@ -95,7 +95,7 @@ def test_what_takes_all_rows_at_once_is_refused_and_damaged_rows_are_named(
     made = rs.align({"a": source, "b": Y}, landmarks=landmarks, memory_budget=1)
     with pytest.raises(NonFiniteError, match=r"\(333, 2\)"):
         made.distances("a", "b")
-    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 100_000)
+    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 100_000)
     for use in (lambda: made["b"], lambda: made.match("b", "a"), lambda: made.pairwise("b", "a")):
         with pytest.raises(MemoryBudgetError, match=r"700 tokens over 49 .*space.rows\(name\)"):
             use()

@@ -13,7 +13,7 @@ import torch
 import relspace as rs
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.features import Places, TokenGrid, choose_places, token_centers
-from relspace.kernels.row_correlation import correlation_blocks
+from relspace.kernels.correlation import correlation_blocks
 
 N_IMAGES, SIZE = 8, 32
 N_WAVES = 6

@@ -11,7 +11,7 @@ import torch
 import relspace as rs
 from relspace.errors import InvalidInputError, MemoryBudgetError, NonFiniteError
 from relspace.features import open_rows
-from relspace.row_sources import RowSource
+from relspace.rows.source import RowSource
 
 N_IMAGES = 40
 
@@ -63,8 +63,8 @@ def test_rows_are_the_same_however_they_are_read(spaces: Spaces) -> None:
 def test_comparisons_are_the_same(spaces: Spaces, monkeypatch: pytest.MonkeyPatch) -> None:
     held, made = spaces
     # So little that images are taken one by one.
-    monkeypatch.setattr("relspace.spatial_space._BYTES_AT_A_TIME", 1000)
-    monkeypatch.setattr("relspace.spatial_space._SUMMARY_TOKENS", 800)
+    monkeypatch.setattr("relspace.space.token_space._BYTES_AT_A_TIME", 1000)
+    monkeypatch.setattr("relspace.space.token_space._SUMMARY_TOKENS", 800)
     for a, b in (("fine", "coarse"), ("coarse", "fine")):
         expected = torch.as_tensor(held.distances(a, b))
         torch.testing.assert_close(
@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused_and_says_how_else(
     spaces: Spaces, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _, made = spaces
-    monkeypatch.setattr("relspace._blocks.free_memory_bytes", lambda device=None: 500_000)
+    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 500_000)
     with pytest.raises(MemoryBudgetError, match=r"3240 tokens over 200 .* space.rows\(name\)"):
         made["fine"]
     with pytest.raises(MemoryBudgetError, match=r"out='aligned.zarr'"):
@@ -145,10 +145,10 @@ def test_a_report_reads_what_it_shows(
     spaces: Spaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, made = spaces
-    monkeypatch.setattr("relspace.spatial_space._SUMMARY_TOKENS", 800)
-    monkeypatch.setattr("relspace.spatial_space._BYTES_AT_A_TIME", 10_000_000)
+    monkeypatch.setattr("relspace.space.token_space._SUMMARY_TOKENS", 800)
+    monkeypatch.setattr("relspace.space.token_space._BYTES_AT_A_TIME", 10_000_000)
     monkeypatch.setattr(
-        "relspace.aligned_set.hold_rows", lambda rows: pytest.fail("all rows are read")
+        "relspace.space.aligned_set.hold_rows", lambda rows: pytest.fail("all rows are read")
     )
     page = rs.report(made, tmp_path / "report.html", n_images=4)
     assert Path(page).stat().st_size > 10_000

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from relspace._writing import write_whole
+from relspace._core.files import write_whole
 from relspace.errors import FileFormatError
 
 _KEY = "relspace"

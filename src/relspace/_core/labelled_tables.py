@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from relspace._arrays import refuse_missing
+from relspace._core.arrays import refuse_missing
 from relspace.errors import InvalidInputError, InvalidTypeError
 
 #: Columns with these names (in any case) hold ids and never features.
@@ -33,7 +33,7 @@ class LabelledTable:
     feature_names : tuple or None
         Names of the columns that hold features.
     read_features : callable
-        Gives the features without labels, as :func:`relspace._arrays.tensor_from` takes them.
+        Gives the features without labels, as :func:`relspace._core.arrays.tensor_from` takes them.
     """
 
     n_rows: int

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from relspace._control_groups import control_group_headroom
-from relspace._validation import check_count
+from relspace._core.control_groups import control_group_headroom
+from relspace._core.validation import check_count
 from relspace.errors import MemoryBudgetError
 
 _FRACTION_OF_FREE_MEMORY = 0.25

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace._validation import ItemId, name_some, pair_items
+from relspace._core.validation import ItemId, name_some, pair_items
 from relspace.errors import InvalidInputError, ItemMismatchError, RelspaceWarning
 
 #: What ``ids=`` is where rows are to be matched by position, whatever is known of them.

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._arrays import in_floats, tensor_from
+from relspace._core.arrays import in_floats, tensor_from
+from relspace._core.labelled_tables import as_labelled_table, labels_of_tables
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, NonFiniteError
-from relspace.labelled_tables import as_labelled_table, labels_of_tables
 
 ItemId = str | int
 Array = torch.Tensor | NDArray[Any]

@@ -118,9 +118,9 @@ def align(
 
         sets: dict[str, object] = {name: table.features for name, table in tables.items()}
         if scheduler is not None:
-            from relspace.execution.dask import rows_as_array
             from relspace.features import FeatureSet, open_rows
-            from relspace.row_sources import RowSource
+            from relspace.rows.dask import rows_as_array
+            from relspace.rows.source import RowSource
 
             for name, one in sets.items():
                 if isinstance(one, FeatureSet) and one.grid is not None:

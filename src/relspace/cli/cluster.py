@@ -27,7 +27,7 @@ def cluster_at(scheduler: str | None, progress: Callable[[str], None]) -> Iterat
     if scheduler is None:
         yield None
         return
-    from relspace.execution.dask import connect
+    from relspace.rows.dask import connect
 
     progress(f"Connecting to {scheduler}")
     with connect(scheduler) as client:

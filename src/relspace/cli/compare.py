@@ -27,9 +27,9 @@ from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError, MemoryBudgetError
 
 if TYPE_CHECKING:
-    from relspace.comparison_record import Comparison
     from relspace.features import FeatureTable
-    from relspace.row_sources import RowSource
+    from relspace.rows.source import RowSource
+    from relspace.similarity.record import Comparison
 
 
 def _list_measures(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -207,7 +207,7 @@ def _of_images(features: object, pool: str) -> object:
 def _open(source: Source, pool: str, by_position: bool) -> RowSource:
     """The same, to be read in blocks."""
     from relspace.features import open_rows, read_features
-    from relspace.features.store import is_store
+    from relspace.features.store.reading import is_store
 
     if "://" not in source.place and is_store(source.path):
         rows = open_rows(_of_images(read_features(source.path, key=source.key).features, pool))

@@ -18,7 +18,7 @@ from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relspace.features import FeatureSet
-    from relspace.layerwise import BestMatch, LayerComparison, ModelComparison
+    from relspace.similarity import BestMatch, LayerComparison, ModelComparison
 
 
 @commands.command("compare-models", short_help="Compare pretrained models on images, all at once.")
@@ -91,12 +91,12 @@ def compare_models(
     with Progress() as progress:
         progress("Loading torch")
         import relspace
-        from relspace._writing import write_whole
-        from relspace.features.store import is_store
-        from relspace.figures.plots import LIGHT
-        from relspace.layerwise import compare_feature_sets
-        from relspace.pages import render_report, report_panel
-        from relspace.reporting import feature_sets_report
+        from relspace._core.files import write_whole
+        from relspace.features.store.reading import is_store
+        from relspace.pictures.plots import LIGHT
+        from relspace.reports import feature_sets_report
+        from relspace.reports.page import render_report, report_panel
+        from relspace.similarity import compare_feature_sets
 
         relspace.measures.get(measure)
         sets: dict[str, FeatureSet] = {}
@@ -169,7 +169,7 @@ def _summary(
     output: Path | None,
     panel: Path | None,
 ) -> dict[str, Any]:
-    from relspace.layerwise import pairs_of_models
+    from relspace.similarity import pairs_of_models
 
     return {
         "stores": {name: fs.metadata["path"] for name, fs in sets.items()},
@@ -181,7 +181,7 @@ def _summary(
 
 
 def _lines(compared: LayerComparison | ModelComparison) -> list[str]:
-    from relspace.layerwise import pairs_of_models
+    from relspace.similarity import pairs_of_models
 
     def row(what: str, match: BestMatch) -> list[str]:
         found = match.to_dict()

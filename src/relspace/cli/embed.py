@@ -15,7 +15,7 @@ from relspace.cli.sources import Source, named_sources, parse_bytes, parse_sourc
 from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from relspace.ledger import Resume
+    from relspace.rows.ledger import Resume
 
 
 @commands.command(short_help="Embed and colour the rows of a common space, of any size.")

@@ -18,7 +18,7 @@ from relspace.cli.sources import Source, named_sources, parse_sources, without_i
 from relspace.cli.tables import text_table
 
 if TYPE_CHECKING:
-    from relspace.layerwise import LayerComparison, ModelComparison
+    from relspace.similarity import LayerComparison, ModelComparison
 
 _KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf", ".svg": "svg"}
 
@@ -86,7 +86,7 @@ def layers(
     with Progress() as progress, ExitStack() as stack:
         progress("Loading torch")
         import relspace
-        from relspace._validation import refuse_some_without_ids
+        from relspace._core.validation import refuse_some_without_ids
 
         models: dict[str, object] = {}
         ids: dict[str, object] = {}
@@ -147,20 +147,20 @@ def _open_model(source: Source, pool: str, by_position: bool) -> tuple[object, o
 
 
 def _by_position(layer: object) -> object:
-    from relspace.row_sources import RowSource
+    from relspace.rows.source import RowSource
 
     return without_ids(layer) if isinstance(layer, RowSource) else layer
 
 
 def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:
-    from relspace._writing import write_whole
-    from relspace.figures.plots import figure_bytes
+    from relspace._core.files import write_whole
+    from relspace.pictures.plots import figure_bytes
 
     if output.suffix.lower() != ".html":
         write_whole(output, figure_bytes(compared.plot(), _KINDS[output.suffix.lower()]))
         return
-    from relspace.layerwise import comparison_page
-    from relspace.pages import render_report
+    from relspace.reports.comparison import comparison_page
+    from relspace.reports.page import render_report
 
     write_whole(output, render_report(comparison_page(compared)))
 

@@ -15,9 +15,9 @@ from relspace.cli.group import give_options
 from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from relspace._validation import ItemId
+    from relspace._core.validation import ItemId
     from relspace.features import FeatureTable
-    from relspace.row_sources import RowSource
+    from relspace.rows.source import RowSource
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -112,7 +112,7 @@ def named_sources(sources: Sequence[Source], *, at_least: int = 2) -> dict[str, 
 
 def without_ids(rows: RowSource) -> RowSource:
     """The same rows, to be matched by position whatever their ids."""
-    from relspace.row_sources import GeneratedRows
+    from relspace.rows.source import GeneratedRows
 
     return GeneratedRows((rows.shape[0], rows.shape[1]), rows.read, dtype=rows.dtype)
 
@@ -181,7 +181,7 @@ def _places_of_ids(
 
 
 def _shared_ids(tables: Mapping[str, FeatureTable]) -> dict[str, tuple[ItemId, ...]] | None:
-    from relspace._validation import pair_items
+    from relspace._core.validation import pair_items
 
     ids = {name: table.ids for name, table in tables.items()}
     sizes = {name: _n_items(table.features) for name, table in tables.items()}
@@ -196,7 +196,7 @@ def _n_items(features: Any) -> int:
 
 def _refuse_other_items(tables: Mapping[str, FeatureTable]) -> None:
     """Refuse rows that are matched by position and are known to be of different items."""
-    from relspace.pairing import pair_sets
+    from relspace._core.pairing import pair_sets
 
     known = {
         name: contents

@@ -14,8 +14,8 @@ from relspace.cli.resuming import with_resume
 from relspace.cli.sources import Source, parse_bytes, parse_sources
 
 if TYPE_CHECKING:
-    from relspace.ledger import Resume
-    from relspace.row_sources import RowSource
+    from relspace.rows.ledger import Resume
+    from relspace.rows.source import RowSource
 
 
 @commands.command(short_help="Bring features of any size into a saved space, on disk.")
@@ -77,8 +77,8 @@ def transform(
         progress("Loading torch")
         import relspace
         from relspace.features import open_rows
-        from relspace.row_sources import ShardedRows
-        from relspace.streaming import Output
+        from relspace.rows.source import ShardedRows
+        from relspace.rows.transform import Output
 
         progress(f"Reading {space}")
         aligner = relspace.load_space(space).aligner(name).to(device)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relspace.demo.networks import NETWORKS
-from relspace.figures.plots import (
+from relspace.pictures.plots import (
     Series,
     Theme,
     draw_image_rows,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relspace.aligned_space import AlignedSpace
-from relspace.alignment import align
 from relspace.kernels import choose_landmarks, squared_distances
+from relspace.space.align import align
+from relspace.space.item_space import AlignedSpace
 
 NEAREST = 5
 RATE_TITLES = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relspace.demo.matching import RATE_TITLES
-from relspace.pages import KeyNumber, Picture, ReportData, Section, Table
+from relspace.reports.page import KeyNumber, Picture, ReportData, Section, Table
 
 
 def percent(rate: float) -> str:
@@ -27,7 +27,7 @@ def report_data(summary: Mapping[str, Any], light: bytes, dark: bytes) -> Report
     Returns
     -------
     ReportData
-        For :func:`relspace.pages.render_report`.
+        For :func:`relspace.reports.page.render_report`.
     """
     found = summary["penultimate"]
     return ReportData(
@@ -63,7 +63,7 @@ def study_sections(summary: Mapping[str, Any], light: bytes, dark: bytes) -> lis
     Returns
     -------
     list of Section
-        For :class:`relspace.pages.ReportData`.
+        For :class:`relspace.reports.page.ReportData`.
     """
     found, alignment, data = summary["penultimate"], summary["alignment"], summary["data"]
     first, second = (

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from relspace import __version__
-from relspace._validation import check_random_state
-from relspace._writing import write_whole
+from relspace._core.files import write_whole
+from relspace._core.validation import check_random_state
 from relspace.demo import study as digits
 
 if TYPE_CHECKING:
-    from relspace.pages import ReportData
+    from relspace.reports.page import ReportData
 
 
 def run_demo(
@@ -49,7 +49,7 @@ def run_demo(
     """
     from relspace.demo.figure import draw_study
     from relspace.demo.page import report_data
-    from relspace.figures.plots import DARK, LIGHT
+    from relspace.pictures.plots import DARK, LIGHT
 
     seed = check_random_state(random_state)
     say = progress or (lambda _: None)
@@ -93,7 +93,7 @@ def write_results(
     dict
         What ``summary.json`` holds: the studies, with versions and seed.
     """
-    from relspace.pages import render_report
+    from relspace.reports.page import render_report
 
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
     summary = {

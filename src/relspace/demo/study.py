@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from relspace import __version__
-from relspace._validation import check_random_state
-from relspace.alignment import align
+from relspace._core.validation import check_random_state
 from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, extract, load_split
 from relspace.demo.matching import (
     RATE_TITLES,
@@ -27,6 +26,7 @@ from relspace.demo.matching import (
     pad_to_common_width,
 )
 from relspace.demo.networks import NETWORKS, load_network
+from relspace.space.align import align
 
 N_LANDMARKS = 297
 N_DRAWS = 20

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from relspace._writing import write_whole
+from relspace._core.files import write_whole
 
 N = TypeVar("N", bound=nn.Module)
 

@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Self, overload
 import numpy as np
 import torch
 
-from relspace._archive import read_archive, write_archive
-from relspace._blocks import memory_budget_bytes, refuse_too_large
-from relspace._devices import choose_device, to_device
-from relspace._fitting import Fitted
-from relspace._validation import (
+from relspace._core.archive import read_archive, write_archive
+from relspace._core.device_copies import copies_for
+from relspace._core.devices import choose_device, to_device
+from relspace._core.fitting import Fitted
+from relspace._core.memory import memory_budget_bytes, refuse_too_large
+from relspace._core.validation import (
     Array,
     as_features,
     check_choice,
@@ -23,7 +24,6 @@ from relspace._validation import (
     check_random_state,
     to_numpy,
 )
-from relspace.device_copies import copies_for
 from relspace.embedding.color_axes import measure_rows, parts_of, spread_sample
 from relspace.embedding.learned import learn_tsne, learn_umap
 from relspace.embedding.ncut import NormalizedCut
@@ -32,11 +32,11 @@ from relspace.embedding.sets import Outputs, outputs_of, restored
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import draw_distinct
-from relspace.measures.ties import mean_ranks
-from relspace.reading_ahead import read_blocks
-from relspace.row_sources import ArrayRows, RowSource
-from relspace.rowwise import Progress, gather_result, write_result
-from relspace.streaming import Output
+from relspace.kernels.ties import mean_ranks
+from relspace.rows.ahead import read_blocks
+from relspace.rows.fitted import Progress, gather_result, write_result
+from relspace.rows.source import ArrayRows, RowSource
+from relspace.rows.transform import Output
 
 #: Ways from the embedding to three dimensions.
 METHODS = ("spectral", "tsne", "umap")
@@ -234,9 +234,11 @@ class Coloring(Fitted):
         if out is not None:
             return self._write(open_rows(embedding), out, client, progress)
         if is_read_in_blocks(embedding):
-            given_shape = getattr(embedding, "shape", None)
-            self._check_width(open_rows(embedding).shape if given_shape is None else given_shape)
-            return gather_result(embedding, self.palette_, 3, memory_budget=memory_budget)
+            source = open_rows(embedding)
+            self._check_width(source.shape)
+            return gather_result(
+                source, self.palette_, 3, like=embedding, memory_budget=memory_budget
+            )
         given = as_features(embedding, "embedding")
         self._check_width(given.tensor.shape)
         found = self.palette_(given.tensor)

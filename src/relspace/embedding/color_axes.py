@@ -7,13 +7,13 @@ from contextlib import closing
 
 import torch
 
-from relspace._arrays import bytes_in_floats
-from relspace._blocks import row_slices
-from relspace._validation import refuse_non_finite
-from relspace.device_copies import copies_for
+from relspace._core.arrays import bytes_in_floats
+from relspace._core.device_copies import copies_for
+from relspace._core.memory import row_slices
+from relspace._core.validation import refuse_non_finite
 from relspace.embedding.palette import Axes, unit_rows
-from relspace.reading_ahead import read_blocks
-from relspace.row_sources import RowSource
+from relspace.rows.ahead import read_blocks
+from relspace.rows.source import RowSource
 
 # Tokens that quantiles and the rank correlation are taken from, where there are more.
 _SAMPLED_ITEMS = 2**18

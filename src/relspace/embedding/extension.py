@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from relspace._arrays import bytes_in_floats
-from relspace._blocks import chunk_slices
-from relspace._parallel import side_by_side
-from relspace._validation import refuse_non_finite, to_numpy
-from relspace.device_copies import copies_for
+from relspace._core.arrays import bytes_in_floats
+from relspace._core.device_copies import copies_for
+from relspace._core.memory import chunk_slices
+from relspace._core.threads import side_by_side
+from relspace._core.validation import refuse_non_finite, to_numpy
 from relspace.embedding.graph import JointGraph
 from relspace.kernels.precision import full_precision
-from relspace.reading_ahead import read_blocks
-from relspace.row_sources import RowSource
+from relspace.rows.ahead import read_blocks
+from relspace.rows.source import RowSource
 
 # Sums are taken over so many tokens at a time, wherever these come from: always the same bits.
 ROWS_AT_A_TIME = 1024

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast, overload
+from typing import Any, ClassVar, Self, overload
 
 import numpy as np
 import torch
 
-from relspace._archive import read_archive, write_archive
-from relspace._blocks import memory_budget_bytes, refuse_too_large
-from relspace._devices import choose_device, to_device
-from relspace._fitting import Fitted
-from relspace._validation import (
+from relspace._core.archive import read_archive, write_archive
+from relspace._core.devices import choose_device, to_device
+from relspace._core.fitting import Fitted
+from relspace._core.memory import memory_budget_bytes, refuse_too_large
+from relspace._core.validation import (
     Array,
     as_features,
     check_count,
@@ -35,9 +35,9 @@ from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.precision import full_precision
-from relspace.row_sources import RowSource
-from relspace.rowwise import Progress, gather_result, write_result
-from relspace.streaming import Output
+from relspace.rows.fitted import Progress, gather_result, write_result
+from relspace.rows.source import RowSource
+from relspace.rows.transform import Output
 
 _KIND = "normalized cut"
 
@@ -312,8 +312,10 @@ class NormalizedCut(Fitted):
             return self._write(name, open_rows(X), out, client, progress)
         k = self.rotation_.shape[1]
         if is_read_in_blocks(X):
-            self._check_width(cast("Any", X if hasattr(X, "shape") else open_rows(X)).shape)
-            return gather_result(X, self._extension(name), k, memory_budget=memory_budget)
+            source = open_rows(X)
+            self._check_width(source.shape)
+            extension = self._extension(name)
+            return gather_result(source, extension, k, like=X, memory_budget=memory_budget)
         given = as_features(X, "X")
         self._check_width(given.tensor.shape)
         return given.restore(self._extension(name)(given.tensor).to(given.tensor.device))

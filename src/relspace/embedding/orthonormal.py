@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from relspace._archive import read_archive, write_archive
-from relspace._blocks import chunk_slices
+from relspace._core.archive import read_archive, write_archive
+from relspace._core.memory import chunk_slices
 from relspace.embedding.extension import ROWS_AT_A_TIME, Extension
 from relspace.errors import FileFormatError
-from relspace.ledger import checksum_of
-from relspace.row_sources import RowSource
+from relspace.rows.ledger import checksum_of
+from relspace.rows.source import RowSource
 
 _PASS = "pass over the tokens"
 

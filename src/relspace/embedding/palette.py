@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from relspace._blocks import row_slices
-from relspace._validation import refuse_non_finite, to_numpy
-from relspace.embedding.oklab import oklab_to_srgb
+from relspace._core.memory import row_slices
+from relspace._core.validation import refuse_non_finite, to_numpy
 from relspace.kernels.precision import full_precision
+from relspace.pictures.oklab import oklab_to_srgb
 
 # A box around a light grey, in lightness and two chromatic axes, most of which a screen can show.
 _MIDDLE = (0.70, 0.0, 0.0)

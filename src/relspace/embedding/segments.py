@@ -7,11 +7,11 @@ from typing import Any, overload
 
 import torch
 
-from relspace._blocks import refuse_too_large
-from relspace._validation import Array, check_count, check_random_state, refuse_non_finite
+from relspace._core.memory import refuse_too_large
+from relspace._core.validation import Array, check_count, check_random_state, refuse_non_finite
 from relspace.embedding.sets import open_sets, restored
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.row_sources import RowSource
+from relspace.rows.source import RowSource
 
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-6

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from relspace._validation import Array, as_features, name_some, to_numpy
+from relspace._core.validation import Array, as_features, name_some, to_numpy
 from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError
 from relspace.features.row_files import is_read_in_blocks, open_rows
-from relspace.row_sources import ArrayRows, RowSource, rows_at
-from relspace.streaming import Output
+from relspace.rows.source import ArrayRows, RowSource, rows_at
+from relspace.rows.transform import Output
 
 #: A single feature set is kept under this name.
 SINGLE = "features"

@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
-from relspace._blocks import chunk_slices
-from relspace.device_copies import copies_for
+from relspace._core.device_copies import copies_for
+from relspace._core.memory import chunk_slices
 from relspace.embedding.extension import Extension
 from relspace.embedding.orthonormal import DegreeGram
-from relspace.identity import identify
 from relspace.kernels.precision import full_precision
-from relspace.ledger import job_header, refuse_another_job
-from relspace.reading_ahead import read_blocks
-from relspace.row_sources import RowSource
-from relspace.row_writers import NpyWriter, ZarrWriter, remove_output
-from relspace.rowwise import Progress, write_begun
-from relspace.streaming import Output, begin_output, check_output
+from relspace.rows.ahead import read_blocks
+from relspace.rows.fitted import Progress, write_begun
+from relspace.rows.identity import identify
+from relspace.rows.ledger import job_header, refuse_another_job
+from relspace.rows.output import NpyWriter, ZarrWriter, remove_output
+from relspace.rows.source import RowSource
+from relspace.rows.transform import Output, begin_output, check_output
 
 _CHECKPOINT_VERSION = 2
 # Sums are taken over so many tokens at a time, a multiple of what DegreeGram takes.

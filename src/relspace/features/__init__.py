@@ -1,16 +1,17 @@
 """Feature sets: where features come from and how their items are named."""
 
+from relspace._core.pairing import ItemContents, ItemContentWarning
 from relspace.features.extraction import SkippedImageWarning, extract
-from relspace.features.families import ModuleModel, load_model
-from relspace.features.families.text import TruncatedTextWarning
 from relspace.features.feature_model import FeatureModel
 from relspace.features.feature_set import FeatureSet
 from relspace.features.hooks import record
 from relspace.features.images import ImageCollection, UnreadableImageError, open_images
 from relspace.features.items import BlankLinesWarning
-from relspace.features.layer_features import LayerFeatures
+from relspace.features.layer import LayerFeatures
 from relspace.features.layer_files import LayerFile, open_layers, read_layers
-from relspace.features.places import (
+from relspace.features.models import ModuleModel, load_model
+from relspace.features.models.text import TruncatedTextWarning
+from relspace.features.positions import (
     Places,
     TokenGrid,
     choose_places,
@@ -21,11 +22,10 @@ from relspace.features.places import (
 from relspace.features.preprocessing import Preprocessing
 from relspace.features.readers import FeatureTable, is_table_file, read_features
 from relspace.features.row_files import open_rows
-from relspace.features.store import open_features
-from relspace.features.store_writer import OtherExtractionError
-from relspace.features.token_features import token_features
-from relspace.locks import StoreLockedError
-from relspace.pairing import ItemContents, ItemContentWarning
+from relspace.features.store.reading import open_features
+from relspace.features.store.writing import OtherExtractionError
+from relspace.features.tokens import token_features
+from relspace.rows.locks import StoreLockedError
 
 __all__ = [
     "BlankLinesWarning",

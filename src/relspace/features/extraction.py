@@ -17,16 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from relspace._validation import check_choice, check_count, name_some
+from relspace._core.validation import check_choice, check_count, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
-from relspace.execution.cluster_work import run_on_cluster
 from relspace.features.extraction_chunks import (
     Batch,
     ExtractedChunk,
     ExtractionSource,
     extract_chunk,
 )
-from relspace.features.families import load_model
 from relspace.features.feature_model import (
     Description,
     FeatureModel,
@@ -36,10 +34,12 @@ from relspace.features.feature_model import (
 from relspace.features.feature_set import FeatureSet
 from relspace.features.images import UnreadableImageError
 from relspace.features.items import IdentifiedItems, identify_items, open_items
-from relspace.features.store import FORMAT_VERSION, KIND, open_features
-from relspace.features.store_writer import STORE_DTYPES, FeatureStoreWriter, whole_job
-from relspace.ledger import RESUME, Resume, job_header
-from relspace.locations import located
+from relspace.features.models import load_model
+from relspace.features.store.reading import FORMAT_VERSION, KIND, open_features
+from relspace.features.store.writing import STORE_DTYPES, FeatureStoreWriter, whole_job
+from relspace.rows.cluster import run_on_cluster
+from relspace.rows.ledger import RESUME, Resume, job_header
+from relspace.rows.locations import located
 
 #: About how many bytes of features are held before they are written.
 _CHUNK_BYTES = 64 * 2**20

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace.execution.cluster_work import refuse_stopped, writing
-from relspace.execution.dask import in_turn
 from relspace.features.feature_model import FeatureModel
 from relspace.features.images import UnreadableImageError
 from relspace.features.loader import load_ahead
 from relspace.features.preprocessing import View
-from relspace.features.store_writer import (
+from relspace.features.store.writing import (
     FeatureStoreWriter,
     refuse_what_does_not_fit,
     skipped_status,
 )
+from relspace.rows.cluster import refuse_stopped, writing
+from relspace.rows.dask import in_turn
 
 Prepared = tuple[NDArray[Any], View | None] | UnreadableImageError
 Batch = tuple[list[Prepared], dict[str, torch.Tensor]]

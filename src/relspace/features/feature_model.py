@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._validation import name_some
+from relspace._core.validation import name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.features.evaluation import evaluated
 from relspace.features.feature_set import CLASS_SUFFIX
 from relspace.features.preprocessing import Preprocessing, View
-from relspace.features.store import Box, StoredLayer
+from relspace.features.store.reading import Box, StoredLayer
 
 #: The model's own summary of an item, where it has one.
 POOLED = "pooled"

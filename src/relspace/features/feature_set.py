@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import torch
 
-from relspace._arrays import tensor_from
-from relspace._html import html_table
-from relspace._validation import (
+from relspace._core.arrays import tensor_from
+from relspace._core.pairing import ItemContents
+from relspace._core.validation import (
     ItemId,
     as_features,
     as_ids,
@@ -26,10 +26,10 @@ from relspace.errors import (
     ItemMismatchError,
     UnknownNameError,
 )
-from relspace.features.layer_features import LayerFeatures, MemorySource
+from relspace.features.layer import LayerFeatures, MemorySource
 from relspace.features.layouts import check_layout, check_tokens
-from relspace.features.places import Places, TokenGrid
-from relspace.pairing import ItemContents
+from relspace.features.positions import Places, TokenGrid
+from relspace.pictures.html import html_table
 
 #: What the class token of a layer is called: ``layer_7.class``.
 CLASS_SUFFIX = ".class"

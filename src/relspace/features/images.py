@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._validation import as_ids, check_choice, is_unicode, name_some
+from relspace._core.validation import as_ids, check_choice, is_unicode, name_some
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
@@ -22,7 +22,7 @@ from relspace.errors import (
     MissingDependencyError,
 )
 from relspace.features.image_files import SUFFIXES, files_in_folder, files_of_pattern
-from relspace.identity import Identity, hash_array, hash_texts, identify_file
+from relspace.rows.identity import Identity, hash_array, hash_texts, identify_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

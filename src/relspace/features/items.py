@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._validation import as_ids, name_some
+from relspace._core.pairing import ItemContents
+from relspace._core.validation import as_ids, name_some
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.image_files import is_image_file
 from relspace.features.images import ImageCollection, open_images
-from relspace.identity import Identity, combine, hash_ids, hash_texts, identify_file
-from relspace.pairing import ItemContents
+from relspace.rows.identity import Identity, combine, hash_ids, hash_texts, identify_file
 
 # Digests of 128 bits, as hexadecimal digits.
 _DIGITS = 32
@@ -47,7 +47,7 @@ class Items:
     names : tuple of str
         What messages call the items: ids, rows, or lines of a file.
     of : str
-        What tells the items apart, see :class:`relspace.pairing.ItemContents`.
+        What tells the items apart, see :class:`relspace._core.pairing.ItemContents`.
     identify : callable or None
         ``identify(position)`` tells an item from others; None where nothing does.
     lines : tuple of int, or None

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._validation import ItemId, to_numpy
+from relspace._core.pairing import ItemContents
+from relspace._core.validation import ItemId, to_numpy
 from relspace.errors import InvalidInputError
-from relspace.features.places import Places, TokenGrid, read_places
-from relspace.pairing import ItemContents
-from relspace.row_sources import LiesIn, MadeOf, RowSource, lies_in, rows_at
+from relspace.features.positions import Places, TokenGrid, read_places
+from relspace.rows.source import LiesIn, MadeOf, RowSource, lies_in, rows_at
 
 #: Rows of several megabytes are read at a time where more than one item is needed.
 _BYTES_AT_A_TIME = 64 * 2**20

@@ -11,12 +11,12 @@ from typing import Any, cast
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relspace._blocks import refuse_too_large
-from relspace._validation import ItemId
+from relspace._core.memory import refuse_too_large
+from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.features.file_formats import FORMATS, IDS, ONLY, Entry
 from relspace.features.readers import check_file, ids_of_entries
-from relspace.row_sources import Hdf5Rows, RowSource, SafetensorsRows, reading
+from relspace.rows.formats import FORMATS, IDS, ONLY, Entry
+from relspace.rows.source import Hdf5Rows, RowSource, SafetensorsRows, reading
 
 #: Formats that keep no order of entries; their layers are ordered by name, numbers by value.
 _WITHOUT_ORDER = (".safetensors", ".h5", ".hdf5")

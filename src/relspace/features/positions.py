@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 
-from relspace._validation import check_count, check_random_state, name_some
+from relspace._core.validation import check_count, check_random_state, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 
 # Boxes are quotients of whole numbers, so places on their edge may miss it by a few roundings.

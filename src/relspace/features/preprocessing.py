@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._validation import check_choice
+from relspace._core.validation import check_choice
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features.images import UnreadableImageError
 

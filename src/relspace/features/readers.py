@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relspace._validation import ItemId, as_ids, ids_of_text
+from relspace._core.validation import ItemId, as_ids, ids_of_text
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features.feature_set import FeatureSet
-from relspace.features.file_formats import (
+from relspace.features.store.reading import is_store, open_features
+from relspace.rows.formats import (
     FORMATS,
     IDS,
     ONLY,
@@ -22,9 +23,8 @@ from relspace.features.file_formats import (
     FileFormat,
     shorten,
 )
-from relspace.features.store import is_store, open_features
-from relspace.locations import located
-from relspace.row_sources import RowSource, ZarrRows, reading
+from relspace.rows.locations import located
+from relspace.rows.source import RowSource, ZarrRows, reading
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from relspace._arrays import is_matrix_like
-from relspace._blocks import refuse_too_large
-from relspace._validation import ItemId
+from relspace._core.arrays import is_matrix_like
+from relspace._core.memory import refuse_too_large
+from relspace._core.validation import ItemId
 from relspace.errors import InvalidInputError
 from relspace.features.feature_set import FeatureSet
-from relspace.features.file_formats import Entry
 from relspace.features.readers import (
     FeatureTable,
     is_table_file,
@@ -22,8 +21,9 @@ from relspace.features.readers import (
     open_zarr,
     read_features,
 )
-from relspace.locations import located
-from relspace.row_sources import (
+from relspace.rows.formats import Entry
+from relspace.rows.locations import located
+from relspace.rows.source import (
     ArrayRows,
     Hdf5Rows,
     NpyRows,

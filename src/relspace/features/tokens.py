@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._validation import as_ids, check_choice, check_count
+from relspace._core.validation import as_ids, check_choice, check_count
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.features.families.text import TextModel
 from relspace.features.feature_model import FeatureModel, Layers
 from relspace.features.feature_set import FeatureSet
-from relspace.identity import hash_texts
+from relspace.features.models.text import TextModel
+from relspace.rows.identity import hash_texts
 
 _WORD = re.compile(r"\S+")
 # Of a digest, in ids that are to be read.

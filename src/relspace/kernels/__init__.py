@@ -2,15 +2,15 @@
 
 from relspace.kernels.affinity import cosine_affinity, rbf_affinity
 from relspace.kernels.bandwidth import DEFAULT_DENSITY, Bandwidth, solve_bandwidth
-from relspace.kernels.distances import squared_distances
-from relspace.kernels.landmarks import choose_landmarks
-from relspace.kernels.normalization import NORMALIZATIONS, Normalization, fit_normalization
-from relspace.kernels.row_correlation import (
+from relspace.kernels.correlation import (
     Match,
     correlation_blocks,
     correlation_of_pairs,
     nearest_rows,
 )
+from relspace.kernels.distances import squared_distances
+from relspace.kernels.landmarks import choose_landmarks
+from relspace.kernels.normalization import NORMALIZATIONS, Normalization, fit_normalization
 
 __all__ = [
     "DEFAULT_DENSITY",

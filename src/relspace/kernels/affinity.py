@@ -6,16 +6,15 @@ import math
 
 import torch
 
-from relspace._blocks import empty_matrix
-from relspace._parallel import on_one_core, side_by_side
-from relspace._validation import (
+from relspace._core.memory import empty_matrix
+from relspace._core.threads import on_one_core, side_by_side
+from relspace._core.validation import (
     Array,
     as_features,
     check_fraction,
     check_same_width,
     refuse_non_finite,
 )
-from relspace.kernels import fused, strips
 from relspace.kernels.bandwidth import (
     DEFAULT_DENSITY,
     Bandwidth,
@@ -23,6 +22,7 @@ from relspace.kernels.bandwidth import (
     check_sigma,
     solve_all_pairs,
 )
+from relspace.kernels.compiled import fused, strips
 from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import (
     MATRICES_OF_GRADIENT,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from relspace._validation import (
+from relspace._core.validation import (
     as_features,
     check_count,
     check_fraction,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace._blocks import memory_budget_bytes, row_slices
+from relspace._core.memory import memory_budget_bytes, row_slices
 from relspace.kernels.precision import full_precision
 from relspace.kernels.relative import NO_LANDMARK
 

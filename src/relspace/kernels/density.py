@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace._parallel import side_by_side
+from relspace._core.threads import side_by_side
 from relspace.errors import BandwidthError
-from relspace.kernels import fused
+from relspace.kernels.compiled import fused
 from relspace.kernels.distances import PairTiles, Scratch
 
 _MAX_ITERATIONS = 100

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace._blocks import empty_matrix, refuse_too_large
-from relspace._parallel import side_by_side
-from relspace._validation import Array, Features, as_features, check_same_width
+from relspace._core.memory import empty_matrix, refuse_too_large
+from relspace._core.threads import side_by_side
+from relspace._core.validation import Array, Features, as_features, check_same_width
 from relspace.errors import InvalidInputError
-from relspace.kernels import fused
+from relspace.kernels.compiled import fused
 from relspace.kernels.frame import Cloud, Frame, place_sets
 from relspace.kernels.precision import full_precision, product
 from relspace.kernels.scale import exponent_of, times_power_of_two

@@ -10,11 +10,11 @@ from typing import cast
 
 import torch
 
-from relspace._blocks import chunk_slices, empty_matrix
-from relspace._parallel import side_by_side
-from relspace._validation import smallest_exact
+from relspace._core.memory import chunk_slices, empty_matrix
+from relspace._core.threads import side_by_side
+from relspace._core.validation import smallest_exact
 from relspace.errors import InvalidInputError, UndefinedValueError
-from relspace.kernels import fused
+from relspace.kernels.compiled import fused
 from relspace.kernels.scale import (
     exponent_of,
     largest_magnitude,

@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 
-from relspace._blocks import empty_matrix, memory_budget_bytes, refuse_too_large, row_slices
+from relspace._core.memory import empty_matrix, memory_budget_bytes, refuse_too_large, row_slices
 from relspace.kernels.precision import full_precision
 
 # Fewer columns than this make no correlation.

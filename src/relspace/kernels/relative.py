@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace._blocks import chunk_slices, empty_matrix, memory_budget_bytes
-from relspace._parallel import side_by_side
-from relspace._validation import refuse_non_finite
+from relspace._core.memory import chunk_slices, empty_matrix, memory_budget_bytes
+from relspace._core.threads import side_by_side
+from relspace._core.validation import refuse_non_finite
 from relspace.errors import InvalidInputError
-from relspace.kernels import fused
+from relspace.kernels.compiled import fused
 from relspace.kernels.density import LOG2_E
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from relspace._validation import near_names
+from relspace._core.validation import near_names
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.measures import (
     affinity,
@@ -18,7 +18,8 @@ from relspace.measures import (
     procrustes,
     rsa,
 )
-from relspace.measures._base import MIN_ITEMS, TRANSFORMATIONS, Measure, ShiftFamily
+from relspace.measures._measure import MIN_ITEMS, TRANSFORMATIONS, Measure
+from relspace.resampling import ShiftFamily
 
 __all__ = ["MIN_ITEMS", "TRANSFORMATIONS", "Measure", "ShiftFamily", "get", "list"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
 import torch
 
-from relspace._blocks import free_memory_bytes, memory_budget_bytes, say_bytes
-from relspace._parallel import on_one_core, side_by_side
-from relspace._validation import as_features, refuse_other_labels
+from relspace._core.memory import free_memory_bytes, memory_budget_bytes, say_bytes
+from relspace._core.threads import on_one_core, side_by_side
+from relspace._core.validation import as_features, refuse_other_labels
 from relspace.errors import (
     BandwidthError,
     InvalidInputError,
@@ -23,8 +23,9 @@ from relspace.errors import (
     RelspaceWarning,
 )
 from relspace.kernels.scale import to_unit_scale
-from relspace.measures.cross_products import CrossProducts
-from relspace.measures.item_parts import RandomParts
+from relspace.measures.sums.cross_products import CrossProducts
+from relspace.measures.sums.item_parts import RandomParts
+from relspace.resampling import ShiftFamily
 
 Factor = TypeVar("Factor")
 Direction = Literal["similarity", "distance"]
@@ -52,46 +53,6 @@ TRANSFORMATIONS = {
     "channel scale": "a factor for each feature",
     "linear map": "any invertible linear map of the features",
 }
-
-
-@dataclass(frozen=True)
-class ShiftFamily:
-    """Permutations of items that differ by a rotation of one ring, as a permutation test wants.
-
-    Items sit on a ring in a random order. Turning the ring by every number of places is a group of
-    permutations; a random relabelling before that gives a coset of it.
-
-    Attributes
-    ----------
-    order : LongTensor of shape (n,)
-        The items of the second set along the ring.
-    relabelled : LongTensor of shape (n,)
-        The items of the first set along the ring.
-    shifts : LongTensor of shape (n_permutations,)
-        By how many places the first ring is turned, for each permutation.
-    """
-
-    order: torch.Tensor
-    relabelled: torch.Tensor
-    shifts: torch.Tensor
-
-    def permutations(self) -> Iterator[torch.Tensor]:
-        """For each shift, the item of the first set that is paired with each of the second."""
-        for batch in self.batches(1):
-            yield batch[0]
-
-    def batches(self, size: int) -> Iterator[torch.Tensor]:
-        """The same for several shifts at a time: (size, n), or fewer at the end."""
-        place = torch.arange(len(self.order))
-        for start in range(0, len(self.shifts), size):
-            shifts = self.shifts[start : start + size]
-            batch = self.order.new_empty(len(shifts), len(self.order))
-            batch[:, self.order] = self.relabelled[(place + shifts[:, None]) % len(place)]
-            yield batch
-
-    def inverse(self) -> ShiftFamily:
-        """The inverses of these permutations, in their order: the sets trade places."""
-        return ShiftFamily(self.relabelled, self.order, -self.shifts % len(self.order))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -363,7 +324,7 @@ class Measure(ABC):
         Parameters
         ----------
         products : CrossProducts
-            Of two of the sets of :class:`relspace.measures.stacked_products.StackedProducts`,
+            Of two of the sets of :class:`relspace.measures.sums.stacked_products.StackedProducts`,
             summed over the :meth:`folds`.
 
         Raises

@@ -8,13 +8,13 @@ from typing import Literal
 
 import torch
 
-from relspace._validation import check_choice, check_fraction, check_number
+from relspace._core.validation import check_choice, check_fraction, check_number
 from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import solve_bandwidth
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, place_sets
 from relspace.kernels.normalization import NORMALIZATIONS, fit_normalization
-from relspace.measures._base import Measure
+from relspace.measures._measure import Measure
 from relspace.measures.pair_matrix import Centering, PairEntries, PairMatrix, PairMeasure
 
 _INVARIANCES = {

@@ -7,10 +7,10 @@ from typing import Literal
 
 import torch
 
-from relspace._validation import check_choice, check_number
+from relspace._core.validation import check_choice, check_number
 from relspace.errors import InvalidInputError, UndefinedValueError
-from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
-from relspace.measures.cross_products import CrossProducts
+from relspace.measures._measure import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
+from relspace.measures.sums.cross_products import CrossProducts
 
 
 @dataclass(frozen=True)

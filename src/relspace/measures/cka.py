@@ -10,14 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from relspace._blocks import row_slices
-from relspace._validation import check_choice, check_positive
+from relspace._core.memory import row_slices
+from relspace._core.validation import check_choice, check_positive
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, place_sets, squared_norms
 from relspace.kernels.precision import full_precision
-from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
+from relspace.measures._measure import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
 from relspace.measures.affinity import affinity_entries
-from relspace.measures.cross_products import CrossProducts
 from relspace.measures.pair_matrix import (
     Centering,
     PairEntries,
@@ -26,6 +25,7 @@ from relspace.measures.pair_matrix import (
     nothing_to_compare,
     pair_matrix,
 )
+from relspace.measures.sums.cross_products import CrossProducts
 
 _PAIRS_FOR_MEDIAN = 2**22
 _BLOCK_BYTES = 2**26

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 
-from relspace._blocks import row_slices
-from relspace._validation import check_choice, check_count
+from relspace._core.memory import row_slices
+from relspace._core.validation import check_choice, check_count
 from relspace.errors import UndefinedValueError
-from relspace.measures._base import Measure
+from relspace.measures._measure import Measure
 from relspace.measures.neighborhoods import BLOCK_BYTES, Board, Neighborhoods, Paired
 from relspace.measures.neighbors import NeighborhoodMeasure
 

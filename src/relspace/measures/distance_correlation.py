@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 
-from relspace._validation import check_choice
+from relspace._core.validation import check_choice
 from relspace.kernels.frame import Frame
-from relspace.measures._base import WIDE_FEATURES_LOOK_ALIKE, Measure
+from relspace.measures._measure import WIDE_FEATURES_LOOK_ALIKE, Measure
 from relspace.measures.pair_matrix import Centering, PairEntries, PairMeasure
 from relspace.measures.rsa import euclidean_distances
 

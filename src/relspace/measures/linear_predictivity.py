@@ -9,12 +9,12 @@ from typing import Literal, TypeVar
 
 import torch
 
-from relspace._validation import check_choice, check_count, check_random_state
+from relspace._core.validation import check_choice, check_count, check_random_state
 from relspace.errors import InvalidInputError
-from relspace.measures._base import Measure, centered, in_fewest_dimensions
-from relspace.measures.cross_products import CrossProducts
-from relspace.measures.folded_products import FoldedSet, FoldedTargets
-from relspace.measures.item_parts import RandomParts
+from relspace.measures._measure import Measure, centered, in_fewest_dimensions
+from relspace.measures.sums.cross_products import CrossProducts
+from relspace.measures.sums.folded_products import FoldedSet, FoldedTargets
+from relspace.measures.sums.item_parts import RandomParts
 
 _Score = TypeVar("_Score", float, torch.Tensor)
 

@@ -8,11 +8,11 @@ from functools import cached_property
 
 import torch
 
-from relspace._blocks import refuse_too_large, row_slices
+from relspace._core.memory import refuse_too_large, row_slices
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, squared_norms, unit_vectors
 from relspace.kernels.precision import full_precision
-from relspace.measures.ties import ROUNDINGS, cloud_for_ties
+from relspace.kernels.ties import ROUNDINGS, cloud_for_ties
 
 BLOCK_BYTES = 2**26
 

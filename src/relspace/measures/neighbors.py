@@ -9,11 +9,11 @@ from typing import Literal
 
 import torch
 
-from relspace._blocks import row_slices
-from relspace._parallel import on_one_core
-from relspace._validation import check_choice, check_count
+from relspace._core.memory import row_slices
+from relspace._core.threads import on_one_core
+from relspace._core.validation import check_choice, check_count
 from relspace.errors import InvalidInputError, UndefinedValueError
-from relspace.measures._base import Measure, is_small
+from relspace.measures._measure import Measure, is_small
 from relspace.measures.neighborhoods import (
     BLOCK_BYTES,
     Board,

@@ -14,13 +14,14 @@ from typing import Literal
 
 import torch
 
-from relspace._blocks import row_slices
-from relspace._parallel import on_one_core, side_by_side
+from relspace._core.memory import row_slices
+from relspace._core.threads import on_one_core, side_by_side
 from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import Scratch, tile_side, tile_slices
 from relspace.kernels.frame import Cloud
 from relspace.kernels.precision import full_precision
-from relspace.measures._base import Measure, ShiftFamily
+from relspace.measures._measure import Measure
+from relspace.resampling import ShiftFamily
 
 Centering = Literal["none", "mean", "unbiased", "double"]
 Index = slice | torch.Tensor

@@ -8,9 +8,9 @@ from typing import Literal
 
 import torch
 
-from relspace._validation import check_choice
-from relspace.measures._base import Measure, centered, in_fewest_dimensions
-from relspace.measures.cross_products import CrossProducts
+from relspace._core.validation import check_choice
+from relspace.measures._measure import Measure, centered, in_fewest_dimensions
+from relspace.measures.sums.cross_products import CrossProducts
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

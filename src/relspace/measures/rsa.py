@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._blocks import refuse_too_large
-from relspace._validation import check_choice, name_some
+from relspace._core.memory import refuse_too_large
+from relspace._core.validation import check_choice, name_some
 from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, squared_norms, unit_vectors
-from relspace.measures._base import Measure
+from relspace.kernels.ties import cloud_for_ties, mean_ranks
+from relspace.measures._measure import Measure
 from relspace.measures.pair_matrix import (
     Centering,
     PairEntries,
@@ -23,7 +24,6 @@ from relspace.measures.pair_matrix import (
     PairMeasure,
     kept_pair_matrix,
 )
-from relspace.measures.ties import cloud_for_ties, mean_ranks
 
 DISTANCES = ("euclidean", "squared_euclidean", "correlation", "cosine")
 COMPARISONS = ("correlation", "spearman", "cosine")

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from relspace.measures._base import Measure, ShiftFamily
-from relspace.measures.cross_products import CrossProducts
-from relspace.measures.item_parts import RandomParts
+from relspace.measures._measure import Measure
+from relspace.measures.sums.cross_products import CrossProducts
+from relspace.measures.sums.item_parts import RandomParts
+from relspace.resampling import ShiftFamily
 
 
 def symmetrized(measure: Measure) -> Measure:

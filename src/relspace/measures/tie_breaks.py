@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from relspace._blocks import row_slices
+from relspace._core.memory import row_slices
 from relspace.measures.neighborhoods import Board, Paired, SharedCandidates
 
 _BLOCK_BYTES = 2**26

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.figures.plots import LIGHT, Theme, new_figure, themed
+from relspace.pictures.plots import LIGHT, Theme, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.figures.plots import (
+from relspace.pictures.plots import (
     LIGHT,
     SEQUENTIAL_MAP,
     Theme,

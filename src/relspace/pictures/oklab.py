@@ -57,7 +57,7 @@ def oklab_to_srgb(lab: torch.Tensor) -> torch.Tensor:
     Examples
     --------
     >>> import torch
-    >>> from relspace.embedding.oklab import oklab_to_srgb
+    >>> from relspace.pictures.oklab import oklab_to_srgb
     >>> oklab_to_srgb(torch.tensor([[1.0, 0.0, 0.0], [0.627955, 0.224863, 0.125846]])).round(
     ...     decimals=2
     ... )

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from relspace._validation import check_count, name_some
-from relspace.embedding import Coloring, NormalizedCut
-from relspace.errors import InvalidInputError, ItemMismatchError
-from relspace.figures.plots import Theme, drawn_name, new_figure, png_of, themed
+from relspace._core.validation import check_count
+from relspace.errors import ItemMismatchError
+from relspace.pictures.plots import Theme, drawn_name, new_figure, png_of, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,88 +45,8 @@ class PanelRow:
     boxes: NDArray[Any] | None = None
 
 
-@dataclass(frozen=True)
-class JointColors:
-    """Tokens of several sets in colours that mean the same in all of them.
-
-    Attributes
-    ----------
-    colors : dict of str to array of shape (n_images, rows, columns, 3)
-        sRGB in [0, 1], in place.
-    rank_correlation : float
-        Spearman correlation of colour distance and embedding distance.
-    """
-
-    colors: dict[str, NDArray[np.float32]]
-    rank_correlation: float
-
-
-def color_jointly(
-    sets: Mapping[str, object],
-    shapes: Mapping[str, tuple[int, int]],
-    *,
-    n_components: int = 16,
-    density: float = 0.05,
-    within_weight: float = 0.3,
-    n_landmarks: int = 4096,
-    method: str = "spectral",
-    random_state: int = 0,
-) -> JointColors:
-    """Colour the tokens of photographs by the joint normalized cut of all sets.
-
-    Parameters
-    ----------
-    sets : AlignedSpace, or mapping of str to array-like of shape (n_images * rows * columns, m)
-        Relative features of every token, image by image and row by row. Sets may have grids of
-        their own, but show the same images.
-    shapes : mapping of str to (rows, columns)
-        The grid of each set.
-    n_components, density, within_weight, n_landmarks
-        As in :class:`relspace.NormalizedCut`.
-    method : str
-        As in :class:`relspace.Coloring`.
-    random_state : int
-        Seed.
-
-    Returns
-    -------
-    JointColors
-        Colours by set, in place.
-
-    Raises
-    ------
-    InvalidInputError
-        If a set has no grid, or its tokens don't fill one.
-    ItemMismatchError
-        If the sets show different numbers of images.
-    """
-    without = [name for name in sets if name not in shapes]
-    if without:
-        raise InvalidInputError(f"the sets {name_some(without)} have no grid in shapes.")
-    cut = NormalizedCut(
-        n_components,
-        density=density,
-        within_weight=within_weight,
-        n_landmarks=n_landmarks,
-        random_state=random_state,
-    ).fit(sets)
-    coloring = Coloring(method, random_state=random_state).fit(cut)
-    placed = {}
-    for name, rgb in coloring.colors_.items():
-        rows, columns = shapes[name]
-        if len(rgb) % (rows * columns):
-            raise InvalidInputError(
-                f"{name} has {len(rgb)} tokens, which don't fill grids of {rows} x {columns}."
-            )
-        placed[name] = torch.as_tensor(rgb).float().cpu().numpy().reshape(-1, rows, columns, 3)
-    counts = {name: len(one) for name, one in placed.items()}
-    if len(set(counts.values())) > 1:
-        raise ItemMismatchError(f"the sets show different numbers of images: {counts}.")
-    return JointColors(placed, coloring.rank_correlation_)
-
-
 def panel_rows(
-    joint: JointColors,
+    colors: Mapping[str, NDArray[np.float32]],
     images: Sequence[int],
     *,
     titles: Mapping[str, str] | None = None,
@@ -137,16 +55,16 @@ def panel_rows(
 
     Parameters
     ----------
-    joint : JointColors
-        From :func:`color_jointly`.
+    colors : mapping of str to array of shape (n_images, rows, columns, 3)
+        sRGB in [0, 1], in place.
     images : sequence of int
         Which images, by position.
     titles : mapping of str to str, optional
         What the sets are called; their names by default.
     """
     return [
-        PanelRow((titles or {}).get(name, drawn_name(name)), [colors[image] for image in images])
-        for name, colors in joint.colors.items()
+        PanelRow((titles or {}).get(name, drawn_name(name)), [pictures[image] for image in images])
+        for name, pictures in colors.items()
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._figures import DARK, LIGHT, Theme, drawn_name, new_figure, themed
+from relspace.pictures.figure import DARK, LIGHT, Theme, drawn_name, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,16 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._figures import LIGHT, Theme, drawn_name, new_figure, themed
-from relspace.embedding.color import Coloring
-from relspace.embedding.ncut import NormalizedCut
-from relspace.errors import BandwidthError
+from relspace.pictures.figure import LIGHT, Theme, drawn_name, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COMPONENTS = 16
-_GREY = 128 / 255
 # Told apart without colour, in the order of the sets.
 _MARKERS = "os^Dv<>pPX*h"
 
@@ -39,7 +34,7 @@ def principal_plane(rows: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.fl
     Examples
     --------
     >>> import torch
-    >>> from relspace.embedding.plots import principal_plane
+    >>> from relspace.pictures.space_plots import principal_plane
     >>> principal_plane({"a": torch.tensor([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])})["a"]
     array([[ 3.,  0.],
            [-3.,  0.],
@@ -53,40 +48,24 @@ def principal_plane(rows: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.fl
     return {name: ((one.double() - center) @ axes.T).numpy() for name, one in rows.items()}
 
 
-def joint_colors(
-    rows: Mapping[str, torch.Tensor], *, random_state: int = 0
-) -> dict[str, NDArray[np.float32]]:
-    """Colour the rows of all sets by their joint normalized cut, sRGB in [0, 1].
-
-    Grey where their relations have no graph of the density needed, as where sets are the same.
-
-    Parameters
-    ----------
-    rows : mapping of str to tensor of shape (n_s, m)
-        Rows of one space.
-    random_state : int
-        Seed.
-    """
-    n_components = min(_COMPONENTS, sum(map(len, rows.values())) - 2)
-    try:
-        cut = NormalizedCut(n_components, random_state=random_state).fit(rows)
-    except BandwidthError:
-        return {name: np.full((len(one), 3), _GREY, np.float32) for name, one in rows.items()}
-    colors = Coloring().fit(cut).colors_
-    return {name: torch.as_tensor(one).float().cpu().numpy() for name, one in colors.items()}
-
-
-def draw_items(rows: Mapping[str, torch.Tensor], *, theme: Theme = LIGHT) -> Figure:
+def draw_items(
+    rows: Mapping[str, torch.Tensor],
+    colors: Mapping[str, NDArray[np.float32]],
+    *,
+    theme: Theme = LIGHT,
+) -> Figure:
     """Draw the items of all sets in their principal plane, in joint colours, a marker per set.
 
     Parameters
     ----------
     rows : mapping of str to tensor of shape (n, m)
         Rows of one space; row i is the same item in every set. Thin lines join its places.
+    colors : mapping of str to array of shape (n, 3)
+        sRGB in [0, 1].
     theme : Theme
         Colours of ground and ink.
     """
-    points, colors = principal_plane(rows), joint_colors(rows)
+    points = principal_plane(rows)
     with themed(theme):
         figure = new_figure(6.2, 4.6)
         axes = figure.add_subplot()

@@ -1,7 +1,7 @@
 """Common spaces and feature sets -> what their interactive reports hold."""
 
-from relspace.reporting.feature_sets import feature_sets_report
-from relspace.reporting.spaces import space_report
-from relspace.reporting.writing import report
+from relspace.reports.feature_sets import feature_sets_report
+from relspace.reports.report import report
+from relspace.reports.space import space_report
 
 __all__ = ["feature_sets_report", "report", "space_report"]

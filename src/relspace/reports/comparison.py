@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from relspace.figures.plots import DARK, LIGHT, png_of
-from relspace.layerwise.layer_comparison import BestMatch, LayerComparison
-from relspace.layerwise.model_comparison import ModelComparison
-from relspace.pages.sections import Picture, Section, Table
-from relspace.pages.summary import LayerTable, ReportData, Value, value_table
+from relspace.pictures.plots import DARK, LIGHT, png_of
+from relspace.reports.page.data import LayerTable, ReportData, Value, value_table
+from relspace.reports.page.sections import Picture, Section, Table
+from relspace.similarity.layers import BestMatch, LayerComparison
+from relspace.similarity.models import ModelComparison
 
 Compared = LayerComparison | ModelComparison
 
@@ -26,7 +26,7 @@ def comparison_page(compared: Compared) -> ReportData:
     Returns
     -------
     ReportData
-        For :func:`relspace.pages.render_report`.
+        For :func:`relspace.reports.page.render_report`.
 
     Raises
     ------

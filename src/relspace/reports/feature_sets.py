@@ -8,21 +8,21 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from relspace._validation import as_features, check_count, check_random_state
-from relspace.aligner import Aligner
+from relspace._core.validation import as_features, check_count, check_random_state
 from relspace.errors import BandwidthError
 from relspace.features import FeatureSet, Places, choose_places
-from relspace.figures.plots import DARK, LIGHT
 from relspace.kernels.bandwidth import DEFAULT_DENSITY
-from relspace.layerwise import LayerComparison, ModelComparison, compare_feature_sets
-from relspace.layerwise.page import comparison_page
-from relspace.layerwise.same_places import grids_of_layers, pair_feature_sets
-from relspace.layerwise.tables import most_alike
-from relspace.pages.layers import ModelPatches, report_models
-from relspace.pages.panel import report_panel
-from relspace.pages.sections import Picture, Section
-from relspace.pages.summary import Curve, CurveChart, ReportData
-from relspace.reporting.thumbnails import grid_boxes, said_of_images, thumbnails_of
+from relspace.pictures.plots import DARK, LIGHT
+from relspace.reports.comparison import comparison_page
+from relspace.reports.page.data import Curve, CurveChart, ReportData
+from relspace.reports.page.layers import ModelPatches, report_models
+from relspace.reports.page.panel import report_panel
+from relspace.reports.page.sections import Picture, Section
+from relspace.reports.thumbnails import grid_boxes, said_of_images, thumbnails_of
+from relspace.similarity import LayerComparison, ModelComparison, compare_feature_sets
+from relspace.similarity.same_positions import grids_of_layers, pair_feature_sets
+from relspace.similarity.tables import most_alike
+from relspace.space.aligner import Aligner
 
 Progress = Callable[[str], None]
 
@@ -57,7 +57,7 @@ def feature_sets_report(
     title : str, optional
         What the page is called.
     compared : LayerComparison or ModelComparison, optional
-        How alike the layers are, from :func:`relspace.layerwise.compare_feature_sets`; found by
+        How alike the layers are, from :func:`relspace.similarity.compare_feature_sets`; found by
         default.
     measure : str
         What layers are compared by, see :func:`relspace.compare_layers`.
@@ -75,7 +75,7 @@ def feature_sets_report(
     Returns
     -------
     ReportData
-        For :func:`relspace.pages.render_report`.
+        For :func:`relspace.reports.page.render_report`.
 
     Raises
     ------

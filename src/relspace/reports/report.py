@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from relspace._writing import write_whole
-from relspace.common_space import CommonSpace
+from relspace._core.files import write_whole
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet
-from relspace.pages.page import render_report
-from relspace.reporting.feature_sets import feature_sets_report
-from relspace.reporting.spaces import space_report
+from relspace.reports.feature_sets import feature_sets_report
+from relspace.reports.page.render import render_report
+from relspace.reports.space import space_report
+from relspace.space.base import CommonSpace
 
 
 def report(

@@ -11,11 +11,8 @@ import numpy as np
 import torch
 
 from relspace import __version__
-from relspace._validation import as_features, check_count, check_random_state, name_some
-from relspace.aligned_space import AlignedSpace
-from relspace.common_space import CommonSpace
-from relspace.comparison import compare
-from relspace.embedding.plots import joint_colors, principal_plane
+from relspace._core.validation import as_features, check_count, check_random_state, name_some
+from relspace.embedding.joint_colors import joint_colors
 from relspace.errors import (
     InvalidInputError,
     InvalidTypeError,
@@ -23,25 +20,29 @@ from relspace.errors import (
     UnknownNameError,
 )
 from relspace.features import FeatureSet, choose_places
+from relspace.kernels.correlation import Match
 from relspace.kernels.landmarks import draw_distinct
-from relspace.kernels.row_correlation import Match
-from relspace.pages.layers import ModelPatches, report_models
-from relspace.pages.sections import KeyNumber, Table
-from relspace.pages.summary import (
+from relspace.pictures.space_plots import principal_plane
+from relspace.reports.page.data import (
     ReportData,
     Scatter,
     Value,
     value_table,
 )
-from relspace.reporting.thumbnails import (
+from relspace.reports.page.layers import ModelPatches, report_models
+from relspace.reports.page.sections import KeyNumber, Table
+from relspace.reports.thumbnails import (
     grid_boxes,
     read_thumbnails,
     said_of_images,
     thumbnails_of,
 )
 from relspace.resampling import MIN_UNITS, p_value, permutation_null
-from relspace.row_sources import rows_at
-from relspace.spatial_space import SpatialSpace
+from relspace.rows.source import rows_at
+from relspace.similarity.compare import compare
+from relspace.space.base import CommonSpace
+from relspace.space.item_space import AlignedSpace
+from relspace.space.token_space import SpatialSpace
 
 #: How many images of a space a page explores, unless told otherwise.
 N_IMAGES = 16
@@ -69,7 +70,7 @@ def space_report(
     Returns
     -------
     ReportData
-        For :func:`relspace.pages.render_report`.
+        For :func:`relspace.reports.page.render_report`.
     """
     if not isinstance(space, AlignedSpace | SpatialSpace):
         raise InvalidTypeError(

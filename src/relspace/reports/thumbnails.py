@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._validation import ItemId, name_some
+from relspace._core.validation import ItemId, name_some
 from relspace.errors import ItemMismatchError
 from relspace.features import TokenGrid, open_images
-from relspace.pages.summary import ReportImage
+from relspace.reports.page.data import ReportImage
 
 _SIDE = 256
 

@@ -1,1 +1,1 @@
-"""Runs block functions elsewhere: on Dask, lazily or on a cluster of workers."""
+"""Where rows of features come from and where results go: sources, files, outputs, clusters."""

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import torch
 
-from relspace._parallel import background_thread
-from relspace.device_copies import DeviceCopies
-from relspace.row_sources import MadeOf, RowSource, lies_in
+from relspace._core.device_copies import DeviceCopies
+from relspace._core.threads import background_thread
+from relspace.rows.source import MadeOf, RowSource, lies_in
 
 _Block = TypeVar("_Block")
 _Rows = TypeVar("_Rows")

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._validation import to_numpy
+from relspace._core.validation import to_numpy
 from relspace.errors import InvalidInputError, MissingDependencyError
-from relspace.execution.cluster_work import run_on_cluster, writing
-from relspace.row_sources import RowSource, tensor_of, torch_dtype
-from relspace.row_writers import ZarrWriter
+from relspace.rows.cluster import run_on_cluster, writing
+from relspace.rows.output import ZarrWriter
+from relspace.rows.source import RowSource, tensor_of, torch_dtype
 
 _Result = TypeVar("_Result")
 Compute = Callable[[torch.Tensor, int], torch.Tensor]
@@ -111,7 +111,7 @@ def write_rows_on_cluster(
     compute : callable
         ``compute(rows, first)`` of some rows and the number of the first gives the result's.
     writer : ZarrWriter
-        A store that was begun (:func:`relspace.row_writers.open_writer`), which the workers can
+        A store that was begun (:func:`relspace.rows.output.open_writer`), which the workers can
         reach under the same path or URL.
     client : distributed.Client
         The cluster.

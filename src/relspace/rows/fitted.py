@@ -8,13 +8,12 @@ from typing import Any, Protocol, cast
 
 import torch
 
-from relspace._validation import Array, to_numpy
+from relspace._core.validation import Array, to_numpy
 from relspace.errors import InvalidInputError
-from relspace.execution.dask import map_rows, write_rows_on_cluster
-from relspace.features.row_files import open_rows
-from relspace.row_sources import RowSource, is_dask_array
-from relspace.row_writers import RowsWriter, ZarrWriter
-from relspace.streaming import Output, begin_output, collect_rows, write_rows
+from relspace.rows.dask import map_rows, write_rows_on_cluster
+from relspace.rows.output import RowsWriter, ZarrWriter
+from relspace.rows.source import DaskRows, RowSource
+from relspace.rows.transform import Output, begin_output, collect_rows, write_rows
 
 Progress = Callable[[int, int], None]
 
@@ -80,7 +79,7 @@ def write_begun(
     Parameters
     ----------
     writer : RowsWriter
-        What :func:`relspace.streaming.begin_output` gave for the output.
+        What :func:`relspace.rows.transform.begin_output` gave for the output.
     output, source, compute, client, progress
         As for :func:`write_result`.
     """
@@ -94,18 +93,25 @@ def write_begun(
 
 
 def gather_result(
-    X: object, compute: RowFunction, n_columns: int, *, memory_budget: int | None = None
+    source: RowSource,
+    compute: RowFunction,
+    n_columns: int,
+    *,
+    like: object,
+    memory_budget: int | None = None,
 ) -> Array:
     """Gather what a function makes of rows that are read in blocks; of a Dask array, lazily.
 
     Parameters
     ----------
-    X : path, list of shards, source of rows, memory map or Dask array
+    source : RowSource
         Where rows come from.
     compute : callable
         As for :func:`write_result`.
     n_columns : int
         The width of the result.
+    like : object
+        What the user gave: of an array the result is one, else a tensor.
     memory_budget : int, optional
         Bytes that working memory may take.
 
@@ -114,11 +120,10 @@ def gather_result(
     MemoryBudgetError
         If the result would not fit into the free memory.
     """
-    if is_dask_array(X):
-        return cast("Array", map_rows(X, compute, n_columns, None))
-    source = open_rows(X)
+    if isinstance(source, DaskRows):
+        return cast("Array", map_rows(source.array, compute, n_columns, None))
     dtype = source.dtype if source.dtype.is_floating_point else torch.float32
     collected = collect_rows(
         source, compute, n_columns, dtype, memory_budget=memory_budget, device=compute.device
     )
-    return to_numpy(collected) if hasattr(X, "__array__") else collected
+    return to_numpy(collected) if hasattr(like, "__array__") else collected

@@ -23,17 +23,17 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from relspace._arrays import readable
-from relspace._validation import ids_of_text, say_count
+from relspace._core.arrays import readable
+from relspace._core.labelled_tables import ID_COLUMNS
+from relspace._core.validation import ids_of_text, say_count
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
     InvalidTypeError,
     MissingDependencyError,
 )
-from relspace.features.parquet_rows import ParquetRows
-from relspace.id_files import ids_file_of, read_ids
-from relspace.labelled_tables import ID_COLUMNS
+from relspace.rows.id_files import ids_file_of, read_ids
+from relspace.rows.parquet import ParquetRows
 
 # The entry that a file without keys (.npy, .csv, .parquet, one tensor in a .pt) holds.
 ONLY = ""

@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from relspace._validation import ItemId
-from relspace._writing import write_whole
+from relspace._core.files import write_whole
+from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError
 
 _KIND = "ids"

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._validation import ItemId
+from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError, InvalidTypeError
-from relspace.locations import file_system
+from relspace.rows.locations import file_system
 
 #: What an identity rests on: values, files, objects at a URL, or nothing.
 Kind = Literal["content", "file", "url", "unidentified"]
@@ -53,7 +53,7 @@ _NAMES = {
 
 
 class Rows(Protocol):
-    """A matrix of which some rows can be read (:class:`relspace.row_sources.RowSource`)."""
+    """A matrix of which some rows can be read (:class:`relspace.rows.source.RowSource`)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -356,7 +356,7 @@ def identify(source: Rows) -> Identity:
     Examples
     --------
     >>> import numpy as np
-    >>> from relspace.row_sources import ArrayRows, GeneratedRows
+    >>> from relspace.rows.source import ArrayRows, GeneratedRows
     >>> identify(ArrayRows(np.zeros((2, 3)))).kind
     'content'
     >>> identify(GeneratedRows((2, 3), lambda start, stop: np.zeros((stop - start, 3)))).kind

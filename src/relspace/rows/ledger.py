@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.identity import Identity, combine, hash_array, what_changed
+from relspace.rows.identity import Identity, combine, hash_array, what_changed
 
 #: Whether what is there is resumed where its input is identified, or where the caller vouches.
 Resume = Literal["identified", "trust"]
@@ -360,7 +360,7 @@ def glance_at_url(system: Any, path: str) -> str:
     path : str
         The group, whose ledger is left out.
     """
-    from relspace.identity import version_of_object
+    from relspace.rows.identity import version_of_object
 
     lines = []
     for name, info in sorted(system.find(path, detail=True).items()):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from relspace.errors import FileFormatError, RelspaceError
-from relspace.locations import file_system
+from relspace.rows.locations import file_system
 
 _SECONDS_BETWEEN_RENEWALS = 5.0
 _SECONDS_UNTIL_DEAD = 20.0

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._blocks import chunk_slices
-from relspace._validation import ItemId
+from relspace._core.memory import chunk_slices
+from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
-from relspace.id_files import write_ids
-from relspace.ledger import (
+from relspace.rows.id_files import write_ids
+from relspace.rows.ledger import (
     KEY,
     LEDGER,
     WAYS_OUT,
@@ -35,9 +35,9 @@ from relspace.ledger import (
     make_durable,
     refuse_another_job,
 )
-from relspace.locations import file_system, located, missing_file_system
-from relspace.locks import Lease, PathLock, StoreLock
-from relspace.row_sources import NpyRows, RowSource, ZarrRows, import_zarr
+from relspace.rows.locations import file_system, located, missing_file_system
+from relspace.rows.locks import Lease, PathLock, StoreLock
+from relspace.rows.source import NpyRows, RowSource, ZarrRows, import_zarr
 
 ROWS = "rows"
 _IDS = "ids"
@@ -131,7 +131,7 @@ class ZarrWriter(_LockedWriter):
     """Writes rows into a Zarr group, on disk or at an fsspec URL; workers of a cluster may join.
 
     The group holds ``rows`` (n, m), chunked by rows and compressed, ``ledger``
-    (:class:`relspace.ledger.ZarrLedger`), ``ids`` where there are some, and a header among its
+    (:class:`relspace.rows.ledger.ZarrLedger`), ``ids`` where there are some, and a header among its
     attributes.
 
     Parameters
@@ -275,8 +275,8 @@ class NpyWriter(_LockedWriter):
     """Writes rows into an ``.npy`` file, which has its name only when it is complete.
 
     Beside it lie, until then, ``.NAME.partial`` with the rows, and ``.NAME.progress``, its ledger
-    (:class:`relspace.ledger.FileLedger`), which is also what is locked. The ledger stays, so that
-    the same job finds the file done.
+    (:class:`relspace.rows.ledger.FileLedger`), which is also what is locked. The ledger stays, so
+    that the same job finds the file done.
     """
 
     def __init__(
@@ -395,7 +395,8 @@ def open_writer(
     chunk_rows : int
         Rows of a chunk; an output that is resumed keeps its own.
     job : mapping
-        What the result depends on: plain values, and :class:`relspace.identity.Identity` of data.
+        What the result depends on: plain values, and identities of data
+        (:class:`relspace.rows.identity.Identity`).
     ids : sequence or None
         One id for each row.
     columns : str

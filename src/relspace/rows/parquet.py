@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._validation import ItemId
+from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError
-from relspace.identity import Identity, identify_file
-from relspace.row_sources import LiesIn, reading, tensor_of, torch_dtype
+from relspace.rows.identity import Identity, identify_file
+from relspace.rows.source import LiesIn, reading, tensor_of, torch_dtype
 
 _BATCH_BYTES = 2**22
 # Of each column's part of a row group, what is read from the disk at a time.

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._arrays import is_matrix_like, readable, tensor_from, tensor_of_array
-from relspace._validation import (
+from relspace._core.arrays import is_matrix_like, readable, tensor_from, tensor_of_array
+from relspace._core.labelled_tables import as_labelled_table
+from relspace._core.validation import (
     ItemId,
     as_features,
     as_ids,
@@ -31,8 +32,8 @@ from relspace.errors import (
     MissingDependencyError,
     RelspaceError,
 )
-from relspace.id_files import read_ids
-from relspace.identity import (
+from relspace.rows.id_files import read_ids
+from relspace.rows.identity import (
     Identity,
     combine,
     hash_array,
@@ -42,8 +43,7 @@ from relspace.identity import (
     identify_folder,
     identify_url,
 )
-from relspace.labelled_tables import as_labelled_table
-from relspace.locations import is_url, located, missing_file_system
+from relspace.rows.locations import is_url, located, missing_file_system
 
 _LIBRARIES_OF_FILES = ("h5py", "zarr")
 
@@ -156,7 +156,7 @@ class NpyRows:
     """Rows of an ``.npy`` file, read rather than mapped, so that memory stays what is asked for.
 
     Where none are given, its ids are those of the file ``NAME.ids.json`` beside it, if there is
-    one (:mod:`relspace.id_files`).
+    one (:mod:`relspace.rows.id_files`).
     """
 
     lies_in: LiesIn = "files"

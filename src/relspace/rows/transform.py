@@ -10,23 +10,22 @@ from typing import Any
 
 import torch
 
-from relspace._arrays import bytes_in_floats
-from relspace._blocks import (
+from relspace._core.arrays import bytes_in_floats
+from relspace._core.device_copies import Copy, copies_for
+from relspace._core.devices import CPU
+from relspace._core.memory import (
     chunk_slices,
     empty_matrix,
     free_memory_bytes,
     memory_budget_bytes,
     refuse_too_large,
 )
-from relspace._devices import CPU
-from relspace._validation import check_choice, check_count
-from relspace.device_copies import Copy, copies_for
+from relspace._core.validation import check_choice, check_count
 from relspace.errors import InvalidTypeError
-from relspace.identity import Identity, hash_ids, identify
-from relspace.ledger import RESUME, Resume
-from relspace.reading_ahead import read_blocks, write_behind
-from relspace.row_sources import RowSource, whole_chunks
-from relspace.row_writers import (
+from relspace.rows.ahead import read_blocks, write_behind
+from relspace.rows.identity import Identity, hash_ids, identify
+from relspace.rows.ledger import RESUME, Resume
+from relspace.rows.output import (
     STORED_TYPES,
     NpyWriter,
     RowsWriter,
@@ -34,6 +33,7 @@ from relspace.row_writers import (
     check_place,
     open_writer,
 )
+from relspace.rows.source import RowSource, whole_chunks
 
 # A chunk of the output, uncompressed: large enough for a file system, small enough to lose.
 _CHUNK_BYTES = 2**25
@@ -70,7 +70,7 @@ class Output:
     overwrite : bool
         Whether the output of another job is replaced rather than refused.
     resume : {"identified", "trust"}
-        Rows are identified by their values or files (:func:`relspace.identity.identify`); an
+        Rows are identified by their values or files (:func:`relspace.rows.identity.identify`); an
         output whose rows can't be, such as those that code makes, is resumed only with "trust", by
         which the caller vouches that they are the same.
 

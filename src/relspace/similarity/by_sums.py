@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._blocks import free_memory_bytes
-from relspace._parallel import on_one_core
-from relspace.comparison_record import Comparison, library_versions
+from relspace._core.memory import free_memory_bytes
+from relspace._core.pairing import is_by_position, pair_sets
+from relspace._core.threads import on_one_core
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import draw_distinct
 from relspace.measures import Measure
-from relspace.measures.halves import n_parts_within, sum_parts
-from relspace.measures.item_parts import Parts, PartsOfGroups, RandomParts
-from relspace.measures.stacked_products import StackedProducts, sum_stacked_products
-from relspace.pairing import is_by_position, pair_sets
+from relspace.measures.sums.halves import n_parts_within, sum_parts
+from relspace.measures.sums.item_parts import Parts, PartsOfGroups, RandomParts
+from relspace.measures.sums.stacked_products import StackedProducts, sum_stacked_products
 from relspace.resampling import Units, interval_within, number_units, p_value
-from relspace.row_sources import RowSource
+from relspace.rows.source import RowSource
+from relspace.similarity.record import Comparison, library_versions
 
 Progress = Callable[[str], None]
 

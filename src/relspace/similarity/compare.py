@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from relspace import measures
-from relspace._blocks import memory_budget_bytes
-from relspace._validation import (
+from relspace._core.memory import memory_budget_bytes
+from relspace._core.pairing import is_by_position, pair_sets
+from relspace._core.validation import (
     ItemId,
     as_features,
     as_ids,
@@ -22,11 +23,10 @@ from relspace._validation import (
     own_ids,
     without_labels,
 )
-from relspace.comparison_record import Comparison, library_versions
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.measures import MIN_ITEMS, Measure, ShiftFamily
-from relspace.pairing import is_by_position, pair_sets
+from relspace.measures import MIN_ITEMS, Measure
 from relspace.resampling import (
+    ShiftFamily,
     Units,
     bootstrap,
     interval_within,
@@ -34,8 +34,8 @@ from relspace.resampling import (
     shift_families,
     split_halves,
 )
-from relspace.row_sources import RowSource, rows_at
-from relspace.streamed_comparison import (
+from relspace.rows.source import RowSource, rows_at
+from relspace.similarity.by_sums import (
     check_same_items,
     compare_by_sums,
     draw_items,
@@ -44,6 +44,7 @@ from relspace.streamed_comparison import (
     open_pair,
     select_labels,
 )
+from relspace.similarity.record import Comparison, library_versions
 
 #: The same, for each of the splits that a ceiling is the mean of.
 PERMUTATIONS_FOR_HALVES = 4

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from relspace._validation import check_random_state
+from relspace._core.validation import check_random_state
 from relspace.errors import InvalidInputError
 from relspace.features import FeatureSet
-from relspace.layerwise.layer_comparison import LayerComparison, compare_layers
-from relspace.layerwise.model_comparison import ModelComparison, compare_models
-from relspace.layerwise.same_places import (
+from relspace.similarity.layers import LayerComparison, compare_layers
+from relspace.similarity.models import ModelComparison, compare_models
+from relspace.similarity.same_positions import (
     grids_of_layers,
     pair_feature_sets,
     read_at_places,

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from relspace._blocks import memory_budget_bytes
-from relspace._validation import (
+from relspace._core.memory import memory_budget_bytes
+from relspace._core.pairing import ItemContents, is_by_position, pair_sets
+from relspace._core.validation import (
     ItemId,
     as_features,
     as_ids,
@@ -26,9 +27,8 @@ from relspace.errors import (
 from relspace.features import FeatureSet
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.measures import Measure
-from relspace.pairing import ItemContents, is_by_position, pair_sets
-from relspace.row_sources import RowSource, rows_at
-from relspace.streamed_comparison import draw_items, select_labels
+from relspace.rows.source import RowSource, rows_at
+from relspace.similarity.by_sums import draw_items, select_labels
 
 Progress = Callable[[str], None]
 

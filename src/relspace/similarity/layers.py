@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._html import html_table
-from relspace._validation import ItemId, check_count, check_random_state
-from relspace.comparison import as_measure
-from relspace.comparison_record import library_versions
-from relspace.layerwise.depth import depth_correlation, monotone_path, relative_depth
-from relspace.layerwise.opening import named_models, open_tables
-from relspace.layerwise.tables import plain_values
+from relspace._core.validation import ItemId, check_count, check_random_state
 from relspace.measures import Measure
+from relspace.pictures.html import html_table
+from relspace.similarity.compare import as_measure
+from relspace.similarity.depth import depth_correlation, monotone_path, relative_depth
+from relspace.similarity.opening import named_models, open_tables
+from relspace.similarity.record import library_versions
+from relspace.similarity.tables import plain_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from relspace.figures.plots import Theme
+    from relspace.pictures.plots import Theme
 
 Table = NDArray[np.float64]
 
@@ -133,7 +133,7 @@ class LayerComparison:
 
     @property
     def path(self) -> list[tuple[int, int]]:
-        """Monotone alignment of depth, see :func:`relspace.layerwise.depth.monotone_path`.
+        """Monotone alignment of depth, see :func:`relspace.similarity.depth.monotone_path`.
 
         Layers without values are passed over.
         """
@@ -256,8 +256,8 @@ class LayerComparison:
         MissingDependencyError
             If matplotlib isn't installed.
         """
-        from relspace.figures.layer_plots import draw_layer_comparison
-        from relspace.figures.plots import LIGHT
+        from relspace.pictures.layer_plots import draw_layer_comparison
+        from relspace.pictures.plots import LIGHT
 
         return draw_layer_comparison(
             self.measure.title,

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._blocks import free_memory_bytes
-from relspace._parallel import side_by_side
+from relspace._core.memory import free_memory_bytes
+from relspace._core.pairing import pair_sets
+from relspace._core.threads import side_by_side
 from relspace.errors import InvalidInputError, ItemMismatchError
-from relspace.layerwise.model_layers import ModelLayers
-from relspace.layerwise.tables import LayerTables, Progress, Table, places_of
 from relspace.measures import MIN_ITEMS, Measure
-from relspace.measures.stacked_products import (
+from relspace.measures.sums.stacked_products import (
     PermutedProducts,
     StackedProducts,
     sum_stacked_products,
 )
-from relspace.pairing import pair_sets
-from relspace.row_sources import RowSource, as_rows
+from relspace.rows.source import RowSource, as_rows
+from relspace.similarity.inputs import ModelLayers
+from relspace.similarity.tables import LayerTables, Progress, Table, places_of
 
 
 def is_summed(

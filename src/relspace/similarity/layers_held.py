@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.comparison import null_tables
-from relspace.layerwise.model_layers import ModelLayers, Undefined, prepare_models
-from relspace.layerwise.tables import LayerTables, Progress, Table
 from relspace.measures import Measure
 from relspace.resampling import Units, shift_families
+from relspace.similarity.compare import null_tables
+from relspace.similarity.inputs import ModelLayers, Undefined, prepare_models
+from relspace.similarity.tables import LayerTables, Progress, Table
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from relspace.layerwise.layer_comparison import BestMatch, LayerComparison
-from relspace.layerwise.model_comparison import ModelComparison
+from relspace.similarity.layers import BestMatch, LayerComparison
+from relspace.similarity.models import ModelComparison
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._html import html_table
-from relspace._validation import ItemId, check_count, check_random_state
-from relspace.comparison import as_measure
-from relspace.comparison_record import library_versions
+from relspace._core.validation import ItemId, check_count, check_random_state
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.layerwise.arrangement import classical_scaling, dissimilarity, hierarchy
-from relspace.layerwise.opening import open_tables
-from relspace.layerwise.tables import Progress, most_alike, places_of, plain_values
 from relspace.measures import Measure
 from relspace.measures.symmetrized import symmetrized
+from relspace.pictures.html import html_table
+from relspace.similarity.arrangement import classical_scaling, dissimilarity, hierarchy
+from relspace.similarity.compare import as_measure
+from relspace.similarity.opening import open_tables
+from relspace.similarity.record import library_versions
+from relspace.similarity.tables import Progress, most_alike, places_of, plain_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from relspace.figures.plots import Theme
+    from relspace.pictures.plots import Theme
 
 Table = NDArray[np.float64]
 
@@ -111,7 +111,7 @@ class ModelComparison:
         Returns
         -------
         points : array of shape (T, 2)
-            See :func:`relspace.layerwise.arrangement.classical_scaling`; NaN for layers that lack
+            See :func:`relspace.similarity.arrangement.classical_scaling`; NaN for layers that lack
             values.
         explained : float
             The share.
@@ -133,7 +133,7 @@ class ModelComparison:
 
     @property
     def merges(self) -> Table:
-        """Hierarchy of the models: see :func:`relspace.layerwise.arrangement.hierarchy`."""
+        """Hierarchy of the models: see :func:`relspace.similarity.arrangement.hierarchy`."""
         return hierarchy(self.model_distances)
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,8 +199,8 @@ class ModelComparison:
         MissingDependencyError
             If matplotlib isn't installed.
         """
-        from relspace.figures.layer_plots import draw_model_comparison
-        from relspace.figures.plots import LIGHT
+        from relspace.pictures.layer_plots import draw_model_comparison
+        from relspace.pictures.plots import LIGHT
 
         points, explained = self.scaling
         return draw_model_comparison(

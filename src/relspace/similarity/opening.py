@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from relspace._validation import ItemId, check_count, name_some
+from relspace._core.validation import ItemId, check_count, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.layerwise.held_layers import hold_layers
-from relspace.layerwise.model_layers import ModelLayers
-from relspace.layerwise.same_places import at_same_places
-from relspace.layerwise.streamed_layers import is_summed, sum_layers
-from relspace.layerwise.tables import LayerTables, Progress
 from relspace.measures import MIN_ITEMS, Measure
+from relspace.similarity.inputs import ModelLayers
+from relspace.similarity.layers_by_sums import is_summed, sum_layers
+from relspace.similarity.layers_held import hold_layers
+from relspace.similarity.same_positions import at_same_places
+from relspace.similarity.tables import LayerTables, Progress
 
 
 def open_tables(

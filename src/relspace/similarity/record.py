@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._html import html_table
-from relspace._version import __version__
+from relspace._core.versions import __version__
 from relspace.measures import Measure
+from relspace.pictures.html import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -150,7 +150,7 @@ class Comparison:
         MissingDependencyError
             If matplotlib isn't installed.
         """
-        from relspace.figures.comparison_plots import draw_comparison
+        from relspace.pictures.comparison_plots import draw_comparison
 
         return draw_comparison(
             self.measure.title,

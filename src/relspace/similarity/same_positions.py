@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from relspace._validation import ItemId, name_some
+from relspace._core.pairing import is_by_position, pair_sets
+from relspace._core.validation import ItemId, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.features import FeatureSet, TokenGrid, choose_places
-from relspace.layerwise.tables import Progress
-from relspace.pairing import is_by_position, pair_sets
+from relspace.similarity.tables import Progress
 
 _MEASURED_ROWS = 1000
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._validation import name_some
+from relspace._core.validation import name_some
 from relspace.errors import RelspaceWarning, UndefinedValueError
 from relspace.measures import Measure
 from relspace.resampling import p_value

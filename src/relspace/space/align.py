@@ -9,10 +9,11 @@ from typing import Any, overload
 
 import torch
 
-from relspace._archive import read_archive
-from relspace._arrays import bytes_in_floats
-from relspace._blocks import memory_budget_bytes, row_slices
-from relspace._validation import (
+from relspace._core.archive import read_archive
+from relspace._core.arrays import bytes_in_floats
+from relspace._core.memory import memory_budget_bytes, row_slices
+from relspace._core.pairing import is_by_position, pair_sets
+from relspace._core.validation import (
     Features,
     ItemId,
     as_features,
@@ -26,15 +27,6 @@ from relspace._validation import (
     refuse_non_finite,
     without_labels,
 )
-from relspace.aligned_set import AlignedSet, MadeRows
-from relspace.aligned_space import ITEM_SPACE, AlignedSpace
-from relspace.aligner import (
-    DEFAULT_NORMALIZATION,
-    DEFAULT_STANDARDIZATION,
-    LANDMARK_DENSITY,
-    Aligner,
-)
-from relspace.common_space import FORMAT_VERSION, restored_sets
 from relspace.errors import (
     BandwidthError,
     FileFormatError,
@@ -46,9 +38,8 @@ from relspace.features import FeatureSet, Places, TokenGrid
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
-from relspace.pairing import is_by_position, pair_sets
-from relspace.row_sources import ArrayRows, RowSource, rows_at
-from relspace.spatial_alignment import (
+from relspace.rows.source import ArrayRows, RowSource, rows_at
+from relspace.space.align_tokens import (
     TOKEN_DENSITY,
     TOKEN_NORMALIZATION,
     TOKEN_STANDARDIZATION,
@@ -56,7 +47,16 @@ from relspace.spatial_alignment import (
     chosen_layers,
     fits_to_hold,
 )
-from relspace.spatial_space import SPATIAL_SPACE, SpatialSpace
+from relspace.space.aligned_set import AlignedSet, MadeRows
+from relspace.space.aligner import (
+    DEFAULT_NORMALIZATION,
+    DEFAULT_STANDARDIZATION,
+    LANDMARK_DENSITY,
+    Aligner,
+)
+from relspace.space.base import FORMAT_VERSION, restored_sets
+from relspace.space.item_space import ITEM_SPACE, AlignedSpace
+from relspace.space.token_space import SPATIAL_SPACE, SpatialSpace
 
 #: Sets of up to this many items are described by all of them, larger ones by as many at random.
 DEFAULT_LANDMARKS = 1024

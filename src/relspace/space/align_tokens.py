@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from relspace._blocks import free_memory_bytes
-from relspace._validation import (
+from relspace._core.memory import free_memory_bytes
+from relspace._core.pairing import ItemContents, pair_sets
+from relspace._core.validation import (
     ItemId,
     check_choice,
     check_count,
     check_random_state,
     name_some,
 )
-from relspace.aligned_set import AlignedSet, hold_rows
-from relspace.aligner import Aligner
 from relspace.errors import BandwidthError, InvalidInputError, InvalidTypeError, NonFiniteError
 from relspace.features import FeatureSet, Places, choose_places
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.relative import STANDARDIZATIONS, column_profile
-from relspace.pairing import ItemContents, pair_sets
-from relspace.spatial_space import SpatialSpace
+from relspace.space.aligned_set import AlignedSet, hold_rows
+from relspace.space.aligner import Aligner
+from relspace.space.token_space import SpatialSpace
 
 #: Defaults for tokens on grids: what most tokens differ by is kept, and columns are decorrelated
 #: halfway where rows are compared.

@@ -9,18 +9,18 @@ from typing import Any, Self
 
 import torch
 
-from relspace._blocks import chunk_slices, empty_matrix, refuse_too_large
-from relspace._devices import to_device
-from relspace._validation import Array, Features, ItemId
-from relspace.aligner import Aligner, RelativeRows
-from relspace.device_copies import copies_for
+from relspace._core.device_copies import copies_for
+from relspace._core.devices import to_device
+from relspace._core.memory import chunk_slices, empty_matrix, refuse_too_large
+from relspace._core.validation import Array, Features, ItemId
 from relspace.errors import InvalidInputError
-from relspace.identity import Identity, hash_array, identify
 from relspace.kernels.bandwidth import Bandwidth
 from relspace.kernels.normalization import Normalization
 from relspace.kernels.relative import ColumnProfile
-from relspace.reading_ahead import read_blocks
-from relspace.row_sources import GeneratedRows, MadeOf, RowSource, rows_at, whole_chunks
+from relspace.rows.ahead import read_blocks
+from relspace.rows.identity import Identity, hash_array, identify
+from relspace.rows.source import GeneratedRows, MadeOf, RowSource, rows_at, whole_chunks
+from relspace.space.aligner import Aligner, RelativeRows
 
 _BYTES_AT_A_TIME = 2**26
 

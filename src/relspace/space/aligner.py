@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Self, cast, overload
 
 import torch
 
-from relspace._blocks import refuse_too_large
-from relspace._devices import choose_device, to_device
-from relspace._fitting import Fitted
-from relspace._validation import (
+from relspace._core.devices import choose_device, to_device
+from relspace._core.fitting import Fitted
+from relspace._core.memory import refuse_too_large
+from relspace._core.validation import (
     Array,
     Features,
     as_features,
@@ -24,7 +24,6 @@ from relspace._validation import (
     to_numpy,
 )
 from relspace.errors import InvalidInputError
-from relspace.execution.dask import map_rows
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
@@ -37,9 +36,10 @@ from relspace.kernels.relative import (
     relative_rows,
     standardize_rows,
 )
-from relspace.row_sources import ArrayRows, DaskRows, RowSource, is_dask_array, tensor_of
-from relspace.rowwise import write_result
-from relspace.streaming import Output, collect_rows
+from relspace.rows.dask import map_rows
+from relspace.rows.fitted import write_result
+from relspace.rows.source import ArrayRows, DaskRows, RowSource, is_dask_array, tensor_of
+from relspace.rows.transform import Output, collect_rows
 
 #: Mean affinity between landmarks: denser than an affinity matrix that is compared as a whole, for
 #: decorrelated columns lose nothing to their overlap.

@@ -10,18 +10,18 @@ from typing import Any, ClassVar, Self, overload
 
 import torch
 
-from relspace._archive import write_archive
-from relspace._blocks import refuse_too_large
-from relspace._devices import choose_device
-from relspace._html import html_table
-from relspace._validation import Array, ItemId, name_some
-from relspace.aligned_set import AlignedSet
-from relspace.aligner import Aligner
+from relspace._core.archive import write_archive
+from relspace._core.devices import choose_device
+from relspace._core.memory import refuse_too_large
+from relspace._core.validation import Array, ItemId, name_some
 from relspace.errors import UnknownNameError
 from relspace.features import FeatureSet
-from relspace.kernels.row_correlation import Match
-from relspace.row_sources import ArrayRows, RowSource
-from relspace.streaming import Output
+from relspace.kernels.correlation import Match
+from relspace.pictures.html import html_table
+from relspace.rows.source import ArrayRows, RowSource
+from relspace.rows.transform import Output
+from relspace.space.aligned_set import AlignedSet
+from relspace.space.aligner import Aligner
 
 #: Version of the files that spaces are saved in.
 FORMAT_VERSION = 1

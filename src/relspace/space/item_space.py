@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from relspace._blocks import memory_budget_bytes, row_slices
-from relspace._validation import (
+from relspace._core.memory import memory_budget_bytes, row_slices
+from relspace._core.validation import (
     Array,
     ItemId,
     as_item_indices,
     check_count,
     check_random_state,
 )
-from relspace.aligned_set import AlignedSet
-from relspace.common_space import CommonSpace
 from relspace.errors import InvalidInputError
-from relspace.kernels.landmarks import draw_distinct
-from relspace.kernels.relative import NO_LANDMARK
-from relspace.kernels.row_correlation import (
+from relspace.kernels.correlation import (
     Match,
     correlation_blocks,
     correlation_of_pairs,
     nearest_rows,
 )
-from relspace.row_sources import rows_at
+from relspace.kernels.landmarks import draw_distinct
+from relspace.kernels.relative import NO_LANDMARK
+from relspace.rows.source import rows_at
+from relspace.space.aligned_set import AlignedSet
+from relspace.space.base import CommonSpace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -223,11 +223,13 @@ class AlignedSpace(CommonSpace):
         MissingDependencyError
             If matplotlib isn't installed.
         """
-        from relspace.embedding.plots import draw_items
+        from relspace.embedding.joint_colors import joint_colors
+        from relspace.pictures.space_plots import draw_items
 
         generator = torch.Generator().manual_seed(0)
         items = draw_distinct(self.n_items, check_count(n_items, "n_items"), generator)
-        return draw_items({name: self._rows_of(name, items) for name in self.names})
+        rows = {name: self._rows_of(name, items) for name in self.names}
+        return draw_items(rows, joint_colors(rows))
 
     @property
     def _n_shared(self) -> int:

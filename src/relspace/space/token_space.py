@@ -7,20 +7,26 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from relspace._blocks import memory_budget_bytes, refuse_too_large, row_slices
-from relspace._validation import Array, ItemId, as_item_indices, check_count, check_random_state
-from relspace.aligned_set import AlignedSet
-from relspace.common_space import CommonSpace
+from relspace._core.memory import memory_budget_bytes, refuse_too_large, row_slices
+from relspace._core.validation import (
+    Array,
+    ItemId,
+    as_item_indices,
+    check_count,
+    check_random_state,
+)
 from relspace.errors import InvalidInputError
 from relspace.features import Places, TokenGrid, read_places, token_places
-from relspace.features.layer_features import LayerFeatures, RowItems
+from relspace.features.layer import LayerFeatures, RowItems
+from relspace.kernels.correlation import Match
 from relspace.kernels.grouped import (
     GroupedRows,
     grouped_correlation_blocks,
     grouped_correlation_of_pairs,
 )
-from relspace.kernels.row_correlation import Match
-from relspace.row_sources import ArrayRows, RowSource
+from relspace.rows.source import ArrayRows, RowSource
+from relspace.space.aligned_set import AlignedSet
+from relspace.space.base import CommonSpace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -255,7 +261,8 @@ class SpatialSpace(CommonSpace):
         MissingDependencyError
             If matplotlib isn't installed.
         """
-        from relspace.embedding.plots import draw_panels, joint_colors
+        from relspace.embedding.joint_colors import joint_colors
+        from relspace.pictures.space_plots import draw_panels
 
         n = min(check_count(n_images, "n_images"), self.n_images)
         colors = joint_colors({name: self._rows_of(name, torch.arange(n)) for name in self.names})

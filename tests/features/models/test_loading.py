@@ -16,7 +16,7 @@ import torch
 import relspace
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features import Preprocessing
-from relspace.features.families import loading
+from relspace.features.models import loading
 
 Saved = Callable[[str], Path]
 

@@ -14,7 +14,7 @@ from tests.generators.tiny_models import VISION
 import relspace
 from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.features import Preprocessing, TokenGrid, read_places, token_places
-from relspace.features.families.vision import VisionModel
+from relspace.features.models.vision import VisionModel
 
 Saved = Callable[[str], Path]
 PREFIX = {"vit": 1, "dino": 1, "mae": 1, "dinov2": 1, "dinov2_registers": 5, "dinov3": 5, "clip": 1}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import relspace
-from relspace.kernels import fused, strips
+from relspace.kernels.compiled import fused, strips
 
 pytestmark = pytest.mark.skipif(
     not fused.is_compiled(), reason="compiled loops are switched off, or were never made"

@@ -8,7 +8,7 @@ import torch
 
 from relspace import rbf_affinity
 from relspace.errors import BandwidthError, NonFiniteError
-from relspace.kernels import fused, strips
+from relspace.kernels.compiled import fused, strips
 from relspace.kernels.density import Moments, solve_root
 from relspace.kernels.frame import Frame
 

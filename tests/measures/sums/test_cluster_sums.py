@@ -18,7 +18,7 @@ from distributed import Client
 import relspace as rs
 from relspace.cli import commands
 from relspace.errors import NonFiniteError
-from relspace.row_sources import GeneratedRows, ZarrRows
+from relspace.rows.source import GeneratedRows, ZarrRows
 
 N = 3000
 pytestmark = pytest.mark.slow

@@ -10,10 +10,10 @@ import torch
 
 from relspace import measures
 from relspace.errors import InvalidInputError
-from relspace.measures.folded_products import principal
-from relspace.measures.item_parts import RandomParts
-from relspace.measures.stacked_products import StackedProducts, sum_stacked_products
-from relspace.row_sources import ArrayRows
+from relspace.measures.sums.folded_products import principal
+from relspace.measures.sums.item_parts import RandomParts
+from relspace.measures.sums.stacked_products import StackedProducts, sum_stacked_products
+from relspace.rows.source import ArrayRows
 
 STREAMS = [one.name for one in measures.list() if one.streams]
 N_ITEMS = 400

@@ -10,11 +10,11 @@ import torch
 
 from relspace import measures
 from relspace.errors import MemoryBudgetError
-from relspace.measures.halves import FEWEST_PARTS, MOST_PARTS, n_parts_within, sum_parts
-from relspace.measures.item_parts import PartsOfGroups, RandomParts
-from relspace.measures.stacked_products import sum_stacked_products
+from relspace.measures.sums.halves import FEWEST_PARTS, MOST_PARTS, n_parts_within, sum_parts
+from relspace.measures.sums.item_parts import PartsOfGroups, RandomParts
+from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.resampling import bootstrap, interval_around
-from relspace.row_sources import ArrayRows
+from relspace.rows.source import ArrayRows
 
 
 def sets(n: int, seed: int, d: int = 4) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from relspace import Aligner
-from relspace.pages import (
+from relspace.reports.page import (
     Curve,
     CurveChart,
     KeyNumber,
@@ -20,7 +20,7 @@ from relspace.pages import (
     Value,
     value_table,
 )
-from relspace.pages.layers import ModelPatches, report_models
+from relspace.reports.page.layers import ModelPatches, report_models
 
 N_IMAGES = 5
 LAYERS = ("early", "middle", "late")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from _browser import open_browser, open_page, why_no_browser
-from relspace.pages import ReportData, render_report
+from relspace.reports.page import ReportData, render_report
 
 pytestmark = pytest.mark.skipif(
     why_no_browser() is not None, reason=why_no_browser() or "a browser is there"

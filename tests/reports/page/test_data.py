@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from relspace.errors import InvalidInputError
-from relspace.pages import (
+from relspace.reports.page import (
     Curve,
     CurveChart,
     LayerTable,
@@ -22,7 +22,7 @@ from relspace.pages import (
     Value,
     value_table,
 )
-from relspace.pages.packing import pack, packed_figures
+from relspace.reports.page.packing import pack, packed_figures
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])

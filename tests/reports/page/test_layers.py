@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from relspace.errors import InvalidInputError
-from relspace.pages import ReportData
-from relspace.pages.layers import DensityWarning, ModelPatches, report_models
+from relspace.reports.page import ReportData
+from relspace.reports.page.layers import DensityWarning, ModelPatches, report_models
 
 
 def test_the_same_side_has_the_same_segment_in_both_models(report_data: ReportData) -> None:

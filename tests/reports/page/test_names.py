@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.figures.test_names import NAMES
+from tests.pictures.test_names import NAMES
 
 import relspace as rs
-from relspace.pages import (
+from relspace.reports.page import (
     Curve,
     CurveChart,
     KeyNumber,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from relspace.errors import InvalidInputError
-from relspace.figures.plots import DARK, LIGHT
-from relspace.pages import (
+from relspace.pictures.plots import DARK, LIGHT
+from relspace.reports.page import (
     Quantization,
     ReportData,
     ReportImage,

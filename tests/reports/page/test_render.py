@@ -9,9 +9,9 @@ import re
 import numpy as np
 import pytest
 
-from relspace.pages import Picture, ReportData, Section, Table, render_report
-from relspace.pages.packing import packed_figures
-from relspace.pages.page import cell_text, image_address
+from relspace.reports.page import Picture, ReportData, Section, Table, render_report
+from relspace.reports.page.packing import packed_figures
+from relspace.reports.page.render import cell_text, image_address
 
 
 @pytest.fixture(scope="module")

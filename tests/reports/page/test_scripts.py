@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from relspace.pages import scripts
-from relspace.pages.scripts import page_script
+from relspace.reports.page import scripts
+from relspace.reports.page.scripts import page_script
 
 NODE = shutil.which("node")
 TESTS = Path(__file__).parent / "scripts"

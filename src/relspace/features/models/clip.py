@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relspace.features.families.vision import VisionFamily, class_token
+from relspace.features.models.vision import VisionFamily, class_token
 
 CLIP = VisionFamily(
     title="CLIP",

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._validation import check_count, check_random_state
+from relspace._core.validation import check_count, check_random_state
 from relspace.errors import InvalidInputError, MissingDependencyError
 from relspace.features.evaluation import forward_pass
-from relspace.features.families.vision import mixed_precision
 from relspace.features.feature_model import FeatureModel, needed_size
 from relspace.features.hooks import record
+from relspace.features.models.vision import mixed_precision
 from relspace.features.preprocessing import Preprocessing, View
-from relspace.features.store import Box
+from relspace.features.store.reading import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image

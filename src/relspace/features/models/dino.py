@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from relspace.features.families.vision import VisionFamily
+from relspace.features.models.vision import VisionFamily
 
 
 def _class_and_registers(config: Any) -> int:

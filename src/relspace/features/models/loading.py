@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from relspace._devices import choose_device
-from relspace._validation import check_choice, name_some
+from relspace._core.devices import choose_device
+from relspace._core.validation import check_choice, name_some
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
@@ -26,15 +26,15 @@ from relspace.errors import (
     MissingDependencyError,
     RelspaceError,
 )
-from relspace.features.families.clip import CLIP, SIGLIP
-from relspace.features.families.convolutional import CONVNEXT, CONVNEXT_V2, RESNET
-from relspace.features.families.diffusion import DEFAULT_TIMESTEP, DiffusionModel
-from relspace.features.families.dino import DINOV2, DINOV2_REGISTERS, DINOV3
-from relspace.features.families.sam import SAM, SAM2
-from relspace.features.families.text import TextModel
-from relspace.features.families.vision import VisionFamily, VisionModel
-from relspace.features.families.vit import MAE, VIT
 from relspace.features.feature_model import FeatureModel
+from relspace.features.models.clip import CLIP, SIGLIP
+from relspace.features.models.convolutional import CONVNEXT, CONVNEXT_V2, RESNET
+from relspace.features.models.diffusion import DEFAULT_TIMESTEP, DiffusionModel
+from relspace.features.models.dino import DINOV2, DINOV2_REGISTERS, DINOV3
+from relspace.features.models.sam import SAM, SAM2
+from relspace.features.models.text import TextModel
+from relspace.features.models.vision import VisionFamily, VisionModel
+from relspace.features.models.vit import MAE, VIT
 from relspace.features.preprocessing import Preprocessing, read_preprocessing
 
 FAMILIES: tuple[VisionFamily, ...] = (

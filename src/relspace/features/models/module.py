@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._devices import choose_device
-from relspace._validation import check_choice
+from relspace._core.devices import choose_device
+from relspace._core.validation import check_choice
 from relspace.errors import InvalidInputError
 from relspace.features.evaluation import forward_pass, own_device, own_dtype, unwrapped
-from relspace.features.families.vision import mixed_precision
 from relspace.features.feature_model import (
     FeatureModel,
     code_digest,
@@ -24,8 +23,9 @@ from relspace.features.feature_model import (
 )
 from relspace.features.hooks import Layer, Recording, find_layers, record
 from relspace.features.layouts import LAYOUTS
+from relspace.features.models.vision import mixed_precision
 from relspace.features.preprocessing import Preprocessing, View
-from relspace.features.store import Box
+from relspace.features.store.reading import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from relspace.features.families.vision import VisionFamily
+from relspace.features.models.vision import VisionFamily
 
 _JOINED = ("query", "key", "value")
 

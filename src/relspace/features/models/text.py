@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._validation import check_choice, is_unicode, name_some
+from relspace._core.validation import check_choice, is_unicode, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.evaluation import forward_pass, unwrapped
-from relspace.features.families.blocks import Blocks
-from relspace.features.families.vision import mixed_precision
 from relspace.features.feature_model import FeatureModel
 from relspace.features.hooks import record_named
-from relspace.features.store import Box
+from relspace.features.models.blocks import Blocks
+from relspace.features.models.vision import mixed_precision
+from relspace.features.store.reading import Box
 
 _POSITIONS = (
     "position_embeddings",

@@ -14,7 +14,6 @@ from torch import nn
 
 from relspace.errors import InvalidInputError
 from relspace.features.evaluation import forward_pass, own_dtype, unwrapped
-from relspace.features.families.blocks import Blocks
 from relspace.features.feature_model import (
     POOLED,
     FeatureModel,
@@ -22,8 +21,9 @@ from relspace.features.feature_model import (
     split_tokens,
 )
 from relspace.features.hooks import record_named
+from relspace.features.models.blocks import Blocks
 from relspace.features.preprocessing import Preprocessing, View
-from relspace.features.store import Box
+from relspace.features.store.reading import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from relspace.features.families.vision import VisionFamily, class_token
+from relspace.features.models.vision import VisionFamily, class_token
 
 
 def _keep_all(config: Any, images: torch.Tensor) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from relspace.errors import FileFormatError
-from relspace.locations import file_system, missing_file_system
-from relspace.row_sources import import_zarr
-from relspace.row_writers import remove_arrays
+from relspace.rows.locations import file_system, missing_file_system
+from relspace.rows.output import remove_arrays
+from relspace.rows.source import import_zarr
 
 #: Where a store's header is among its attributes.
 KEY = "relspace"

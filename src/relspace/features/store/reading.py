@@ -1,4 +1,4 @@
-"""Feature sets on disk: opens what :mod:`relspace.features.store_writer` wrote, lazily."""
+"""Feature sets on disk: opens what :mod:`relspace.features.store.writing` wrote, lazily."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from urllib.parse import quote
 import numpy as np
 import torch
 
+from relspace._core.pairing import ItemContents
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
     MissingDependencyError,
 )
 from relspace.features.feature_set import FeatureSet
-from relspace.features.layer_features import Items, LayerFeatures
-from relspace.features.places import TokenGrid
-from relspace.features.store_places import KEY
-from relspace.locations import is_url, located, missing_file_system
-from relspace.pairing import ItemContents
-from relspace.row_sources import LiesIn
+from relspace.features.layer import Items, LayerFeatures
+from relspace.features.positions import TokenGrid
+from relspace.features.store.locations import KEY
+from relspace.rows.locations import is_url, located, missing_file_system
+from relspace.rows.source import LiesIn
 
 if TYPE_CHECKING:
     import zarr

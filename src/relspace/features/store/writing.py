@@ -14,10 +14,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._validation import name_some
+from relspace._core.validation import name_some
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.features.items import IdentifiedItems
-from relspace.features.store import (
+from relspace.features.store.locations import KEY, empty_group, is_free
+from relspace.features.store.reading import (
     FORMAT_VERSION,
     KIND,
     MISSING,
@@ -29,9 +30,8 @@ from relspace.features.store import (
     read_header,
     read_ids,
 )
-from relspace.features.store_places import KEY, empty_group, is_free
-from relspace.identity import Identity, what_changed
-from relspace.ledger import (
+from relspace.rows.identity import Identity, what_changed
+from relspace.rows.ledger import (
     Resume,
     ZarrLedger,
     checksum_of,
@@ -40,8 +40,8 @@ from relspace.ledger import (
     glance_at_url,
     job_header,
 )
-from relspace.locations import file_system, located
-from relspace.locks import FolderLock, Lease, StoreLock, StoreLockedError
+from relspace.rows.locations import file_system, located
+from relspace.rows.locks import FolderLock, Lease, StoreLock, StoreLockedError
 
 STORE_DTYPES = ("float16", "float32")
 # Zarr would compare every chunk with the fill value to leave it out, which costs more than writing.
@@ -59,7 +59,7 @@ class FeatureStoreWriter:
     """Writes one store; a chunk counts once its status is written, which comes last.
 
     While the writer is open nobody else writes: a folder is locked, by a lock that ends with the
-    process, and a store at a URL has a lease (:class:`relspace.locks.Lease`).
+    process, and a store at a URL has a lease (:class:`relspace.rows.locks.Lease`).
 
     Attributes
     ----------
@@ -290,7 +290,7 @@ class FeatureStoreWriter:
         path : str or Path
             The store.
         job : mapping
-            That in the header of the store, see :func:`relspace.ledger.job_header`.
+            That in the header of the store, see :func:`relspace.rows.ledger.job_header`.
 
         Raises
         ------

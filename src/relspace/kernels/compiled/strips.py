@@ -10,9 +10,9 @@ import math
 
 import torch
 
-from relspace._blocks import empty_matrix
-from relspace.kernels import fused
+from relspace._core.memory import empty_matrix
 from relspace.kernels.bandwidth import Bandwidth, exact_bandwidth
+from relspace.kernels.compiled import fused
 from relspace.kernels.density import Root, last_step
 from relspace.kernels.distances import Scratch
 from relspace.kernels.frame import NEGLIGIBLE, is_safe

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import torch
 
-from relspace.measures.folded_products import Folds, principal
+from relspace.measures.sums.folded_products import Folds, principal
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from relspace._blocks import memory_budget_bytes, say_bytes
+from relspace._core.memory import memory_budget_bytes, say_bytes
 from relspace.errors import MemoryBudgetError
-from relspace.measures.item_parts import Parts
-from relspace.measures.item_sums import sum_over_items
-from relspace.measures.stacked_products import StackedProducts, bytes_of_stack, centered_stack
-from relspace.row_sources import RowSource
+from relspace.measures.sums.item_parts import Parts
+from relspace.measures.sums.item_sums import sum_over_items
+from relspace.measures.sums.stacked_products import StackedProducts, bytes_of_stack, centered_stack
+from relspace.rows.source import RowSource
 
 Progress = Callable[[str], None]
 
@@ -34,7 +34,7 @@ class SumsOfParts:
     Attributes
     ----------
     sums : tensor of shape (n_parts, w + 3, w + 3)
-        As :func:`relspace.measures.item_sums.sum_over_items` gives them.
+        As :func:`relspace.measures.sums.item_sums.sum_over_items` gives them.
     widths : tuple of int
         How many features each set has.
     n_folds : int

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from relspace._blocks import row_slices
-from relspace._validation import smallest_exact
+from relspace._core.memory import row_slices
+from relspace._core.validation import smallest_exact
 from relspace.errors import InvalidInputError, NonFiniteError
-from relspace.execution.cluster_work import sum_on_cluster
 from relspace.kernels.scale import exponent_of, largest_magnitude, times_power_of_two
-from relspace.measures.item_parts import Parts
-from relspace.reading_ahead import read_ahead
-from relspace.row_sources import RowSource, lies_in
+from relspace.measures.sums.item_parts import Parts
+from relspace.rows.ahead import read_ahead
+from relspace.rows.cluster import sum_on_cluster
+from relspace.rows.source import RowSource, lies_in
 
 Progress = Callable[[str], None]
 

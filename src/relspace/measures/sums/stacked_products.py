@@ -10,19 +10,19 @@ from typing import Any
 
 import torch
 
-from relspace._blocks import memory_budget_bytes, say_bytes
+from relspace._core.memory import memory_budget_bytes, say_bytes
 from relspace.errors import MemoryBudgetError
-from relspace.measures.cross_products import CrossProducts, SetProducts
-from relspace.measures.folded_products import (
+from relspace.measures.sums.cross_products import CrossProducts, SetProducts
+from relspace.measures.sums.folded_products import (
     FoldedSet,
     FoldedTargets,
     Folds,
     draw_targets,
     principal,
 )
-from relspace.measures.item_parts import Parts
-from relspace.measures.item_sums import sum_over_items
-from relspace.row_sources import RowSource
+from relspace.measures.sums.item_parts import Parts
+from relspace.measures.sums.item_sums import sum_over_items
+from relspace.rows.source import RowSource
 
 Progress = Callable[[str], None]
 

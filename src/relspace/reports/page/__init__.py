@@ -1,10 +1,6 @@
 """Results as plain data, and pages of them that need no network."""
 
-from relspace.pages.page import render_report
-from relspace.pages.panel import report_panel
-from relspace.pages.quantize import quantize_rows
-from relspace.pages.sections import KeyNumber, Picture, Section, Table
-from relspace.pages.summary import (
+from relspace.reports.page.data import (
     Curve,
     CurveChart,
     LayerTable,
@@ -17,6 +13,10 @@ from relspace.pages.summary import (
     Value,
     value_table,
 )
+from relspace.reports.page.panel import report_panel
+from relspace.reports.page.quantize import quantize_rows
+from relspace.reports.page.render import render_report
+from relspace.reports.page.sections import KeyNumber, Picture, Section, Table
 
 __all__ = [
     "Curve",

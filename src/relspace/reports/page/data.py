@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import InvalidInputError
-from relspace.pages.sections import KeyNumber, Section, Table
+from relspace.reports.page.sections import KeyNumber, Section, Table
 
 #: The colourings that a page knows by these names, in the order in which it offers them.
 COLORINGS = ("joint", "per model", "before")
@@ -34,7 +34,7 @@ class ReportLayer:
     name : str
         The layer.
     vectors : array of shape (n_images, rows, columns, n_components), int8
-        Quantised relative features (:func:`relspace.pages.quantize.quantize_rows`).
+        Quantised relative features (:func:`relspace.reports.page.quantize.quantize_rows`).
     colors : mapping of str to array of shape (n_images, rows, columns, 3), uint8
         sRGB by colouring; "joint", "per model" and "before" are the usual ones.
     segments : mapping of int to array of shape (n_images, rows, columns), uint8
@@ -185,7 +185,7 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """All that an interactive report holds; :func:`relspace.pages.render_report` makes the page.
+    """All that an interactive report holds, see :func:`relspace.reports.page.render_report`.
 
     Parts that are left out don't appear on the page.
 

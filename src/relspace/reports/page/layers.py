@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from relspace.embedding import Coloring, NormalizedCut, kway
 from relspace.errors import BandwidthError, InvalidInputError, RelspaceWarning
-from relspace.figures.common_width import to_common_width
-from relspace.pages.quantize import quantize_rows
-from relspace.pages.summary import Quantization, ReportLayer, ReportModel
+from relspace.pictures.common_width import to_common_width
+from relspace.reports.page.data import Quantization, ReportLayer, ReportModel
+from relspace.reports.page.quantize import quantize_rows
 
 #: What the vectors of a page may take; colours, images and base64 come on top.
 MAX_VECTOR_BYTES = 6_500_000
@@ -52,7 +52,7 @@ class ModelPatches:
     features : mapping of str to tensor of shape (n_images * rows * columns, d), optional
         The features before alignment, for the colours before.
     boxes : array of shape (n_images, 4), or mapping of str to one, optional
-        What of each image the grid covers, see :class:`relspace.pages.ReportLayer`.
+        What of each image the grid covers, see :class:`relspace.reports.page.ReportLayer`.
     description : str
         The model in a few words.
     """
@@ -102,7 +102,7 @@ def report_models(
     Returns
     -------
     models : tuple of ReportModel
-        For :class:`relspace.pages.ReportData`.
+        For :class:`relspace.reports.page.ReportData`.
     quantization : Quantization
         How well products of the vectors approximate correlations.
     """

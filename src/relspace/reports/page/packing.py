@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.pages.summary import COLORINGS, ReportData, ReportLayer
+from relspace.reports.page.data import COLORINGS, ReportData, ReportLayer
 
 
 def packed_figures(data: ReportData) -> dict[str, Any]:

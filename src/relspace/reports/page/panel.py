@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from relspace._validation import check_count
+from relspace._core.validation import check_count
 from relspace.errors import InvalidInputError
-from relspace.figures.panels import AFTER, BEFORE, PanelRow, panel_png
-from relspace.figures.plots import Theme, drawn_name
-from relspace.pages.summary import ReportData, ReportLayer
+from relspace.pictures.panels import AFTER, BEFORE, PanelRow, panel_png
+from relspace.pictures.plots import Theme, drawn_name
+from relspace.reports.page.data import ReportData, ReportLayer
 
 #: What stands over the panel of each colouring, from left to right.
 _HALVES = {"before": BEFORE, "joint": AFTER}

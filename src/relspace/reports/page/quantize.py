@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._validation import check_count
+from relspace._core.validation import check_count
 from relspace.errors import InvalidInputError
-from relspace.pages.summary import Quantization
+from relspace.reports.page.data import Quantization
 
 _SAMPLED_ROWS = 8192
 _SAMPLED_PAIRS = 20_000
@@ -58,7 +58,7 @@ def quantize_rows(
     Examples
     --------
     >>> import torch, relspace
-    >>> from relspace.pages.quantize import quantize_rows
+    >>> from relspace.reports.page.quantize import quantize_rows
     >>> X = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     >>> space = relspace.align({"a": X, "b": 3 * X})
     >>> (a, b), quantization = quantize_rows([space["a"], space["b"]], 16)

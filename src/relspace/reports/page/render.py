@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import MissingDependencyError
-from relspace.pages.packing import packed_figures
-from relspace.pages.scripts import page_script
-from relspace.pages.sections import Table
-from relspace.pages.summary import LayerTable, Quantization, ReportData
+from relspace.reports.page.data import LayerTable, Quantization, ReportData
+from relspace.reports.page.packing import packed_figures
+from relspace.reports.page.scripts import page_script
+from relspace.reports.page.sections import Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -55,7 +55,7 @@ def render_report(data: ReportData) -> str:
 
     Examples
     --------
-    >>> from relspace.pages import ReportData, render_report
+    >>> from relspace.reports.page import ReportData, render_report
     >>> "<h1>A &amp; B</h1>" in render_report(ReportData(title="A & B"))
     True
     """
@@ -97,7 +97,7 @@ def _environment() -> Environment:
             'pages need jinja2, which is not installed: pip install "relspace[report]".'
         ) from error
     environment = Environment(
-        loader=PackageLoader("relspace.pages"),
+        loader=PackageLoader("relspace.reports.page"),
         autoescape=True,
         finalize=_shown,
         undefined=StrictUndefined,

@@ -37,7 +37,7 @@ def page_script() -> str:
 def _collect(name: str, texts: dict[str, str]) -> None:
     if name in texts:
         return
-    folder = resources.files("relspace.pages") / _FOLDER
+    folder = resources.files("relspace.reports.page") / _FOLDER
     text = (folder / f"{name}.mjs").read_text(encoding="utf-8")
     for needed in _IMPORT.findall(text):
         _collect(needed, texts)

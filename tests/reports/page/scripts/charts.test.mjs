@@ -10,8 +10,8 @@ import {
   sharedScale,
   spread,
   ticks,
-} from "../../../src/relspace/pages/scripts/charts.mjs";
-import { sequentialMap } from "../../../src/relspace/pages/scripts/color.mjs";
+} from "../../../../src/relspace/reports/page/scripts/charts.mjs";
+import { sequentialMap } from "../../../../src/relspace/reports/page/scripts/color.mjs";
 
 const colors = { ground: "#fff", ink: "#000", quiet: "#666", line: "#ddd", series: ["#00f", "#f00"] };
 const count = (text, pattern) => text.match(pattern)?.length ?? 0;

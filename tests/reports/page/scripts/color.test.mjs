@@ -12,7 +12,7 @@ import {
   segmentPalette,
   sequentialMap,
   toBytes,
-} from "../../../src/relspace/pages/scripts/color.mjs";
+} from "../../../../src/relspace/reports/page/scripts/color.mjs";
 
 const channels = (map) => {
   const bytes = new Uint8Array(map.buffer);

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import { unpack } from "../../../src/relspace/pages/scripts/decode.mjs";
-import { csvField, fileName, toCsv } from "../../../src/relspace/pages/scripts/download.mjs";
-import { chosenCell, layersOfCell } from "../../../src/relspace/pages/scripts/figures.mjs";
-import { holdsWords } from "../../../src/relspace/pages/scripts/tables.mjs";
+import { unpack } from "../../../../src/relspace/reports/page/scripts/decode.mjs";
+import { csvField, fileName, toCsv } from "../../../../src/relspace/reports/page/scripts/download.mjs";
+import { chosenCell, layersOfCell } from "../../../../src/relspace/reports/page/scripts/figures.mjs";
+import { holdsWords } from "../../../../src/relspace/reports/page/scripts/tables.mjs";
 
 test("packed arrays come back", async () => {
   const bytes = Int8Array.of(-128, -1, 0, 1, 127, 5);

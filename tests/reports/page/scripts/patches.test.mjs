@@ -9,7 +9,7 @@ import {
   patchOf,
   samePatch,
   tokenOf,
-} from "../../../src/relspace/pages/scripts/patches.mjs";
+} from "../../../../src/relspace/reports/page/scripts/patches.mjs";
 
 const layer = { rows: 3, columns: 4 };
 const models = [

@@ -7,7 +7,7 @@ import {
   queryWeights,
   similarities,
   similarity,
-} from "../../../src/relspace/pages/scripts/similarity.mjs";
+} from "../../../../src/relspace/reports/page/scripts/similarity.mjs";
 
 const scales = Float32Array.of(0.5, 0.25, 1);
 const vectors = Int8Array.of(1, 2, 3, -4, 5, -6, 7, -8, 9);

@@ -8,7 +8,7 @@ import {
   queriesOf,
   stripsOf,
   togglePin,
-} from "../../../src/relspace/pages/scripts/store.mjs";
+} from "../../../../src/relspace/reports/page/scripts/store.mjs";
 
 const patch = (column) => ({ model: 0, layer: 0, image: 0, row: 0, column });
 

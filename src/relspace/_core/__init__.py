@@ -1,0 +1,1 @@
+"""What every layer stands on: checked arguments, memory, threads, devices and files."""

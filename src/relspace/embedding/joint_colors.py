@@ -1,0 +1,122 @@
+"""Joint colours of the tokens of several sets: one normalized cut, one set of colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace._core.validation import name_some
+from relspace.embedding.color import Coloring
+from relspace.embedding.ncut import NormalizedCut
+from relspace.errors import BandwidthError, InvalidInputError, ItemMismatchError
+
+_COMPONENTS = 16
+# Of rows that are all alike, which no colour could tell apart.
+_GREY = 128 / 255
+
+
+@dataclass(frozen=True)
+class JointColors:
+    """Tokens of several sets in colours that mean the same in all of them.
+
+    Attributes
+    ----------
+    colors : dict of str to array of shape (n_images, rows, columns, 3)
+        sRGB in [0, 1], in place.
+    rank_correlation : float
+        Spearman correlation of colour distance and embedding distance.
+    """
+
+    colors: dict[str, NDArray[np.float32]]
+    rank_correlation: float
+
+
+def color_jointly(
+    sets: Mapping[str, object],
+    shapes: Mapping[str, tuple[int, int]],
+    *,
+    n_components: int = 16,
+    density: float = 0.05,
+    within_weight: float = 0.3,
+    n_landmarks: int = 4096,
+    method: str = "spectral",
+    random_state: int = 0,
+) -> JointColors:
+    """Colour the tokens of photographs by the joint normalized cut of all sets.
+
+    Parameters
+    ----------
+    sets : AlignedSpace, or mapping of str to array-like of shape (n_images * rows * columns, m)
+        Relative features of every token, image by image and row by row. Sets may have grids of
+        their own, but show the same images.
+    shapes : mapping of str to (rows, columns)
+        The grid of each set.
+    n_components, density, within_weight, n_landmarks
+        As in :class:`relspace.NormalizedCut`.
+    method : str
+        As in :class:`relspace.Coloring`.
+    random_state : int
+        Seed.
+
+    Returns
+    -------
+    JointColors
+        Colours by set, in place.
+
+    Raises
+    ------
+    InvalidInputError
+        If a set has no grid, or its tokens don't fill one.
+    ItemMismatchError
+        If the sets show different numbers of images.
+    """
+    without = [name for name in sets if name not in shapes]
+    if without:
+        raise InvalidInputError(f"the sets {name_some(without)} have no grid in shapes.")
+    cut = NormalizedCut(
+        n_components,
+        density=density,
+        within_weight=within_weight,
+        n_landmarks=n_landmarks,
+        random_state=random_state,
+    ).fit(sets)
+    coloring = Coloring(method, random_state=random_state).fit(cut)
+    placed = {}
+    for name, rgb in coloring.colors_.items():
+        rows, columns = shapes[name]
+        if len(rgb) % (rows * columns):
+            raise InvalidInputError(
+                f"{name} has {len(rgb)} tokens, which don't fill grids of {rows} x {columns}."
+            )
+        placed[name] = torch.as_tensor(rgb).float().cpu().numpy().reshape(-1, rows, columns, 3)
+    counts = {name: len(one) for name, one in placed.items()}
+    if len(set(counts.values())) > 1:
+        raise ItemMismatchError(f"the sets show different numbers of images: {counts}.")
+    return JointColors(placed, coloring.rank_correlation_)
+
+
+def joint_colors(
+    rows: Mapping[str, torch.Tensor], *, random_state: int = 0
+) -> dict[str, NDArray[np.float32]]:
+    """Colour the rows of all sets by their joint normalized cut, sRGB in [0, 1].
+
+    Grey where their relations have no graph of the density needed, as where sets are the same.
+
+    Parameters
+    ----------
+    rows : mapping of str to tensor of shape (n_s, m)
+        Rows of one space.
+    random_state : int
+        Seed.
+    """
+    n_components = min(_COMPONENTS, sum(map(len, rows.values())) - 2)
+    try:
+        cut = NormalizedCut(n_components, random_state=random_state).fit(rows)
+    except BandwidthError:
+        return {name: np.full((len(one), 3), _GREY, np.float32) for name, one in rows.items()}
+    colors = Coloring().fit(cut).colors_
+    return {name: torch.as_tensor(one).float().cpu().numpy() for name, one in colors.items()}

@@ -1,0 +1,1 @@
+"""Feature sets on disk: written by extraction, opened lazily."""

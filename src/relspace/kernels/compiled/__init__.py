@@ -1,0 +1,1 @@
+"""Compiled twins of loops that torch would take in several passes."""

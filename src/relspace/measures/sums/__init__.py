@@ -1,0 +1,1 @@
+"""Measures that are functions of sums over items, so that features may be streamed."""

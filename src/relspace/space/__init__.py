@@ -1,0 +1,1 @@
+"""The common space: sets of any width described by the same landmarks."""
