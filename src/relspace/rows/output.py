@@ -436,7 +436,7 @@ def _open_zarr(
     resume: Resume,
 ) -> ZarrWriter:
     # Looked at first, for what is refused is neither locked nor made.
-    found = _acceptable(place, _zarr_header(place), job, overwrite, resume)
+    found = _acceptable_zarr(place, job, overwrite, resume)
     if found is not None and not isinstance(place, Path):
         complete = ZarrWriter(place, None)
         if complete.is_settled:
@@ -445,7 +445,7 @@ def _open_zarr(
         place.mkdir(parents=True, exist_ok=True)
     lock: StoreLock = PathLock(place) if isinstance(place, Path) else Lease(place)
     try:
-        if _acceptable(place, _zarr_header(place), job, overwrite, resume) is not None:
+        if _acceptable_zarr(place, job, overwrite, resume) is not None:
             for leftover in place.rglob("*.partial") if isinstance(place, Path) else ():
                 leftover.unlink()
             return ZarrWriter(place, lock).resume(overwrite=overwrite)
@@ -502,7 +502,7 @@ def check_place(
         ledger = FileLedger(_beside(place)[1])
         _acceptable_npy(place, ledger, job, overwrite, resume, partly=True)
     else:
-        _acceptable(place, _zarr_header(place), job, overwrite, resume, partly=True)
+        _acceptable_zarr(place, job, overwrite, resume, partly=True)
 
 
 def remove_output(path: str | Path, writer: ZarrWriter | NpyWriter | None = None) -> None:
@@ -569,9 +569,14 @@ def _acceptable(
     overwrite: bool,
     resume: Resume,
     *,
+    is_empty: Callable[[], bool],
     partly: bool = False,
 ) -> dict[str, Any] | None:
-    """The header of an output that is resumed; None for one that is begun, or replaced."""
+    """The header of an output that is resumed; None for one that is begun, or replaced.
+
+    One in which no chunk is whole, such as that of a run that was refused at its first rows, holds
+    nothing that could be lost.
+    """
     if header is None:
         return None
     try:
@@ -579,10 +584,27 @@ def _acceptable(
             place, header, job, format_version=FORMAT_VERSION, resume=resume, partly=partly
         )
     except InvalidInputError:
-        if overwrite:
+        if overwrite or (header.get("format_version") == FORMAT_VERSION and is_empty()):
             return None
         raise
     return header
+
+
+def _acceptable_zarr(
+    place: str | Path,
+    job: Mapping[str, Any],
+    overwrite: bool,
+    resume: Resume,
+    *,
+    partly: bool = False,
+) -> dict[str, Any] | None:
+    """The header of a store that is resumed; None for one that is begun, or replaced."""
+
+    def is_empty() -> bool:
+        return not ZarrLedger(import_zarr().open_group(place, mode="r")).finished()
+
+    header = _zarr_header(place)
+    return _acceptable(place, header, job, overwrite, resume, is_empty=is_empty, partly=partly)
 
 
 def _acceptable_npy(
@@ -601,7 +623,15 @@ def _acceptable_npy(
         if path.exists() and not overwrite:
             raise InvalidInputError(f"{path} exists.", ways_out=WAYS_OUT)
         return False
-    found = _acceptable(path, ledger.header, job, overwrite, resume, partly=partly)
+    found = _acceptable(
+        path,
+        ledger.header,
+        job,
+        overwrite,
+        resume,
+        is_empty=lambda: not path.exists() and not ledger.finished(),
+        partly=partly,
+    )
     if found is not None and overwrite and not _beside(path)[0].exists():
         # Another file of that name is replaced, too.
         return bool(ledger.settled()) and ledger.settled() == glance_at_files([path], path.parent)
