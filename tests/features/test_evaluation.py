@@ -397,7 +397,7 @@ def test_networks_of_families_come_back_as_they_were(
     model.describe(model.names_of("all"))
     model.fingerprint()
     if kind == "bert":
-        relspace.features.tokens(model, items)
+        relspace.features.token_features(model, items)
     assert state_of(network) == before
 
     def fail(*_: object) -> None:

@@ -139,7 +139,7 @@ def test_rows_without_anything_stay_at_zero() -> None:
 
 @pytest.mark.parametrize(("value", "compiled"), [("0", False), ("1", True)])
 def test_the_environment_switches_compiled_loops_off(value: str, compiled: bool) -> None:
-    code = "from relspace.kernels import fused; print(fused.is_compiled())"
+    code = "from relspace.kernels.compiled import fused; print(fused.is_compiled())"
     environment = {**os.environ, "RELSPACE_COMPILED": value}
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
