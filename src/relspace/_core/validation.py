@@ -24,6 +24,8 @@ ItemId = str | int
 Array = torch.Tensor | NDArray[Any]
 
 _NAMED_AT_MOST = 5
+#: The smallest mean affinity that can be asked for.
+SMALLEST_DENSITY = 1e-30
 # What str() makes of an int; ASCII digits only.
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]*")
 # As many numbers as pairs of a few items say little about what they are.
@@ -168,6 +170,18 @@ def check_fraction(value: object, name: str) -> float:
     return number
 
 
+def check_density(density: object) -> float:
+    """Refuse anything but a density that a bandwidth can be solved for in either float type."""
+    number = check_fraction(density, "density")
+    if number < SMALLEST_DENSITY:
+        raise InvalidInputError(
+            f"density is {density}; a bandwidth can be solved for densities from "
+            f"{SMALLEST_DENSITY:.0e} on, below which float32 can't hold affinities: ask for a "
+            "larger one."
+        )
+    return number
+
+
 def check_positive(value: object, name: str) -> float:
     """Refuse anything but a finite number above 0."""
     number = check_number(value, name)
@@ -181,7 +195,12 @@ def check_number(value: object, name: str) -> float:
     if isinstance(value, bool):
         raise InvalidTypeError(f"{name} is {value}; it must be a number.")
     if isinstance(value, numbers.Real):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise InvalidInputError(
+                f"{name} is a number beyond the largest float, 1.8e308; give a smaller one."
+            ) from None
     if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0:
         return float(value.detach() if isinstance(value, torch.Tensor) else value)
     raise InvalidTypeError(f"{name} is of type {type(value).__name__}; it must be a number.")

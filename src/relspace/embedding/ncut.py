@@ -19,7 +19,7 @@ from relspace._core.validation import (
     Array,
     as_features,
     check_count,
-    check_fraction,
+    check_density,
     check_positive,
     check_random_state,
     name_some,
@@ -184,7 +184,7 @@ class NormalizedCut(Fitted):
         """
         k = check_count(self.n_components, "n_components")
         limit = check_count(self.n_landmarks, "n_landmarks", at_least=3)
-        check_fraction(self.density, "density")
+        check_density(self.density)
         check_positive(self.within_weight, "within_weight")
         seed = check_random_state(self.random_state)
         opened = open_sets(sets)

@@ -11,7 +11,7 @@ from relspace._core.threads import on_one_core, side_by_side
 from relspace._core.validation import (
     Array,
     as_features,
-    check_fraction,
+    check_density,
     check_same_width,
     refuse_non_finite,
 )
@@ -173,7 +173,7 @@ def _affinity(
     if y is not None:
         check_same_width(x, y, ("X", "Y"))
     bandwidth = None if sigma is None else check_sigma(sigma)
-    c = check_fraction(density, "density")
+    c = check_density(density)
     if bandwidth is None:
         check_enough_items(x, y)
     wants_gradient = torch.is_grad_enabled() and any(

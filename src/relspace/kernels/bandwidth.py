@@ -13,6 +13,7 @@ import torch
 from relspace._core.validation import (
     as_features,
     check_count,
+    check_density,
     check_fraction,
     check_positive,
     check_random_state,
@@ -206,7 +207,7 @@ def solve_bandwidth(
     (0.1, 19900, 0.0)
     """
     x, y = as_pair(X, Y)
-    c = check_fraction(density, "density")
+    c = check_density(density)
     relative = check_fraction(tolerance, "tolerance")
     limit = check_count(max_items, "max_items", at_least=3)
     seed = check_random_state(random_state)

@@ -27,6 +27,8 @@ _ROWS_FOR_LOCATION = 33
 #: Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
 NEGLIGIBLE = 5e-5
 _ROWS_IN_CACHE = 256
+#: By how many roundings of 1 the difference of two unit vectors may be off.
+ROUNDINGS_OF_UNIT_VECTORS = 8.0
 #: Between 2^-48 and 2^48, products of four numbers of either float type stay far from its limits
 #: but for factors that no width and no number of items reaches.
 SAFE_EXPONENT = 48

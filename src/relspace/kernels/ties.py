@@ -62,7 +62,7 @@ def _last_digit(X: torch.Tensor) -> int:
     return int((exponents - _DIGITS + lowest).min())
 
 
-def mean_ranks(values: torch.Tensor, *, exact: bool = False) -> torch.Tensor:
+def mean_ranks(values: torch.Tensor, *, exact: bool = False, off: float = 0.0) -> torch.Tensor:
     """Ranks from 1 on; tied values share their mean rank.
 
     Parameters
@@ -72,6 +72,8 @@ def mean_ranks(values: torch.Tensor, *, exact: bool = False) -> torch.Tensor:
     exact : bool
         Whether only equal values are tied. By default also those that differ by rounding alone: by
         no more than 64 roundings of the largest.
+    off : float
+        By how much more they may differ and be tied, where they were made from rounded numbers.
 
     Returns
     -------
@@ -85,9 +87,9 @@ def mean_ranks(values: torch.Tensor, *, exact: bool = False) -> torch.Tensor:
     [4.0, 1.5, 1.5, 3.0]
     """
     ordered, order = values.sort()
-    rounding = 0.0
+    rounding = off
     if not exact:
-        rounding = ROUNDINGS * torch.finfo(values.dtype).eps * float(values.abs().max())
+        rounding += ROUNDINGS * torch.finfo(values.dtype).eps * float(values.abs().max())
     group = (ordered.diff(prepend=ordered[:1]) > rounding).cumsum(0)
     counts = group.bincount()
     ranks = torch.empty_like(values)

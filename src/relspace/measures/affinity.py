@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from relspace._core.validation import check_choice, check_fraction, check_number
+from relspace._core.validation import check_choice, check_density, check_number
 from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import solve_bandwidth
 from relspace.kernels.distances import fill_half_squared
@@ -16,6 +17,10 @@ from relspace.kernels.frame import Cloud, Frame, place_sets
 from relspace.kernels.normalization import NORMALIZATIONS, fit_normalization
 from relspace.measures._measure import Measure
 from relspace.measures.pair_matrix import Centering, PairEntries, PairMatrix, PairMeasure
+
+_LARGEST_SPREAD = 100.0
+# The exponential of a larger number overflows.
+_LARGEST_POWER = math.log(sys.float_info.max)
 
 _INVARIANCES = {
     "none": ("rotation", "scale", "shift"),
@@ -64,11 +69,14 @@ class Affinity(PairMeasure):
     spread: float = 4.0
 
     def __post_init__(self) -> None:
-        check_fraction(self.density, "density")
+        check_density(self.density)
         check_choice(self.normalize, "normalize", NORMALIZATIONS)
         check_choice(self.profile, "profile", ("mean", "rows"))
-        if check_number(self.spread, "spread") < 0:
-            raise InvalidInputError(f"spread is {self.spread}; it must be at least 0.")
+        if not 0 <= check_number(self.spread, "spread") <= _LARGEST_SPREAD:
+            raise InvalidInputError(
+                f"spread is {self.spread}; it must be from 0 to {_LARGEST_SPREAD:g}, beyond which "
+                "rounding decides whether two sets spread alike."
+            )
 
     @property
     def invariances(self) -> tuple[str, ...]:
@@ -88,7 +96,9 @@ class Affinity(PairMeasure):
 
     def _size(self, x: PairMatrix, y: PairMatrix) -> float:
         geometric, arithmetic = super()._size(x, y), (x.squared_norm + y.squared_norm) / 2
-        return geometric * math.pow(arithmetic / geometric, self.spread)
+        power = self.spread * math.log(arithmetic / geometric)
+        # What no float holds leaves a value of 0.
+        return geometric * math.exp(power) if power < _LARGEST_POWER else math.inf
 
 
 def affinity_entries(X: torch.Tensor, sigma: float) -> PairEntries:

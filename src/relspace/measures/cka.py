@@ -12,9 +12,11 @@ import torch
 
 from relspace._core.memory import row_slices
 from relspace._core.validation import check_choice, check_positive
+from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, place_sets, squared_norms
 from relspace.kernels.precision import full_precision
+from relspace.kernels.ties import ROUNDINGS
 from relspace.measures._measure import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
 from relspace.measures.affinity import affinity_entries
 from relspace.measures.pair_matrix import (
@@ -111,7 +113,14 @@ class CKA(PairMeasure):
 
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
         if self.kernel == "rbf":
-            return affinity_entries(X, self.bandwidth * median_distance(X))
+            median = median_distance(X)
+            if median == 0.0:
+                raise UndefinedValueError(
+                    f"at least half of the pairs of items of {name} coincide, so their median "
+                    "distance is 0 and the Gaussian kernel has no bandwidth: remove duplicate "
+                    'items, or use another measure, such as "cka" or "affinity".'
+                )
+            return affinity_entries(X, self.bandwidth * median)
         points = centered(X)
         points = (points / points.square().sum(dim=1).mean().sqrt()).to(X.dtype)
         return PairEntries(Cloud(points, squared_norms(points) / 2), _inner_products)
@@ -211,9 +220,21 @@ def _inner_products(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
 
 @full_precision()
 def median_distance(X: torch.Tensor) -> float:
-    """Median Euclidean distance between distinct items, of a seeded sample of pairs if many."""
+    """Median Euclidean distance between distinct items, of a seeded sample of pairs if many.
+
+    It is 0 where float64 can't tell it from 0.
+    """
     frame = Frame.of(X)
-    cloud, _ = place_sets(X, None, frame)
+    for one in (frame, frame.wide()):
+        cloud, _ = place_sets(X, None, one)
+        half = _median_half_squared(X, cloud)
+        rounding = ROUNDINGS * torch.finfo(cloud.points.dtype).eps
+        if half > rounding * float(cloud.half_norms.median()):
+            return frame.length(math.sqrt(2 * half))
+    return 0.0
+
+
+def _median_half_squared(X: torch.Tensor, cloud: Cloud) -> float:
     n = len(X)
     if n * (n - 1) // 2 <= _PAIRS_FOR_MEDIAN:
         half = X.new_empty((n, n), dtype=cloud.points.dtype)
@@ -228,7 +249,7 @@ def median_distance(X: torch.Tensor) -> float:
         half = X.new_empty((rows, rows), dtype=cloud.points.dtype)
         fill_half_squared(half, left, right)
         median = np.median(half.cpu())
-    return frame.length(math.sqrt(-2 * float(median)))
+    return -float(median)
 
 
 MEASURES: tuple[Measure, ...] = (

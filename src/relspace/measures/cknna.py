@@ -12,6 +12,7 @@ import torch
 from relspace._core.memory import row_slices
 from relspace._core.validation import check_choice, check_count
 from relspace.errors import UndefinedValueError
+from relspace.kernels.ties import ROUNDINGS
 from relspace.measures._measure import Measure
 from relspace.measures.neighborhoods import BLOCK_BYTES, Board, Neighborhoods, Paired
 from relspace.measures.neighbors import NeighborhoodMeasure
@@ -33,6 +34,10 @@ class CKNNA(NeighborhoodMeasure):
     The masked kernels hold at most k entries in a row, so sums over them are all that is needed.
     Where items are tied for the last places, the mask holds the probabilities that they are
     neighbours.
+
+    The mask that two sets share is another one than that of each set alone, so no inequality binds
+    the ratio: it can exceed 1 where what is not shared is noise, as between two sets with the same
+    few clusters whose items have more neighbours than their cluster has items.
     """
 
     metric: Literal["cosine"] = "cosine"
@@ -43,8 +48,8 @@ class CKNNA(NeighborhoodMeasure):
 
     @property
     def range(self) -> tuple[float, float]:
-        # Masks differ between numerator and denominator, so few items can go below -1.
-        return (-math.inf, 1.0)
+        # Masks differ between numerator and denominator, so Cauchy-Schwarz does not hold.
+        return (-math.inf, math.inf)
 
     @property
     def symmetric(self) -> bool:
@@ -104,7 +109,15 @@ class CKNNA(NeighborhoodMeasure):
         sums = masked.sum(dim=1)
         products = float((x.mutual_weights * x.similarities.square()).sum())
         total = float(sums.sum())
-        size = products + total**2 / ((n - 1) * (n - 2)) - 2 * float(columns @ sums) / (n - 2)
+        of_all, of_items = total**2 / ((n - 1) * (n - 2)), 2 * float(columns @ sums) / (n - 2)
+        size = products + of_all - of_items
+        rounding = ROUNDINGS * torch.finfo(x.points.dtype).eps
+        if abs(size) <= rounding * (abs(products) + of_all + abs(of_items)):
+            raise UndefinedValueError(
+                f"with k = {self.k} the neighbours of {n} items, most of them tied, have no "
+                "structure beyond rounding, so CKNNA is undefined: use a smaller k, subtract from "
+                "each feature its mean over items, or use another measure."
+            )
         if size <= 0.0:
             raise UndefinedValueError(
                 f"with k = {self.k} the neighbours of {n} items are mostly not mutual, so CKNNA is "

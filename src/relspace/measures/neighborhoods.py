@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +10,15 @@ from functools import cached_property
 import torch
 
 from relspace._core.memory import refuse_too_large, row_slices
+from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import fill_half_squared
-from relspace.kernels.frame import Cloud, Frame, squared_norms, unit_vectors
+from relspace.kernels.frame import (
+    ROUNDINGS_OF_UNIT_VECTORS,
+    Cloud,
+    Frame,
+    squared_norms,
+    unit_vectors,
+)
 from relspace.kernels.precision import full_precision
 from relspace.kernels.ties import ROUNDINGS, cloud_for_ties
 
@@ -22,6 +30,8 @@ _BYTES_AT_ONCE = 2**26
 # Inner products of all pairs of so few items are made at once, where one in 16 is asked for.
 _MOST_PRODUCTS = 2**21
 _WORTH_A_PRODUCT = 16
+# Where directions differ by fewer of their roundings, most neighbours are made of rounding.
+_LEAST_APART = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +144,13 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
     name : str
         What an error calls the features.
     """
-    cloud = _cloud_of_unit_vectors(X, name) if metric == "cosine" else Frame.of(X).place(X)
+    if metric == "cosine":
+        points = unit_vectors(X, name)
+        cloud = _about_their_mean(points)
+        position = ROUNDINGS_OF_UNIT_VECTORS
+    else:
+        cloud = Frame.of(X).place(X)
+        points, position = cloud.points, 0.0
     n, device = len(X), X.device
     nearest = torch.empty((n, k), dtype=torch.long, device=device)
     unclear = torch.empty(n, dtype=torch.bool, device=device)
@@ -143,14 +159,15 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
         found = _nearness(cloud, item).topk(k + 1, dim=1)
         nearest[rows] = found.indices[:, :k]
         gap = found.values[:, k - 1] - found.values[:, k]
-        unclear[rows] = gap <= _rounding(cloud, item, found.values[:, k - 1])
+        unclear[rows] = gap <= _rounding(cloud, item, found.values[:, k - 1], position)
     n_sure, n_tied = torch.full((n,), k, device=device), torch.zeros(n, dtype=torch.long)
     n_tied = n_tied.to(device)
     items = unclear.nonzero().flatten()
     if len(items) == 0:
-        return Neighborhoods(k, nearest, n_sure, n_tied, cloud.points)
+        return Neighborhoods(k, nearest, n_sure, n_tied, points)
     if metric == "cosine":
-        wide, exact = _cloud_of_unit_vectors(X.to(torch.float64), name), False
+        wide, exact = _about_their_mean(unit_vectors(X.to(torch.float64), name)), False
+        _refuse_one_direction(wide, name)
     else:
         wide, exact = cloud_for_ties(X)
     found_anew = []
@@ -158,7 +175,7 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
         item = items[some]
         nearness = _nearness(wide, item)
         last = nearness.topk(k, dim=1).values[:, -1:]
-        rounding = 0.0 if exact else _rounding(wide, item, last[:, 0])[:, None]
+        rounding = 0.0 if exact else _rounding(wide, item, last[:, 0], position)[:, None]
         sure = (nearness > last + rounding).sum(dim=1)
         tied = (nearness >= last - rounding).sum(dim=1) - sure
         without = sure + tied == k
@@ -180,12 +197,25 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
         candidates[item, : indices.shape[1]] = indices
     past = torch.arange(width, device=device) >= (n_sure + n_tied)[:, None]
     candidates[past] = past.nonzero()[:, 0]
-    return Neighborhoods(k, candidates, n_sure, n_tied, cloud.points)
+    return Neighborhoods(k, candidates, n_sure, n_tied, points)
 
 
-def _cloud_of_unit_vectors(X: torch.Tensor, name: str) -> Cloud:
-    points = unit_vectors(X, name)
+def _about_their_mean(points: torch.Tensor) -> Cloud:
+    """Unit vectors less their mean: of items that share a direction only differences are left."""
+    points = points - points.mean(dim=0, dtype=torch.float64).to(points.dtype)
     return Cloud(points, squared_norms(points) / 2)
+
+
+def _refuse_one_direction(cloud: Cloud, name: str) -> None:
+    """Refuse items all of whose directions are the same to within rounding in float64."""
+    apart = math.sqrt(4 * float(cloud.half_norms.mean()))
+    off = ROUNDINGS_OF_UNIT_VECTORS * torch.finfo(cloud.points.dtype).eps
+    if apart <= _LEAST_APART * off:
+        raise UndefinedValueError(
+            f"all items of {name} have the same direction to within rounding ({apart:.1e} apart), "
+            "so they have no nearest neighbours by the cosine: subtract from each feature its mean "
+            "over items, give other items or features, or use a Euclidean distance."
+        )
 
 
 def _nearness(cloud: Cloud, items: torch.Tensor) -> torch.Tensor:
@@ -196,10 +226,17 @@ def _nearness(cloud: Cloud, items: torch.Tensor) -> torch.Tensor:
     return nearness.scatter_(1, items[:, None], -torch.inf)
 
 
-def _rounding(cloud: Cloud, items: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-    """What rounding may change of the nearness of items as near as the last."""
+def _rounding(
+    cloud: Cloud, items: torch.Tensor, last: torch.Tensor, position: float
+) -> torch.Tensor:
+    """What rounding may change of the nearness of items as near as the last.
+
+    ``position`` is by how many roundings of 1 the points themselves may be off.
+    """
     epsilon = torch.finfo(cloud.points.dtype).eps
-    return ROUNDINGS * epsilon * (cloud.half_norms[items] - last)
+    off = position * epsilon
+    of_positions = off * ((-2 * last).clamp_min(0.0).sqrt() + off)
+    return ROUNDINGS * epsilon * (cloud.half_norms[items] - last) + of_positions
 
 
 def permutations_at_once(x: Sequence[Neighborhoods], y: Sequence[Neighborhoods]) -> int:

@@ -14,7 +14,14 @@ from relspace._core.memory import refuse_too_large
 from relspace._core.validation import check_choice, name_some
 from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import fill_half_squared
-from relspace.kernels.frame import Cloud, Frame, squared_norms, unit_vectors
+from relspace.kernels.frame import (
+    NEGLIGIBLE,
+    ROUNDINGS_OF_UNIT_VECTORS,
+    Cloud,
+    Frame,
+    squared_norms,
+    unit_vectors,
+)
 from relspace.kernels.ties import cloud_for_ties, mean_ranks
 from relspace.measures._measure import Measure
 from relspace.measures.pair_matrix import (
@@ -29,6 +36,9 @@ DISTANCES = ("euclidean", "squared_euclidean", "correlation", "cosine")
 COMPARISONS = ("correlation", "spearman", "cosine")
 
 Distance = Literal["euclidean", "squared_euclidean", "correlation", "cosine"]
+
+# By how much the difference of two unit vectors in float64 may be off.
+_OFF = ROUNDINGS_OF_UNIT_VECTORS * torch.finfo(torch.float64).eps
 
 _INVARIANCES = {
     "euclidean": ("rotation", "scale", "shift"),
@@ -101,7 +111,9 @@ def _squared_distances(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
 
 
 def _cosine_distances(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
-    torch.mm(x.points, y.points.T, out=out).neg_().add_(1.0)
+    # 1 - x.y = |x - y|^2 / 2 of unit vectors.
+    fill_half_squared(out, x, y)
+    out.neg_()
 
 
 def _entries(X: torch.Tensor, distance: str, name: str) -> PairEntries:
@@ -115,16 +127,17 @@ def _entries(X: torch.Tensor, distance: str, name: str) -> PairEntries:
             f"{name} has {X.shape[1]} features; {distance} distances are all 0 or 2 on fewer than "
             f"{needed}: use a Euclidean distance."
         )
-    if distance == "correlation":
-        X = _without_item_means(X, name)
-    points = unit_vectors(X, name)
-    return PairEntries(Cloud(points, squared_norms(points) / 2), _cosine_distances)
-
-
-def _without_item_means(X: torch.Tensor, name: str) -> torch.Tensor:
-    rounding = 4 * torch.finfo(X.dtype).eps * X.abs().amax(dim=1)
     wide = X.to(torch.float64)
-    X = (wide - wide.mean(dim=1, keepdim=True)).to(X.dtype)
+    if distance == "correlation":
+        wide = _without_item_means(wide, X.dtype, name)
+    cloud = _about_what_they_share(unit_vectors(wide, name), X.dtype, name)
+    return PairEntries(cloud, _cosine_distances, with_itself=0.0)
+
+
+def _without_item_means(X: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
+    """Subtract each item's mean from its features, which were given in a float type."""
+    rounding = 4 * torch.finfo(dtype).eps * X.abs().amax(dim=1)
+    X = X - X.mean(dim=1, keepdim=True)
     flat = (X.abs().amax(dim=1) <= rounding).nonzero().flatten().tolist()
     if flat:
         raise UndefinedValueError(
@@ -133,6 +146,24 @@ def _without_item_means(X: torch.Tensor, name: str) -> torch.Tensor:
             "items, or use a Euclidean distance or another measure."
         )
     return X
+
+
+def _about_what_they_share(directions: torch.Tensor, dtype: torch.dtype, name: str) -> Cloud:
+    """Unit vectors in float64 less their mean, as points in a float type.
+
+    Where one feature dominates all items, their directions differ by less than float32 tells
+    from 1. Differences from the mean keep all digits.
+    """
+    points = (directions - directions.mean(dim=0)).to(dtype)
+    half_norms = squared_norms(points) / 2
+    apart = math.sqrt(4 * float(half_norms.mean(dtype=torch.float64)))
+    if NEGLIGIBLE * apart < _OFF:
+        raise UndefinedValueError(
+            f"all items of {name} have the same direction to within rounding ({apart:.1e} apart), "
+            "so there is no structure to compare: subtract from each feature its mean over items, "
+            "give other items or features, or use a Euclidean distance."
+        )
+    return Cloud(points, half_norms)
 
 
 def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
@@ -151,7 +182,11 @@ def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
     )
     above = torch.ones((n, n), dtype=torch.bool, device=X.device).triu_(1)
     entries, exact = _rankable_entries(X, distance, name)
-    ranks = mean_ranks(entries.tile(slice(None), slice(None))[above], exact=exact)
+    distances = entries.tile(slice(None), slice(None))[above]
+    off = 0.0
+    if distance in ("correlation", "cosine"):
+        off = _OFF * (math.sqrt(2 * float(distances.max())) + _OFF)
+    ranks = mean_ranks(distances, exact=exact, off=off)
     matrix = torch.zeros((n, n), dtype=torch.float64, device=X.device)
     matrix[above] = (ranks - ranks.mean()) / len(ranks)
     return kept_pair_matrix(matrix + matrix.T, name)

@@ -18,7 +18,7 @@ from relspace._core.validation import (
     Features,
     as_features,
     check_choice,
-    check_fraction,
+    check_density,
     feature_names,
     refuse_other_features,
     to_numpy,
@@ -153,7 +153,7 @@ class Aligner(Fitted):
         InvalidInputError
             If an argument is out of range or the features are not a finite matrix.
         """
-        check_fraction(self.density, "density")
+        check_density(self.density)
         check_choice(self.normalize, "normalize", NORMALIZATIONS)
         check_choice(self.standardize, "standardize", STANDARDIZATIONS)
         x = as_features(landmarks, "landmarks").tensor.detach()
