@@ -11,9 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import check_count, check_fraction, check_random_state, name_some
+from relspace._core.memory import refuse_too_large
+from relspace._core.validation import (
+    check_count,
+    check_fraction,
+    check_random_state,
+    check_resamples,
+    name_some,
+)
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 
+# Less than a tensor of one row takes: what torch and Python hold beside its number.
+_UNIT_BYTES = 200
+_INDEX_BYTES = 8
 #: Units that resampling needs at least; fewer can't tell anything from chance.
 MIN_UNITS = 4
 
@@ -88,6 +98,9 @@ class Units:
         InvalidInputError
             If there are fewer than 4 units.
         """
+        if groups is None:
+            count = check_count(n_items, "n_items")
+            refuse_too_large(_UNIT_BYTES * count, f"resampling {count} items (n_items)")
         unit_of = number_units(n_items, groups)
         return cls(torch.split(unit_of.argsort(stable=True), unit_of.bincount().tolist()))
 
@@ -117,6 +130,9 @@ def number_units(n_items: int, groups: object | None = None) -> torch.Tensor:
     """
     check_count(n_items, "n_items")
     if groups is None:
+        refuse_too_large(_INDEX_BYTES * n_items, f"numbering {n_items} items (n_items)")
+        if n_items >= MIN_UNITS:
+            return torch.arange(n_items)
         labels: Sequence[object] = range(n_items)
     else:
         given = groups.tolist() if isinstance(groups, torch.Tensor | np.ndarray) else groups
@@ -168,7 +184,7 @@ def shift_families(
     n_items : int
         How many items there are.
     n_permutations : int
-        How many permutations are drawn.
+        How many permutations are drawn; at most 10,000,000.
     groups : sequence, optional
         A label for each item; items of a group stay together and in order.
     random_state : int
@@ -179,7 +195,7 @@ def shift_families(
     list of ShiftFamily
         Permutations by ring; their ``shifts`` together are ``n_permutations``.
     """
-    count = check_count(n_permutations, "n_permutations")
+    count = check_resamples(n_permutations, "n_permutations")
     generator = torch.Generator().manual_seed(check_random_state(random_state))
     table = Units.of(n_items, groups).equal()
     n_units, size = table.shape
@@ -219,7 +235,7 @@ def permutation_null(
     n_items : int
         How many items there are.
     n_permutations : int
-        How many permutations are drawn.
+        How many permutations are drawn; at most 10,000,000.
     groups : sequence, optional
         A label for each item; groups are exchanged as a whole.
     random_state : int
@@ -302,7 +318,7 @@ def bootstrap(
     n_items : int
         How many items there are.
     n_bootstraps : int
-        How many halves are drawn.
+        How many halves are drawn; at most 10,000,000.
     groups : sequence, optional
         A label for each item; groups are drawn as a whole.
     random_state : int
@@ -321,7 +337,7 @@ def bootstrap(
     >>> float(round(draws.std() / (float(x.std()) / 20), 1))
     1.0
     """
-    count = check_count(n_bootstraps, "n_bootstraps")
+    count = check_resamples(n_bootstraps, "n_bootstraps")
     generator = torch.Generator().manual_seed(check_random_state(random_state))
     units = Units.of(n_items, groups)
     values = []
@@ -378,7 +394,7 @@ def split_halves(
     n_features : int
         How many features there are.
     n_splits : int
-        How many times they are split.
+        How many times they are split; at most 10,000,000.
     random_state : int
         Seed.
 
@@ -392,12 +408,14 @@ def split_halves(
     InvalidInputError
         If there are fewer than 2 features.
     """
+    check_count(n_features, "n_features", at_least=0)
     if n_features < 2:
         raise InvalidInputError(
             f"there is {n_features} feature; a ceiling needs at least 2 to split in halves."
         )
-    count = check_count(n_splits, "n_splits")
+    count = check_resamples(n_splits, "n_splits")
     generator = torch.Generator().manual_seed(check_random_state(random_state))
+    refuse_too_large(_INDEX_BYTES * n_features, f"splitting {n_features} features (n_features)")
     values = []
     for _ in range(count):
         order = torch.randperm(n_features, generator=generator)

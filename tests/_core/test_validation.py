@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relspace._core.limits import MOST_RESAMPLES
 from relspace._core.validation import (
     as_features,
     as_ids,
@@ -17,8 +18,10 @@ from relspace._core.validation import (
     check_choice,
     check_count,
     check_fraction,
+    check_path,
     check_positive,
     check_random_state,
+    check_resamples,
     check_same_width,
     name_some,
     pair_items,
@@ -175,11 +178,31 @@ def test_numbers_of_any_kind_are_let_in(value: object) -> None:
         (check_count, 2.0, InvalidTypeError),
         (check_count, True, InvalidTypeError),
         (check_count, "3", InvalidTypeError),
+        (check_count, 2**63, InvalidInputError),
+        # Python refuses to write so many digits.
+        pytest.param(check_count, 10**5000, InvalidInputError, id="huge0"),
+        pytest.param(check_count, -(10**5000), InvalidInputError, id="huge1"),
+        pytest.param(check_positive, 10**5000, InvalidInputError, id="huge2"),
+        (check_positive, np.array("x"), InvalidTypeError),
+        (check_positive, np.array(1j), InvalidTypeError),
+        (check_positive, torch.tensor(True), InvalidTypeError),
+        (check_resamples, 10_000_001, InvalidInputError),
+        (check_path, "", InvalidInputError),
+        (check_path, "a\0b", InvalidInputError),
+        (check_path, float("nan"), InvalidTypeError),
+        (check_path, b"x", InvalidTypeError),
     ],
 )
 def test_bad_numbers_are_named(check, value, error) -> None:
     with pytest.raises(error, match=r"^size is"):
         check(value, "size")
+
+
+def test_the_largest_counts_are_let_in() -> None:
+    assert check_count(2**63 - 1, "n") == 2**63 - 1
+    assert check_resamples(MOST_RESAMPLES, "n") == 10_000_000
+    with pytest.raises(InvalidInputError, match=r"^n is 10000001; it must be at most 10000000\."):
+        check_resamples(10_000_001, "n")
 
 
 @pytest.mark.parametrize("seed", [0, 7, np.int64(3), 2**63 - 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,11 @@ def test_images_too_thin_to_be_resized_are_named_and_skipped(tmp_path: Path) -> 
     with pytest.warns(SkippedImageWarning, match=r"'thin\.png'"):
         found = relspace.extract(model, tmp_path, tmp_path / "b.zarr", on_error="skip")
     assert found.ids == ("whole.png",)
+
+
+def test_numbers_of_numpy_become_those_of_json() -> None:
+    of_numpy = Preprocessing(
+        size=(np.int64(8), np.int64(8)), factor=np.float32(0.5), mean=[np.float64(0.5)] * 3
+    )
+    assert json.loads(json.dumps(of_numpy.to_dict())) == of_numpy.to_dict()
+    assert of_numpy == Preprocessing(size=(8, 8), factor=0.5, mean=(0.5, 0.5, 0.5))

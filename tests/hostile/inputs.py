@@ -151,6 +151,7 @@ REFUSED: dict[str, Refused] = {
         lambda: torch.from_numpy(_with(np.nan)).bfloat16(), ["NaN", "(3, 2)"]
     ),
     "a masked value": Refused(lambda: _masked(with_mask=True), ["mask"]),
+    "a single masked value": Refused(lambda: np.ma.masked, ["mask"]),
     "a frame with NA": Refused(
         lambda: _frame(f2=[None, *BASE[1:, 2]]).astype({"f2": "Float64"}),
     ),

@@ -15,6 +15,7 @@ from tests.hostile.inputs import BASE, REFUSED, RIGHT, N, Right
 
 import relspace as rs
 from relspace.features import FeatureSet
+from relspace.features.positions import TokenGrid
 from relspace.resampling import bootstrap, p_value, permutation_null, split_halves
 
 OTHER = BASE @ np.random.default_rng(2).normal(size=(BASE.shape[1], 5)) + 0.3
@@ -152,10 +153,14 @@ def _is_invariant(measure: rs.measures.Measure, moved: str) -> bool:
 
 #: Values that are out of range, by what a parameter is.
 _FRACTION = [0, 1, -0.1, 1.5, NAN, INF, "dense", True, [0.1], 1j]
-_COUNT = [-1, 1.5, NAN, "10", True, [3], 1j]
-_SEED = [-1, 2**63, 1.5, "0", None, True, [0]]
+_COUNT = [-1, 1.5, NAN, "10", True, [3], 1j, 2**63, 10**30, 10**400]
+#: Numbers of resamples that no computer draws.
+_RESAMPLES = [10**10, 10**15, 10**18, *_COUNT]
+_SEED = [-1, 2**63, 10**400, 1.5, "0", None, True, [0]]
 _BYTES = [0, -1, 1.5, "1GB", True]
 _NAME = ["", "unknown", "CKA ", 3, None, ["cka"], b"cka"]
+#: What is neither sides nor channels.
+_NO_TUPLE = [NAN, torch.tensor(3.0), "x", np.array([3]), 8.5, ("x", "y"), ([1], [2])]
 _POSITIVE = [0, -1, NAN, INF, "wide", True, [1.0]]
 
 
@@ -194,6 +199,15 @@ def _maps() -> FeatureSet:
 
 _LAYERS = {"l": BASE, "m": OTHER}
 _MODELS = {"a": _LAYERS, "b": _LAYERS, "c": _LAYERS}
+
+
+def _repeated_array(one: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(one, (3, 10**12))
+
+
+def _repeated_tensor(one: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(one).expand(3, 10**12)
+
 
 #: A function with one parameter open, and values that it must refuse by the parameter's name.
 PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] = {
@@ -235,6 +249,11 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
         lambda v, _: rs.choose_landmarks(10, v),
         [0, None, *_COUNT],
     ),
+    "choose_landmarks of all": (
+        "landmarks needs",
+        lambda v, _: rs.choose_landmarks(v, v),
+        [10**12, 10**18],
+    ),
     "choose_landmarks seed": (
         "random_state",
         lambda v, _: rs.choose_landmarks(10, 3, random_state=v),
@@ -244,12 +263,12 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     "compare permutations": (
         "n_permutations",
         lambda v, _: rs.compare(BASE, OTHER, n_permutations=v),
-        [None, *_COUNT],
+        [None, *_RESAMPLES],
     ),
     "compare bootstraps": (
         "n_bootstraps",
         lambda v, _: rs.compare(BASE, OTHER, n_bootstraps=v),
-        [None, *_COUNT],
+        [None, *_RESAMPLES],
     ),
     "compare max_items": (
         "max_items",
@@ -265,6 +284,11 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
         "random_state",
         lambda v, _: rs.compare(BASE, OTHER, random_state=v),
         _SEED,
+    ),
+    "compare names": (
+        "names",
+        lambda v, _: rs.compare(BASE, OTHER, names=v),
+        [[], ["a"], ["a", "a"], "ab", 5, NAN, [1, 2], torch.tensor(3.0), np.array([3])],
     ),
     "compare groups": (
         "group",
@@ -284,7 +308,7 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     "compare_layers permutations": (
         "n_permutations",
         lambda v, _: rs.compare_layers(_LAYERS, _LAYERS, n_permutations=v),
-        [None, *_COUNT],
+        [None, *_RESAMPLES],
     ),
     "compare_layers names": (
         "names",
@@ -304,7 +328,7 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     "compare_models permutations": (
         "n_permutations",
         lambda v, _: rs.compare_models(_MODELS, n_permutations=v),
-        [None, *_COUNT],
+        [None, *_RESAMPLES],
     ),
     "compare_models seed": (
         "random_state",
@@ -381,12 +405,37 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     "space set": (
         "no set is called",
         lambda v, _: _space()[v],
-        ["c", "", 0, None, ("a",)],
+        ["c", "", 0, None, ("a",), np.array([3]), ["a"]],
     ),
     "space distances": (
         "no set is called",
         lambda v, _: _space().distances("a", v),
-        ["c", "", None],
+        ["c", "", None, np.array([3]), ["a"]],
+    ),
+    "space match sets": (
+        "no set is called",
+        lambda v, _: _space().match(v, "b"),
+        ["c", None, np.array([3]), ["a"]],
+    ),
+    "space chance sets": (
+        "no set is called",
+        lambda v, _: _space().chance_distance("a", v),
+        ["c", None, np.array([3]), ["a"]],
+    ),
+    "tokens distances": (
+        "no set is called",
+        lambda v, _: _tokens().distances(v, "fine"),
+        ["c", None, np.array([3]), ["fine"]],
+    ),
+    "tokens match sets": (
+        "no set is called",
+        lambda v, _: _tokens().match("fine", v),
+        ["c", None, np.array([3]), ["fine"]],
+    ),
+    "tokens chance sets": (
+        "no set is called",
+        lambda v, _: _tokens().chance_distance(v, "fine"),
+        ["c", None, np.array([3]), ["fine"]],
     ),
     "space chance seed": (
         "random_state",
@@ -423,7 +472,7 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     "NormalizedCut within_weight": (
         "within_weight",
         lambda v, _: rs.NormalizedCut(3, within_weight=v).fit(BASE),
-        _POSITIVE,
+        [*_POSITIVE, 5e-324, 1e-300, 1e-7, 1e7, 1e40, 10**400],
     ),
     "NormalizedCut landmarks": (
         "n_landmarks",
@@ -443,7 +492,7 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     "NormalizedCut set": (
         "no set is called",
         lambda v, _: _cut()[v],
-        ["c", "", 0, None],
+        ["c", "", 0, None, np.array(["features"]), ["features"]],
     ),
     "Coloring method": (
         "method",
@@ -491,7 +540,7 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     "report permutations": (
         "n_permutations",
         lambda v, folder: rs.report(_space(), folder / "p.html", n_permutations=v),
-        [None, *_COUNT],
+        [None, *_RESAMPLES],
     ),
     "report seed": (
         "random_state",
@@ -529,22 +578,32 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     "permutation_null n": (
         "n_permutations",
         lambda v, _: permutation_null(lambda order: 0.0, 10, v),
-        [None, *_COUNT],
+        [None, *_RESAMPLES],
     ),
     "permutation_null items": (
         "n_items",
         lambda v, _: permutation_null(lambda order: 0.0, v, 9),
-        [0, None, *_COUNT],
+        [0, None, 10**12, 10**18, *_COUNT],
+    ),
+    "bootstrap items": (
+        "n_items",
+        lambda v, _: bootstrap(lambda order: 0.0, v, 9),
+        [0, None, 10**12, 10**18, *_COUNT],
+    ),
+    "split_halves features": (
+        "n_features",
+        lambda v, _: split_halves(lambda a, b: 0.0, v, 9),
+        [None, 10**12, 10**18, *_COUNT],
     ),
     "bootstrap n": (
         "n_bootstraps",
         lambda v, _: bootstrap(lambda order: 0.0, 10, v),
-        [None, *_COUNT],
+        [None, *_RESAMPLES],
     ),
     "split_halves n": (
         "n_splits",
         lambda v, _: split_halves(lambda a, b: 0.0, 10, v),
-        [0, None, *_COUNT],
+        [0, None, *_RESAMPLES],
     ),
     "p_value null": ("null", lambda v, _: p_value(0.5, np.array(v)), [[NAN], [0.1, NAN]]),
     "extract model": (
@@ -600,12 +659,51 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     "Preprocessing size": (
         "size",
         lambda v, _: rs.Preprocessing(size=v),
-        [(0, 8), (-1, 8), (8,), 8.5, "8x8", (8, 8, 8)],
+        [(0, 8), (-1, 8), (8,), "8x8", (8, 8, 8), (8.5, 8), (NAN, 8), (True, 8), *_NO_TUPLE],
+    ),
+    "Preprocessing size that is not used": (
+        "size",
+        lambda v, _: rs.Preprocessing(fit="none", size=v),
+        [None, (-1, 0), *_NO_TUPLE],
+    ),
+    "TokenGrid images": (
+        "n_images",
+        lambda v, _: TokenGrid.whole(2, 2, n_images=v),
+        [0, None, 10**12, 10**18, *_COUNT],
+    ),
+    "Preprocessing crop": ("crop", lambda v, _: rs.Preprocessing(crop=v), _NO_TUPLE),
+    "Preprocessing pad": ("pad", lambda v, _: rs.Preprocessing(pad=v), _NO_TUPLE),
+    "Preprocessing mean": ("mean", lambda v, _: rs.Preprocessing(mean=v), _NO_TUPLE),
+    "Preprocessing std": ("std", lambda v, _: rs.Preprocessing(std=v), [(0,), *_NO_TUPLE]),
+    "Preprocessing factor": (
+        "factor",
+        lambda v, _: rs.Preprocessing(factor=v),
+        [NAN, INF, None, "x", True, [1.0], np.array([3]), torch.tensor(1j)],
+    ),
+    "Preprocessing resample": (
+        "resample",
+        lambda v, _: rs.Preprocessing(resample=v),
+        [-1, 6, *_NO_TUPLE],
+    ),
+    "Preprocessing at_size": (
+        "image_size",
+        lambda v, _: rs.Preprocessing().at_size(v),
+        [0, (0, 8), *_NO_TUPLE],
+    ),
+    "FeatureSet layers": (
+        "layers",
+        lambda v, _: FeatureSet(v),
+        [None, {}, "x", 5, NAN, {"a": BASE}, [BASE], {1: _maps()["l"]}],
+    ),
+    "FeatureSet vectors": (
+        "vectors",
+        lambda v, _: FeatureSet({"l": _maps()["l"]}, vectors=v),
+        ["x", 5, {"a": BASE}],
     ),
     "FeatureSet layer": (
         "no layer",
         lambda v, _: _maps()[v],
-        ["gone", "", 5, None],
+        ["gone", "", 5, None, np.array([3]), ["l"]],
     ),
     "FeatureSet select": (
         "",
@@ -626,6 +724,31 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
         "",
         lambda v, folder: rs.load_space(folder / v),
         ["gone.safetensors", "..", "gone/gone"],
+    ),
+    "load_space path": (
+        "path",
+        lambda v, _: rs.load_space(v),
+        ["", NAN, b"x", None, 5, ["a"], "a\0b"],
+    ),
+    "open_features path": (
+        "path",
+        lambda v, _: rs.open_features(v),
+        ["", NAN, b"x", None, 5, ["a"], "a\0b"],
+    ),
+    "NormalizedCut.load path": (
+        "path",
+        lambda v, _: rs.NormalizedCut.load(v),
+        ["", NAN, b"x", None, 5],
+    ),
+    "squared_distances of repeats": (
+        "X, whose rows or columns are repeated",
+        lambda v, _: rs.squared_distances(v(np.ones((3, 1)))),
+        [_repeated_array, _repeated_tensor],
+    ),
+    "squared_distances beyond float64": (
+        "divide the features by a constant first",
+        lambda v, _: rs.squared_distances(BASE * v),
+        [1e200],
     ),
     "open_features": (
         "",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from relspace._core.files import write_whole
+from relspace._core.validation import check_path
 from relspace.errors import FileFormatError
 
 _KEY = "relspace"
@@ -66,6 +67,7 @@ def read_archive(path: str | Path, *kinds: str) -> tuple[dict[str, torch.Tensor]
     """
     from safetensors import SafetensorError, safe_open
 
+    check_path(path)
     source = Path(path)
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}.")

@@ -20,6 +20,8 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 _NAMED_AT_MOST = 5
+# Up to so many bytes the free memory is not asked for.
+_SMALL_BYTES = 2**24
 # Whole numbers up to these have all their digits in float32 and in float64.
 _EXACT_IN_FLOAT32, _EXACT_IN_FLOAT64 = 2**24, 2**53
 # Types of torch with few operations, and a type with them that holds the same numbers.
@@ -107,6 +109,9 @@ def readable(tensor: torch.Tensor, name: str) -> torch.Tensor:
     if tensor.dtype in _SIGNED:
         return _signed(tensor, name)
     if tensor.dtype in (*FLOATS, *WHOLE_NUMBERS):
+        _refuse_repeats_beyond_memory(
+            tensor.numel() * tensor.element_size(), 0 in tensor.stride(), name, tensor.device
+        )
         return tensor
     if tensor.is_complex() or tensor.dtype == torch.bool:
         instead = _INSTEAD["c" if tensor.is_complex() else "b"].replace(
@@ -134,6 +139,7 @@ def tensor_of_array(array: NDArray[Any], name: str) -> torch.Tensor:
         raise InvalidTypeError(
             f"{name} holds values of type {array.dtype}; features must be real numbers: {instead}."
         )
+    _refuse_repeats_beyond_memory(array.nbytes, 0 in array.strides, name)
     if array.dtype.kind == "f" and array.dtype.itemsize not in (2, 4, 8):
         array = array.astype(np.float64)
     if not array.dtype.isnative:
@@ -142,6 +148,21 @@ def tensor_of_array(array: NDArray[Any], name: str) -> torch.Tensor:
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()
     return readable(torch.from_numpy(array), name)
+
+
+def _refuse_repeats_beyond_memory(
+    n_bytes: int, is_repeated: bool, name: str, device: torch.device | None = None
+) -> None:
+    """Refuse what repeats a few numbers by strides of 0 and would not fit once it is computed on.
+
+    All else has been allocated by whoever made it, or lies in a file.
+    """
+    if not is_repeated or n_bytes < _SMALL_BYTES:
+        return
+    # That module checks its own arguments by the one that imports this.
+    from relspace._core.memory import refuse_too_large
+
+    refuse_too_large(n_bytes, f"{name}, whose rows or columns are repeated,", device=device)
 
 
 def bytes_in_floats(dtype: torch.dtype) -> int:
@@ -201,12 +222,17 @@ def refuse_missing(
     """
     if not missing.any():
         return
+    if missing.ndim == 0:
+        raise NonFiniteError(
+            f"{name} is a single value, which stands for {what}; features are a matrix (n_items, "
+            "n_features)."
+        )
     places = []
     for place in np.argwhere(missing)[:_NAMED_AT_MOST].tolist():
         if columns is not None and len(place) == 2:
             place[1] = columns[place[1]]
         places.append(f"({', '.join(map(repr, place))})")
-    rows = int(missing.reshape(len(missing), -1).any(axis=1).sum()) if missing.ndim else 1
+    rows = int(missing.reshape(len(missing), -1).any(axis=1).sum())
     raise NonFiniteError(
         f"{name} holds {int(missing.sum())} {what} in {rows} of {len(missing)} rows, first at "
         f"(row, column) {', '.join(places)}; {repair} or remove these rows."

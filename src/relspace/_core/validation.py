@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from relspace._core.arrays import in_floats, tensor_from
 from relspace._core.labelled_tables import as_labelled_table, labels_of_tables
+from relspace._core.limits import LARGEST_WHOLE_NUMBER, MOST_RESAMPLES
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, NonFiniteError
 
 ItemId = str | int
@@ -194,6 +196,10 @@ def check_number(value: object, name: str) -> float:
     """Refuse anything but a real number."""
     if isinstance(value, bool):
         raise InvalidTypeError(f"{name} is {value}; it must be a number.")
+    if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0:
+        value = value.item()
+        if isinstance(value, bool):
+            raise InvalidTypeError(f"{name} is {value}; it must be a number.")
     if isinstance(value, numbers.Real):
         try:
             return float(value)
@@ -201,18 +207,40 @@ def check_number(value: object, name: str) -> float:
             raise InvalidInputError(
                 f"{name} is a number beyond the largest float, 1.8e308; give a smaller one."
             ) from None
-    if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0:
-        return float(value.detach() if isinstance(value, torch.Tensor) else value)
     raise InvalidTypeError(f"{name} is of type {type(value).__name__}; it must be a number.")
 
 
-def check_count(value: object, name: str, *, at_least: int = 1) -> int:
-    """Refuse anything but a whole number of at least ``at_least``."""
+def check_count(
+    value: object, name: str, *, at_least: int = 1, at_most: int = LARGEST_WHOLE_NUMBER
+) -> int:
+    """Refuse anything but a whole number from ``at_least`` to ``at_most``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise InvalidTypeError(f"{name} is {value!r}; it must be a whole number.")
-    if int(value) < at_least:
-        raise InvalidInputError(f"{name} is {value}; it must be at least {at_least}.")
-    return int(value)
+    count = int(value)
+    if count < at_least:
+        raise InvalidInputError(f"{name} is {_say_whole(count)}; it must be at least {at_least}.")
+    if count > at_most:
+        raise InvalidInputError(f"{name} is {_say_whole(count)}; it must be at most {at_most}.")
+    return count
+
+
+def check_resamples(value: object, name: str, *, at_least: int = 1) -> int:
+    """Refuse anything but a number of permutations, random halves or splits that can be drawn."""
+    return check_count(value, name, at_least=at_least, at_most=MOST_RESAMPLES)
+
+
+def _say_whole(number: int) -> str:
+    # Python refuses to write numbers of thousands of digits.
+    size = number.bit_length()
+    return str(number) if size <= 128 else f"a whole number of {size} bits"
+
+
+def check_path(path: object, name: str = "path") -> None:
+    """Refuse anything but the path of a file or folder, as text or a path object."""
+    if not isinstance(path, str | Path):
+        raise InvalidTypeError(f"{name} is {path!r}; it must be a string or a pathlib.Path.")
+    if not str(path) or "\0" in str(path):
+        raise InvalidInputError(f"{name} is {path!r}, which names no file.")
 
 
 def check_random_state(random_state: object) -> int:
@@ -222,8 +250,10 @@ def check_random_state(random_state: object) -> int:
             f"random_state is {random_state!r}; it must be a whole number (the seed)."
         )
     seed = int(random_state)
-    if not 0 <= seed < 2**63:
-        raise InvalidInputError(f"random_state is {seed}; it must lie in 0 .. 2**63 - 1.")
+    if not 0 <= seed <= LARGEST_WHOLE_NUMBER:
+        raise InvalidInputError(
+            f"random_state is {_say_whole(seed)}; it must lie in 0 .. 2**63 - 1."
+        )
     return seed
 
 

@@ -12,6 +12,7 @@ import click
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
 from relspace.cli.outputs import check_output, with_force
+from relspace.cli.resamples import with_random_state
 from relspace.cli.sources import (
     Source,
     files,
@@ -61,7 +62,7 @@ from relspace.errors import InvalidInputError
     default=None,
     help="What is done to landmark columns: whiten for items, half-whiten for tokens on grids.",
 )
-@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@with_random_state
 @with_scheduler(reach="the files")
 @click.option(
     "--memory-budget",

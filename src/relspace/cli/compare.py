@@ -14,6 +14,7 @@ import click
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands, say
+from relspace.cli.resamples import RESAMPLES
 from relspace.cli.sources import (
     Source,
     files,
@@ -66,7 +67,7 @@ def _list_measures(context: click.Context, parameter: click.Parameter, wanted: b
 )
 @click.option(
     "--bootstraps",
-    type=click.IntRange(min=0),
+    type=RESAMPLES,
     default=0,
     show_default=True,
     help="On how many random halves of the items a 95 % interval rests; of random parts of them "
@@ -219,7 +220,9 @@ def _open(source: Source, pool: str, by_position: bool) -> RowSource:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise InvalidInputError(f"there is no file {path} with group labels")
-    return path.read_text(encoding="utf-8-sig").splitlines()
+    from relspace.features.readers import lines_of
+
+    return lines_of(path, "label")
 
 
 def _as_json(results: Sequence[tuple[str, str, str, Comparison | str]]) -> dict[str, Any]:

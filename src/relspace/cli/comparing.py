@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from relspace.cli.group import give_options
+from relspace.cli.resamples import RESAMPLES, with_random_state
 from relspace.cli.sources import parse_bytes
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -18,7 +19,7 @@ def with_comparison(command: _Command) -> _Command:
     options = [
         click.option(
             "--permutations",
-            type=click.IntRange(min=0),
+            type=RESAMPLES,
             default=99,
             show_default=True,
             help="How many permutations of the items make the null distribution.",
@@ -36,7 +37,7 @@ def with_comparison(command: _Command) -> _Command:
             help="What features on disk may take, such as 2GiB; beyond, they are read in blocks "
             "and summed over.",
         ),
-        click.option("--random-state", type=int, default=0, show_default=True, help="Seed."),
+        with_random_state,
         click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON."),
     ]
     return give_options(command, options)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from relspace.cli.group import Progress, commands
+from relspace.cli.resamples import with_random_state
 
 
 @commands.command(short_help="Align two networks that see the same digits, offline.")
@@ -19,7 +20,7 @@ from relspace.cli.group import Progress, commands
     metavar="FOLDER",
     help="Folder for the figures, the numbers and the report; files of these names are replaced.",
 )
-@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@with_random_state
 def demo(output: Path, random_state: int) -> None:
     """Align two networks that see the same images in different ways, offline, in seconds.
 

@@ -10,6 +10,7 @@ import click
 
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
+from relspace.cli.resamples import with_random_state
 from relspace.cli.resuming import with_resume
 from relspace.cli.sources import Source, named_sources, parse_bytes, parse_sources
 from relspace.errors import InvalidInputError
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How components become colours.",
 )
-@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@with_random_state
 @click.option("--force", is_flag=True, help="Replace the output of another job.")
 @with_resume
 @click.option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from relspace.cli.group import give_options
+from relspace.cli.resamples import with_random_state
 
 if TYPE_CHECKING:
     from relspace.features import FeatureModel
@@ -127,7 +128,7 @@ def with_extraction(command: _Command) -> _Command:
             help="Whether items must be known to be the same for a store to be resumed, or you "
             "vouch for those that can't be identified.",
         ),
-        click.option("--random-state", type=int, default=0, show_default=True, help="Seed."),
+        with_random_state,
     ]
     return give_options(command, options)
 

@@ -10,6 +10,7 @@ import click
 
 from relspace.cli.group import give_options
 from relspace.cli.outputs import check_output
+from relspace.cli.resamples import RESAMPLES
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -36,7 +37,7 @@ def with_page(*, permutations: int) -> Callable[[_Command], _Command]:
         ),
         click.option(
             "--permutations",
-            type=click.IntRange(min=0),
+            type=RESAMPLES,
             default=permutations,
             show_default=True,
             help="How many permutations p-values rest on.",

@@ -10,6 +10,7 @@ import click
 from relspace.cli.group import Progress, commands
 from relspace.cli.outputs import with_force
 from relspace.cli.pages import check_page, said_of_page, with_page
+from relspace.cli.resamples import with_random_state
 from relspace.cli.sources import Source, named_sources, parse_sources
 
 
@@ -32,7 +33,7 @@ from relspace.cli.sources import Source, named_sources, parse_sources
     metavar="[NAME=]STORE",
     help="What was aligned to SPACE, for the colours before alignment; once for each set.",
 )
-@click.option("--random-state", type=int, default=0, show_default=True, help="Seed.")
+@with_random_state
 def report(
     sources: Sequence[Source],
     output: Path,

@@ -40,6 +40,8 @@ from relspace.rows.source import RowSource
 from relspace.rows.transform import Output
 
 _KIND = "normalized cut"
+# Rounding of float32 is 6e-8 of a degree; of edges that weigh so much less some digits are left.
+_WEIGHT_RANGE = 1e6
 
 
 class NormalizedCut(Fitted):
@@ -185,7 +187,12 @@ class NormalizedCut(Fitted):
         k = check_count(self.n_components, "n_components")
         limit = check_count(self.n_landmarks, "n_landmarks", at_least=3)
         check_density(self.density)
-        check_positive(self.within_weight, "within_weight")
+        within_weight = check_positive(self.within_weight, "within_weight")
+        if not 1 / _WEIGHT_RANGE <= within_weight <= _WEIGHT_RANGE:
+            raise InvalidInputError(
+                f"within_weight is {within_weight}; it must lie in 1e-6 .. 1e6, since edges of one "
+                "kind are else lost beside those of the other."
+            )
         seed = check_random_state(self.random_state)
         opened = open_sets(sets)
         sources = {name: one.rows for name, one in opened.items()}
@@ -225,7 +232,7 @@ class NormalizedCut(Fitted):
         fitted.names_ = tuple(sources)
         fitted.arrays_ = frozenset(name for name, one in opened.items() if one.is_array)
         fitted.graph_ = joint_graph(
-            tokens, density=self.density, within_weight=self.within_weight, random_state=seed
+            tokens, density=self.density, within_weight=within_weight, random_state=seed
         )
         fitted.eigenvalues_, fitted.vectors_ = leading_components(fitted.graph_.weights(), k)
         fitted.rotation_ = torch.eye(k, dtype=fitted.vectors_.dtype, device=kind.device)
@@ -342,7 +349,7 @@ class NormalizedCut(Fitted):
         )
 
     def _which(self, name: str) -> int:
-        if name not in self.names_:
+        if not isinstance(name, str) or name not in self.names_:
             raise UnknownNameError(
                 f"no set is called {name!r}; this embedding holds {name_some(self.names_)}."
             )

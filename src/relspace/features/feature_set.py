@@ -84,6 +84,9 @@ class FeatureSet:
         contents: ItemContents | None = None,
         lines: Sequence[int] | None = None,
     ) -> None:
+        _check_layers(layers, "layers")
+        if vectors is not None:
+            _check_layers(vectors, "vectors")
         if not layers:
             raise InvalidInputError("layers is empty; a feature set has at least one layer.")
         self._layers = dict(layers)
@@ -250,7 +253,8 @@ class FeatureSet:
         return name in self._layers or name in self._vectors
 
     def __getitem__(self, name: str) -> LayerFeatures:
-        found = self._layers.get(name) or self._vectors.get(name)
+        is_name = isinstance(name, str)
+        found = (self._layers.get(name) or self._vectors.get(name)) if is_name else None
         if found is None:
             known = name_some(self.layers)
             if len(self) and self._vectors:
@@ -456,3 +460,19 @@ class FeatureSet:
             held = f"its ids are {name_some(self.ids)}" if self.ids else "it has no ids"
             raise UnknownNameError(f"the set has no images {name_some(missing)}; {held}.")
         return torch.tensor([row_of[item] for item in wanted])
+
+
+def _check_layers(layers: object, name: str) -> None:
+    """Refuse anything but a mapping of names to features of layers."""
+    if not isinstance(layers, Mapping):
+        found = f"of type {type(layers).__name__}"
+    else:
+        odd = [key for key, one in layers.items() if not isinstance(one, LayerFeatures)]
+        if not odd and all(isinstance(key, str) for key in layers):
+            return
+        of = type(layers[odd[0]]).__name__ if odd else ""
+        found = f"a mapping whose {odd[0]!r} is of type {of}" if odd else "a mapping by other keys"
+    raise InvalidTypeError(
+        f"{name} is {found}; it must be a mapping of names to LayerFeatures. Of arrays, "
+        "FeatureSet.from_arrays makes a set."
+    )

@@ -8,11 +8,14 @@ from typing import Self
 
 import torch
 
+from relspace._core.memory import refuse_too_large
 from relspace._core.validation import check_count, check_random_state, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 
 # Boxes are quotients of whole numbers, so places on their edge may miss it by a few roundings.
 _EDGE = 1e-9
+# Of one image: its size in whole numbers, and its box in float64.
+_SIZE_BYTES = 2 * 8 + 4 * 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,9 @@ class TokenGrid:
             How many images there are, where image_sizes doesn't tell.
         """
         if image_sizes is None:
-            sizes = torch.ones(check_count(n_images, "n_images"), 2, dtype=torch.long)
+            count = check_count(n_images, "n_images")
+            refuse_too_large(_SIZE_BYTES * count, f"a grid of {count} images (n_images)")
+            sizes = torch.ones(count, 2, dtype=torch.long)
         else:
             sizes = torch.as_tensor(image_sizes).to(torch.long)
         if sizes.ndim != 2 or sizes.shape[1] != 2:

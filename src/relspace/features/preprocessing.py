@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._core.validation import check_choice
-from relspace.errors import FileFormatError, InvalidInputError
+from relspace._core.validation import check_choice, check_number
+from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features.images import UnreadableImageError
 
 if TYPE_CHECKING:
@@ -100,14 +101,25 @@ class Preprocessing:
         check_choice(self.fit, "fit", FITS)
         for name in ("size", "crop", "pad"):
             sides = getattr(self, name)
-            is_used = sides is not None and (name != "size" or self.fit != "none")
-            is_pair = isinstance(sides, list | tuple) and len(sides) == 2
-            if is_used and not (is_pair and min(sides) >= 1):
-                raise InvalidInputError(f"{name} is {sides}; it must be two sides of 1 or more.")
-        if self.resample not in range(6):
-            raise InvalidInputError(f"resample is {self.resample}; Pillow's filters are 0 to 5.")
-        numbers = (self.factor, *(self.mean or ()), *(self.std or ()))
-        if not all(map(math.isfinite, numbers)) or 0 in (self.std or ()):
+            if sides is not None or name == "size":
+                # An image that is not resized has no size to be given.
+                least = 0 if name == "size" and self.fit == "none" else 1
+                object.__setattr__(self, name, _check_sides(sides, name, least))
+        if not _is_whole(self.resample) or self.resample not in range(6):
+            raise InvalidInputError(f"resample is {self.resample!r}; Pillow's filters are 0 to 5.")
+        object.__setattr__(self, "factor", _plain_number(self.factor, "factor"))
+        for name in ("mean", "std"):
+            channels = getattr(self, name)
+            if channels is None:
+                continue
+            if not isinstance(channels, list | tuple):
+                raise InvalidTypeError(
+                    f"{name} is {channels!r}; it must be a tuple of numbers, one for each channel."
+                )
+            plain = tuple(_plain_number(one, name) for one in channels)
+            object.__setattr__(self, name, plain)
+        values = (self.factor, *(self.mean or ()), *(self.std or ()))
+        if not all(map(math.isfinite, values)) or 0 in (self.std or ()):
             raise InvalidInputError(
                 f"factor, mean and std are {self.factor}, {self.mean} and {self.std}; they must be "
                 "finite, and std not zero."
@@ -178,9 +190,7 @@ class Preprocessing:
         size : int or (int, int)
             Height and width of the input; one number is a square.
         """
-        height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < 1:
-            raise InvalidInputError(f"image_size is {size}; it must be at least 1.")
+        height, width = _check_sides((size, size) if _is_whole(size) else size, "image_size")
         if self.fit == "longest":
             longest = (max(height, width),) * 2
             return replace(self, size=longest, pad=(height, width), crop=None)
@@ -331,6 +341,28 @@ def _pair(size: Any, name: str) -> tuple[int, int]:
     if isinstance(size, Mapping) and "height" in size and "width" in size:
         return int(size["height"]), int(size["width"])
     raise FileFormatError(f"the image processor's {name} is {size!r}; it must be height and width.")
+
+
+def _check_sides(sides: Any, name: str, at_least: int = 1) -> tuple[int, int]:
+    """Refuse anything but a height and a width."""
+    is_pair = isinstance(sides, list | tuple) and len(sides) == 2
+    if not (
+        is_pair and all(map(_is_whole, sides)) and at_least <= min(sides) <= max(sides) < 2**31
+    ):
+        raise InvalidInputError(
+            f"{name} is {sides!r}; it must be two sides, whole numbers of at least {at_least}."
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def _plain_number(value: object, name: str) -> float:
+    """A number as JSON can hold it; those that it can stay as they are."""
+    number = check_number(value, name)
+    return value if isinstance(value, int | float) else number
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _window(pixels: NDArray[Any], top: int, left: int, size: tuple[int, int]) -> NDArray[Any]:

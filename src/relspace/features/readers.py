@@ -333,7 +333,7 @@ def _load_ids(
 def _ids_of_file(ids: str | Path, n_rows: int) -> tuple[ItemId, ...]:
     if not Path(ids).is_file():
         raise InvalidInputError(f"there is no text file {ids} with one id in each line.")
-    return as_ids(ids_of_text(_lines(Path(ids))), f"{ids}", n_rows)
+    return as_ids(ids_of_text(lines_of(Path(ids), "id")), f"{ids}", n_rows)
 
 
 def ids_of_entries(path: Path, entries: Entries, n_rows: int) -> tuple[ItemId, ...] | None:
@@ -343,11 +343,12 @@ def ids_of_entries(path: Path, entries: Entries, n_rows: int) -> tuple[ItemId, .
     return as_ids(entries[IDS].load(), str(path), n_rows)
 
 
-def _lines(path: Path) -> list[str]:
+def lines_of(path: Path, what: str) -> list[str]:
+    """Read a text file in UTF-8 with one item of some kind in each line."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise FileFormatError(
-            f"{path} can't be read as a text file with one id in each line ({error})"
+            f"{path} can't be read as a text file with one {what} in each line ({error})"
         ) from error
     return lines[:-1] if lines[-1] == "" else lines

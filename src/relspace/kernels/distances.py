@@ -218,10 +218,12 @@ def _in_own_units(squared: torch.Tensor, exponent: int, given: Features) -> Arra
     size = math.log2(largest) + exponent if largest else 0.0
     too = "large" if size >= math.log2(limits.max) else "small"
     if too == "large" or size < math.log2(limits.smallest_normal):
+        rescale = f"{'divide' if too == 'large' else 'multiply'} the features by a constant first"
+        wider = [] if dtype == torch.float64 else ["give X as float64"]
         raise InvalidInputError(
             f"the largest squared distance, in row {row} and column {column}, is about "
-            f"{_in_tens(size)}, too {too} for {str(dtype).removeprefix('torch.')}: give X as "
-            "float64, or multiply it by a number first."
+            f"{_in_tens(size)}, too {too} for {str(dtype).removeprefix('torch.')}.",
+            ways_out=[*wider, rescale],
         )
     return given.restore(times_power_of_two(squared, exponent))
 

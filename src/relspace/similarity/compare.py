@@ -20,6 +20,7 @@ from relspace._core.validation import (
     as_ids,
     check_count,
     check_random_state,
+    check_resamples,
     own_ids,
     without_labels,
 )
@@ -92,7 +93,7 @@ def compare(
     n_permutations : int
         How many permutations of the items make the null distribution. With 0 there is no p-value,
         and the chance level comes from the closed form, or from a few permutations
-        (``measure.permutations_for_chance``).
+        (``measure.permutations_for_chance``). At most 10,000,000.
     n_bootstraps : int
         On how many random halves of the items the interval rests; 0 for none. Items that are
         summed over are drawn in random parts, as many as the budget holds.
@@ -145,8 +146,8 @@ def compare(
     """
     record = as_measure(measure)
     seed = check_random_state(random_state)
-    n_permutations = check_count(n_permutations, "n_permutations", at_least=0)
-    n_bootstraps = check_count(n_bootstraps, "n_bootstraps", at_least=0)
+    n_permutations = check_resamples(n_permutations, "n_permutations", at_least=0)
+    n_bootstraps = check_resamples(n_bootstraps, "n_bootstraps", at_least=0)
     if max_items is not None:
         max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
     called = _set_names(names)
@@ -306,9 +307,11 @@ def _set_names(names: Sequence[str] | None) -> tuple[str, str]:
     """Check what the two sets are called."""
     if names is None:
         return ("X", "Y")
-    if isinstance(names, str) or len(names) != 2 or names[0] == names[1]:
+    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
+        raise InvalidTypeError(f"names is {names!r}; it must be a list of two strings.")
+    if len(names) != 2 or names[0] == names[1]:
         raise InvalidInputError(f"names is {names!r}; give each of the two sets a name of its own.")
-    return str(names[0]), str(names[1])
+    return names[0], names[1]
 
 
 def paired_features(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._core.validation import ItemId, check_count, check_random_state
+from relspace._core.validation import ItemId, check_random_state, check_resamples
 from relspace.measures import Measure
 from relspace.pictures.html import html_table
 from relspace.similarity.compare import as_measure
@@ -310,7 +310,7 @@ def compare_layers(
     n_permutations : int
         How many permutations of the items make the null distribution; with 0 there are no
         p-values, and chance comes from the closed form, or from a few permutations
-        (``measure.permutations_for_chance``).
+        (``measure.permutations_for_chance``). At most 10,000,000.
     groups : sequence, optional
         A label for each item of ``a``, or for each image where tokens lie on different grids;
         groups are permuted as a whole.
@@ -355,7 +355,7 @@ def compare_layers(
     """
     record = as_measure(measure)
     seed = check_random_state(random_state)
-    count = check_count(n_permutations, "n_permutations", at_least=0)
+    count = check_resamples(n_permutations, "n_permutations", at_least=0)
     models = named_models((a, b), names)
     first, second = models
     tables = open_tables(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._core.validation import ItemId, check_count, check_random_state
+from relspace._core.validation import ItemId, check_random_state, check_resamples
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.measures import Measure
 from relspace.measures.symmetrized import symmetrized
@@ -282,7 +282,7 @@ def compare_models(
     # against, which come from this one statistic.
     statistic = symmetrized(record)
     seed = check_random_state(random_state)
-    count = check_count(n_permutations, "n_permutations", at_least=0)
+    count = check_resamples(n_permutations, "n_permutations", at_least=0)
     names = [str(name) for name in models]
     if len(set(names)) < len(names):
         raise InvalidInputError(f"models have the names {', '.join(names)}; they must differ.")

@@ -96,7 +96,7 @@ class CommonSpace(Mapping[str, Array], ABC):
         UnknownNameError
             If there is no set of this name.
         """
-        if name not in self._sets:
+        if not isinstance(name, str) or name not in self._sets:
             raise UnknownNameError(
                 f"no set is called {name!r}; this space holds {name_some(self.names)}."
             )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from relspace._core.pairing import ItemContents
+from relspace._core.validation import check_path
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
@@ -123,6 +124,7 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
     MissingDependencyError
         If zarr is not installed.
     """
+    check_path(path)
     source = located(path)
     root, header = read_header(source)
     status = torch.from_numpy(np.asarray(root["status"][...]))

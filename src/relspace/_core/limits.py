@@ -1,0 +1,8 @@
+"""The largest counts and seeds that arguments may have, which import nothing."""
+
+from __future__ import annotations
+
+#: The largest whole number that a count or a seed may be: what 64 bits hold.
+LARGEST_WHOLE_NUMBER = 2**63 - 1
+#: How many permutations, random halves or splits can be asked for: p-values down to 1e-7.
+MOST_RESAMPLES = 10_000_000
