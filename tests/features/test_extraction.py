@@ -266,8 +266,27 @@ def test_a_damaged_chunk_is_noticed(tmp_path: Path) -> None:
         write_all(store)
     path = tmp_path / "a.zarr" / "layers" / "a" / "c" / "0" / "0"
     path.write_bytes(path.read_bytes()[:-3] + b"abc")
-    with pytest.raises(ValueError, match="checksum"):
+    with pytest.raises(FileFormatError, match=r"a\.zarr can't be read as Zarr.*checksum"):
         open_features(tmp_path / "a.zarr")["a"].tokens()
+
+
+@pytest.mark.parametrize("missing", ["layers/0", "boxes", "image_sizes", "digests", "ids"])
+def test_a_chunk_that_is_gone_is_not_read_as_nan(tmp_path: Path, missing: str) -> None:
+    photos = [str(tmp_path / f"{name}.png") for name in "abc"]
+    for i, name in enumerate(photos):
+        Image.new("RGB", (16, 16), (80 * i, 0, 0)).save(name)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8))
+    preprocessing = relspace.Preprocessing(size=(16, 16))
+    model = relspace.ModuleModel(network, ["0"], layout="bchw", preprocessing=preprocessing)
+    out = tmp_path / "f.zarr"
+    assert torch.isfinite(relspace.extract(model, photos, out)["0"].tokens()).all()
+    for chunk in (out / missing / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.unlink()
+    with pytest.raises(FileFormatError, match=r"f\.zarr is damaged.*: extract again"):
+        open_features(out)["0"].read(0, 1)
+    with pytest.raises(FileFormatError, match=r"f\.zarr is damaged.*: extract again"):
+        open_features(out)["0"].tokens(torch.tensor([2, 0]))
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

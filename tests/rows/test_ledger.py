@@ -105,6 +105,8 @@ def test_what_can_not_be_identified_is_resumed_only_when_asked_to() -> None:
         refuse({**JOB, "source": unknown})
     trusted = {**unknown.detail, "dtype": "float64"}
     refuse({**JOB, "source": Identity("unidentified", "", trusted)}, resume="trust")
+    with pytest.raises(InvalidInputError, match=r"different are source \(values\)"):
+        refuse({**JOB, "source": hash_array(X + 1)}, resume="trust")
     wrong = Identity("unidentified", "", {**trusted, "shape": [5, 3]})
     with pytest.raises(InvalidInputError, match=r"source \(shape\)"):
         refuse({**JOB, "source": wrong}, resume="trust")

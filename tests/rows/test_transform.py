@@ -19,7 +19,7 @@ import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError, NonFiniteError
 from relspace.features import open_rows
 from relspace.rows.ledger import ZarrLedger
-from relspace.rows.output import ZarrWriter
+from relspace.rows.output import ZarrWriter, remove_output
 from relspace.rows.source import ArrayRows, GeneratedRows
 from relspace.rows.transform import Output, begin_output, write_rows
 
@@ -316,3 +316,82 @@ def test_an_output_with_holes_is_not_given_out(aligner: rs.Aligner, tmp_path: Pa
         writer.write(slice(0, 100), torch.zeros(100, 3))
         with pytest.raises(FileFormatError, match="lacks 4 chunks, the first with rows 100 to 200"):
             writer.finish()
+
+
+def test_rows_that_are_known_to_have_changed_are_not_vouched_for(
+    aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "s.npy", X)
+    out = Output(tmp_path / "out.zarr", resume="trust")
+    first = aligner.transform(open_rows(tmp_path / "s.npy"), out=out).read(0, N)
+    again = aligner.transform(open_rows(tmp_path / "s.npy"), out=out).read(0, N)
+    assert torch.equal(again, first)
+    np.save(tmp_path / "s.npy", X[::-1])
+    with pytest.raises(InvalidInputError, match="different are source"):
+        aligner.transform(open_rows(tmp_path / "s.npy"), out=out)
+
+
+@pytest.mark.parametrize("name", ["rows", "ledger", None])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_group_that_does_not_say_that_it_was_begun_is_somebody_elses(
+    name: str | None, overwrite: bool, aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    group = zarr.open_group(tmp_path / "out.zarr", mode="w")
+    if name is not None:
+        group.create_array(name, data=X)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(FileFormatError, match="something else: name another output"):
+        aligner.transform(X, out=Output(tmp_path / "out.zarr", overwrite=overwrite))
+    with pytest.raises(FileFormatError, match="something else: name another output"):
+        remove_output(tmp_path / "out.zarr")
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_an_output_that_was_begun_or_half_removed_is_begun_again(
+    aligner: rs.Aligner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.zarr"
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ZarrLedger, "create", killed)
+        with pytest.raises(KeyboardInterrupt):
+            aligner.transform(X, out=out)
+    with pytest.raises(FileFormatError, match="unfinished or damaged: row 0 is missing"):
+        open_rows(out).read(0, 1)
+    expected = aligner.transform(X, out=out).read(0, N)
+    with monkeypatch.context() as patched:
+        patched.setattr("relspace.rows.output.file_system", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_output(out)
+    assert torch.equal(aligner.transform(X, out=out).read(0, N), expected)
+    remove_output(out)
+    assert not out.exists()
+
+
+def test_a_chunk_of_an_output_that_is_gone_is_not_read_as_nan(
+    aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.zarr"
+    rows = aligner.transform(X, out=Output(out, chunk_rows=100))
+    (out / "rows" / "c" / "1" / "0").unlink()
+    assert torch.isfinite(rows.read(0, 100)).all()
+    for found in (rows, open_rows(out)):
+        with pytest.raises(FileFormatError, match=r"out\.zarr is .*damaged: row 100 is missing"):
+            found.read(50, 250)
+        with pytest.raises(FileFormatError, match="row 100 is missing"):
+            np.asarray(found)
+
+
+def test_a_chunk_of_an_output_that_was_damaged_is_refused_by_name(
+    aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    rows = aligner.transform(X, out=Output(tmp_path / "out.zarr", chunk_rows=100))
+    chunk = tmp_path / "out.zarr" / "rows" / "c" / "1" / "0"
+    content = chunk.read_bytes()
+    for at in range(0, len(content), len(content) // 20):
+        chunk.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(FileFormatError, match=r"out\.zarr can't be read as Zarr"):
+            rows.read(100, 200)

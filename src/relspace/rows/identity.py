@@ -108,6 +108,10 @@ class Identity:
         """Whether both are known to be the same data; never where one can't be identified."""
         return self.is_known and (self.kind, self.digest) == (other.kind, other.digest)
 
+    def is_known_to_differ_from(self, other: Identity) -> bool:
+        """Whether both are known, in the same way, and are not the same data."""
+        return self.is_known and self.kind == other.kind and self.digest != other.digest
+
     def record(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
         return {"kind": self.kind, "digest": self.digest, "detail": dict(self.detail)}

@@ -30,6 +30,8 @@ RESUME: tuple[Resume, ...] = ("identified", "trust")
 
 #: Where a Zarr group keeps its header, among its attributes.
 KEY = "relspace"
+#: Where a Zarr group keeps the rows of an output.
+ROWS = "rows"
 #: Where a Zarr group keeps its ledger.
 LEDGER = "ledger"
 #: What to do about an output that is there and can't be resumed.
@@ -269,8 +271,8 @@ def refuse_another_job(
     format_version : int
         The version that is written now.
     resume : {"identified", "trust"}
-        With "trust" the caller vouches that data is the same, of which then only shape and type are
-        compared.
+        With "trust" the caller vouches for data that can't be compared, of which then only shape
+        and type are; data that is known to be other data is refused all the same.
     partly : bool
         Whether the job is only what is known of it so far.
     called : str
@@ -305,6 +307,8 @@ def refuse_another_job(
             odd = [
                 key for key in ("shape", "dtype") if before.detail.get(key) != asked.detail.get(key)
             ]
+            if not odd and before.is_known_to_differ_from(asked):
+                odd = what_changed(before, asked)
             different += [f"{name} ({', '.join(odd)})"] if odd else []
         elif before.is_known and asked.is_known:
             changed = what_changed(before, asked)

@@ -20,6 +20,7 @@ from relspace.rows.id_files import write_ids
 from relspace.rows.ledger import (
     KEY,
     LEDGER,
+    ROWS,
     WAYS_OUT,
     FileLedger,
     Ledger,
@@ -39,9 +40,10 @@ from relspace.rows.locations import file_system, located, missing_file_system
 from relspace.rows.locks import Lease, PathLock, StoreLock
 from relspace.rows.source import NpyRows, RowSource, ZarrRows, import_zarr
 
-ROWS = "rows"
 _IDS = "ids"
 _KIND = "rows"
+#: What a group says of itself until it has its header.
+_BEGUN = "output that was begun"
 #: Version 1 counted finished chunks, and knew its source by a few rows.
 FORMAT_VERSION = 2
 #: Types that a result can be stored in.
@@ -165,8 +167,7 @@ class ZarrWriter(_LockedWriter):
     ) -> ZarrWriter:
         """Make an empty store; the header comes last, so that a store with one is whole."""
         zarr = import_zarr()
-        _remove_members(place)
-        root = zarr.open_group(place, mode="a")
+        root = empty_group(place, _BEGUN)
         chunks = (min(chunk_rows, shape[0]), shape[1])
         root.create_array(
             ROWS,
@@ -174,7 +175,11 @@ class ZarrWriter(_LockedWriter):
             chunks=chunks,
             dtype=dtype,
             fill_value=float("nan"),
-            compressors=[zarr.codecs.BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")],
+            compressors=[
+                zarr.codecs.BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),
+                # Blosc decodes some damaged chunks to other values.
+                zarr.codecs.Crc32cCodec(),
+            ],
             dimension_names=("item", columns),
         )
         ZarrLedger.create(root, -(-shape[0] // chunks[0]))
@@ -517,6 +522,8 @@ def remove_output(path: str | Path, writer: ZarrWriter | NpyWriter | None = None
 
     Raises
     ------
+    FileFormatError
+        If what is there is something else, which is never removed.
     StoreLockedError
         If another process is writing it.
     """
@@ -528,6 +535,9 @@ def remove_output(path: str | Path, writer: ZarrWriter | NpyWriter | None = None
                 return
         elif not _holds_something(place):
             return
+        if isinstance(place, str) or place.suffix == ".zarr":
+            # Raises for what is somebody else's.
+            _zarr_header(place)
         lock: StoreLock = Lease(place) if isinstance(place, str) else PathLock(locked)
         try:
             _remove(place)
@@ -541,7 +551,7 @@ def _remove(place: str | Path) -> None:
     if isinstance(place, str):
         system, own = file_system(place)
         if system.exists(own):
-            _remove_members(place)
+            empty_group(place, _BEGUN)
             system.rm(own, recursive=True)
     elif place.suffix == ".npy":
         write_ids(place, None)
@@ -549,7 +559,7 @@ def _remove(place: str | Path) -> None:
         for one in (place, partial, progress):
             one.unlink(missing_ok=True)
     elif place.exists():
-        _remove_members(place)
+        empty_group(place, _BEGUN)
         shutil.rmtree(place)
 
 
@@ -654,11 +664,13 @@ def _zarr_header(place: str | Path) -> dict[str, Any] | None:
             ) from None
         return None
     header = dict(root.attrs).get(KEY)
-    if header is None and not set(root.array_keys()) <= {ROWS, LEDGER, _IDS}:
+    if not isinstance(header, dict):
         raise FileFormatError(
             f"{place} is a Zarr store of something else.", ways_out=["name another output"]
         )
-    if header is not None and header.get("kind") != _KIND:
+    if header.get("kind") == _BEGUN:
+        return None
+    if header.get("kind") != _KIND:
         raise FileFormatError(
             f"{place} holds a {header.get('kind')}.", ways_out=["name another output"]
         )
@@ -672,18 +684,33 @@ def _holds_something(place: str | Path) -> bool:
     return bool(system.exists(own) and system.find(own))
 
 
-def _remove_members(place: str | Path) -> None:
-    """Empty a group; what is half removed is one that was begun, which has no header yet."""
-    root = import_zarr().open_group(place, mode="a")
-    root.attrs.pop(KEY, None)
-    remove_arrays(*file_system(str(place)))
+def empty_group(place: str | Path, begun: str) -> Any:
+    """Make a Zarr group with nothing in it but a mark, or empty one that is there.
 
+    Parameters
+    ----------
+    place : str or Path
+        The group, a folder or a URL.
+    begun : str
+        The mark, which stands where the header will: a group without one is somebody else's.
 
-def remove_arrays(system: Any, group: str) -> None:
-    """Remove what a Zarr group at a path of a file system holds, but not what it says of itself."""
+    Returns
+    -------
+    zarr.Group
+        The group, to be written.
+    """
+    zarr = import_zarr()
+    try:
+        root = zarr.open_group(place, mode="r+")
+    except FileNotFoundError:
+        return zarr.create_group(place, attributes={KEY: {"kind": begun}})
+    # Said first, so that what is half removed is not taken for a whole.
+    root.attrs[KEY] = {"kind": begun}
+    system, group = file_system(str(place))
     for one in system.ls(group, detail=False):
         if not str(one).endswith("/zarr.json"):
             system.rm(one, recursive=True)
+    return root
 
 
 def _beside(path: Path) -> tuple[Path, Path]:

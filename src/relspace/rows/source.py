@@ -43,6 +43,7 @@ from relspace.rows.identity import (
     identify_folder,
     identify_url,
 )
+from relspace.rows.ledger import KEY, ROWS
 from relspace.rows.locations import is_url, located, missing_file_system
 
 _LIBRARIES_OF_FILES = ("h5py", "zarr")
@@ -426,11 +427,24 @@ class ZarrRows:
             self.shape = (int(self._array.shape[0]), int(self._array.shape[1]))
             self.dtype = torch_dtype(self._array.dtype)
             self.chunk_rows = int(self._array.chunks[0])
+        own = self._array.path.rpartition("/")[2]
+        self._is_output = KEY in self.attributes and own == ROWS
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
         with reading(self.path, "Zarr"):
-            return tensor_of(np.asarray(self._array[start:stop]))
+            return tensor_of(self._values(slice(start, stop)))
+
+    def _values(self, rows: slice) -> NDArray[Any]:
+        values = np.asarray(self._array[rows])
+        # An output holds no NaN: Zarr gives it for chunks of rows that are not there.
+        if self._is_output and (missing := np.isnan(values[:, 0])).any():
+            first = rows.indices(self.shape[0])[0] + int(missing.argmax())
+            raise FileFormatError(
+                f"{self.path} is unfinished or damaged: row {first} is missing.",
+                ways_out=["write it again"],
+            )
+        return values
 
     def identity(self) -> Identity:
         """That of the array's files or objects."""
@@ -440,7 +454,7 @@ class ZarrRows:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         with reading(self.path, "Zarr"):
-            return np.asarray(self._array[...], dtype=dtype)
+            return np.asarray(self._values(slice(None)), dtype=dtype)
 
     def __repr__(self) -> str:
         return f"ZarrRows({self.path}: {self.shape[0]} x {self.shape[1]}, {self._array.dtype})"

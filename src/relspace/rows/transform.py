@@ -72,7 +72,8 @@ class Output:
     resume : {"identified", "trust"}
         Rows are identified by their values or files (:func:`relspace.rows.identity.identify`); an
         output whose rows can't be, such as those that code makes, is resumed only with "trust", by
-        which the caller vouches that they are the same.
+        which the caller vouches that they are the same. Rows that are known to have changed are
+        refused all the same.
 
     Examples
     --------

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from relspace.errors import FileFormatError
 from relspace.rows.locations import file_system, missing_file_system
-from relspace.rows.output import remove_arrays
 from relspace.rows.source import import_zarr
 
 #: Where a store's header is among its attributes.
 KEY = "relspace"
-_BEGUN = "feature set that was begun"
+#: What a group at a URL says of itself until it has its header.
+BEGUN = "feature set that was begun"
 
 
 def is_free(place: str | Path) -> bool:
@@ -36,13 +35,4 @@ def is_free(place: str | Path) -> bool:
                 f"{place} holds something that is no feature store: choose another name."
             ) from None
         return True
-    return isinstance(found, dict) and found.get("kind") == _BEGUN
-
-
-def empty_group(url: str) -> Any:
-    """Make a group at a URL that says it is no store yet, and has nothing else in it."""
-    root = import_zarr().open_group(url, mode="a")
-    # Said first, so that what is half removed is not taken for a whole.
-    root.attrs[KEY] = {"kind": _BEGUN}
-    remove_arrays(*file_system(url))
-    return root
+    return isinstance(found, dict) and found.get("kind") == BEGUN

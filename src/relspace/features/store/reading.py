@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from relspace.features.layer import Items, LayerFeatures
 from relspace.features.positions import TokenGrid
 from relspace.features.store.locations import KEY
 from relspace.rows.locations import is_url, located, missing_file_system
-from relspace.rows.source import LiesIn
+from relspace.rows.source import LiesIn, reading
 
 if TYPE_CHECKING:
     import zarr
@@ -78,23 +78,38 @@ class StoredLayer:
 
 
 class StoreSource:
-    """A layer's features in a store, read chunk by chunk."""
+    """A layer's features in a store, read chunk by chunk, of items that the store has.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        The features.
+    place : str
+        The store, which errors name.
+    """
 
     lies_in: LiesIn = "files"
 
-    def __init__(self, array: zarr.Array[Any]) -> None:
-        self._array = array
+    def __init__(self, array: zarr.Array[Any], place: str) -> None:
+        self._array, self._place = array, place
         self.shape = tuple(int(length) for length in array.shape)
         self.dtype = torch.from_numpy(np.empty(0, dtype=array.dtype)).dtype
 
     def read_items(self, items: Items) -> torch.Tensor:
         """Return the features of some items."""
         if isinstance(items, slice):
-            return torch.from_numpy(np.asarray(self._array[items]))
+            return self._whole(lambda: self._array[items])
         # Every chunk is read once, whatever the order asked for.
         wanted, order = torch.unique(items, return_inverse=True)
-        selected = np.asarray(self._array.oindex[wanted.numpy()])
-        return torch.from_numpy(selected)[order]
+        return self._whole(lambda: self._array.oindex[wanted.numpy()])[order]
+
+    def _whole(self, read: Callable[[], Any]) -> torch.Tensor:
+        with reading(self._place, "Zarr"):
+            values = torch.from_numpy(np.asarray(read()))
+        # A store holds no NaN: Zarr gives it for chunks that are not there, which hold whole items.
+        if values.flatten(start_dim=1)[:, 0].isnan().any():
+            raise _damaged(self._place, f"chunks of {self._array.path} are missing")
+        return values
 
 
 def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
@@ -120,13 +135,19 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
     FileNotFoundError
         If there is nothing of that name.
     FileFormatError
-        If it is no feature store, a newer one, or an unfinished one.
+        If it is no feature store, a newer one, an unfinished or a damaged one.
     MissingDependencyError
         If zarr is not installed.
     """
     check_path(path)
     source = located(path)
     root, header = read_header(source)
+    with reading(source, "Zarr"):
+        return _opened(source, root, header, partial)
+
+
+def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool) -> FeatureSet:
+    """Return the feature set of a store whose header was checked."""
     status = torch.from_numpy(np.asarray(root["status"][...]))
     n_missing = int((status == MISSING).sum())
     if n_missing and not partial:
@@ -149,6 +170,11 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
         lines = tuple(np.asarray(root["lines"][...])[kept.numpy()].tolist())
     sizes = torch.from_numpy(np.asarray(root["image_sizes"][...]))
     boxes = torch.from_numpy(np.asarray(root["boxes"][...]))
+    # What Zarr gives for chunks that are not there is nothing that was written.
+    if ids is not None and not any(ids):
+        raise _damaged(source, "its ids are missing")
+    if digests is not None and not all(int(one, 16) for one in digests):
+        raise _damaged(source, "digests of its items are missing")
     layers: dict[str, LayerFeatures] = {}
     vectors: dict[str, LayerFeatures] = {}
     kept_ids, kept_contents = ids, contents
@@ -158,9 +184,11 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
         kept_contents = None if contents is None else contents.select(chosen)
     for layer in map(StoredLayer.of, header["layers"]):
         grid = None
-        data = StoreSource(root[layer.key])
+        data = StoreSource(root[layer.key], str(source))
         if layer.region is not None:
             rows, columns, _ = layer.shape
+            if boxes[layer.region, kept].isnan().any() or (sizes[kept] < 1).any():
+                raise _damaged(source, "boxes or sizes of its images are missing")
             # Items that are missing have no box; they are left out right below.
             own = torch.where((status == PRESENT)[:, None], boxes[layer.region], _UNIT_BOX)
             seen = sizes.clamp(min=1)
@@ -193,6 +221,10 @@ def read_digests(root: Any) -> tuple[str, ...] | None:
 
 def _are_counted(ids: tuple[str, ...] | None) -> bool:
     return ids is not None and ids == tuple(map(str, range(len(ids))))
+
+
+def _damaged(place: str | Path, what: str) -> FileFormatError:
+    return FileFormatError(f"{place} is damaged: {what}.", ways_out=["extract again"])
 
 
 _UNIT_BOX = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from relspace._core.validation import name_some
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.features.items import IdentifiedItems
-from relspace.features.store.locations import KEY, empty_group, is_free
+from relspace.features.store.locations import BEGUN, KEY, is_free
 from relspace.features.store.reading import (
     FORMAT_VERSION,
     KIND,
@@ -42,6 +42,7 @@ from relspace.rows.ledger import (
 )
 from relspace.rows.locations import file_system, located
 from relspace.rows.locks import FolderLock, Lease, StoreLock, StoreLockedError
+from relspace.rows.output import empty_group
 
 STORE_DTYPES = ("float16", "float32")
 # Zarr would compare every chunk with the fill value to leave it out, which costs more than writing.
@@ -180,7 +181,7 @@ class FeatureStoreWriter:
                 if not overwrite:
                     raise StoreLockedError(f"{url} appeared while it was made.")
                 read_header(url)
-            root = empty_group(url)
+            root = empty_group(url, BEGUN)
             _make_arrays(root, header, layers, items)
             # A URL can't be renamed: what has the header, which comes last, has all its arrays.
             root.attrs[KEY] = header
@@ -459,9 +460,9 @@ def _refuse_another(
             f"{place} holds another extraction; different are {', '.join(different)}.",
             ways_out=_REPLACE,
         )
-    if resume == "trust":
-        return
     before = Identity.of(header["job"]["items"])
+    if resume == "trust" and not before.is_known_to_differ_from(items.identity):
+        return
     for one in (before, items.identity):
         if not one.is_known:
             raise OtherExtractionError(
