@@ -166,6 +166,33 @@ def test_damaged_rows_are_named_and_nothing_half_done_is_left(
     assert not ledger.settled()
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", ["file", "memory map", "shards", "link", "zarr"])
+def test_an_output_that_is_an_input_is_refused_and_left_alone(
+    kind: str, overwrite: bool, aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, X)
+    source: object = path
+    out = path
+    if kind == "memory map":
+        source = np.load(path, mmap_mode="r")
+    elif kind == "shards":
+        source = [X[:3], path]
+    elif kind == "link":
+        out = tmp_path / "y.npy"
+        out.symlink_to(path)
+    elif kind == "zarr":
+        source = out = tmp_path / "x.zarr"
+        zarr.open_group(out, mode="w").create_array("features", data=X)
+    with pytest.raises(InvalidInputError, match="one of the inputs"):
+        aligner.transform(source, out=Output(out, overwrite=overwrite))
+    np.testing.assert_array_equal(np.load(path), X)
+    if kind == "zarr":
+        np.testing.assert_array_equal(zarr.open_group(out, mode="r")["features"][...], X)
+    assert not list(tmp_path.glob(".*"))
+
+
 @pytest.mark.parametrize("name", ["out.zarr", "out.npy"])
 def test_an_output_of_which_nothing_was_written_makes_way_for_another_job(
     name: str, aligner: rs.Aligner, tmp_path: Path

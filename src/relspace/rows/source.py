@@ -531,6 +531,30 @@ def _place_of(array: object) -> LiesIn:
     return "files" if library in _LIBRARIES_OF_FILES else "code"
 
 
+def locations_of(source: object) -> list[Path]:
+    """The local files and folders that rows are read from; none for what lies in memory.
+
+    Parameters
+    ----------
+    source : RowSource
+        One of the sources of this package; of a list of shards all of its parts.
+    """
+    if isinstance(source, ShardedRows):
+        return [place for shard in source._shards for place in locations_of(shard)]
+    if isinstance(source, ArrayRows):
+        array = source._array
+        library = type(array).__module__.partition(".")[0]
+        if isinstance(array, np.memmap):
+            return [] if array.filename is None else [Path(array.filename)]
+        if library == "h5py":
+            return [Path(array.file.filename)]
+        root = getattr(array.store, "root", None) if library == "zarr" else None
+        return [root] if isinstance(root, Path) else []
+    path = getattr(source, "path", None)
+    place = located(path) if isinstance(path, str | Path) else None
+    return [place] if isinstance(place, Path) else []
+
+
 def _stored_in(array: Any) -> Identity | None:
     """The identity of what an HDF5 dataset or a Zarr array is stored in; None for other ones."""
     library = type(array).__module__.partition(".")[0]

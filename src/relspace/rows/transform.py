@@ -21,10 +21,11 @@ from relspace._core.memory import (
     refuse_too_large,
 )
 from relspace._core.validation import check_choice, check_count
-from relspace.errors import InvalidTypeError
+from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.rows.ahead import read_blocks, write_behind
 from relspace.rows.identity import Identity, hash_ids, identify
 from relspace.rows.ledger import RESUME, Resume
+from relspace.rows.locations import located
 from relspace.rows.output import (
     STORED_TYPES,
     NpyWriter,
@@ -33,7 +34,7 @@ from relspace.rows.output import (
     check_place,
     open_writer,
 )
-from relspace.rows.source import RowSource, whole_chunks
+from relspace.rows.source import RowSource, locations_of, whole_chunks
 
 # A chunk of the output, uncompressed: large enough for a file system, small enough to lose.
 _CHUNK_BYTES = 2**25
@@ -180,6 +181,7 @@ def _whole_job(
     identity: Identity | None,
 ) -> dict[str, Any]:
     check_choice(output.resume, "resume", RESUME)
+    _refuse_an_input(output.path, source)
     dtype = output.dtype
     if dtype is None:
         own = str(source.dtype).removeprefix("torch.")
@@ -191,6 +193,23 @@ def _whole_job(
         "shape": [source.shape[0], n_columns],
         "dtype": dtype,
     }
+
+
+def _refuse_an_input(path: str | Path, source: RowSource) -> None:
+    """Refuse an output that is what it is made from: it would be gone before it was read."""
+    place = located(path)
+    if not isinstance(place, Path):
+        inside = str(getattr(source, "path", "")).rstrip("/") == place.rstrip("/")
+    else:
+        target = place.resolve()
+        read = [one.resolve() for one in locations_of(source)]
+        inside = any(
+            target == one or target in one.parents or one in target.parents for one in read
+        ) or any(place.exists() and one.exists() and place.samefile(one) for one in read)
+    if inside:
+        raise InvalidInputError(
+            f"out is {str(path)!r}, which is one of the inputs.", ways_out=["name another output"]
+        )
 
 
 def write_rows(
