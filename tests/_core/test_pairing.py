@@ -167,3 +167,24 @@ def test_ids_that_are_another_word_are_refused(call: Any) -> None:
     given = (HERE, HERE)
     with pytest.raises(InvalidInputError, match="ids is 'order'; it must be lists of ids, or 'pos"):
         call(*given, ids="order")
+
+
+def test_ids_in_another_order_than_the_sets_own_are_refused_everywhere():
+    rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    names = [f"image {i}" for i in range(12)]
+    turned = names[::-1]
+    a = rs.FeatureSet.from_arrays({"layer": rows}, ids=names)
+    b = rs.FeatureSet.from_arrays({"layer": rows[::-1].copy()}, ids=turned)
+    calls = [
+        lambda ids: rs.compare(a["layer"], b["layer"], measure="cka", ids=ids),
+        lambda ids: rs.align({"X": a, "Y": b}, ids=ids, landmarks=6),
+        lambda ids: rs.compare_layers(a, b, measure="cka", ids=ids, names=("X", "Y")),
+        lambda ids: rs.compare_models({"X": a, "Y": b}, measure="cka", ids=ids),
+    ]
+    for call in calls:
+        for ids in (names, {"X": names, "Y": names}):
+            with pytest.raises(ItemMismatchError, match="Y names row 0 'image 11', and the ids"):
+                call(ids)
+        # The sets' own order, and names of another kind, are the caller's to give.
+        call({"X": names, "Y": turned})
+        call({"X": [n[6:] for n in names], "Y": [n[6:] for n in turned]})

@@ -258,7 +258,9 @@ class TestErrors:
             rs.compare(X, Y, names=["dino", "clip"], ids=ids)
         with pytest.raises(InvalidInputError, match="ids names X; the sets are dino and clip"):
             rs.compare(X, Y, names=["dino", "clip"], ids={"X": names})
-        for odd in ("dino", ["one"], ["one", "one"]):
+        with pytest.raises(InvalidTypeError, match="names is 'dino'; it must be a list of two"):
+            rs.compare(X, Y, names="dino")
+        for odd in (["one"], ["one", "one"]):
             with pytest.raises(InvalidInputError, match="each of the two sets a name of its own"):
                 rs.compare(X, Y, names=odd)
 

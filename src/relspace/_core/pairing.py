@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -155,6 +155,47 @@ def _other_items(
             "give {ids} to both sets",
             "say that these rows belong together by {ids='position'}",
             "extract features of the same items in one order",
+        ],
+    )
+
+
+def refuse_another_order(
+    name: str, given: Sequence[ItemId] | None, carried: Callable[[], Sequence[ItemId] | None]
+) -> None:
+    """Refuse ids that name a set's items in another order than the set itself does.
+
+    Ids of other names are new names, and the caller's word counts. The same names in another order
+    are a mistake: a list made for one set, given to another that was sorted or shuffled since.
+
+    Parameters
+    ----------
+    name : str
+        What errors call the set.
+    given : sequence or None
+        The checked ids that the caller gave.
+    carried : callable
+        Gives the ids that the set brings, or None. Labels that can't be ids contradict nothing.
+
+    Raises
+    ------
+    ItemMismatchError
+        If both name the same items in different orders.
+    """
+    if given is None:
+        return
+    try:
+        own = carried()
+    except InvalidInputError:
+        return
+    if own is None or tuple(own) == tuple(given) or set(own) != set(given):
+        return
+    row = next(i for i, (a, b) in enumerate(zip(own, given, strict=True)) if a != b)
+    raise ItemMismatchError(
+        f"{name} names row {row} {own[row]!r}, and the ids given for it {given[row]!r}: they hold "
+        "the same items in another order.",
+        ways_out=[
+            "leave {ids} out, for the set brings its own",
+            "match rows by position with {ids='position'}",
         ],
     )
 

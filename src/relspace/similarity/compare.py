@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from relspace import measures
 from relspace._core.memory import memory_budget_bytes
-from relspace._core.pairing import is_by_position, pair_sets
+from relspace._core.pairing import is_by_position, pair_sets, refuse_another_order
 from relspace._core.validation import (
     ItemId,
     as_features,
@@ -343,6 +343,9 @@ def paired_features(
     checked = {
         name: None if own is None else as_ids(own, name, sizes[name]) for name, own in given.items()
     }
+    if ids is not None:
+        for name, Z in ((first, X), (second, Y)):
+            refuse_another_order(name, checked[name], partial(own_ids, Z, name))
     shared, order = pair_sets(sizes, checked, contents)
     rows = order[second]
     if rows is not None:

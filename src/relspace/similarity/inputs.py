@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from relspace._core.memory import memory_budget_bytes
-from relspace._core.pairing import ItemContents, is_by_position, pair_sets
+from relspace._core.pairing import ItemContents, is_by_position, pair_sets, refuse_another_order
 from relspace._core.validation import (
     ItemId,
     as_features,
@@ -129,6 +129,12 @@ class ModelLayers:
         elif own is None and not by_position:
             own = getattr(given, "ids", None) or ids_of_layers(layers, name)
         checked = None if own is None else as_ids(own, name, n_items)
+        if ids is not None and images is None:
+
+            def carried() -> Sequence[ItemId] | None:
+                return getattr(given, "ids", None) or ids_of_layers(layers, name)
+
+            refuse_another_order(name, checked, carried)
         return cls(name, layers, n_items, checked, images, contents)
 
     def factors(

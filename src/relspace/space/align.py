@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,7 +13,7 @@ import torch
 from relspace._core.archive import read_archive
 from relspace._core.arrays import bytes_in_floats
 from relspace._core.memory import memory_budget_bytes, row_slices
-from relspace._core.pairing import is_by_position, pair_sets
+from relspace._core.pairing import is_by_position, pair_sets, refuse_another_order
 from relspace._core.validation import (
     Features,
     ItemId,
@@ -176,6 +177,7 @@ def align(
     _check_names(sets)
     to_hold = None if memory_budget is None else memory_budget_bytes(memory_budget)
     columns = {name: feature_names(one) for name, one in sets.items()}
+    carried = {name: partial(own_ids, one, name) for name, one in sets.items()}
     if ids is not None:
         # The caller says what belongs together.
         sets = {name: without_labels(one, name) for name, one in sets.items()}
@@ -224,6 +226,9 @@ def align(
         brought |= {name: own for name, own in found.items() if own is not None}
     columns |= {k: feature_names(one) for k, one in given.items() if isinstance(one, RowSource)}
     checked = _ids_of_sets(sets, brought if ids is None else ids, sizes)
+    if ids is not None:
+        for name in sets:
+            refuse_another_order(name, checked[name], carried[name])
     shared, order = pair_sets(sizes, checked, contents)
     n = next(iter(sizes.values()))
     if isinstance(landmarks, numbers.Real):
