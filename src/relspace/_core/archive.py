@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -14,6 +15,11 @@ from relspace._core.validation import check_path
 from relspace.errors import FileFormatError
 
 _KEY = "relspace"
+
+#: In the metadata, the checksum of all else.
+_CHECKSUM = "sha256"
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def write_archive(
@@ -36,12 +42,17 @@ def write_archive(
     """
     from safetensors.torch import save
 
-    header = {_KEY: json.dumps({"kind": kind, **metadata}, allow_nan=False)}
-    content = save({name: one.detach().cpu().contiguous() for name, one in tensors.items()}, header)
+    held = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
+    # The checksum is of what a reader gets: JSON makes lists of tuples and text of keys.
+    plain = json.loads(json.dumps({"kind": kind, **metadata}, allow_nan=False))
+    header = {_KEY: json.dumps({**plain, _CHECKSUM: _checksum(held, plain)}, allow_nan=False)}
+    content = save(held, header)
     return write_whole(Path(path), content)
 
 
-def read_archive(path: str | Path, *kinds: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_archive(
+    path: str | Path, *kinds: str, may_be_infinite: Collection[str] = ()
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read a file of :func:`write_archive`.
 
     Parameters
@@ -50,6 +61,8 @@ def read_archive(path: str | Path, *kinds: str) -> tuple[dict[str, torch.Tensor]
         The file.
     *kinds : str
         What it may hold.
+    may_be_infinite : collection of str
+        Tensors, by the last part of their names, in which infinity has a meaning.
 
     Returns
     -------
@@ -63,7 +76,8 @@ def read_archive(path: str | Path, *kinds: str) -> tuple[dict[str, torch.Tensor]
     FileNotFoundError
         If there is no such file.
     FileFormatError
-        If it is damaged, or holds something else.
+        If it is damaged or was changed, holds something else, or numbers that are not finite. Files
+        of versions that wrote no checksum are read without one.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -82,7 +96,88 @@ def read_archive(path: str | Path, *kinds: str) -> tuple[dict[str, torch.Tensor]
         ) from error
     if _KEY not in header:
         raise FileFormatError(f"{source} was not written by relspace: its header has no {_KEY!r}.")
-    metadata = json.loads(header[_KEY])
+    metadata = _metadata(source, header[_KEY])
     if metadata.get("kind") not in kinds:
         raise FileFormatError(f"{source} holds a {metadata.get('kind')}, not a {kinds[0]}.")
+    if _CHECKSUM in metadata and metadata.pop(_CHECKSUM) != _checksum(tensors, metadata):
+        raise FileFormatError(
+            f"{source} is damaged, or was changed after it was written: what it holds doesn't "
+            "match its checksum. Make it again."
+        )
+    for name, tensor in tensors.items():
+        _refuse_non_finite(source, name, tensor, name.rpartition(".")[2] in may_be_infinite)
     return tensors, metadata
+
+
+def check_tensors(
+    tensors: Mapping[str, torch.Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    optional: Collection[str] = (),
+) -> None:
+    """Refuse tensors of a file that are missing, of another shape, or no floating-point numbers.
+
+    Parameters
+    ----------
+    tensors : mapping of str to tensor
+        What the file holds.
+    shapes : mapping of str to tuple of int
+        The shape that each tensor must have.
+    optional : collection of str
+        Which of them may be missing.
+    """
+    for name, shape in shapes.items():
+        if name not in tensors:
+            if name in optional:
+                continue
+            raise FileFormatError(f"it lacks the tensor {name!r}.")
+        tensor = tensors[name]
+        if tuple(tensor.shape) != shape:
+            raise FileFormatError(
+                f"its tensor {name!r} has shape {tuple(tensor.shape)}; by the rest of the file it "
+                f"must be {shape}."
+            )
+        if not tensor.is_floating_point():
+            raise FileFormatError(f"its tensor {name!r} holds {tensor.dtype}, not floats.")
+
+
+def _metadata(source: Path, text: str) -> dict[str, Any]:
+    """The metadata of a file as plain values."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no number")
+
+    try:
+        metadata = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(
+            f"{source} is damaged: its metadata is no valid JSON ({error})."
+        ) from error
+    if not isinstance(metadata, dict):
+        raise FileFormatError(f"{source} is damaged: its metadata is no JSON object.")
+    return metadata
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> str:
+    """The SHA-256 of the metadata and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _refuse_non_finite(source: Path, name: str, tensor: torch.Tensor, infinite: bool) -> None:
+    if not tensor.is_floating_point():
+        return
+    if tensor.dtype not in _FLOATS:
+        raise FileFormatError(f"{source} is damaged: its tensor {name!r} holds {tensor.dtype}.")
+    # A sum of finite numbers may overflow, but a finite sum clears all of them.
+    if bool(torch.isfinite(tensor.sum())):
+        return
+    bad = torch.isnan(tensor) if infinite else ~torch.isfinite(tensor)
+    if bool(bad.any()):
+        raise FileFormatError(
+            f"{source} is damaged: its tensor {name!r} holds {int(bad.sum())} NaN or infinite "
+            "values."
+        )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, overload
 import numpy as np
 import torch
 
-from relspace._core.archive import read_archive, write_archive
+from relspace._core.archive import check_tensors, read_archive, write_archive
 from relspace._core.device_copies import copies_for
 from relspace._core.devices import choose_device, to_device
 from relspace._core.fitting import Fitted
@@ -28,14 +28,14 @@ from relspace.embedding.color_axes import measure_rows, parts_of, spread_sample
 from relspace.embedding.learned import learn_tsne, learn_umap
 from relspace.embedding.ncut import NormalizedCut
 from relspace.embedding.palette import Neighbors, Palette
-from relspace.embedding.sets import Outputs, outputs_of, restored
-from relspace.errors import InvalidInputError, InvalidTypeError
+from relspace.embedding.sets import Outputs, check_set_names, outputs_of, restored
+from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.ties import mean_ranks
 from relspace.rows.ahead import read_blocks
 from relspace.rows.fitted import Progress, gather_result, write_result
-from relspace.rows.source import ArrayRows, RowSource
+from relspace.rows.source import ArrayRows, RowSource, reading
 from relspace.rows.transform import Output
 
 #: Ways from the embedding to three dimensions.
@@ -331,16 +331,44 @@ class Coloring(Fitted):
     def load(cls, path: str | Path) -> Self:
         """Read what :meth:`save` wrote; the same colours, to the bit."""
         tensors, metadata = read_archive(path, _KIND)
-        coloring = cls(**metadata["parameters"])
-        coloring.rank_correlation_ = metadata["rank_correlation"]
-        arrays = metadata.get("arrays", ())
-        coloring.colors_ = {
-            name: restored(tensors.pop(f"colors.{number}"), is_array=name in arrays)
-            for number, name in enumerate(metadata["names"])
-            if f"colors.{number}" in tensors
-        }
-        coloring.palette_ = Palette.of(tensors)
-        return coloring
+        with reading(path, "saved colours"):
+            _check_stored(tensors, metadata)
+            coloring = cls(**metadata["parameters"])
+            coloring.rank_correlation_ = metadata["rank_correlation"]
+            arrays = metadata.get("arrays", ())
+            coloring.colors_ = {
+                name: restored(tensors.pop(f"colors.{number}"), is_array=name in arrays)
+                for number, name in enumerate(metadata["names"])
+                if f"colors.{number}" in tensors
+            }
+            coloring.palette_ = Palette.of(tensors)
+            return coloring
+
+
+def _check_stored(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
+    """Refuse what can't be saved colours: parts that do not fit together."""
+    names = check_set_names(metadata["names"], metadata.get("arrays", []))
+    parameters = metadata["parameters"]
+    method = check_choice(parameters["method"], "method", METHODS)
+    if not 0.0 <= check_number(parameters["quantile"], "quantile") < 0.5:
+        raise FileFormatError(f"quantile is {parameters['quantile']}; it must lie in [0, 0.5).")
+    check_random_state(parameters["random_state"])
+    if abs(check_number(metadata["rank_correlation"], "rank_correlation")) > 1 + 1e-6:
+        raise FileFormatError("rank_correlation lies beyond 1.")
+    (k,) = tensors["weights"].shape
+    shapes: dict[str, tuple[int, ...]] = {"weights": (k,), "middle": (3,), "reach": (3,)}
+    if method == "spectral":
+        shapes |= {"mean": (k + 1,), "axes": (k + 1, 3)}
+    else:
+        n_known = tensors["known"].shape[0]
+        shapes |= {"known": (n_known, k + 1), "places": (n_known, 3)}
+    stored = [f"colors.{i}" for i in range(len(names)) if f"colors.{i}" in tensors]
+    shapes |= {name: (tensors[name].shape[0], 3) for name in stored}
+    check_tensors(tensors, shapes)
+    if surplus := sorted(set(tensors) - set(shapes)):
+        raise FileFormatError(f"it holds {', '.join(surplus)}, which method={method!r} has not.")
+    if not bool((tensors["reach"] > 0).all()):
+        raise FileFormatError("its tensor 'reach' holds values that are not above 0.")
 
 
 @overload

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, overload
 import numpy as np
 import torch
 
-from relspace._core.archive import read_archive, write_archive
+from relspace._core.archive import check_tensors, read_archive, write_archive
 from relspace._core.devices import choose_device, to_device
 from relspace._core.fitting import Fitted
 from relspace._core.memory import memory_budget_bytes, refuse_too_large
@@ -28,15 +28,22 @@ from relspace.embedding.components import leading_components
 from relspace.embedding.extension import Extension
 from relspace.embedding.graph import JointGraph, joint_graph
 from relspace.embedding.orthonormal import hold_components
-from relspace.embedding.sets import Outputs, open_sets, outputs_of, restored, some_tokens
+from relspace.embedding.sets import (
+    Outputs,
+    check_set_names,
+    open_sets,
+    outputs_of,
+    restored,
+    some_tokens,
+)
 from relspace.embedding.written_fit import write_embeddings
-from relspace.errors import InvalidInputError, UnknownNameError
+from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.precision import full_precision
 from relspace.rows.fitted import Progress, gather_result, write_result
-from relspace.rows.source import RowSource
+from relspace.rows.source import RowSource, reading
 from relspace.rows.transform import Output
 
 _KIND = "normalized cut"
@@ -442,24 +449,56 @@ class NormalizedCut(Fitted):
     def load(cls, path: str | Path) -> Self:
         """Read what :meth:`save` wrote; the same embedding, to the bit."""
         tensors, metadata = read_archive(path, _KIND)
-        cut = cls(**metadata["parameters"])
-        cut.names_ = tuple(metadata["names"])
-        cut.graph_ = JointGraph(
-            Cloud(tensors["nodes"], tensors["half_norms"]),
-            Frame(tensors["origin"], metadata["unit"], metadata.get("exponent", 0)),
-            tuple(metadata["starts"]),
-            tensors["scale"],
-            tensors["weight"],
-        )
-        cut.eigenvalues_, cut.vectors_ = tensors["eigenvalues"], tensors["vectors"]
-        cut.rotation_ = tensors["rotation"]
-        cut.arrays_ = frozenset(metadata.get("arrays", ()))
-        cut.embedding_ = {
-            name: restored(tensors[f"embedding.{number}"], is_array=name in cut.arrays_)
-            for number, name in enumerate(cut.names_)
-            if f"embedding.{number}" in tensors
-        }
-        return cut
+        with reading(path, "a saved embedding"):
+            _check_stored(tensors, metadata)
+            cut = cls(**metadata["parameters"])
+            cut.names_ = tuple(metadata["names"])
+            cut.graph_ = JointGraph(
+                Cloud(tensors["nodes"], tensors["half_norms"]),
+                Frame(tensors["origin"], metadata["unit"], metadata.get("exponent", 0)),
+                tuple(metadata["starts"]),
+                tensors["scale"],
+                tensors["weight"],
+            )
+            cut.eigenvalues_, cut.vectors_ = tensors["eigenvalues"], tensors["vectors"]
+            cut.rotation_ = tensors["rotation"]
+            cut.arrays_ = frozenset(metadata.get("arrays", ()))
+            cut.embedding_ = {
+                name: restored(tensors[f"embedding.{number}"], is_array=name in cut.arrays_)
+                for number, name in enumerate(cut.names_)
+                if f"embedding.{number}" in tensors
+            }
+            return cut
+
+
+def _check_stored(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
+    """Refuse what can't be a saved embedding: parts that do not fit together."""
+    names = check_set_names(metadata["names"], metadata.get("arrays", []))
+    parameters = metadata["parameters"]
+    for name in ("n_components", "n_landmarks"):
+        check_count(parameters[name], name)
+    check_fraction(parameters["density"], "density")
+    check_positive(parameters["within_weight"], "within_weight")
+    check_random_state(parameters["random_state"])
+    check_positive(metadata["unit"], "unit")
+    exponent = metadata.get("exponent", 0)
+    if isinstance(exponent, bool) or not isinstance(exponent, int):
+        raise FileFormatError(f"exponent is {exponent!r}; it must be a whole number.")
+    starts = [check_count(start, "starts", at_least=0) for start in metadata["starts"]]
+    (n_nodes, m), (k,) = tensors["nodes"].shape, tensors["eigenvalues"].shape
+    if starts != sorted(set(starts)) or len(starts) != len(names) + 1:
+        raise FileFormatError(f"starts is {starts}; it must rise, with one more than sets.")
+    if (starts[0], starts[-1]) != (0, n_nodes):
+        raise FileFormatError(f"starts goes from {starts[0]} to {starts[-1]} of {n_nodes} nodes.")
+    rows = [f"embedding.{number}" for number in range(len(names))]
+    sets = (len(names), len(names))
+    shapes = {
+        **{"nodes": (n_nodes, m), "half_norms": (n_nodes,), "origin": (m,)},
+        **{"scale": sets, "weight": sets},
+        **{"eigenvalues": (k,), "vectors": (n_nodes, k), "rotation": (k, k)},
+        **{row: (tensors[row].shape[0], k) for row in rows if row in tensors},
+    }
+    check_tensors(tensors, shapes)
 
 
 def _choose_nodes(sizes: Mapping[str, int], limit: int, seed: int) -> dict[str, torch.Tensor]:

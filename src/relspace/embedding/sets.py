@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from relspace._core.validation import Array, as_features, name_some, to_numpy
-from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError
+from relspace.errors import (
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    NonFiniteError,
+)
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.rows.source import ArrayRows, RowSource, rows_at
 from relspace.rows.transform import Output
@@ -33,6 +38,19 @@ class OpenedSet:
 def restored(result: torch.Tensor, *, is_array: bool) -> Array:
     """Give a result the kind, array or tensor, of the set that it is of."""
     return to_numpy(result) if is_array else result
+
+
+def check_set_names(names: object, arrays: object) -> list[str]:
+    """Refuse names of sets in a file that are no text, occur twice, or are arrays of no set."""
+    for listed in (names, arrays):
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+            raise FileFormatError(f"the names of sets must be a list of text, not {listed!r}.")
+    checked = cast("list[str]", names)
+    if not checked or len(set(checked)) < len(checked):
+        raise FileFormatError(f"the names of sets are {checked}; each must be there once.")
+    if unknown := sorted(set(cast("list[str]", arrays)) - set(checked)):
+        raise FileFormatError(f"it calls {unknown} arrays, of which there is no set.")
+    return checked
 
 
 def open_sets(sets: Mapping[str, object] | object) -> dict[str, OpenedSet]:

@@ -39,7 +39,7 @@ from relspace.features import FeatureSet, Places, TokenGrid
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
-from relspace.rows.source import ArrayRows, RowSource, rows_at
+from relspace.rows.source import ArrayRows, RowSource, reading, rows_at
 from relspace.space.align_tokens import (
     TOKEN_DENSITY,
     TOKEN_NORMALIZATION,
@@ -393,18 +393,47 @@ def load_space(path: str | Path) -> AlignedSpace | SpatialSpace:
     ...     relspace.load_space(file)
     AlignedSpace('a', 'b': 20 items matched by position, 20 landmarks)
     """
-    tensors, metadata = read_archive(path, ITEM_SPACE, SPATIAL_SPACE)
-    if metadata["format_version"] > FORMAT_VERSION:
-        raise FileFormatError(
-            f"{path} has format version {metadata['format_version']}; this relspace reads up to "
-            f"{FORMAT_VERSION}: install a newer one."
-        )
-    records = metadata["sets"]
+    # Of a column that doesn't vary the deviation is infinite, so that it counts for nothing.
+    tensors, metadata = read_archive(
+        path, ITEM_SPACE, SPATIAL_SPACE, may_be_infinite=("profile_deviation",)
+    )
+    with reading(path, "a saved space"):
+        if check_count(metadata["format_version"], "format_version") > FORMAT_VERSION:
+            raise FileFormatError(
+                f"{path} has format version {metadata['format_version']}; this relspace reads up "
+                f"to {FORMAT_VERSION}: install a newer one."
+            )
+        parameters = metadata["parameters"]
+        if not isinstance(parameters, dict) or not isinstance(parameters.get("layers", {}), dict):
+            raise FileFormatError("its parameters, or the layers among them, are no JSON object.")
+        if metadata["kind"] == ITEM_SPACE:
+            return _restored_items(tensors, metadata)
+        return _restored_tokens(tensors, metadata)
+
+
+def _restored_items(
+    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
+) -> AlignedSpace:
+    """The space of items that gave a file's tensors and metadata."""
+    sets = restored_sets(tensors, metadata["sets"])
+    counts = {name: int(one.rows.shape[0]) for name, one in sets.items()}
+    n_items = next(iter(counts.values()))
+    if set(counts.values()) != {n_items}:
+        raise FileFormatError(f"its sets have different numbers of items: {counts}.")
+    landmarks = tensors["landmarks"]
+    if len(landmarks) != next(iter(sets.values())).aligner.n_landmarks:
+        raise FileFormatError(f"it lists {len(landmarks)} landmarks, and its sets have others.")
+    landmarks = as_item_indices(landmarks, "landmarks", n_items)
+    ids = _restored_ids(metadata["ids"], n_items)
+    return AlignedSpace(sets, ids=ids, landmarks=landmarks, parameters=metadata["parameters"])
+
+
+def _restored_tokens(
+    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
+) -> SpatialSpace:
+    """The space of tokens on grids that gave a file's tensors and metadata."""
+    records, parameters = metadata["sets"], metadata["parameters"]
     sets = restored_sets(tensors, records)
-    ids = None if metadata["ids"] is None else tuple(metadata["ids"])
-    parameters = metadata["parameters"]
-    if metadata["kind"] == ITEM_SPACE:
-        return AlignedSpace(sets, ids=ids, landmarks=tensors["landmarks"], parameters=parameters)
     grids = {
         record["name"]: TokenGrid(
             record["rows"],
@@ -414,5 +443,24 @@ def load_space(path: str | Path) -> AlignedSpace | SpatialSpace:
         )
         for number, record in enumerate(records)
     }
+    n_images = next(iter(grids.values())).n_images
+    is_mixed = parameters.get("standardize") in ("whiten", "half-whiten")
+    for name, grid in grids.items():
+        n_tokens, found = grid.n_images * grid.tokens_per_image, int(sets[name].rows.shape[0])
+        if grid.n_images != n_images or n_tokens != found:
+            raise FileFormatError(
+                f"set {name!r} has {found} tokens, and its grid {n_tokens} on {grid.n_images} "
+                f"images; the space has {n_images}."
+            )
+        if is_mixed and sets[name].aligner.standardize == "columns" and sets[name].mixing is None:
+            raise FileFormatError(f"the tensor 'mixing' of set {name!r} is missing.")
     places = Places(*(tensors[f"places.{part}"] for part in ("images", "y", "x")))
+    if len(places) != next(iter(sets.values())).aligner.n_landmarks:
+        raise FileFormatError(f"it lists {len(places)} places, and its sets have other landmarks.")
+    as_item_indices(torch.unique(places.images), "places.images", n_images)
+    ids = _restored_ids(metadata["ids"], n_images)
     return SpatialSpace(sets, grids=grids, ids=ids, places=places, parameters=parameters)
+
+
+def _restored_ids(ids: object, n_items: int) -> tuple[ItemId, ...] | None:
+    return None if ids is None else as_ids(ids, "the space", n_items)

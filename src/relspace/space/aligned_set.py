@@ -21,6 +21,7 @@ from relspace.rows.ahead import read_blocks
 from relspace.rows.identity import Identity, hash_array, identify
 from relspace.rows.source import GeneratedRows, MadeOf, RowSource, rows_at, whole_chunks
 from relspace.space.aligner import Aligner, RelativeRows
+from relspace.space.stored_sets import check_stored_set, float_type
 
 _BYTES_AT_A_TIME = 2**26
 
@@ -109,7 +110,14 @@ class AlignedSet:
 
     @classmethod
     def restored(cls, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> Self:
-        """The set that gave these tensors and this record."""
+        """The set that gave these tensors and this record.
+
+        Raises
+        ------
+        FileFormatError, InvalidInputError, InvalidTypeError
+            If they do not fit together.
+        """
+        check_stored_set(tensors, record)
         aligner = Aligner(
             density=record["density"],
             normalize=record["normalize"],
@@ -141,7 +149,7 @@ class AlignedSet:
         else:
             shape = (record["n_rows"], aligner.n_landmarks)
             rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
-        dtype = getattr(torch, record["dtype"])
+        dtype = float_type(record["dtype"])
         return cls(aligner, rows, record["is_array"], dtype, tensors.get("mixing"))
 
 

@@ -14,7 +14,7 @@ from relspace._core.archive import write_archive
 from relspace._core.devices import choose_device
 from relspace._core.memory import refuse_too_large
 from relspace._core.validation import Array, ItemId, name_some
-from relspace.errors import UnknownNameError
+from relspace.errors import FileFormatError, UnknownNameError
 from relspace.features import FeatureSet
 from relspace.kernels.correlation import Match
 from relspace.pictures.html import html_table
@@ -360,10 +360,24 @@ class CommonSpace(Mapping[str, Array], ABC):
 def restored_sets(
     tensors: Mapping[str, torch.Tensor], records: list[dict[str, Any]]
 ) -> dict[str, AlignedSet]:
-    """The sets that gave a file's tensors and records."""
-    sets = {}
+    """The sets that gave a file's tensors and records.
+
+    Raises
+    ------
+    FileFormatError, InvalidInputError, InvalidTypeError
+        If these do not fit together.
+    """
+    sets: dict[str, AlignedSet] = {}
+    numbers = {name.partition(".")[0] for name in tensors if name[0].isdigit()}
+    if numbers != set(map(str, range(len(records)))):
+        raise FileFormatError(f"it lists {len(records)} sets and holds tensors of {len(numbers)}.")
     for number, record in enumerate(records):
         prefix = f"{number}."
         own = {k.removeprefix(prefix): one for k, one in tensors.items() if k.startswith(prefix)}
-        sets[record["name"]] = AlignedSet.restored(own, record)
+        restored = AlignedSet.restored(own, record)
+        if record["name"] in sets:
+            raise FileFormatError(f"two sets are called {record['name']!r}.")
+        sets[record["name"]] = restored
+    if len({one.aligner.n_landmarks for one in sets.values()}) != 1:
+        raise FileFormatError("its sets have different numbers of landmarks, or there is no set.")
     return sets

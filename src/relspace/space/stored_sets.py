@@ -1,0 +1,151 @@
+"""Checks of what a saved space says of a set: that its records and tensors fit together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from relspace._core.archive import check_tensors
+from relspace._core.validation import (
+    check_choice,
+    check_count,
+    check_fraction,
+    check_number,
+    check_positive,
+)
+from relspace.errors import FileFormatError
+from relspace.kernels.normalization import NORMALIZATIONS
+from relspace.kernels.relative import STANDARDIZATIONS
+
+#: What a set on a grid has beside; it is checked with the grid.
+_OF_GRIDS = ("boxes", "image_sizes")
+
+#: An exponent beyond these takes every float64 to 0 or to infinity.
+_MAX_EXPONENT = 2200
+
+#: More rows than these can't be numbered.
+_MAX_ROWS = 2**62
+
+
+def check_stored_set(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
+    """Refuse a set that could not have been saved as it is.
+
+    Parameters
+    ----------
+    tensors : mapping of str to tensor
+        The set's own, by their names without its number.
+    record : mapping
+        What stands beside them.
+
+    Raises
+    ------
+    FileFormatError
+        If a tensor is missing, is one too many for the normalisation, or has another shape.
+    InvalidInputError, InvalidTypeError
+        If a value of the record is not allowed.
+    """
+    normalize = check_choice(record["normalize"], "normalize", NORMALIZATIONS)
+    standardize = check_choice(record["standardize"], "standardize", STANDARDIZATIONS)
+    check_fraction(record["density"], "density")
+    _check_bool(record["is_array"], "is_array")
+    exponent = record.get("exponent", 0)
+    if isinstance(exponent, bool) or not isinstance(exponent, int):
+        raise FileFormatError(f"exponent is {exponent!r}; it must be a whole number.")
+    if abs(exponent) > _MAX_EXPONENT:
+        raise FileFormatError(f"exponent is {exponent}, beyond {_MAX_EXPONENT} either way.")
+    _check_bandwidth(record["bandwidth"])
+    n_rows = check_count(record["n_rows"], "n_rows")
+    if n_rows > _MAX_ROWS:
+        raise FileFormatError(f"n_rows is {n_rows}; it can be {_MAX_ROWS} at most.")
+    if not isinstance(record["name"], str):
+        raise FileFormatError(f"the name of a set is {record['name']!r}; it must be text.")
+    shapes = _shapes(tensors, n_rows, normalize.removesuffix("+unit"), standardize)
+    check_tensors(tensors, shapes, optional=("relative", "rest", "mixing"))
+    if surplus := sorted(set(tensors) - set(shapes) - set(_OF_GRIDS)):
+        raise FileFormatError(
+            f"it holds {', '.join(map(repr, surplus))}, which a set with normalize={normalize!r} "
+            f"and standardize={standardize!r} does not have."
+        )
+    for name in ("scale", "profile_deviation"):
+        if name in tensors and not bool((tensors[name] > 0).all()):
+            raise FileFormatError(f"its tensor {name!r} holds values that are not above 0.")
+    kinds = {str(tensors[name].dtype) for name in shapes if name in tensors}
+    if len(kinds) > 1:
+        raise FileFormatError(f"its tensors are of different float types: {sorted(kinds)}.")
+    _check_feature_names(record.get("feature_names"), _width(tensors))
+
+
+def float_type(name: object) -> torch.dtype:
+    """The float type that a record names."""
+    found = getattr(torch, name, None) if isinstance(name, str) else None
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise FileFormatError(f"dtype is {name!r}; it must be a float type such as 'float32'.")
+    return found
+
+
+def _width(tensors: Mapping[str, torch.Tensor]) -> int:
+    """How many features the set has."""
+    return int(tensors["axes"].shape[0] if "axes" in tensors else tensors["landmarks"].shape[1])
+
+
+def _shapes(
+    tensors: Mapping[str, torch.Tensor], n_rows: int, step: str, standardize: str
+) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor that such a set can have."""
+    for name in ("landmarks", *(("axes",) if step.endswith("whiten") else ())):
+        if name not in tensors:
+            raise FileFormatError(f"it lacks the tensor {name!r}.")
+        if tensors[name].ndim != 2 or not tensors[name].numel():
+            raise FileFormatError(f"its tensor {name!r} is no matrix.")
+    m, k = tensors["landmarks"].shape
+    width = _width(tensors)
+    shapes: dict[str, tuple[int, ...]] = {
+        "landmarks": (m, k),
+        "profile_mean": (m,),
+        "profile_deviation": (m,),
+        "relative": (n_rows, m),
+    }
+    if standardize.endswith("whiten"):
+        shapes["profile_whitening"] = (m, m)
+    if standardize == "columns":
+        shapes["mixing"] = (m, m)
+    if step not in ("none", "unit"):
+        shapes |= {"center": (width,), "rest": (width,)}
+    if step == "zscore":
+        shapes["scale"] = (width,)
+    if step.endswith("whiten"):
+        shapes["axes"] = (width, k)
+    return shapes
+
+
+def _check_bandwidth(record: Mapping[str, Any]) -> None:
+    check_positive(record["sigma"], "sigma")
+    check_fraction(record["target"], "target")
+    for name in ("density", "standard_error"):
+        value = check_number(record[name], name)
+        if not (value >= 0 and math.isfinite(value)):
+            raise FileFormatError(f"{name} is {value}; it must be a finite number of at least 0.")
+    for name in ("n_pairs", "n_items", "iterations"):
+        check_count(record[name], name, at_least=0)
+    _check_bool(record["converged"], "converged")
+    _check_bool(record.get("sampled", False), "sampled")
+
+
+def _check_bool(value: object, name: str) -> None:
+    if not isinstance(value, bool):
+        raise FileFormatError(f"{name} is {value!r}; it must be true or false.")
+
+
+def _check_feature_names(names: object, width: int) -> None:
+    if names is None:
+        return
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FileFormatError("feature_names must be a list of text.")
+    if len(names) != width or len(set(names)) < len(names):
+        raise FileFormatError(
+            f"there are {len(names)} feature_names, {len(set(names))} of them different, of "
+            f"{width} features."
+        )
