@@ -477,7 +477,7 @@ def _check_stored(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, An
     parameters = metadata["parameters"]
     for name in ("n_components", "n_landmarks"):
         check_count(parameters[name], name)
-    check_fraction(parameters["density"], "density")
+    check_density(parameters["density"])
     check_positive(parameters["within_weight"], "within_weight")
     check_random_state(parameters["random_state"])
     check_positive(metadata["unit"], "unit")

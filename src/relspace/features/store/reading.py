@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +73,24 @@ class StoredLayer:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> StoredLayer:
-        """Return the layer that gave this record."""
+        """Return the layer that gave this record.
+
+        Raises
+        ------
+        FileFormatError
+            If no layer gave it.
+        """
+        name, shape, region = record["name"], record["shape"], record.get("region")
+        if not isinstance(name, str):
+            raise FileFormatError(f"the name of a layer is {name!r}; it must be text.")
+        if not isinstance(shape, list) or not all(_is_count(one) for one in shape) or 0 in shape:
+            raise FileFormatError(f"the shape of layer {name!r} is {shape!r}, not whole numbers.")
+        if len(shape) != (1 if region is None else 3):
+            raise FileFormatError(f"layer {name!r} has shape {shape} and region {region!r}.")
+        if region is not None and not _is_count(region):
+            raise FileFormatError(f"the region of layer {name!r} is {region!r}, not its number.")
+        if not isinstance(record.get("beside", False), bool):
+            raise FileFormatError(f"beside of layer {name!r} is {record['beside']!r}, not a bool.")
         return cls(**{**record, "shape": tuple(record["shape"])})
 
 
@@ -148,7 +165,11 @@ def open_features(path: str | Path, *, partial: bool = False) -> FeatureSet:
 
 def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool) -> FeatureSet:
     """Return the feature set of a store whose header was checked."""
+    stored = [StoredLayer.of(record) for record in header["layers"]]
+    _check_arrays(root, stored)
     status = torch.from_numpy(np.asarray(root["status"][...]))
+    if not bool(torch.isin(status, torch.tensor([MISSING, PRESENT, SKIPPED])).all()):
+        raise FileFormatError("its array 'status' holds other values than 0, 1 and 2.")
     n_missing = int((status == MISSING).sum())
     if n_missing and not partial:
         raise FileFormatError(
@@ -165,7 +186,7 @@ def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool
     select = len(kept) < len(status)
     if header["format_version"] == 1 and not select and _are_counted(ids):
         ids = None
-    contents = None if digests is None else ItemContents(header["items"]["of"], digests)
+    contents = None if digests is None else ItemContents(_kind_of_items(header), digests)
     if "lines" in root:
         lines = tuple(np.asarray(root["lines"][...])[kept.numpy()].tolist())
     sizes = torch.from_numpy(np.asarray(root["image_sizes"][...]))
@@ -182,7 +203,7 @@ def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool
         chosen = kept.tolist()
         kept_ids = None if ids is None else tuple(ids[i] for i in chosen)
         kept_contents = None if contents is None else contents.select(chosen)
-    for layer in map(StoredLayer.of, header["layers"]):
+    for layer in stored:
         grid = None
         data = StoreSource(root[layer.key], str(source))
         if layer.region is not None:
@@ -205,6 +226,54 @@ def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool
         contents=kept_contents,
         lines=lines,
     )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _kind_of_items(header: Mapping[str, Any]) -> str:
+    """What the digests in a store are of."""
+    items = header["items"]
+    of = items.get("of") if isinstance(items, dict) else None
+    if not isinstance(of, str):
+        raise FileFormatError(f"its header says of its items {items!r}, not what was hashed.")
+    return of
+
+
+def _check_arrays(root: Any, layers: Sequence[StoredLayer]) -> None:
+    """Refuse a store whose arrays are missing or of other shapes than its layers and items."""
+    if len({layer.key for layer in layers}) < len(layers):
+        raise FileFormatError("its header lists a layer twice.")
+    if "status" not in root or root["status"].ndim != 1:
+        raise FileFormatError("it has no array 'status' of one value for each item.")
+    n = root["status"].shape[0]
+    shapes = {layer.key: (n, *layer.shape) for layer in layers} | {"image_sizes": (n, 2)}
+    shapes |= {name: (n,) for name in ("ids", "lines") if name in root}
+    for name, shape in shapes.items():
+        if name not in root:
+            raise FileFormatError(f"it lacks the array {name!r}, of which its header tells.")
+        if tuple(getattr(root[name], "shape", ())) != shape:
+            raise FileFormatError(
+                f"its array {name!r} has shape {getattr(root[name], 'shape', None)}; by its header "
+                f"and its number of items it must be {shape}."
+            )
+    kinds = {**{layer.key: "f" for layer in layers}, "boxes": "f", "image_sizes": "iu"}
+    kinds["status"] = "iu"
+    for name, kind in kinds.items():
+        if name in root and root[name].dtype.kind not in kind:
+            raise FileFormatError(f"its array {name!r} holds {root[name].dtype}.")
+    if "digests" in root:
+        digests = root["digests"]
+        if digests.ndim != 2 or digests.shape[0] != n or digests.dtype != np.uint8:
+            raise FileFormatError(f"its array 'digests' has no row of bytes for each of {n} items.")
+    boxes = root["boxes"].shape if "boxes" in root else None
+    n_regions = 1 + max((layer.region for layer in layers if layer.region is not None), default=-1)
+    if boxes is None or len(boxes) != 3 or boxes[0] < n_regions or boxes[1:] != (n, 4):
+        raise FileFormatError(
+            f"its array 'boxes' has shape {boxes}; it must have a box for each of {n} items in "
+            f"each of {n_regions} regions."
+        )
 
 
 def read_ids(root: Any) -> tuple[str, ...] | None:
@@ -262,14 +331,31 @@ def read_header(path: str | Path) -> tuple[Any, dict[str, Any]]:
         raise FileFormatError(f"{path} can't be read as a Zarr group ({reason}).") from error
     if not isinstance(header, dict) or header.get("kind") != KIND:
         raise FileFormatError(f"{path} is no feature store: its attributes have no {KEY!r}.")
-    if header["format_version"] > FORMAT_VERSION:
-        raise FileFormatError(
-            f"{path} has format version {header['format_version']}, and this version of relspace "
-            f"reads up to {FORMAT_VERSION}: update relspace."
-        )
+    _check_header(path, header)
     if header["format_version"] == 1:
         header["job"] = header.pop("extraction")
     return root, header
+
+
+def _check_header(path: str | Path, header: Mapping[str, Any]) -> None:
+    """Refuse a header whose entries are of other types than those that are written."""
+    version = header.get("format_version")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise FileFormatError(f"{path} has format version {version!r}, not a whole number.")
+    if version > FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} has format version {version}, and this version of relspace reads up to "
+            f"{FORMAT_VERSION}: update relspace."
+        )
+    kinds = {"extraction" if version == 1 else "job": dict, "versions": dict, "layers": list}
+    for name, kind in kinds.items():
+        if not isinstance(header.get(name), kind):
+            raise FileFormatError(
+                f"{path} is damaged: {name!r} in its header is {header.get(name)!r}, not a "
+                f"{kind.__name__}."
+            )
+    if not all(isinstance(layer, dict) for layer in header["layers"]):
+        raise FileFormatError(f"{path} is damaged: a layer in its header is no record.")
 
 
 def import_zarr() -> Any:
