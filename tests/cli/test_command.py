@@ -213,7 +213,6 @@ class TestErrors:
             (("both.npz", "cnn.npy"), "2 matrices, vit (60, 16), cnn (60, 24)"),
             (("vit.npy", "cnn.npy", "--density", 2), "density is 2"),
             (("vit.npy", "cnn.npy", "--normalize", "no"), "normalize is 'no'"),
-            (("vit.npy", "cnn.npy", "--random-state", -1), "random_state is -1"),
             (
                 ("vit.npy", "cnn.npy", "--id-column", "x"),
                 "--id-column is for .csv, .tsv and .parquet",
