@@ -39,7 +39,7 @@ from examples.portraits.study import (
     shared_places,
     sides,
 )
-from relspace import SpatialSpace
+from relspace import TokenSpace
 from relspace.embedding.joint_colors import color_jointly
 from relspace.features import FeatureSet
 
@@ -154,7 +154,7 @@ class GridPortraits:
     def measured(self, normalize: str, standardize: str, density: float) -> dict[str, float]:
         """Part retrieval, matches of the same place, colours, and the control over chance."""
 
-        def aligned_sets(sets: Mapping[str, FeatureSet]) -> SpatialSpace:
+        def aligned_sets(sets: Mapping[str, FeatureSet]) -> TokenSpace:
             space = relspace.align(
                 sets,
                 landmarks=N_LANDMARKS,
@@ -162,7 +162,7 @@ class GridPortraits:
                 normalize=normalize,
                 standardize=standardize,
             )
-            assert isinstance(space, SpatialSpace)
+            assert isinstance(space, TokenSpace)
             return space
 
         space = aligned_sets(self.sets)

@@ -37,18 +37,18 @@ if TYPE_CHECKING:
     from relspace.space.align import align, load_space
     from relspace.space.aligner import Aligner
     from relspace.space.base import CommonSpace
-    from relspace.space.item_space import AlignedSpace
-    from relspace.space.token_space import SpatialSpace
+    from relspace.space.item_space import ItemSpace
+    from relspace.space.token_space import TokenSpace
 
 __all__ = [
     "DEFAULT_DENSITY",
-    "AlignedSpace",
     "Aligner",
     "Bandwidth",
     "Coloring",
     "CommonSpace",
     "Comparison",
     "FeatureSet",
+    "ItemSpace",
     "LayerComparison",
     "Match",
     "ModelComparison",
@@ -56,7 +56,7 @@ __all__ = [
     "NormalizedCut",
     "Output",
     "Preprocessing",
-    "SpatialSpace",
+    "TokenSpace",
     "__version__",
     "align",
     "choose_landmarks",
@@ -110,14 +110,21 @@ _MODULES = {
     "space.align": ("align", "load_space"),
     "space.aligner": ("Aligner",),
     "space.base": ("CommonSpace",),
-    "space.item_space": ("AlignedSpace",),
-    "space.token_space": ("SpatialSpace",),
+    "space.item_space": ("ItemSpace",),
+    "space.token_space": ("TokenSpace",),
 }
 _SUBMODULES = ("measures", "resampling")
+# What was called otherwise, by its old name.
+_RENAMED = {"AlignedSpace": "ItemSpace", "SpatialSpace": "TokenSpace"}
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        from relspace._core.deprecation import warn_renamed
+
+        warn_renamed(f"relspace.{name}", f"relspace.{_RENAMED[name]}")
+        name = _RENAMED[name]
     if name in _SUBMODULES:
         return import_module(f"relspace.{name}")
     if name not in _MODULE_OF:

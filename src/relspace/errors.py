@@ -154,5 +154,9 @@ class SamplingWarning(RelspaceWarning):
     """A sampled estimate stopped before it reached the tolerance asked for."""
 
 
+class RenamedWarning(RelspaceWarning, DeprecationWarning):
+    """A public name was used that has another one now; the old one still works."""
+
+
 class UnknownNameError(RelspaceError, KeyError):
     """A name is not among those that exist."""

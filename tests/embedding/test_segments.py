@@ -74,7 +74,7 @@ def test_more_components_than_needed_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("k", [0, 1, 5, 200])
-def test_k_out_of_range_is_refused(k: int) -> None:
+def test_clusters_out_of_range_is_refused(k: int) -> None:
     embedding = rs.NormalizedCut(3).fit(blobs(60, 0)[0]).embedding_
-    with pytest.raises(InvalidInputError, match=f"k is {k}"):
+    with pytest.raises(InvalidInputError, match=f"n_clusters is {k}"):
         rs.kway(embedding, k)

@@ -420,7 +420,7 @@ def test_stores_are_aligned_by_their_places(
     summary = json.loads(result.stdout)
     assert (summary["item"], summary["matched_by"]) == ("image", "ids")
     space = relspace.load_space("space.safetensors")
-    assert isinstance(space, relspace.SpatialSpace)
+    assert isinstance(space, relspace.TokenSpace)
     for name in ("dinov2", "sam"):
         fs = open_features(tmp_path / f"{name}.zarr")
         layer = fs[fs.layers[-1]]

@@ -89,7 +89,7 @@ TAKERS: dict[str, Taker] = {
     "Aligner.fit": Taker(lambda X, _: rs.rbf_affinity(rs.Aligner().fit(X).landmarks_), "landmarks"),
     "Aligner.transform": Taker(lambda X, _: _aligner().transform(X), "X", ""),
     "Aligner.affinity": Taker(lambda X, _: _aligner().affinity(X), "X", ""),
-    "AlignedSpace.transform": Taker(
+    "ItemSpace.transform": Taker(
         lambda X, _: rs.align({"a": BASE, "b": OTHER}).transform("a", X), "X", ""
     ),
     "NormalizedCut.fit": Taker(
@@ -164,15 +164,15 @@ _NO_TUPLE = [NAN, torch.tensor(3.0), "x", np.array([3]), 8.5, ("x", "y"), ([1], 
 _POSITIVE = [0, -1, NAN, INF, "wide", True, [1.0]]
 
 
-def _space() -> rs.AlignedSpace:
+def _space() -> rs.ItemSpace:
     return rs.align({"a": BASE, "b": OTHER}, landmarks=10)  # type: ignore[return-value]
 
 
-def _tokens(n_images: int = 4) -> rs.SpatialSpace:
+def _tokens(n_images: int = 4) -> rs.TokenSpace:
     maps = torch.randn(n_images, 4, 4, 5, generator=torch.Generator().manual_seed(0))
     fine = FeatureSet.from_arrays({"l": maps}, layout="bhwc")
     found = rs.align({"fine": fine, "coarse": fine.pool((2, 2))}, landmarks=20)
-    assert isinstance(found, rs.SpatialSpace)
+    assert isinstance(found, rs.TokenSpace)
     return found
 
 
@@ -396,7 +396,11 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
         lambda v, _: _aligner().to(v),
         ["", "gpu", "cuda:99", 3.5, None],
     ),
-    "space match k": ("k", lambda v, _: _space().match("a", "b", k=v), [0, N, None, *_COUNT]),
+    "space match neighbors": (
+        "n_neighbors",
+        lambda v, _: _space().match("a", "b", v),
+        [0, N, None, *_COUNT],
+    ),
     "space match items": (
         "items",
         lambda v, _: _space().match("a", "b", items=v),
@@ -444,9 +448,9 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     ),
     "space plot": ("n_items", lambda v, _: _space().plot(n_items=v), [0, None, *_COUNT]),
     "space device": ("device", lambda v, _: _space().to(v), ["", "gpu", "cuda:99", None]),
-    "tokens match k": (
-        "k",
-        lambda v, _: _tokens().match("fine", "coarse", k=v),
+    "tokens match neighbors": (
+        "n_neighbors",
+        lambda v, _: _tokens().match("fine", "coarse", v),
         [0, 16, None, *_COUNT],
     ),
     "tokens match images": (
@@ -511,8 +515,8 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     ),
     "Coloring cut": ("cut", lambda v, _: rs.Coloring().fit(v), [None, BASE, {"a": BASE}, "cut"]),
     "colors cut": ("cut", lambda v, _: rs.colors(v), [None, BASE, {"a": BASE}, "cut"]),
-    "kway k": (
-        "k",
+    "kway clusters": (
+        "n_clusters",
         lambda v, _: rs.kway({"a": BASE}, v),
         [0, 1, 8, None, *_COUNT],
     ),

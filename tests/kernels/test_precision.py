@@ -73,9 +73,9 @@ def _gradient(function: Callable[..., Any]) -> torch.Tensor:
     return x.grad
 
 
-def _space() -> rs.AlignedSpace:
+def _space() -> rs.ItemSpace:
     space = rs.align({"a": X, "b": Y}, landmarks=40)
-    assert isinstance(space, rs.AlignedSpace)
+    assert isinstance(space, rs.ItemSpace)
     return space
 
 

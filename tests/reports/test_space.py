@@ -26,7 +26,7 @@ N_ITEMS = 60
 
 
 @pytest.fixture(scope="module")
-def space() -> relspace.AlignedSpace:
+def space() -> relspace.ItemSpace:
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(N_ITEMS, 8, generator=generator)
     rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
@@ -35,7 +35,7 @@ def space() -> relspace.AlignedSpace:
 
 
 @pytest.fixture(scope="module")
-def of_items(space: relspace.AlignedSpace) -> ReportData:
+def of_items(space: relspace.ItemSpace) -> ReportData:
     return space_report(space, n_permutations=19)
 
 
@@ -89,7 +89,7 @@ def test_it_says_how_items_were_matched_and_with_what(of_items: ReportData) -> N
     assert of_items.versions["relspace"] == relspace.__version__
 
 
-def test_items_show_their_images(space: relspace.AlignedSpace) -> None:
+def test_items_show_their_images(space: relspace.ItemSpace) -> None:
     images = np.zeros((N_ITEMS, 20, 30, 3), dtype=np.uint8)
     images[:, 0, 0, 0] = np.arange(N_ITEMS)
     no_ids = relspace.align({name: torch.as_tensor(space[name]) for name in space})
@@ -129,7 +129,7 @@ def test_given_what_was_aligned_it_shows_the_colours_before(models: dict[str, Fe
 
 
 def test_features_that_were_not_aligned_are_refused(
-    space: relspace.AlignedSpace, models: dict[str, FeatureSet], tmp_path: Path
+    space: relspace.ItemSpace, models: dict[str, FeatureSet], tmp_path: Path
 ) -> None:
     of_tokens = relspace.align(models, landmarks=150)
     with pytest.raises(UnknownNameError, match="features are given of 'third'"):

@@ -28,16 +28,16 @@ X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
 
 
 @pytest.fixture
-def space() -> rs.AlignedSpace:
+def space() -> rs.ItemSpace:
     space = rs.align({"a": X, "b": -X @ np.diag(np.arange(1, D + 1)).astype("f4")}, landmarks=M)
-    assert isinstance(space, rs.AlignedSpace)
+    assert isinstance(space, rs.ItemSpace)
     return space
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
 @pytest.mark.parametrize("chunks", [(100, D), (170, 4), (N, D)])
 def test_a_dask_array_gives_a_lazy_one(
-    space: rs.AlignedSpace, scheduler: str, chunks: tuple[int, int]
+    space: rs.ItemSpace, scheduler: str, chunks: tuple[int, int]
 ) -> None:
     lazy = space.transform("a", da.from_array(X, chunks=chunks))
     assert isinstance(lazy, da.Array)
@@ -49,14 +49,14 @@ def test_a_dask_array_gives_a_lazy_one(
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int16"])
-def test_types_are_kept(space: rs.AlignedSpace, dtype: str) -> None:
+def test_types_are_kept(space: rs.ItemSpace, dtype: str) -> None:
     values = (10 * X).astype(dtype)
     lazy = space.transform("a", da.from_array(values, chunks=(200, D)))
     assert lazy.dtype == ("float32" if dtype == "int16" else dtype)
     assert lazy.compute().dtype == lazy.dtype
 
 
-def test_own_columns_go_with_their_rows(space: rs.AlignedSpace) -> None:
+def test_own_columns_go_with_their_rows(space: rs.ItemSpace) -> None:
     own = torch.full((N,), -1)
     own[space.landmarks] = torch.arange(M)
     array = da.from_array(X, chunks=(130, D))
@@ -80,12 +80,12 @@ def test_what_is_fitted_is_in_the_graph_once() -> None:
     assert len(states) == 1
 
 
-def test_another_width_is_refused_before_anything_runs(space: rs.AlignedSpace) -> None:
+def test_another_width_is_refused_before_anything_runs(space: rs.ItemSpace) -> None:
     with pytest.raises(InvalidInputError, match="X has 4 features"):
         space.transform("a", da.from_array(X[:, :4], chunks=(100, 4)))
 
 
-def test_align_takes_dask_arrays(space: rs.AlignedSpace) -> None:
+def test_align_takes_dask_arrays(space: rs.ItemSpace) -> None:
     lazy = da.from_array(X, chunks=(90, 7))
     again = rs.align({"a": lazy, "b": lazy}, landmarks=M)
     np.testing.assert_allclose(again["a"], space["a"], atol=1e-6)
@@ -99,7 +99,7 @@ def test_no_scheduler_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.slow
 def test_workers_give_what_one_machine_gives(
-    client: Client, space: rs.AlignedSpace, tmp_path: Path
+    client: Client, space: rs.ItemSpace, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "x.npy", X)
     expected = space.transform("a", X)
@@ -148,7 +148,7 @@ class SlowRows:
 
 @pytest.mark.slow
 def test_a_lost_worker_costs_its_chunks_only(
-    client: Client, space: rs.AlignedSpace, tmp_path: Path
+    client: Client, space: rs.ItemSpace, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "x.npy", X)
     trace = tmp_path / "trace"
@@ -174,7 +174,7 @@ def test_a_lost_worker_costs_its_chunks_only(
 
 @pytest.mark.slow
 def test_command_line_runs_on_a_cluster(
-    client: Client, space: rs.AlignedSpace, tmp_path: Path
+    client: Client, space: rs.ItemSpace, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "x.npy", X)
     space.save(tmp_path / "space.safetensors")

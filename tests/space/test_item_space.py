@@ -20,7 +20,7 @@ def gaussian(n: int, d: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.fixture
-def space() -> rs.AlignedSpace:
+def space() -> rs.ItemSpace:
     X = gaussian(60, 8)
     noisy = X + 0.1 * gaussian(60, 8, 1)
     return rs.align(
@@ -28,7 +28,7 @@ def space() -> rs.AlignedSpace:
     )
 
 
-def test_is_a_mapping_of_names(space: rs.AlignedSpace) -> None:
+def test_is_a_mapping_of_names(space: rs.ItemSpace) -> None:
     assert list(space) == ["sam", "dino"]
     assert len(space) == 2
     assert "sam" in space
@@ -37,10 +37,10 @@ def test_is_a_mapping_of_names(space: rs.AlignedSpace) -> None:
         "sam": (60, 40),
         "dino": (60, 40),
     }
-    assert repr(space) == "AlignedSpace('sam', 'dino': 60 items matched by ids, 40 landmarks)"
+    assert repr(space) == "ItemSpace('sam', 'dino': 60 items matched by ids, 40 landmarks)"
 
 
-def test_unknown_set_is_named(space: rs.AlignedSpace) -> None:
+def test_unknown_set_is_named(space: rs.ItemSpace) -> None:
     with pytest.raises(
         UnknownNameError, match=r"no set is called 'clip'; .* 'sam', 'dino'"
     ) as info:
@@ -48,7 +48,7 @@ def test_unknown_set_is_named(space: rs.AlignedSpace) -> None:
     assert isinstance(info.value, KeyError)
 
 
-def test_match_agrees_with_pairwise(space: rs.AlignedSpace) -> None:
+def test_match_agrees_with_pairwise(space: rs.ItemSpace) -> None:
     distances = torch.as_tensor(space.pairwise("sam", "dino"))
     match = space.match("sam", "dino", 3)
     best = distances.topk(3, dim=1, largest=False)
@@ -58,28 +58,33 @@ def test_match_agrees_with_pairwise(space: rs.AlignedSpace) -> None:
     assert match.accuracy == pytest.approx(hits.double().mean().item())
     assert match.chance == pytest.approx(3 / 60)
     assert match.accuracy > 0.9
-    assert match.to_dict() == {"accuracy": match.accuracy, "chance": 0.05, "k": 3, "n_items": 60}
+    assert match.to_dict() == {
+        "accuracy": match.accuracy,
+        "chance": 0.05,
+        "n_neighbors": 3,
+        "n_items": 60,
+    }
 
 
 @pytest.mark.parametrize("k", [60, 61])
-def test_k_must_be_below_the_number_of_items(space: rs.AlignedSpace, k: int) -> None:
-    with pytest.raises(InvalidInputError, match=f"k is {k}"):
+def test_neighbors_must_be_fewer_than_the_number_of_items(space: rs.ItemSpace, k: int) -> None:
+    with pytest.raises(InvalidInputError, match=f"n_neighbors is {k}"):
         space.match("sam", "dino", k)
 
 
-def test_related_items_are_closer_than_chance(space: rs.AlignedSpace) -> None:
+def test_related_items_are_closer_than_chance(space: rs.ItemSpace) -> None:
     assert float(space.distances("sam", "dino").mean()) < 0.3
     assert space.chance_distance("sam", "dino") == pytest.approx(1.0, abs=0.05)
     assert space.chance_distance("sam", "dino") == space.chance_distance("sam", "dino")
 
 
-def test_distances_are_symmetric(space: rs.AlignedSpace) -> None:
+def test_distances_are_symmetric(space: rs.ItemSpace) -> None:
     forth = torch.as_tensor(space.pairwise("sam", "dino"))
     back = torch.as_tensor(space.pairwise("dino", "sam"))
     torch.testing.assert_close(forth, back.T)
 
 
-def test_blocks_are_the_matrix(space: rs.AlignedSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_the_matrix(space: rs.ItemSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = space.pairwise("sam", "dino")
     monkeypatch.setattr("relspace.kernels.correlation.memory_budget_bytes", lambda *_: 10_000)
     blocks = list(space.pairwise_blocks("sam", "dino"))
@@ -87,7 +92,7 @@ def test_blocks_are_the_matrix(space: rs.AlignedSpace, monkeypatch: pytest.Monke
     torch.testing.assert_close(torch.cat([block for _, block in blocks]), whole)
 
 
-def test_summary_is_plain(space: rs.AlignedSpace) -> None:
+def test_summary_is_plain(space: rs.ItemSpace) -> None:
     summary = json.loads(json.dumps(space.summary()))
     assert summary["sets"]["sam"]["n_features"] == 8
     assert summary["sets"]["dino"]["density"] == pytest.approx(0.2, rel=1e-5)
@@ -124,7 +129,7 @@ class TestFile:
         assert torch.equal(again.transform("b", new), space.transform("b", new))
         assert np.array_equal(again.pairwise("b", "a"), space.pairwise("b", "a"))
 
-    def test_another_process_reads_the_same(self, space: rs.AlignedSpace, tmp_path: Path) -> None:
+    def test_another_process_reads_the_same(self, space: rs.ItemSpace, tmp_path: Path) -> None:
         path = space.save(tmp_path / "space.safetensors")
         new = gaussian(7, 8, 3)
         np.save(tmp_path / "new.npy", new.numpy())
@@ -141,7 +146,7 @@ class TestFile:
         assert np.array_equal(np.load(tmp_path / "out.npy"), space.transform("sam", new.numpy()))
 
     def test_a_failed_write_leaves_the_old_file(
-        self, space: rs.AlignedSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, space: rs.ItemSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = space.save(tmp_path / "space.safetensors")
         before = path.read_bytes()
@@ -155,13 +160,13 @@ class TestFile:
         assert path.read_bytes() == before
         assert [file.name for file in tmp_path.iterdir()] == ["space.safetensors"]
 
-    def test_a_file_cut_short_is_refused(self, space: rs.AlignedSpace, tmp_path: Path) -> None:
+    def test_a_file_cut_short_is_refused(self, space: rs.ItemSpace, tmp_path: Path) -> None:
         path = space.save(tmp_path / "space.safetensors")
         path.write_bytes(path.read_bytes()[:-100])
         with pytest.raises(FileFormatError, match="cut short"):
             rs.load_space(path)
 
-    def test_other_files_are_refused(self, space: rs.AlignedSpace, tmp_path: Path) -> None:
+    def test_other_files_are_refused(self, space: rs.ItemSpace, tmp_path: Path) -> None:
         from safetensors.torch import save_file
 
         other = tmp_path / "other.safetensors"
@@ -175,7 +180,7 @@ class TestFile:
             rs.load_space(tmp_path / "nowhere.safetensors")
 
     def test_a_later_format_is_refused(
-        self, space: rs.AlignedSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, space: rs.ItemSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("relspace.space.base.FORMAT_VERSION", 2)
         path = space.save(tmp_path / "space.safetensors")

@@ -35,13 +35,13 @@ def write(path: Path, parts: Parts, *, checksum: bool = False) -> Path:
     return path
 
 
-def items_space() -> rs.AlignedSpace:
+def items_space() -> rs.ItemSpace:
     X = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
     ids = [f"item {i}" for i in range(9)]
     return rs.align({"a": X, "b": X.flip(1)}, landmarks=6, ids={"a": ids, "b": ids})
 
 
-def tokens_space() -> rs.SpatialSpace:
+def tokens_space() -> rs.TokenSpace:
     generator = torch.Generator().manual_seed(0)
     sets = {
         name: FeatureSet.from_arrays(
@@ -52,7 +52,7 @@ def tokens_space() -> rs.SpatialSpace:
     return rs.align(sets, landmarks=6)  # type: ignore[return-value]
 
 
-SPACES: dict[str, Callable[[], rs.AlignedSpace | rs.SpatialSpace]] = {
+SPACES: dict[str, Callable[[], rs.ItemSpace | rs.TokenSpace]] = {
     "items": items_space,
     "tokens": tokens_space,
 }

@@ -53,26 +53,26 @@ def seen_by(
 
 
 @pytest.fixture(scope="module")
-def space() -> rs.SpatialSpace:
+def space() -> rs.TokenSpace:
     sets = {"fine": seen_by(1, shape=(12, 12)), "coarse": seen_by(2, shape=(8, 8), width=40)}
     found = rs.align(sets, landmarks=400)
-    assert isinstance(found, rs.SpatialSpace)
+    assert isinstance(found, rs.TokenSpace)
     return found
 
 
-def test_each_set_keeps_its_own_tokens(space: rs.SpatialSpace) -> None:
+def test_each_set_keeps_its_own_tokens(space: rs.TokenSpace) -> None:
     assert {name: tuple(rows.shape) for name, rows in space.items()} == {
         "fine": (N_IMAGES * 144, 400),
         "coarse": (N_IMAGES * 64, 400),
     }
     assert (space.grid("fine").rows, space.grid("coarse").rows) == (12, 8)
     assert repr(space) == (
-        "SpatialSpace('fine' 12 x 12, 'coarse' 8 x 8: 8 images matched by position, 400 landmarks)"
+        "TokenSpace('fine' 12 x 12, 'coarse' 8 x 8: 8 images matched by position, 400 landmarks)"
     )
     assert space.parameters["layers"] == {"fine": "late", "coarse": "late"}
 
 
-def test_the_same_place_is_found_across_grids(space: rs.SpatialSpace) -> None:
+def test_the_same_place_is_found_across_grids(space: rs.TokenSpace) -> None:
     match = space.match("coarse", "fine", 3)
     assert match.chance == pytest.approx(3 / (N_IMAGES * 144))
     assert match.accuracy > 0.3
@@ -80,7 +80,7 @@ def test_the_same_place_is_found_across_grids(space: rs.SpatialSpace) -> None:
     assert space.chance_distance("coarse", "fine") == pytest.approx(1.0, abs=0.05)
 
 
-def test_match_agrees_with_pairwise(space: rs.SpatialSpace) -> None:
+def test_match_agrees_with_pairwise(space: rs.TokenSpace) -> None:
     distances = torch.as_tensor(space.pairwise("coarse", "fine"))
     assert distances.shape == (N_IMAGES * 64, N_IMAGES * 144)
     match = space.match("coarse", "fine", 2)
@@ -89,7 +89,7 @@ def test_match_agrees_with_pairwise(space: rs.SpatialSpace) -> None:
     )
 
 
-def test_matching_some_images_names_their_tokens(space: rs.SpatialSpace) -> None:
+def test_matching_some_images_names_their_tokens(space: rs.TokenSpace) -> None:
     match = space.match("fine", "coarse", images=[1, 4, 6])
     assert match.n_items == 3 * 144
     assert match.chance == pytest.approx(1 / (3 * 64))
@@ -97,11 +97,11 @@ def test_matching_some_images_names_their_tokens(space: rs.SpatialSpace) -> None
 
 
 @pytest.fixture(scope="module", params=["columns", "half-whiten", "whiten"])
-def unrelated(request: pytest.FixtureRequest) -> rs.SpatialSpace:
+def unrelated(request: pytest.FixtureRequest) -> rs.TokenSpace:
     """Features that change slowly within an image, of images that have nothing in common."""
     sets = {"a": seen_by(1, content=1), "b": seen_by(2, content=2)}
     found = rs.align(sets, landmarks=400, standardize=request.param)
-    assert isinstance(found, rs.SpatialSpace)
+    assert isinstance(found, rs.TokenSpace)
     return found
 
 
@@ -112,18 +112,18 @@ def in_the_same_image(best: torch.Tensor) -> float:
 
 
 class TestUnrelated:
-    def test_matches_are_chance(self, unrelated: rs.SpatialSpace) -> None:
+    def test_matches_are_chance(self, unrelated: rs.TokenSpace) -> None:
         match = unrelated.match("a", "b")
         assert match.accuracy <= 4 * match.chance
 
-    def test_distances_are_chance(self, unrelated: rs.SpatialSpace) -> None:
+    def test_distances_are_chance(self, unrelated: rs.TokenSpace) -> None:
         assert float(unrelated.distances("a", "b").mean()) == pytest.approx(1.0, abs=0.1)
 
-    def test_the_image_is_not_found(self, unrelated: rs.SpatialSpace) -> None:
+    def test_the_image_is_not_found(self, unrelated: rs.TokenSpace) -> None:
         best = torch.as_tensor(unrelated.match("a", "b").indices)
         assert 0.25 / N_IMAGES < in_the_same_image(best) < 1.5 / N_IMAGES
 
-    def test_landmarks_of_the_same_image_would_leak(self, unrelated: rs.SpatialSpace) -> None:
+    def test_landmarks_of_the_same_image_would_leak(self, unrelated: rs.TokenSpace) -> None:
         rows = [torch.as_tensor(unrelated[name]) for name in ("a", "b")]
         best = torch.cat([c.argmax(dim=1) for _, c in correlation_blocks(*rows, None, None)])
         assert in_the_same_image(best) > 2 / N_IMAGES
@@ -132,7 +132,7 @@ class TestUnrelated:
 def test_places_outside_of_a_crop_have_no_distance() -> None:
     inner = (8.0, 8.0, 24.0, 24.0)
     space = rs.align({"whole": seen_by(1), "crop": seen_by(2, box=inner)}, landmarks=200)
-    assert isinstance(space, rs.SpatialSpace)
+    assert isinstance(space, rs.TokenSpace)
     distances = torch.as_tensor(space.distances("whole", "crop")).reshape(N_IMAGES, 8, 8)
     assert bool(distances[:, 2:6, 2:6].isfinite().all())
     assert int(distances.isfinite().sum()) == N_IMAGES * 16
@@ -170,7 +170,7 @@ def test_grids_and_single_rows_do_not_mix() -> None:
 def test_pooled_feature_sets_are_items() -> None:
     ids = [f"photo {i}" for i in range(N_IMAGES)]
     space = rs.align({k: seen_by(s, ids=ids).pool("mean") for k, s in (("a", 1), ("b", 2))})
-    assert isinstance(space, rs.AlignedSpace)
+    assert isinstance(space, rs.ItemSpace)
     assert space.ids == tuple(ids)
 
 
@@ -187,8 +187,8 @@ def test_columns_are_decorrelated_where_rows_are_compared(standardize: str) -> N
     sets = {"fine": seen_by(1, shape=(12, 12)), "coarse": seen_by(2, shape=(8, 8), width=40)}
     plain = rs.align(sets, landmarks=400, standardize="columns")
     mixed = rs.align(sets, landmarks=400, standardize=standardize)
-    assert isinstance(plain, rs.SpatialSpace)
-    assert isinstance(mixed, rs.SpatialSpace)
+    assert isinstance(plain, rs.TokenSpace)
+    assert isinstance(mixed, rs.TokenSpace)
     # What is embedded and drawn stays the same.
     torch.testing.assert_close(mixed["fine"], plain["fine"], rtol=0, atol=0)
     assert float(mixed.distances("coarse", "fine").mean()) != float(
@@ -206,17 +206,17 @@ def test_landmarks_can_be_given() -> None:
     sets = {"a": seen_by(1), "b": seen_by(2)}
     places = choose_places([fs["late"].grid for fs in sets.values()], 60, random_state=5)
     space = rs.align(sets, landmarks=places)
-    assert isinstance(space, rs.SpatialSpace)
+    assert isinstance(space, rs.TokenSpace)
     assert isinstance(space.places, Places)
     assert torch.equal(space.places.y, places.y)
 
 
-def test_fewer_than_three_images_can_not_be_matched(space: rs.SpatialSpace) -> None:
+def test_fewer_than_three_images_can_not_be_matched(space: rs.TokenSpace) -> None:
     with pytest.raises(InvalidInputError, match="at least 3"):
         space.match("fine", "coarse", images=[0, 1])
 
 
-def test_another_process_reads_the_same(space: rs.SpatialSpace, tmp_path: Path) -> None:
+def test_another_process_reads_the_same(space: rs.TokenSpace, tmp_path: Path) -> None:
     file = space.save(tmp_path / "space.safetensors")
     code = (
         "import relspace, torch, sys\n"
@@ -234,7 +234,7 @@ def test_another_process_reads_the_same(space: rs.SpatialSpace, tmp_path: Path) 
     ]
 
 
-def test_summary_is_of_both_directions(space: rs.SpatialSpace) -> None:
+def test_summary_is_of_both_directions(space: rs.TokenSpace) -> None:
     summary = space.summary()
     assert [(pair["from"], pair["to"]) for pair in summary["pairs"]] == [
         ("fine", "coarse"),
@@ -258,7 +258,7 @@ def test_summary_is_of_both_directions(space: rs.SpatialSpace) -> None:
     ],
 )
 def test_comparisons_that_leave_no_landmark_are_refused(
-    n_images: int, what: Callable[[rs.SpatialSpace], object], message: str
+    n_images: int, what: Callable[[rs.TokenSpace], object], message: str
 ) -> None:
     maps = torch.randn(n_images, 6, 6, 5, generator=torch.Generator().manual_seed(0))
     fine = rs.FeatureSet.from_arrays({"maps": maps}, layout="bhwc")

@@ -32,16 +32,16 @@ SETS = {"fine": seen_by(1, 9, 16), "coarse": seen_by(2, 6, 24)}
 
 
 @pytest.fixture(scope="module", params=["columns", "none"])
-def spaces(request: pytest.FixtureRequest) -> tuple[rs.SpatialSpace, rs.SpatialSpace]:
+def spaces(request: pytest.FixtureRequest) -> tuple[rs.TokenSpace, rs.TokenSpace]:
     """The same space twice: holding its rows, and making them as they are read."""
     held = rs.align(SETS, landmarks=200, standardize=request.param)
     made = rs.align(SETS, landmarks=200, standardize=request.param, memory_budget=1000)
-    assert isinstance(held, rs.SpatialSpace)
-    assert isinstance(made, rs.SpatialSpace)
+    assert isinstance(held, rs.TokenSpace)
+    assert isinstance(made, rs.TokenSpace)
     return held, made
 
 
-Spaces = tuple[rs.SpatialSpace, rs.SpatialSpace]
+Spaces = tuple[rs.TokenSpace, rs.TokenSpace]
 
 
 def test_rows_are_the_same_however_they_are_read(spaces: Spaces) -> None:
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused_and_says_how_else(
 def test_a_saved_space_takes_new_tokens_but_has_no_rows(spaces: Spaces, tmp_path: Path) -> None:
     held, made = spaces
     loaded = rs.load_space(made.save(tmp_path / "space.safetensors"))
-    assert isinstance(loaded, rs.SpatialSpace)
+    assert isinstance(loaded, rs.TokenSpace)
     assert repr(loaded) == repr(made)
     assert (tmp_path / "space.safetensors").stat().st_size < 10**6
     new = loaded.transform("coarse", SETS["coarse"])

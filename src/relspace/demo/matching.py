@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from relspace.kernels import choose_landmarks, squared_distances
 from relspace.space.align import align
-from relspace.space.item_space import AlignedSpace
+from relspace.space.item_space import ItemSpace
 
 NEAREST = 5
 RATE_TITLES = {
@@ -76,9 +76,9 @@ def nearest_before(X: Tensor, Y: Tensor, queried: Tensor) -> Tensor:
     return queried[distances.topk(NEAREST, largest=False).indices]
 
 
-def nearest_after(space: AlignedSpace, a: str, b: str, queried: Tensor) -> Tensor:
+def nearest_after(space: ItemSpace, a: str, b: str, queried: Tensor) -> Tensor:
     """Nearest queried items in the common space; as :func:`nearest_before`."""
-    return torch.as_tensor(space.match(a, b, k=NEAREST, items=queried).indices)
+    return torch.as_tensor(space.match(a, b, NEAREST, items=queried).indices)
 
 
 def with_shuffled_landmarks(Y: Tensor, landmarks: Tensor, random_state: int) -> Tensor:

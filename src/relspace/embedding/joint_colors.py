@@ -50,7 +50,7 @@ def color_jointly(
 
     Parameters
     ----------
-    sets : AlignedSpace, or mapping of str to array-like of shape (n_images * rows * columns, m)
+    sets : ItemSpace, or mapping of str to array-like of shape (n_images * rows * columns, m)
         Relative features of every token, image by image and row by row. Sets may have grids of
         their own, but show the same images.
     shapes : mapping of str to (rows, columns)

@@ -157,7 +157,7 @@ class NormalizedCut(Fitted):
 
         Parameters
         ----------
-        sets : AlignedSpace, mapping of str to array-like of shape (n_s, m), or one array-like
+        sets : ItemSpace, mapping of str to array-like of shape (n_s, m), or one array-like
             Relative features; sets may have different numbers of tokens but the same columns.
             Paths, memory maps, lists of shards, layers of feature sets and other sources of rows
             (:func:`relspace.features.open_rows`) are read in blocks.

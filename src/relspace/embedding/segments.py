@@ -7,6 +7,7 @@ from typing import Any, overload
 
 import torch
 
+from relspace._core.deprecation import renamed_parameters
 from relspace._core.memory import refuse_too_large
 from relspace._core.validation import Array, check_count, check_random_state, refuse_non_finite
 from relspace.embedding.sets import open_sets, restored
@@ -19,12 +20,17 @@ _TOLERANCE = 1e-6
 
 @overload
 def kway(
-    embedding: Mapping[str, torch.Tensor | RowSource], k: int, *, random_state: int = 0
+    embedding: Mapping[str, torch.Tensor | RowSource], n_clusters: int, *, random_state: int = 0
 ) -> dict[str, torch.Tensor]: ...
 @overload
-def kway(embedding: Mapping[str, Any], k: int, *, random_state: int = 0) -> Mapping[str, Array]: ...
-def kway(embedding: Mapping[str, Any], k: int, *, random_state: int = 0) -> Mapping[str, Array]:
-    """Cut tokens of all sets into k segments at once.
+def kway(
+    embedding: Mapping[str, Any], n_clusters: int, *, random_state: int = 0
+) -> Mapping[str, Array]: ...
+@renamed_parameters(k="n_clusters")
+def kway(
+    embedding: Mapping[str, Any], n_clusters: int, *, random_state: int = 0
+) -> Mapping[str, Array]:
+    """Cut tokens of all sets into segments at once.
 
     The rotation of the embedding is found that brings its rows, scaled to unit norm, closest to
     indicator vectors: rows are assigned to their largest coordinate, the rotation that fits this
@@ -38,7 +44,7 @@ def kway(embedding: Mapping[str, Any], k: int, *, random_state: int = 0) -> Mapp
     embedding : mapping of str to array-like or RowSource of shape (n_s, n_components)
         Embedding of each set's tokens, ``NormalizedCut(...).fit(space).embedding_``; one that was
         written is read into memory.
-    k : int
+    n_clusters : int
         How many segments, from 2 to n_components + 1.
     random_state : int
         Seed of the row that the search begins with.
@@ -52,7 +58,7 @@ def kway(embedding: Mapping[str, Any], k: int, *, random_state: int = 0) -> Mapp
     Raises
     ------
     InvalidInputError
-        If ``k`` is out of range.
+        If ``n_clusters`` is out of range.
     MemoryBudgetError
         If the rows of all sets would not fit into the free memory.
 
@@ -64,7 +70,7 @@ def kway(embedding: Mapping[str, Any], k: int, *, random_state: int = 0) -> Mapp
     >>> kway({"a": side[:3], "b": side[3:]}, 2)
     {'a': tensor([1, 1, 0]), 'b': tensor([0, 0])}
     """
-    check_count(k, "k", at_least=2)
+    k = check_count(n_clusters, "n_clusters", at_least=2)
     seed = check_random_state(random_state)
     if not isinstance(embedding, Mapping):
         raise InvalidTypeError(
@@ -76,7 +82,7 @@ def kway(embedding: Mapping[str, Any], k: int, *, random_state: int = 0) -> Mapp
     n, n_components = sum(lengths), next(iter(opened.values())).rows.shape[1]
     if k > n_components + 1 or k > n:
         raise InvalidInputError(
-            f"k is {k}; {n_components} components of {n} tokens give 2 to "
+            f"n_clusters is {k}; {n_components} components of {n} tokens give 2 to "
             f"{min(n_components + 1, n)} segments: fit more components."
         )
     # Rows, which are normalised, and the indicator of their segments, in float64.

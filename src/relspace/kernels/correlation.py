@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from relspace._core.deprecation import warn_renamed
 from relspace._core.memory import memory_budget_bytes, row_slices
+from relspace._core.validation import Array
 from relspace.kernels.precision import full_precision
 from relspace.kernels.relative import NO_LANDMARK
 
@@ -123,22 +125,28 @@ class Match:
         How often the item itself is among its k nearest.
     chance : float
         How often it would be among k items drawn at random.
-    k : int
-        How many items were looked for.
+    n_neighbors : int
+        How many items were looked for; k above.
     n_items : int
         How many items were matched.
     """
 
-    indices: object
-    distances: object
+    indices: Array
+    distances: Array
     accuracy: float
     chance: float
-    k: int
+    n_neighbors: int
     n_items: int
+
+    @property
+    def k(self) -> int:
+        """The old name of ``n_neighbors``."""
+        warn_renamed("Match.k", "Match.n_neighbors")
+        return self.n_neighbors
 
     def __repr__(self) -> str:
         return (
-            f"Match(top-{self.k} accuracy {self.accuracy:.3f}, chance {self.chance:.3f}, "
+            f"Match(top-{self.n_neighbors} accuracy {self.accuracy:.3f}, chance {self.chance:.3f}, "
             f"{self.n_items} items)"
         )
 
@@ -147,7 +155,7 @@ class Match:
         return {
             "accuracy": self.accuracy,
             "chance": self.chance,
-            "k": self.k,
+            "n_neighbors": self.n_neighbors,
             "n_items": self.n_items,
         }
 

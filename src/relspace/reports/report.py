@@ -36,7 +36,7 @@ def report(
 
     Parameters
     ----------
-    of : AlignedSpace, SpatialSpace, or mapping of str to FeatureSet
+    of : ItemSpace, TokenSpace, or mapping of str to FeatureSet
         A space from :func:`relspace.align`, or feature sets of several models over the same
         images.
     out : str or Path

@@ -41,8 +41,8 @@ from relspace.resampling import MIN_UNITS, p_value, permutation_null
 from relspace.rows.source import rows_at
 from relspace.similarity.compare import compare
 from relspace.space.base import CommonSpace
-from relspace.space.item_space import AlignedSpace
-from relspace.space.token_space import SpatialSpace
+from relspace.space.item_space import ItemSpace
+from relspace.space.token_space import TokenSpace
 
 #: How many images of a space a page explores, unless told otherwise.
 N_IMAGES = 16
@@ -72,7 +72,7 @@ def space_report(
     ReportData
         For :func:`relspace.reports.page.render_report`.
     """
-    if not isinstance(space, AlignedSpace | SpatialSpace):
+    if not isinstance(space, ItemSpace | TokenSpace):
         raise InvalidTypeError(
             f"space is of type {type(space).__name__}; it must be a space from relspace.align."
         )
@@ -82,7 +82,7 @@ def space_report(
     names = " and ".join(space.names) if len(space.names) < 4 else f"{len(space.names)} sets"
     parts: dict[str, Any]
     p_values: dict[tuple[str, str], float] = {}
-    if isinstance(space, SpatialSpace):
+    if isinstance(space, TokenSpace):
         parts = _panels(space, images, features, n_images, seed)
         rows, groups, unit = *_rows_at_places(space, seed), "images"
     else:
@@ -122,7 +122,7 @@ def space_report(
 
 
 def _panels(
-    space: SpatialSpace,
+    space: TokenSpace,
     images: object,
     features: Mapping[str, FeatureSet] | None,
     n_images: int,
@@ -150,12 +150,12 @@ def _panels(
     return {"images": shown, "models": models, "quantization": quantization}
 
 
-def _of_images(space: SpatialSpace, name: str, n_images: int) -> torch.Tensor:
+def _of_images(space: TokenSpace, name: str, n_images: int) -> torch.Tensor:
     n_tokens = n_images * space.grid(name).tokens_per_image
     return torch.nn.functional.normalize(_centered(space.rows(name).read(0, n_tokens)), dim=1)
 
 
-def _before(space: SpatialSpace, name: str, features: FeatureSet, n_images: int) -> torch.Tensor:
+def _before(space: TokenSpace, name: str, features: FeatureSet, n_images: int) -> torch.Tensor:
     """The tokens of a set's first images before alignment."""
     layer = features[space.parameters.get("layers", {}).get(name, features.layers[-1])]
     shape = (space.grid(name).rows, space.grid(name).columns)
@@ -175,7 +175,7 @@ def _centered(rows: torch.Tensor) -> torch.Tensor:
     return rows - rows.mean(dim=1, keepdim=True)
 
 
-def _rows_at_places(space: SpatialSpace, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def _rows_at_places(space: TokenSpace, seed: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """What every set has at the same places, as many in each image, and the places' images."""
     grids = {name: space.grid(name) for name in space.names}
     per_image = max(1, _MEASURED_ROWS // space.n_images)
@@ -184,7 +184,7 @@ def _rows_at_places(space: SpatialSpace, seed: int) -> tuple[dict[str, torch.Ten
     return rows, places.images
 
 
-def _rows_of_items(space: AlignedSpace, seed: int) -> dict[str, torch.Tensor]:
+def _rows_of_items(space: ItemSpace, seed: int) -> dict[str, torch.Tensor]:
     items = _sample(space.n_items, _MEASURED_ROWS, seed)
     return {name: _centered(rows_at(space.rows(name), items)) for name in space.names}
 
@@ -224,7 +224,7 @@ def _values(
     return tables
 
 
-def _points(space: AlignedSpace, images: object, seed: int) -> dict[str, Any]:
+def _points(space: ItemSpace, images: object, seed: int) -> dict[str, Any]:
     items = _sample(space.n_items, _DRAWN_ITEMS, seed)
     titles = [str(i + 1 if space.ids is None else space.ids[i]) for i in items.tolist()]
     rows = {name: _centered(rows_at(space.rows(name), items)) for name in space.names}
@@ -249,7 +249,7 @@ def _item_colors(rows: Mapping[str, torch.Tensor], seed: int) -> dict[str, np.nd
 
 
 def _match_p_values(
-    space: AlignedSpace, n_permutations: int, seed: int
+    space: ItemSpace, n_permutations: int, seed: int
 ) -> dict[tuple[str, str], float]:
     """How likely as many matches would be if it were random which items belong together."""
     n = space.n_items
@@ -267,7 +267,7 @@ def _match_p_values(
     return found
 
 
-def _match_tables(space: AlignedSpace, seed: int) -> list[Table]:
+def _match_tables(space: ItemSpace, seed: int) -> list[Table]:
     listed = _sample(space.n_items, _LISTED_MATCHES, seed)
     said, among = "", None
     if len(listed) < space.n_items:

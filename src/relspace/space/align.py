@@ -56,8 +56,8 @@ from relspace.space.aligner import (
     Aligner,
 )
 from relspace.space.base import FORMAT_VERSION, restored_sets
-from relspace.space.item_space import ITEM_SPACE, AlignedSpace
-from relspace.space.token_space import SPATIAL_SPACE, SpatialSpace
+from relspace.space.item_space import ITEM_SPACE, ItemSpace
+from relspace.space.token_space import TOKEN_SPACE, TokenSpace
 
 #: Sets of up to this many items are described by all of them, larger ones by as many at random.
 DEFAULT_LANDMARKS = 1024
@@ -75,7 +75,7 @@ def align(
     standardize: str | None = ...,
     random_state: int = 0,
     memory_budget: int | None = None,
-) -> AlignedSpace | SpatialSpace: ...
+) -> ItemSpace | TokenSpace: ...
 @overload
 def align(
     sets: Mapping[str, Any],
@@ -88,7 +88,7 @@ def align(
     standardize: str | None = ...,
     random_state: int = 0,
     memory_budget: int | None = None,
-) -> AlignedSpace: ...
+) -> ItemSpace: ...
 def align(
     sets: Mapping[str, object],
     *,
@@ -100,7 +100,7 @@ def align(
     standardize: str | None = None,
     random_state: int = 0,
     memory_budget: int | None = None,
-) -> AlignedSpace | SpatialSpace:
+) -> ItemSpace | TokenSpace:
     """Bring feature sets of the same items into one common space.
 
     Every set describes its tokens by their affinities to the same landmarks, with its own features
@@ -148,7 +148,7 @@ def align(
 
     Returns
     -------
-    AlignedSpace or SpatialSpace
+    ItemSpace or TokenSpace
         Relative features by name, with distances, matching, and ways in for new items; the second
         where tokens of feature sets lie on grids.
 
@@ -283,7 +283,7 @@ def align(
     }
     if by_layer:
         parameters["layers"] = {name: fs.layers[0] for name, fs in by_layer.items()}
-    return AlignedSpace(aligned, ids=shared, landmarks=chosen, parameters=parameters)
+    return ItemSpace(aligned, ids=shared, landmarks=chosen, parameters=parameters)
 
 
 def _opened(features: object, name: str) -> Features | RowSource:
@@ -364,7 +364,7 @@ def _ids_of_sets(
     return checked
 
 
-def load_space(path: str | Path) -> AlignedSpace | SpatialSpace:
+def load_space(path: str | Path) -> ItemSpace | TokenSpace:
     """Read a space that its ``save`` wrote.
 
     Parameters
@@ -374,7 +374,7 @@ def load_space(path: str | Path) -> AlignedSpace | SpatialSpace:
 
     Returns
     -------
-    AlignedSpace or SpatialSpace
+    ItemSpace or TokenSpace
         The same space, to the bit, on the CPU.
 
     Raises
@@ -391,11 +391,11 @@ def load_space(path: str | Path) -> AlignedSpace | SpatialSpace:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = relspace.align({"a": X, "b": -X}).save(folder + "/space.safetensors")
     ...     relspace.load_space(file)
-    AlignedSpace('a', 'b': 20 items matched by position, 20 landmarks)
+    ItemSpace('a', 'b': 20 items matched by position, 20 landmarks)
     """
     # Of a column that doesn't vary the deviation is infinite, so that it counts for nothing.
     tensors, metadata = read_archive(
-        path, ITEM_SPACE, SPATIAL_SPACE, may_be_infinite=("profile_deviation",)
+        path, ITEM_SPACE, TOKEN_SPACE, may_be_infinite=("profile_deviation",)
     )
     with reading(path, "a saved space"):
         if check_count(metadata["format_version"], "format_version") > FORMAT_VERSION:
@@ -411,9 +411,7 @@ def load_space(path: str | Path) -> AlignedSpace | SpatialSpace:
         return _restored_tokens(tensors, metadata)
 
 
-def _restored_items(
-    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
-) -> AlignedSpace:
+def _restored_items(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> ItemSpace:
     """The space of items that gave a file's tensors and metadata."""
     sets = restored_sets(tensors, metadata["sets"])
     counts = {name: int(one.rows.shape[0]) for name, one in sets.items()}
@@ -425,12 +423,12 @@ def _restored_items(
         raise FileFormatError(f"it lists {len(landmarks)} landmarks, and its sets have others.")
     landmarks = as_item_indices(landmarks, "landmarks", n_items)
     ids = _restored_ids(metadata["ids"], n_items)
-    return AlignedSpace(sets, ids=ids, landmarks=landmarks, parameters=metadata["parameters"])
+    return ItemSpace(sets, ids=ids, landmarks=landmarks, parameters=metadata["parameters"])
 
 
 def _restored_tokens(
     tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
-) -> SpatialSpace:
+) -> TokenSpace:
     """The space of tokens on grids that gave a file's tensors and metadata."""
     records, parameters = metadata["sets"], metadata["parameters"]
     sets = restored_sets(tensors, records)
@@ -459,7 +457,7 @@ def _restored_tokens(
         raise FileFormatError(f"it lists {len(places)} places, and its sets have other landmarks.")
     as_item_indices(torch.unique(places.images), "places.images", n_images)
     ids = _restored_ids(metadata["ids"], n_images)
-    return SpatialSpace(sets, grids=grids, ids=ids, places=places, parameters=parameters)
+    return TokenSpace(sets, grids=grids, ids=ids, places=places, parameters=parameters)
 
 
 def _restored_ids(ids: object, n_items: int) -> tuple[ItemId, ...] | None:

@@ -22,7 +22,7 @@ from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.relative import STANDARDIZATIONS, column_profile
 from relspace.space.aligned_set import AlignedSet, hold_rows
 from relspace.space.aligner import Aligner
-from relspace.space.token_space import SpatialSpace
+from relspace.space.token_space import TokenSpace
 
 #: Defaults for tokens on grids: what most tokens differ by is kept, and columns are decorrelated
 #: halfway where rows are compared.
@@ -70,7 +70,7 @@ def align_tokens(
     standardize: str,
     random_state: int,
     memory_budget: int | None = None,
-) -> SpatialSpace:
+) -> TokenSpace:
     """Bring tokens of feature sets over the same images into one common space.
 
     Parameters
@@ -91,7 +91,7 @@ def align_tokens(
 
     Returns
     -------
-    SpatialSpace
+    TokenSpace
         The space; each set keeps all its tokens.
     """
     check_choice(standardize, "standardize", STANDARDIZATIONS)
@@ -139,7 +139,7 @@ def align_tokens(
         )
         for name, rows in relative.items()
     }
-    return SpatialSpace(
+    return TokenSpace(
         aligned,
         grids=grids,
         ids=shared,

@@ -31,8 +31,8 @@ class CommonSpace(Mapping[str, Array], ABC):
     """Feature sets described by their affinities to the same landmarks.
 
     A mapping of names to relative features; column j is the affinity to the same landmark in every
-    set. :class:`relspace.AlignedSpace` holds sets of the same items, and
-    :class:`relspace.SpatialSpace` sets of tokens that lie on grids of their own.
+    set. :class:`relspace.ItemSpace` holds sets of the same items, and
+    :class:`relspace.TokenSpace` sets of tokens that lie on grids of their own.
 
     Attributes
     ----------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
+from relspace._core.deprecation import renamed_parameters
 from relspace._core.memory import memory_budget_bytes, row_slices
 from relspace._core.validation import (
     Array,
@@ -40,7 +41,7 @@ _COPIES = 8
 _BYTES_AT_A_TIME = 2**28
 
 
-class AlignedSpace(CommonSpace):
+class ItemSpace(CommonSpace):
     """Feature sets in one common space, made by :func:`relspace.align` or :func:`load_space`.
 
     A mapping of names to relative features. Row i is the same item in every set, column j the
@@ -64,7 +65,7 @@ class AlignedSpace(CommonSpace):
     >>> X = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
     >>> space = relspace.align({"a": X, "b": 3 * X.flip(1) + 1})
     >>> space
-    AlignedSpace('a', 'b': 60 items matched by position, 60 landmarks)
+    ItemSpace('a', 'b': 60 items matched by position, 60 landmarks)
     >>> space.match("a", "b").accuracy
     1.0
     >>> space["a"].shape
@@ -93,7 +94,7 @@ class AlignedSpace(CommonSpace):
 
     def __repr__(self) -> str:
         return (
-            f"AlignedSpace({', '.join(map(repr, self.names))}: {self.n_items} items matched by "
+            f"ItemSpace({', '.join(map(repr, self.names))}: {self.n_items} items matched by "
             f"{self.matched_by}, {len(self.landmarks)} landmarks)"
         )
 
@@ -162,14 +163,15 @@ class AlignedSpace(CommonSpace):
         A, B = self._comparable(a, b, None)
         return correlation_blocks(A, B, self._own, self._own)
 
-    def match(self, a: str, b: str, k: int = 1, *, items: object = None) -> Match:
+    @renamed_parameters(k="n_neighbors")
+    def match(self, a: str, b: str, n_neighbors: int = 1, *, items: object = None) -> Match:
         """Find each item's nearest items across two sets.
 
         Parameters
         ----------
         a, b : str
             Two sets; items of ``a`` look for their nearest in ``b``.
-        k : int
+        n_neighbors : int
             How many nearest items.
         items : sequence of int, optional
             Match only these items among themselves, held-out ones for example. All by default.
@@ -182,15 +184,17 @@ class AlignedSpace(CommonSpace):
         Raises
         ------
         InvalidInputError
-            If ``k`` is not below the number of items.
+            If ``n_neighbors`` is not below the number of items.
         """
         chosen = None if items is None else as_item_indices(items, "items", self.n_items)
         A, B = self._comparable(a, b, chosen)
         own = self._own if chosen is None else self._own[chosen]
         n = len(A)
-        check_count(k, "k")
+        k = check_count(n_neighbors, "n_neighbors")
         if k >= n:
-            raise InvalidInputError(f"k is {k}; it must be below the number of items, {n}.")
+            raise InvalidInputError(
+                f"n_neighbors is {k}; it must be below the number of items, {n}."
+            )
         indices, distances = nearest_rows(A, B, k, own, own)
         hits = (indices == torch.arange(n, device=indices.device)[:, None]).any(dim=1)
         if chosen is not None:
@@ -201,7 +205,7 @@ class AlignedSpace(CommonSpace):
             distances=source.restore(distances),
             accuracy=float(hits.double().mean()),
             chance=k / n,
-            k=k,
+            n_neighbors=k,
             n_items=n,
         )
 

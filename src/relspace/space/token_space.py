@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
+from relspace._core.deprecation import renamed_parameters
 from relspace._core.memory import memory_budget_bytes, refuse_too_large, row_slices
 from relspace._core.validation import (
     Array,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: What a file of such a space says it holds.
-SPATIAL_SPACE = "spatial space"
+TOKEN_SPACE = "spatial space"
 _SUMMARY_TOKENS = 5000
 _CHANCE_ROUNDS = 10
 # Rows are correlated over at least so many landmarks.
@@ -42,7 +43,7 @@ _COPIES = 8
 _BYTES_AT_A_TIME = 2**28
 
 
-class SpatialSpace(CommonSpace):
+class TokenSpace(CommonSpace):
     """Tokens of several models over the same images, described by the same places.
 
     A mapping of names to relative features, one row for each token, image by image and row by row
@@ -70,12 +71,12 @@ class SpatialSpace(CommonSpace):
     >>> fine = FeatureSet.from_arrays({"maps": maps}, layout="bhwc")
     >>> space = relspace.align({"fine": fine, "coarse": fine.pool((4, 4))})
     >>> space
-    SpatialSpace('fine' 8 x 8, 'coarse' 4 x 4: 6 images matched by position, 1024 landmarks)
+    TokenSpace('fine' 8 x 8, 'coarse' 4 x 4: 6 images matched by position, 1024 landmarks)
     >>> space["coarse"].shape
     torch.Size([96, 1024])
     """
 
-    _kind, _item = SPATIAL_SPACE, "image"
+    _kind, _item = TOKEN_SPACE, "image"
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class SpatialSpace(CommonSpace):
     def __repr__(self) -> str:
         sets = ", ".join(f"{name!r} {g.rows} x {g.columns}" for name, g in self._grids.items())
         return (
-            f"SpatialSpace({sets}: {self.n_images} images matched by {self.matched_by}, "
+            f"TokenSpace({sets}: {self.n_images} images matched by {self.matched_by}, "
             f"{len(self.places)} landmarks)"
         )
 
@@ -192,14 +193,15 @@ class SpatialSpace(CommonSpace):
             )
         return total / count
 
-    def match(self, a: str, b: str, k: int = 1, *, images: object = None) -> Match:
+    @renamed_parameters(k="n_neighbors")
+    def match(self, a: str, b: str, n_neighbors: int = 1, *, images: object = None) -> Match:
         """Find each token's nearest tokens across two sets.
 
         Parameters
         ----------
         a, b : str
             Two sets; tokens of ``a`` look for their nearest in ``b``.
-        k : int
+        n_neighbors : int
             How many nearest tokens.
         images : sequence of int, optional
             Match only the tokens of these images among themselves. All by default.
@@ -208,20 +210,20 @@ class SpatialSpace(CommonSpace):
         -------
         Match
             Indices of tokens of ``b``, distances, how often the token that covers the same place
-            is among the k, and how often it would be by chance. Tokens at places that ``b`` did
-            not see count neither way.
+            is among the nearest, and how often it would be by chance. Tokens at places that ``b``
+            did not see count neither way.
 
         Raises
         ------
         InvalidInputError
-            If ``k`` is not below the number of tokens, or fewer than 3 images are matched.
+            If ``n_neighbors`` is not below the number of tokens, or there are fewer than 3 images.
         """
         at = self._chosen_images(images)
         chosen = self._tokens_of(at, a), self._tokens_of(at, b)
         n_queries, n_candidates = map(len, chosen)
-        if check_count(k, "k") >= n_candidates:
+        if (k := check_count(n_neighbors, "n_neighbors")) >= n_candidates:
             raise InvalidInputError(
-                f"k is {k}; it must be below the number of tokens of {b}, {n_candidates}."
+                f"n_neighbors is {k}; it must be below the number of tokens of {b}, {n_candidates}."
             )
         A = self._grouped(a, at)
         B = self._grouped(b, at).like(A)
@@ -239,7 +241,7 @@ class SpatialSpace(CommonSpace):
             distances=source.restore(distances),
             accuracy=float(hits.double().mean()),
             chance=k / n_candidates,
-            k=k,
+            n_neighbors=k,
             n_items=len(hits),
         )
 
