@@ -171,7 +171,7 @@ class TestLayers:
         lines = result.stdout.splitlines()
         assert lines[0].split() == ["mean", "best", "match", "vit", "cnn", "noise"]
         assert "p of the most alike layers" in result.stdout
-        assert "Preparing noise, layer 1 of 1 (layer_1)" in result.stderr
+        assert "Preparing layers of noise: 1 of 1" in result.stderr
 
     def test_ids_and_positions(self, run: Run) -> None:
         assert "matched by ids" in run("layers", "vit_ids.npz", "cnn_ids.npz").stdout

@@ -139,14 +139,19 @@ def test_progress_is_told_and_layers_are_read_once() -> None:
 
     a, b = same_depths()
     lazy = {name: Layer(name, one) for name, one in a.items()}
-    said: list[str] = []
+    said: list[tuple[int, int, str]] = []
     rs.compare_layers(
-        lazy, b, measure="procrustes", n_permutations=3, names=NAMES, progress=said.append
+        lazy,
+        b,
+        measure="procrustes",
+        n_permutations=3,
+        names=NAMES,
+        progress=lambda *one: said.append(one),
     )
     assert reads == list(a)
-    assert said[0] == "Preparing narrow, layer 1 of 4 (layer_1)"
-    assert said[-1] == "Permutation 3 of 3"
-    assert "Comparing 4 x 7 layers" in said
+    assert said[0] == (1, 4, "Preparing layers of narrow")
+    assert said[-1] == (3, 3, "Permutations")
+    assert (0, 0, "Comparing 4 x 7 layers") in said
 
 
 def test_memory_budget_does_not_change_the_table() -> None:

@@ -173,7 +173,7 @@ def compare(
                         memory_budget=memory_budget,
                         client=client,
                         random_state=random_state,
-                        progress=progress,
+                        progress=progress.count,
                     )
                 except (InvalidInputError, MemoryBudgetError) as error:
                     # One measure that can't be taken of these features must not hide the others.

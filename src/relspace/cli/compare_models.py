@@ -125,7 +125,7 @@ def compare_models(
             measure=measure,
             n_permutations=permutations,
             random_state=seed,
-            progress=progress,
+            progress=progress.count,
         )
         with printed_in_any_case(_said_of(compared, sets, None, None, as_json)):
             data = feature_sets_report(
@@ -135,7 +135,7 @@ def compare_models(
                 title=title,
                 n_images=n_images,
                 random_state=seed,
-                progress=progress,
+                progress=progress.count,
             )
             progress(f"Writing {output}")
             write_whole(output, render_report(data))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from relspace import __version__
+from relspace._core.progress import ProgressLine
 from relspace.cli.tables import one_line
 from relspace.errors import ExplainedMixin, RelspaceError
 
@@ -119,10 +120,15 @@ class Progress:
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
+        self._line = ProgressLine(end="")
 
     def __call__(self, message: str) -> None:
         start = "\r\x1b[K" if self._is_terminal else ""
         click.echo(f"{start}{one_line(message)}", nl=not self._is_terminal, err=True)
+
+    def count(self, done: int, total: int, text: str) -> None:
+        """Say how far a step is, with its rate and the time left."""
+        self._line(done, total, one_line(text))
 
     def __enter__(self) -> Progress:
         return self

@@ -104,7 +104,7 @@ def layers(
             "max_items": max_items,
             "memory_budget": memory_budget,
             "client": stack.enter_context(cluster_at(scheduler, progress)),
-            "progress": progress,
+            "progress": progress.count,
         }
         compared: LayerComparison | ModelComparison
         if len(models) == 2:

@@ -82,6 +82,6 @@ def report(
             n_permutations=permutations,
             random_state=random_state,
             overwrite=force,
-            progress=progress,
+            progress=progress.count,
         )
     click.echo(said_of_page(output))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
+from relspace._core.progress import Progress, as_listener
 from relspace._core.validation import as_features, check_count, check_random_state
 from relspace.errors import BandwidthError
 from relspace.features import FeatureSet, Places, choose_places
@@ -24,8 +25,6 @@ from relspace.similarity.same_positions import grids_of_layers, pair_feature_set
 from relspace.similarity.tables import most_alike
 from relspace.space.aligner import Aligner
 
-Progress = Callable[[str], None]
-
 
 def feature_sets_report(
     sets: Mapping[str, FeatureSet],
@@ -40,7 +39,7 @@ def feature_sets_report(
     n_images: int = 16,
     n_permutations: int = 99,
     random_state: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> ReportData:
     """Align all layers of all models, compare layer by layer, and gather what a report shows.
 
@@ -69,8 +68,8 @@ def feature_sets_report(
         How many permutations p-values rest on.
     random_state : int
         Seed.
-    progress : callable, optional
-        Gets a line at the start of every step.
+    progress : callable or bool, optional
+        Told ``(done, total, text)`` at every step; True prints lines on stderr.
 
     Returns
     -------
@@ -82,7 +81,7 @@ def feature_sets_report(
     ItemMismatchError
         If the sets don't hold the same images.
     """
-    say = progress or (lambda _: None)
+    tell = as_listener(progress)
     seed = check_random_state(random_state)
     check_count(n_images, "n_images")
     if compared is None:
@@ -91,7 +90,7 @@ def feature_sets_report(
             measure=measure,
             n_permutations=n_permutations,
             random_state=seed,
-            progress=progress,
+            progress=tell,
         )
     paired, ids = pair_feature_sets(sets)
     grids = grids_of_layers(paired)
@@ -103,9 +102,9 @@ def feature_sets_report(
     marks = choose_places(grids, landmarks, random_state=seed)
     models = {}
     for name, fs in paired.items():
-        say(f"Aligning {len(fs.layers)} layers of {name}")
+        tell(0, 0, f"Aligning {len(fs.layers)} layers of {name}")
         models[name] = _patches(name, fs, marks, chosen, density, normalize)
-    say("Colouring patches")
+    tell(0, 0, "Colouring patches")
     shown, quantization = report_models(models, random_state=seed)
     data = dataclasses.replace(
         _named(page, compared, title),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from relspace._core.files import write_whole
+from relspace._core.progress import Progress
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet
 from relspace.reports.feature_sets import feature_sets_report
@@ -26,7 +27,7 @@ def report(
     n_permutations: int = 199,
     random_state: int = 0,
     overwrite: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = None,
 ) -> Path:
     """Write an interactive report: one HTML file that needs no network.
 
@@ -56,8 +57,9 @@ def report(
         Seed.
     overwrite : bool
         Whether a file that exists is replaced, once the new one is complete.
-    progress : callable, optional
-        Gets a line at the start of every step, where there are several.
+    progress : callable or bool, optional
+        Told ``(done, total, text)`` at every step, where there are several; True prints lines on
+        stderr.
 
     Returns
     -------

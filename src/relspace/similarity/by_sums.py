@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from relspace._core.memory import free_memory_bytes
 from relspace._core.pairing import is_by_position, pair_sets
+from relspace._core.progress import Listener
 from relspace._core.threads import on_one_core
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features.row_files import is_read_in_blocks, open_rows
@@ -22,8 +22,6 @@ from relspace.measures.sums.stacked_products import StackedProducts, sum_stacked
 from relspace.resampling import Units, interval_within, number_units, p_value
 from relspace.rows.source import RowSource
 from relspace.similarity.record import Comparison, library_versions
-
-Progress = Callable[[str], None]
 
 # Cores that share operations on so few features wait for each other longer than they work.
 _FEATURES_OF_ONE_CORE = 512
@@ -129,7 +127,7 @@ def compare_by_sums(
     random_state: int,
     memory_budget: int | None,
     client: Any | None,
-    progress: Progress | None,
+    progress: Listener | None,
 ) -> Comparison:
     """Compare two sets by sums over their items, with chance from the limit of permutations.
 
@@ -159,7 +157,7 @@ def compare_by_sums(
     client : distributed.Client, optional
         A cluster that sums parts of the rows.
     progress : callable, optional
-        Called with a line of text.
+        Told ``(done, total, text)``.
 
     Raises
     ------

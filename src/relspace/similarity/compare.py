@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from relspace import measures
 from relspace._core.memory import memory_budget_bytes
 from relspace._core.pairing import is_by_position, pair_sets, refuse_another_order
+from relspace._core.progress import Listener, Progress, as_listener
 from relspace._core.validation import (
     ItemId,
     as_features,
@@ -66,7 +67,7 @@ def compare(
     memory_budget: int | None = None,
     client: Any | None = None,
     random_state: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = None,
 ) -> Comparison:
     """Measure how similar two sets of features of the same items are, and compare with chance.
 
@@ -114,8 +115,8 @@ def compare(
         paths.
     random_state : int
         Seed of everything random.
-    progress : callable, optional
-        Called with a line of text as permutations go on.
+    progress : callable or bool, optional
+        Told ``(done, total, text)`` as the work goes on; True prints lines on stderr.
 
     Returns
     -------
@@ -144,7 +145,7 @@ def compare(
     p           0.01 (99 permutations)
     items       200, matched by position
     """
-    record = as_measure(measure)
+    record, tell = as_measure(measure), as_listener(progress)
     seed = check_random_state(random_state)
     n_permutations = check_resamples(n_permutations, "n_permutations", at_least=0)
     n_bootstraps = check_resamples(n_bootstraps, "n_bootstraps", at_least=0)
@@ -188,7 +189,7 @@ def compare(
                 random_state=seed,
                 memory_budget=memory_budget,
                 client=client,
-                progress=progress,
+                progress=tell,
             )
         check_number(n_available)
         items = draw_items(n_available, max_items, seed, groups)
@@ -219,7 +220,7 @@ def compare(
                 groups=groups,
                 random_state=seed,
             ),
-            progress=progress,
+            tell=tell,
         )
         null = drawn.ravel()
         chance, chance_std = float(null.mean()), float(null.std(ddof=1)) if len(null) > 1 else None
@@ -267,7 +268,7 @@ def null_tables(
     y: Sequence[Any],
     families: Sequence[ShiftFamily],
     *,
-    progress: Callable[[str], None] | None = None,
+    tell: Listener | None = None,
 ) -> NDArray[np.float64]:
     """Compare every set of one list with every set of another under all permutations.
 
@@ -278,15 +279,13 @@ def null_tables(
     """
     total = sum(len(family.shifts) for family in families)
     done, tables = 0, []
-    step = max(1, total // 20)
     for family in families:
 
-        def tell(of_family: int, before: int = done) -> None:
-            count = before + of_family
-            if progress is not None and (count % step == 0 or count == total):
-                progress(f"Permutation {count} of {total}")
+        def count(of_family: int, before: int = done) -> None:
+            if tell is not None:
+                tell(before + of_family, total, "Permutations")
 
-        tables.append(measure.null_table(x, y, family, on_progress=tell))
+        tables.append(measure.null_table(x, y, family, on_progress=count))
         done += len(family.shifts)
     return torch.cat(tables).numpy()
 

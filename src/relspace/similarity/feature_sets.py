@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from relspace._core.progress import Progress, as_listener
 from relspace._core.validation import check_random_state
 from relspace.errors import InvalidInputError
 from relspace.features import FeatureSet
@@ -25,7 +26,7 @@ def compare_feature_sets(
     measure: str = "affinity",
     n_permutations: int = 99,
     random_state: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = None,
 ) -> LayerComparison | ModelComparison:
     """Compare all layers of models whose tokens may lie on different grids.
 
@@ -53,13 +54,13 @@ def compare_feature_sets(
     """
     if len(sets) < 2:
         raise InvalidInputError(f"there is {len(sets)} feature set; give two or more.")
-    seed = check_random_state(random_state)
+    tell, seed = as_listener(progress), check_random_state(random_state)
     paired, shared = pair_feature_sets(sets)
     grids = grids_of_layers(paired)
     models: dict[str, Any] = dict(paired)
     groups, ids = None, None
     if grids:
-        read = read_at_places(paired, grids, shared, seed=seed, progress=progress)
+        read = read_at_places(paired, grids, shared, seed=seed, progress=tell)
         models, ids = dict(read.models), read.place_ids
         if read.n_images < _FEWEST_GROUPS:
             n_permutations = 0
@@ -71,7 +72,7 @@ def compare_feature_sets(
         "groups": groups,
         "ids": ids,
         "random_state": seed,
-        "progress": progress,
+        "progress": tell,
     }
     if len(models) == 2:
         return compare_layers(*models.values(), names=list(models), **settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from relspace._core.memory import memory_budget_bytes
 from relspace._core.pairing import ItemContents, is_by_position, pair_sets, refuse_another_order
+from relspace._core.progress import Listener
 from relspace._core.validation import (
     ItemId,
     as_features,
@@ -29,8 +30,6 @@ from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.measures import Measure
 from relspace.rows.source import RowSource, rows_at
 from relspace.similarity.by_sums import draw_items, select_labels
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class ModelLayers:
         measure: Measure,
         rows: torch.Tensor | None,
         memory_budget: int,
-        progress: Progress | None,
+        progress: Listener,
     ) -> list[Any | Undefined]:
         """Prepare every layer, the rows asked for in that order, for comparisons by a measure.
 
@@ -153,8 +152,7 @@ class ModelLayers:
         """
         factors: list[Any | Undefined] = []
         for number, (layer, given) in enumerate(self.layers.items(), start=1):
-            if progress is not None:
-                progress(f"Preparing {self.name}, layer {number} of {len(self.layers)} ({layer})")
+            progress(number, len(self.layers), f"Preparing layers of {self.name}")
             name = f"{self.name}, {layer}"
             if rows is not None and len(rows) < self.n_items and isinstance(given, RowSource):
                 features = as_features(rows_at(given, rows), name).tensor
@@ -211,7 +209,7 @@ def prepare_models(
     *,
     groups: object | None,
     memory_budget: int | None,
-    progress: Progress | None,
+    progress: Listener,
     max_items: int | None = None,
     seed: int = 0,
 ) -> PreparedModels:

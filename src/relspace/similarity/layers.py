@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace._core.progress import Progress, as_listener
 from relspace._core.validation import ItemId, check_random_state, check_resamples
 from relspace.measures import Measure
 from relspace.pictures.html import html_table
@@ -285,7 +286,7 @@ def compare_layers(
     max_items: int | None = None,
     memory_budget: int | None = None,
     client: Any | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = None,
 ) -> LayerComparison:
     """Compare every layer of one model with every layer of another.
 
@@ -324,8 +325,8 @@ def compare_layers(
     client : distributed.Client, optional
         A Dask cluster whose workers sum over parts of the items; they must reach files by the same
         paths.
-    progress : callable, optional
-        Called with a line of text as the work goes on.
+    progress : callable or bool, optional
+        Told ``(done, total, text)`` as the work goes on; True prints lines on stderr.
 
     Returns
     -------
@@ -353,7 +354,7 @@ def compare_layers(
     >>> [(match.layer, match.match) for match in layers.best_matches[0]]
     [('in', 'in'), ('out', 'out')]
     """
-    record = as_measure(measure)
+    record, tell = as_measure(measure), as_listener(progress)
     seed = check_random_state(random_state)
     count = check_resamples(n_permutations, "n_permutations", at_least=0)
     models = named_models((a, b), names)
@@ -368,12 +369,11 @@ def compare_layers(
         max_items=max_items,
         memory_budget=memory_budget,
         client=client,
-        progress=progress,
+        progress=tell,
     )
     rows, columns = tables.places[first], tables.places[second]
-    if progress is not None:
-        progress(f"Comparing {len(rows)} x {len(columns)} layers")
-    found = tables.beside_chance(rows, columns, count, seed, progress)
+    tell(0, 0, f"Comparing {len(rows)} x {len(columns)} layers")
+    found = tables.beside_chance(rows, columns, count, seed, tell)
     drift = tables.drift(rows), tables.drift(columns)
     tables.warn_of_gaps()
     return LayerComparison(

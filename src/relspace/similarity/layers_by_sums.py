@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from relspace._core.memory import free_memory_bytes
 from relspace._core.pairing import pair_sets
+from relspace._core.progress import Listener
 from relspace._core.threads import side_by_side
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.measures import MIN_ITEMS, Measure
@@ -22,7 +23,7 @@ from relspace.measures.sums.stacked_products import (
 )
 from relspace.rows.source import RowSource, as_rows
 from relspace.similarity.inputs import ModelLayers
-from relspace.similarity.tables import LayerTables, Progress, Table, places_of
+from relspace.similarity.tables import LayerTables, Table, places_of
 
 
 def is_summed(
@@ -83,7 +84,7 @@ class TablesBySums(LayerTables):
         has_value: NDArray[np.bool_],
         n_permutations: int,
         seed: int,
-        progress: Progress | None,
+        progress: Listener,
     ) -> Table:
         """Draws from the normal distribution that permutations tend to, one for all pairs."""
         draw = self.products.permutations(rows, columns, torch.Generator().manual_seed(seed))
@@ -91,8 +92,7 @@ class TablesBySums(LayerTables):
         pairs = [(rows[i], columns[j]) for i, j in np.argwhere(has_value).tolist()]
         for number in range(n_permutations):
             null[number, has_value] = self._of(draw(), pairs)
-            if progress is not None:
-                progress(f"Permutation {number + 1} of {n_permutations}")
+            progress(number + 1, n_permutations, "Permutations")
         return null
 
     def _expected(self, row: int, column: int) -> float | None:
@@ -117,7 +117,7 @@ def sum_layers(
     groups: object | None,
     memory_budget: int | None,
     client: Any | None,
-    progress: Progress | None,
+    progress: Listener,
 ) -> TablesBySums:
     """Sum over items what all layers of models are compared by.
 
@@ -135,8 +135,8 @@ def sum_layers(
         Bytes that sums and blocks of rows may take.
     client : distributed.Client, optional
         A cluster that sums parts of the rows.
-    progress : callable, optional
-        Called with a line of text.
+    progress : callable
+        Told ``(done, total, text)``.
 
     Raises
     ------

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace._core.progress import Listener
 from relspace.measures import Measure
 from relspace.resampling import Units, shift_families
 from relspace.similarity.compare import null_tables
 from relspace.similarity.inputs import ModelLayers, Undefined, prepare_models
-from relspace.similarity.tables import LayerTables, Progress, Table
+from relspace.similarity.tables import LayerTables, Table
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,7 +43,7 @@ class TablesOfFactors(LayerTables):
         has_value: NDArray[np.bool_],
         n_permutations: int,
         seed: int,
-        progress: Progress | None,
+        progress: Listener,
     ) -> Table:
         families = shift_families(
             self.n_items, n_permutations, groups=self.groups, random_state=seed
@@ -54,7 +55,7 @@ class TablesOfFactors(LayerTables):
             here, there = np.flatnonzero(of_row.ravel() == number), np.flatnonzero(pattern)
             if len(there):
                 x, y = self._of([rows[i] for i in here]), self._of([columns[j] for j in there])
-                drawn = null_tables(self.measure, x, y, families, progress=progress)
+                drawn = null_tables(self.measure, x, y, families, tell=progress)
                 null[:, here[:, None], there] = drawn
         return null
 
@@ -73,7 +74,7 @@ def hold_layers(
     max_items: int | None,
     seed: int,
     memory_budget: int | None,
-    progress: Progress | None,
+    progress: Listener,
 ) -> TablesOfFactors:
     """Pair the models' items and prepare all their layers, each once; at most so many items.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace._core.progress import Listener, Progress, as_listener
 from relspace._core.validation import ItemId, check_random_state, check_resamples
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.measures import Measure
@@ -19,7 +20,7 @@ from relspace.similarity.arrangement import classical_scaling, dissimilarity, hi
 from relspace.similarity.compare import as_measure
 from relspace.similarity.opening import open_tables
 from relspace.similarity.record import library_versions
-from relspace.similarity.tables import Progress, most_alike, places_of, plain_values
+from relspace.similarity.tables import most_alike, places_of, plain_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -233,7 +234,7 @@ def compare_models(
     max_items: int | None = None,
     memory_budget: int | None = None,
     client: Any | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = None,
 ) -> ModelComparison:
     """Compare all layers of two or more models with each other.
 
@@ -277,7 +278,7 @@ def compare_models(
         )
     if len(models) < 2:
         raise InvalidInputError(f"models holds {len(models)} models; give two or more.")
-    record = as_measure(measure)
+    record, tell = as_measure(measure), as_listener(progress)
     # The order of two models does not matter here: neither to values nor to what they are tested
     # against, which come from this one statistic.
     statistic = symmetrized(record)
@@ -298,17 +299,16 @@ def compare_models(
         max_items=max_items,
         memory_budget=memory_budget,
         client=client,
-        progress=progress,
+        progress=tell,
     )
     places = tables.places
-    if progress is not None:
-        progress(f"Comparing {len(tables.names)} layers of {len(names)} models")
+    tell(0, 0, f"Comparing {len(tables.names)} layers of {len(names)} models")
     values, chance = np.full((2, len(tables.names), len(tables.names)), np.nan)
     p_values = np.full((len(names), len(names)), np.nan)
     for first, second in pairs:
         rows, columns = places[first], places[second]
         found = tables.beside_chance(
-            rows, columns, count, seed, _of_pair(progress, f"{first} and {second}")
+            rows, columns, count, seed, _of_pair(tell, f"{first} and {second}")
         )
         for table, of_pair in ((values, found.values), (chance, found.chance)):
             table[np.ix_(rows, columns)], table[np.ix_(columns, rows)] = of_pair, of_pair.T
@@ -340,15 +340,9 @@ def compare_models(
     )
 
 
-def _of_pair(progress: Progress | None, models: str) -> Progress | None:
+def _of_pair(tell: Listener, models: str) -> Listener:
     """Say which two models the permutations are of."""
-    if progress is None:
-        return None
-
-    def tell(message: str) -> None:
-        progress(f"{models}: {message}")
-
-    return tell
+    return lambda done, total, text: tell(done, total, f"{models}: {text}")
 
 
 def _best_matches(

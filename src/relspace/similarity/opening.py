@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from relspace._core.progress import Listener
 from relspace._core.validation import ItemId, check_count, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.measures import MIN_ITEMS, Measure
@@ -12,7 +13,7 @@ from relspace.similarity.inputs import ModelLayers
 from relspace.similarity.layers_by_sums import is_summed, sum_layers
 from relspace.similarity.layers_held import hold_layers
 from relspace.similarity.same_positions import at_same_places
-from relspace.similarity.tables import LayerTables, Progress
+from relspace.similarity.tables import LayerTables
 
 
 def open_tables(
@@ -26,7 +27,7 @@ def open_tables(
     max_items: int | None,
     memory_budget: int | None,
     client: Any | None,
-    progress: Progress | None,
+    progress: Listener,
 ) -> LayerTables:
     """Open the layers of models so that any of them can be compared.
 

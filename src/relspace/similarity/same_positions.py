@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from relspace._core.pairing import is_by_position, pair_sets
+from relspace._core.progress import Listener
 from relspace._core.validation import ItemId, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.features import FeatureSet, TokenGrid, choose_places
-from relspace.similarity.tables import Progress
 
 _MEASURED_ROWS = 1000
 
@@ -69,7 +69,7 @@ def at_same_places(
     ids: object | None = None,
     max_items: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Listener,
 ) -> LayersAtPlaces | None:
     """Read layers of feature sets at the same places, where their tokens lie on different grids.
 
@@ -83,8 +83,8 @@ def at_same_places(
         How many places at most; about 1,000 by default.
     seed : int
         Of the places.
-    progress : callable, optional
-        Called with a line of text.
+    progress : callable
+        Told ``(done, total, text)``.
 
     Returns
     -------
@@ -118,15 +118,14 @@ def read_at_places(
     *,
     max_items: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Listener,
 ) -> LayersAtPlaces:
     """Read all layers of sets of the same images in one order at places that all grids saw."""
     n_images = len(next(iter(paired.values())))
     per_image = max(1, (max_items or _MEASURED_ROWS) // n_images)
     # Other places than the landmarks that a seed gives.
     places = choose_places(grids, per_image * n_images, random_state=seed + 1)
-    if progress is not None:
-        progress("Reading all layers at the same places")
+    progress(0, 0, "Reading all layers at the same places")
     models = {
         name: {layer: fs.read_places(places, layer=layer) for layer in fs.layers}
         for name, fs in paired.items()

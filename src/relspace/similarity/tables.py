@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace._core.progress import Listener
 from relspace._core.validation import name_some
 from relspace.errors import RelspaceWarning, UndefinedValueError
 from relspace.measures import Measure
 from relspace.resampling import p_value
 
-Progress = Callable[[str], None]
 Table = NDArray[np.float64]
 
 _REASONS_AT_MOST = 3
@@ -128,7 +128,7 @@ class LayerTables(ABC):
         has_value: NDArray[np.bool_],
         n_permutations: int,
         seed: int,
-        progress: Progress | None,
+        progress: Listener,
     ) -> Table:
         """Values under permutation, of the pairs of layers that have one."""
 
@@ -162,7 +162,7 @@ class LayerTables(ABC):
         columns: range,
         n_permutations: int,
         seed: int,
-        progress: Progress | None = None,
+        progress: Listener,
     ) -> TableBesideChance:
         """Compare some layers with others, and the same under permutations of the items.
 
@@ -174,8 +174,8 @@ class LayerTables(ABC):
             How many permutations; with 0 as many as chance needs, none where it is known.
         seed : int
             Of the permutations.
-        progress : callable, optional
-            Called with a line of text as permutations go on.
+        progress : callable
+            Told ``(done, total, text)``.
 
         Raises
         ------

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from relspace._core.memory import memory_budget_bytes, say_bytes
+from relspace._core.progress import Listener
 from relspace.errors import MemoryBudgetError
 from relspace.measures.sums.item_parts import Parts
 from relspace.measures.sums.item_sums import sum_over_items
 from relspace.measures.sums.stacked_products import StackedProducts, bytes_of_stack, centered_stack
 from relspace.rows.source import RowSource
-
-Progress = Callable[[str], None]
 
 #: Parts that an interval rests on at most: more make its width no steadier than the data do.
 MOST_PARTS = 128
@@ -126,7 +125,7 @@ def sum_parts(
     names: tuple[str, str] = ("X", "Y"),
     memory_budget: int | None = None,
     client: Any | None = None,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
 ) -> SumsOfParts:
     """Sum the products of two sets by parts of the items, in one pass over their rows.
 
@@ -145,7 +144,7 @@ def sum_parts(
     client : distributed.Client, optional
         A cluster whose workers sum parts of the rows.
     progress : callable, optional
-        Called with a line of text as rows are read.
+        Told ``(done, total, text)`` as rows are read.
     """
     widths = (x.shape[1], y.shape[1])
     room = memory_budget_bytes(memory_budget) - 8 * parts.n_parts * (sum(widths) + 3) ** 2

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from relspace._core.memory import row_slices
+from relspace._core.progress import Listener
 from relspace._core.validation import smallest_exact
 from relspace.errors import InvalidInputError, NonFiniteError
 from relspace.kernels.scale import exponent_of, largest_magnitude, times_power_of_two
@@ -18,8 +19,6 @@ from relspace.measures.sums.item_parts import Parts
 from relspace.rows.ahead import read_ahead
 from relspace.rows.cluster import sum_on_cluster
 from relspace.rows.source import RowSource, lies_in
-
-Progress = Callable[[str], None]
 
 # Fourth powers of numbers up to 2^100 are far from the largest and the smallest float.
 _SAFE_EXPONENT = 100
@@ -36,7 +35,7 @@ def sum_over_items(
     *,
     block_bytes: int,
     client: Any | None = None,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
 ) -> torch.Tensor:
     r"""Sum the products of what is known of items, :math:`z_i = (x_i, |x_i|^2, 1)` of all sets.
 
@@ -57,7 +56,7 @@ def sum_over_items(
     client : distributed.Client, optional
         A cluster whose workers sum parts of the rows; they must reach files by the same paths.
     progress : callable, optional
-        Called with a line of text as rows are read.
+        Told ``(done, total, text)`` as rows are read.
 
     Returns
     -------
@@ -88,7 +87,7 @@ def sum_over_items(
 
     def tell(done: int) -> None:
         if progress is not None:
-            progress(f"Summing products: {done} of {n} rows")
+            progress(done, n, "Summing products of rows")
 
     if client is None:
         (total,) = sums(0, n, centre, tell)

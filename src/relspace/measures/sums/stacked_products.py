@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from relspace._core.memory import memory_budget_bytes, say_bytes
+from relspace._core.progress import Listener
 from relspace.errors import MemoryBudgetError
 from relspace.measures.sums.cross_products import CrossProducts, SetProducts
 from relspace.measures.sums.folded_products import (
@@ -23,8 +24,6 @@ from relspace.measures.sums.folded_products import (
 from relspace.measures.sums.item_parts import Parts
 from relspace.measures.sums.item_sums import sum_over_items
 from relspace.rows.source import RowSource
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +189,7 @@ def sum_stacked_products(
     copies_for_pair: int = 0,
     memory_budget: int | None = None,
     client: Any | None = None,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
 ) -> StackedProducts:
     """Sum the products of sets in one pass over their rows.
 
@@ -213,7 +212,7 @@ def sum_stacked_products(
     client : distributed.Client, optional
         A cluster whose workers sum parts of the rows; they must reach files by the same paths.
     progress : callable, optional
-        Called with a line of text as rows are read.
+        Told ``(done, total, text)`` as rows are read.
 
     Raises
     ------
