@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from _measure import describe_machine, peak_of_process, reset_peak_memory, write_json
+from relspace.features.layer import ItemSource
 
 HERE = Path(__file__).resolve().parent
 BUDGET = 2**28
@@ -73,7 +74,7 @@ def align_items(n: int, folder: Path) -> Numbers:
     }
 
 
-class Pictures:
+class Pictures(ItemSource):
     """Features of images at a grid's own resolution, made when they are read."""
 
     def __init__(self, n_images: int, size: int, width: int) -> None:

@@ -19,7 +19,7 @@ from relspace import Aligner
 from relspace.errors import FileFormatError, MemoryBudgetError
 from relspace.features import FeatureSet, open_rows
 from relspace.rows.identity import hash_rows
-from relspace.rows.source import GeneratedRows, RowSource, ShardedRows, rows_at
+from relspace.rows.source import GeneratedRows, RowSource, ShardedRows
 from relspace.rows.transform import Output
 
 N, D = 103, 6
@@ -144,7 +144,83 @@ def test_reading_changes_nothing_and_rows_may_be_changed(given: object) -> None:
 
 def test_single_rows_are_read_in_the_order_asked_for(given: object) -> None:
     wanted = torch.tensor([102, 3, 4, 5, 41, 40, 3])
-    assert torch.equal(rows_at(open_rows(given), wanted), torch.from_numpy(VALUES)[wanted])
+    assert torch.equal(open_rows(given).read_at(wanted), torch.from_numpy(VALUES)[wanted])
+
+
+def test_its_rows_are_mapped_and_taken_when_they_are_read(given: object) -> None:
+    source = open_rows(given)
+    numbers = torch.arange(N)
+
+    def function(rows: torch.Tensor, first: int) -> torch.Tensor:
+        own = numbers[first : first + len(rows), None]
+        return torch.cat([rows[:, :2].double(), own], dim=1)
+
+    mapped = source.map(function, 3, dtype=torch.float64)
+    expected = torch.cat([torch.from_numpy(VALUES)[:, :2].double(), numbers[:, None]], dim=1)
+    assert (mapped.shape, mapped.dtype, mapped.ids) == ((N, 3), torch.float64, source.ids)
+    assert torch.equal(mapped.read(9, 31), expected[9:31])
+    wanted = torch.tensor([102, 3, 4, 41, 3])
+    taken = source.take(wanted)
+    assert taken.shape == (5, D)
+    assert torch.equal(taken.read(1, 4), torch.from_numpy(VALUES)[wanted[1:4]])
+    assert torch.equal(
+        taken.take(torch.tensor([1, 0])).read(0, 2), taken.read_at(torch.arange(2).flip(0))
+    )
+    assert taken.ids == (None if source.ids is None else tuple(IDS[i] for i in wanted.tolist()))
+    assert mapped.locations() == taken.locations() == source.locations()
+
+
+def test_its_ids_can_be_replaced(given: object) -> None:
+    source = open_rows(given)
+    other = source.with_ids(tuple(range(N)))
+    assert other.ids == tuple(range(N))
+    assert other.with_ids(None).ids is None
+    assert source.ids in (None, IDS)
+    assert torch.equal(other.read(3, 9), source.read(3, 9))
+
+
+def test_it_names_the_files_that_it_is_read_from(tmp_path: Path) -> None:
+    for kind, make in KINDS.items():
+        folder = tmp_path / kind.replace(" ", "-")
+        folder.mkdir()
+        locations = open_rows(make(folder)).locations()
+        if kind in ("npz file", "array", "tensor", "Dask array", "generated") or "feature" in kind:
+            assert locations == ()
+        elif kind == "Zarr at another URL":
+            assert locations == (f"memory://{folder.name}/a.zarr",)
+        else:
+            assert locations
+            assert all(Path(one).exists() and folder in Path(one).parents for one in locations)
+
+
+def test_what_reads_rows_without_being_a_source_is_one_made_by_code() -> None:
+    class Own:
+        shape, dtype, ids = (N, D), torch.float32, IDS
+
+        def read(self, start: int, stop: int) -> torch.Tensor:
+            return torch.from_numpy(VALUES[start:stop])
+
+    source = open_rows(Own())
+    assert isinstance(source, RowSource)
+    assert (source.ids, source.lies_in, source.chunk_rows) == (IDS, "code", 1)
+    assert torch.equal(source.read(3, 9), torch.from_numpy(VALUES[3:9]))
+    assert not source.identity().is_known
+
+
+def test_a_map_is_identified_by_its_source_and_what_it_is_said_to_do() -> None:
+    source = open_rows(VALUES)
+    doubled, tripled = (
+        source.map(lambda rows, first, k=k: k * rows, D, identity={"times": k}) for k in (2, 3)
+    )
+    again = open_rows(VALUES).map(lambda rows, first: 2 * rows, D, identity={"times": 2})
+    assert doubled.identity().same_as(again.identity())
+    assert not doubled.identity().same_as(tripled.identity())
+    assert not source.map(lambda rows, first: rows, D).identity().is_known
+    assert (
+        not source.take(torch.arange(4))
+        .identity()
+        .same_as(source.take(torch.arange(4).flip(0)).identity())
+    )
 
 
 def test_it_is_transformed_as_the_array_is(given: object, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from relspace._core.memory import chunk_slices
 from relspace.features import FeatureSet, TokenGrid, open_rows
 from relspace.features.layer import LayerFeatures, RowItems
 from relspace.rows.ahead import read_ahead, read_blocks, write_behind
-from relspace.rows.source import ArrayRows, GeneratedRows, ShardedRows, lies_in
+from relspace.rows.source import ArrayRows, GeneratedRows, ShardedRows
 
 X = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
 BLOCKS = chunk_slices(len(X), 50)
@@ -206,7 +206,7 @@ def test_the_same_bits_whether_read_ahead_or_not(tmp_path: Path) -> None:
     aligner = rs.Aligner().fit(X[:40])
     tables = []
     for name, source in (("files", open_rows(tmp_path / "x.npy")), ("code", made)):
-        assert lies_in(source) == name
+        assert source.lies_in == name
         out = rs.Output(tmp_path / f"{name}.zarr", chunk_rows=64)
         rows = aligner.transform(source, out=out)
         cut = rs.NormalizedCut(4, n_landmarks=60).fit(
@@ -233,17 +233,17 @@ def test_sources_say_where_their_rows_lie(tmp_path: Path) -> None:
     zarr.save(str(tmp_path / "x.zarr"), X)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = X
-        assert lies_in(ArrayRows(file["x"])) == "files"
+        assert ArrayRows(file["x"]).lies_in == "files"
     in_files = [open_rows(tmp_path / name) for name in ("x.npy", "x.zarr", "x.h5")]
     in_files.append(open_rows(np.load(tmp_path / "x.npy", mmap_mode="r")))
     in_memory = [open_rows(X), open_rows(torch.from_numpy(X))]
     in_memory.append(FeatureSet.from_arrays({"last": X})["last"].select(torch.arange(5)))
     code = GeneratedRows(X.shape, lambda start, stop: X[start:stop])
-    assert {lies_in(one) for one in in_files} == {"files"}
-    assert {lies_in(one) for one in in_memory} == {"memory"}
-    assert lies_in(code) == "code" == lies_in(object())
-    assert lies_in(ShardedRows([in_files[0], in_memory[0]])) == "files"
-    assert lies_in(ShardedRows([in_files[0], in_memory[0], code])) == "code"
+    assert {one.lies_in for one in in_files} == {"files"}
+    assert {one.lies_in for one in in_memory} == {"memory"}
+    assert code.lies_in == "code"
+    assert ShardedRows([in_files[0], in_memory[0]]).lies_in == "files"
+    assert ShardedRows([in_files[0], in_memory[0], code]).lies_in == "code"
 
 
 def test_only_files_are_read_in_another_thread(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_what_rows_are_made_of_is_read_ahead(tmp_path: Path) -> None:
         rs.align({"a": tmp_path / "x.npy", "b": -X}, landmarks=30, memory_budget=budget)
         for budget in (2**30, 1000)
     )
-    assert lies_in(made.rows("a")) == "code"
+    assert made.rows("a").lies_in == "code"
     blocks = read_blocks(made.rows("a"), BLOCKS, DeviceCopies())
     torch.testing.assert_close(torch.cat([rows for _, rows in blocks]), held.rows("a").read(0, 300))
     assert np.allclose(made["a"], held["a"], atol=1e-6)

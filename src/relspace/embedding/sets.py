@@ -17,7 +17,7 @@ from relspace.errors import (
     NonFiniteError,
 )
 from relspace.features.row_files import is_read_in_blocks, open_rows
-from relspace.rows.source import ArrayRows, RowSource, rows_at
+from relspace.rows.source import ArrayRows, RowSource
 from relspace.rows.transform import Output
 
 #: A single feature set is kept under this name.
@@ -114,7 +114,7 @@ def outputs_of(out: Outputs | None, names: tuple[str, ...]) -> dict[str, Output]
 
 def some_tokens(source: RowSource, rows: torch.Tensor, name: str) -> torch.Tensor:
     """Some tokens of a set in float32 or float64, checked."""
-    tokens = as_features(rows_at(source, rows), name, check_finite=False).tensor
+    tokens = as_features(source.read_at(rows), name, check_finite=False).tensor
     bad = rows[~tokens.isfinite().all(dim=1).cpu()]
     if len(bad):
         raise NonFiniteError(

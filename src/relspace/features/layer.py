@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from relspace._core.pairing import ItemContents
 from relspace._core.validation import ItemId, to_numpy
 from relspace.errors import InvalidInputError
 from relspace.features.positions import Places, TokenGrid, read_places
-from relspace.rows.source import LiesIn, MadeOf, RowSource, lies_in, rows_at
+from relspace.rows.source import LiesIn, MadeOf, RowSource
 
 #: Rows of several megabytes are read at a time where more than one item is needed.
 _BYTES_AT_A_TIME = 64 * 2**20
@@ -21,25 +23,36 @@ _BYTES_AT_A_TIME = 64 * 2**20
 Items = slice | torch.Tensor
 
 
-class ItemSource(Protocol):
-    """Where features lie: an array (n_items, ..., d) of which some items can be read."""
+class ItemSource(ABC):
+    """Where features lie: an array (n_items, ..., d) of which some items can be read.
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n_items, rows, columns, d), or (n_items, d)."""
+    Attributes
+    ----------
+    shape : tuple of int
+        (n_items, rows, columns, d), or (n_items, d).
+    dtype : torch.dtype
+        The type of what is read.
+    lies_in : {"files", "memory", "code"}
+        Where features come from when they are read.
+    """
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of what is read."""
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    lies_in: LiesIn = "code"
 
+    def locations(self) -> tuple[Path | str, ...]:
+        """Return the files, folders and URLs that features are read from."""
+        return ()
+
+    @abstractmethod
     def read_items(self, items: Items) -> torch.Tensor:
         """Return the features of some items, by their positions."""
 
 
-class MemorySource:
+class MemorySource(ItemSource):
     """Features that are in memory."""
 
-    lies_in: LiesIn = "memory"
+    lies_in = "memory"
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._tensor = tensor
@@ -51,21 +64,25 @@ class MemorySource:
         return self._tensor[items]
 
 
-class SelectedSource:
+class SelectedSource(ItemSource):
     """Some items of another source, in an order of their own."""
 
     def __init__(self, source: ItemSource, items: torch.Tensor) -> None:
         self._source, self._items = source, items
         self.shape = (len(items), *source.shape[1:])
         self.dtype = source.dtype
-        self.lies_in = lies_in(source)
+        self.lies_in = source.lies_in
 
     def read_items(self, items: Items) -> torch.Tensor:
         """Return the features of some of the selected items."""
         return self._source.read_items(self._items[items])
 
+    def locations(self) -> tuple[Path | str, ...]:
+        """Those of the other source."""
+        return self._source.locations()
 
-class MappedSource:
+
+class MappedSource(ItemSource):
     """Another source whose features are changed, item by item, as they are read."""
 
     def __init__(
@@ -82,26 +99,34 @@ class MappedSource:
         """Return the changed features of some items."""
         return self._change(self._source.read_items(items).to(self.dtype))
 
+    def locations(self) -> tuple[Path | str, ...]:
+        """Those of the other source."""
+        return self._source.locations()
 
-class RowItems:
+
+class RowItems(ItemSource):
     """Tokens of images that lie one below the other in a source of rows."""
 
     def __init__(self, rows: RowSource, grid: TokenGrid) -> None:
         self._rows = rows
         self.shape = (grid.n_images, grid.rows, grid.columns, rows.shape[1])
         self.dtype = rows.dtype
-        self.lies_in = lies_in(rows)
+        self.lies_in = rows.lies_in
 
     def read_items(self, items: Items) -> torch.Tensor:
         """Return the tokens of some images as maps."""
         n_images, n_rows, n_columns, _ = self.shape
         images = torch.arange(n_images)[items]
         n = n_rows * n_columns
-        rows = rows_at(self._rows, (images[:, None] * n + torch.arange(n)).flatten())
+        rows = self._rows.read_at((images[:, None] * n + torch.arange(n)).flatten())
         return rows.reshape(len(images), *self.shape[1:])
 
+    def locations(self) -> tuple[Path | str, ...]:
+        """Those of the rows."""
+        return self._rows.locations()
 
-class LayerFeatures:
+
+class LayerFeatures(RowSource):
     """Features of one layer as a matrix of tokens, image by image and row by row.
 
     It is what functions of matrices take: it has a shape and a dtype, becomes an array when asked
@@ -141,13 +166,16 @@ class LayerFeatures:
         self.shape = (self.n_items * self._tokens_per_item, source.shape[-1])
         self.dtype = source.dtype
         self.chunk_rows = self._tokens_per_item
-        self.lies_in = lies_in(source)
-        self.made_of: MadeOf | None = None
+        self.lies_in = source.lies_in
         self.ids = ids if grid is None else None
         self.contents = None if contents is None else contents.with_rows(self._tokens_per_item)
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def locations(self) -> tuple[Path | str, ...]:
+        """Return the files, folders and URLs that features are read from."""
+        return self._source.locations()
 
     def __repr__(self) -> str:
         tokens = "" if self.grid is None else f", {self.grid.rows} x {self.grid.columns} tokens"
@@ -223,9 +251,12 @@ class LayerFeatures:
             None if self.contents is None else self.contents.select(items.tolist()),
         )
 
-    def with_ids(self, ids: tuple[ItemId, ...]) -> LayerFeatures:
+    def with_ids(self, ids: tuple[ItemId, ...] | None) -> Self:
         """Return the same features of items with these ids; tokens on a grid have none."""
-        return LayerFeatures(self.name, self._source, self.grid, ids, self.contents)
+        other = super().with_ids(ids)
+        if self.grid is not None:
+            other.ids = None
+        return other
 
     def mapped(self, width: int, change: Callable[[torch.Tensor], torch.Tensor]) -> LayerFeatures:
         """Return the tokens changed as they are read, on the same grid.

@@ -38,7 +38,6 @@ from relspace.reports.thumbnails import (
     thumbnails_of,
 )
 from relspace.resampling import MIN_UNITS, p_value, permutation_null
-from relspace.rows.source import rows_at
 from relspace.similarity.compare import compare
 from relspace.space.base import CommonSpace
 from relspace.space.item_space import ItemSpace
@@ -186,7 +185,7 @@ def _rows_at_places(space: TokenSpace, seed: int) -> tuple[dict[str, torch.Tenso
 
 def _rows_of_items(space: ItemSpace, seed: int) -> dict[str, torch.Tensor]:
     items = _sample(space.n_items, _MEASURED_ROWS, seed)
-    return {name: _centered(rows_at(space.rows(name), items)) for name in space.names}
+    return {name: _centered(space.rows(name).read_at(items)) for name in space.names}
 
 
 def _sample(n: int, size: int, seed: int) -> torch.Tensor:
@@ -227,7 +226,7 @@ def _values(
 def _points(space: ItemSpace, images: object, seed: int) -> dict[str, Any]:
     items = _sample(space.n_items, _DRAWN_ITEMS, seed)
     titles = [str(i + 1 if space.ids is None else space.ids[i]) for i in items.tolist()]
-    rows = {name: _centered(rows_at(space.rows(name), items)) for name in space.names}
+    rows = {name: _centered(space.rows(name).read_at(items)) for name in space.names}
     points = principal_plane(rows)
     shown = f"{len(items)} of {space.n_items}" if len(items) < space.n_items else "all"
     scatter = Scatter(

@@ -11,7 +11,7 @@ import torch
 
 from relspace._core.device_copies import DeviceCopies
 from relspace._core.threads import background_thread
-from relspace.rows.source import MadeOf, RowSource, lies_in
+from relspace.rows.source import RowSource
 
 _Block = TypeVar("_Block")
 _Rows = TypeVar("_Rows")
@@ -125,17 +125,15 @@ def read_blocks(
     copies : DeviceCopies
         How they get to the device.
     """
-    made_of: MadeOf | None = getattr(source, "made_of", None)
-    if made_of is not None:
+    if (made_of := source.made_of) is not None:
         with closing(read_blocks(made_of.source, blocks, copies)) as given:
             for block, rows in given:
                 yield block, made_of.make(rows, block.start)
         return
-    place = lies_in(source)
     sent = read_ahead(
         lambda rows: copies.send(source.read(rows.start, rows.stop)),
         blocks,
-        ahead=place == "files" or (place == "memory" and copies.overlap),
+        ahead=source.lies_in == "files" or (source.lies_in == "memory" and copies.overlap),
         one_core=not copies.overlap,
     )
     with closing(sent):

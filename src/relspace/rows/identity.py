@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError, InvalidTypeError
 from relspace.rows.locations import file_system
+
+if TYPE_CHECKING:
+    from relspace.rows.source import RowSource
 
 #: What an identity rests on: values, files, objects at a URL, or nothing.
 Kind = Literal["content", "file", "url", "unidentified"]
@@ -50,21 +53,6 @@ _NAMES = {
     "mtime_ns": "modification time",
     "version": "version at the URL",
 }
-
-
-class Rows(Protocol):
-    """A matrix of which some rows can be read (:class:`relspace.rows.source.RowSource`)."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n_rows, n_columns)."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of what is read."""
-
-    def read(self, start: int, stop: int) -> torch.Tensor:
-        """Return the rows from start to stop."""
 
 
 @dataclass(frozen=True)
@@ -211,13 +199,13 @@ def hash_array(array: NDArray[Any] | torch.Tensor) -> Identity:
     return _hash_values(tuple(array.shape), _name_of(array.dtype), pieces)
 
 
-def hash_rows(source: Rows) -> Identity:
+def hash_rows(source: RowSource) -> Identity:
     """Hash all rows of a source, read a few megabytes at a time.
 
     It is that of :func:`hash_array` of the same rows.
     """
     n, width = source.shape
-    chunk = int(getattr(source, "chunk_rows", 1))
+    chunk = source.chunk_rows
     step = max(1, 8 * _BLOCK_BYTES // (width * source.dtype.itemsize))
     step = max(chunk, step - step % chunk)
     pieces = (source.read(start, min(n, start + step)) for start in range(0, n, step))
@@ -345,16 +333,14 @@ def identify_url(url: str) -> Identity:
     return Identity("url", digest, {"n_files": len(names), "size": size, "hashed": rests_on})
 
 
-def identify(source: Rows) -> Identity:
+def identify(source: RowSource) -> Identity:
     """Return the identity of the rows of a source, without their ids.
 
-    A source that has a method ``identity()`` is asked. Another one is hashed whole where it says
-    that its rows lie in memory or in files (``lies_in``); rows that code makes can't be
-    identified.
+    Its shape and type count beside what :meth:`relspace.rows.source.RowSource.identity` tells.
 
     Parameters
     ----------
-    source : Rows
+    source : RowSource
         Rows of features.
 
     Examples
@@ -366,17 +352,8 @@ def identify(source: Rows) -> Identity:
     >>> identify(GeneratedRows((2, 3), lambda start, stop: np.zeros((stop - start, 3)))).kind
     'unidentified'
     """
-    own = getattr(source, "identity", None)
-    if callable(own):
-        found = cast("Identity", own())
-    elif getattr(source, "lies_in", "code") in ("memory", "files"):
-        found = hash_rows(source)
-    else:
-        found = Identity.unidentified(
-            f"the rows of {type(source).__name__} are made by code when they are read"
-        )
     dtype = _name_of(source.dtype)
-    return found.with_detail(shape=[int(n) for n in source.shape], dtype=dtype)
+    return source.identity().with_detail(shape=[int(n) for n in source.shape], dtype=dtype)
 
 
 def _hash_values(

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError
 from relspace.rows.identity import Identity, identify_file
-from relspace.rows.source import LiesIn, reading, tensor_of, torch_dtype
+from relspace.rows.source import RowSource, reading, tensor_of, torch_dtype
 
 _BATCH_BYTES = 2**22
 # Of each column's part of a row group, what is read from the disk at a time.
 _BUFFER_BYTES = 2**16
 
 
-class ParquetRows:
+class ParquetRows(RowSource):
     """Rows of the columns of a Parquet file that hold features.
 
     A row group can only be decoded from its beginning, so that reading in order is fast; blocks
@@ -37,7 +37,7 @@ class ParquetRows:
         One id for each row.
     """
 
-    lies_in: LiesIn = "files"
+    lies_in = "files"
 
     def __init__(
         self, path: str | Path, columns: Sequence[str], ids: tuple[ItemId, ...] | None = None
@@ -68,6 +68,10 @@ class ParquetRows:
     def identity(self) -> Identity:
         """That of the file, and the names of the columns."""
         return identify_file(self.path, list(self._columns))
+
+    def locations(self) -> tuple[Path | str, ...]:
+        """The file."""
+        return (self.path,)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self.read_array(0, self.shape[0]).astype(dtype or self.stored, copy=False)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from relspace._core.arrays import is_matrix_like, readable, tensor_from, tensor_of_array
 from relspace._core.labelled_tables import as_labelled_table
+from relspace._core.pairing import ItemContents
 from relspace._core.validation import (
     ItemId,
     as_features,
@@ -52,9 +55,127 @@ _LIBRARIES_OF_FILES = ("h5py", "zarr")
 LiesIn = Literal["files", "memory", "code"]
 
 
+class RowSource(ABC):
+    """A matrix of features of which some rows can be read: what every function of rows takes.
+
+    A subclass sets ``shape``, ``dtype`` and whatever differs from the defaults, and defines
+    :meth:`read`.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n_items, n_features).
+    dtype : torch.dtype
+        The type of what is read.
+    ids : tuple or None
+        One id for each row.
+    feature_names : tuple of str or None
+        One name for each column.
+    contents : ItemContents or None
+        What is known of the content of the items that the rows are of.
+    chunk_rows : int
+        Rows that are stored, and so read, together.
+    lies_in : {"files", "memory", "code"}
+        Where rows come from when they are read.
+    made_of : MadeOf or None
+        The source that these rows are computed from, row by row, which can be prefetched.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    ids: tuple[ItemId, ...] | None = None
+    feature_names: tuple[str, ...] | None = None
+    contents: ItemContents | None = None
+    chunk_rows: int = 1
+    lies_in: LiesIn = "code"
+    made_of: MadeOf | None = None
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return the rows from start to stop, shape (stop - start, n_features)."""
+
+    def read_at(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return single rows, in the order asked for; neighbours are read together.
+
+        Parameters
+        ----------
+        indices : LongTensor of shape (k,)
+            Row numbers.
+
+        Returns
+        -------
+        tensor of shape (k, n_features)
+        """
+        wanted, order = torch.unique(indices.cpu(), return_inverse=True)
+        # A chunk is decompressed as a whole, so what lies in one is read at once.
+        apart = (wanted.diff() > 1) & ((wanted // self.chunk_rows).diff() > 0)
+        parts = []
+        for run in wanted.tensor_split(apart.nonzero().flatten() + 1):
+            first = int(run[0])
+            rows = self.read(first, int(run[-1]) + 1)
+            parts.append(rows[(run - first).to(rows.device)])
+        found = torch.cat(parts)
+        return found[order.to(found.device)]
+
+    def map(
+        self,
+        function: Callable[[torch.Tensor, int], torch.Tensor],
+        n_columns: int,
+        *,
+        dtype: torch.dtype | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> MappedRows:
+        """Return rows that a function computes from these when they are read.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(rows, first)`` of some rows and the number of the first gives as many rows.
+        n_columns : int
+            The width of the result.
+        dtype : torch.dtype, optional
+            Its type, by default that of these rows.
+        identity : mapping, optional
+            What the function is, as plain values; without it the result can't be identified.
+        """
+        return MappedRows(self, function, n_columns, dtype=dtype, identity=identity)
+
+    def take(self, indices: torch.Tensor) -> TakenRows:
+        """Return the rows of these numbers, in this order, read when they are asked for."""
+        return TakenRows(self, indices)
+
+    def with_ids(self, ids: tuple[ItemId, ...] | None) -> Self:
+        """Return the same rows with other ids; with None they are matched by position."""
+        other = copy(self)
+        other.ids = ids
+        if ids is None:
+            other.contents = None
+        return other
+
+    def locations(self) -> tuple[Path | str, ...]:
+        """Return the files, folders and URLs that rows are read from; none for other sources."""
+        return () if self.made_of is None else self.made_of.source.locations()
+
+    def identity(self) -> Identity:
+        """Return what tells these rows from others: by default the hash of all values.
+
+        Rows that code makes can't be identified.
+        """
+        if self.lies_in == "code":
+            return Identity.unidentified(
+                f"the rows of {type(self).__name__} are made by code when they are read"
+            )
+        return hash_rows(self)
+
+    def whole_chunks(self, n_rows: int) -> int:
+        """Round a number of rows down to whole chunks of this source; at least one row."""
+        chunk = self.chunk_rows
+        return max(1, n_rows - n_rows % chunk if n_rows > chunk else n_rows)
+
+
 @runtime_checkable
-class RowSource(Protocol):
-    """A matrix of features of which some rows can be read: what every function of rows takes."""
+class Readable(Protocol):
+    """What has the first members of a :class:`RowSource` without being one; rows made by code."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,7 +190,83 @@ class RowSource(Protocol):
         """One id for each row, or None."""
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Return the rows from start to stop, shape (stop - start, n_features)."""
+        """Return the rows from start to stop."""
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """How rows are computed from as many rows of another source, which can be prefetched.
+
+    Attributes
+    ----------
+    source : RowSource
+        What they are computed from.
+    make : callable
+        ``make(rows, first)`` of some of its rows and the number of the first.
+    """
+
+    source: RowSource
+    make: Callable[[torch.Tensor, int], torch.Tensor]
+
+
+class MappedRows(RowSource):
+    """Rows that a function computes from those of another source; see :meth:`RowSource.map`."""
+
+    def __init__(
+        self,
+        source: RowSource,
+        function: Callable[[torch.Tensor, int], torch.Tensor],
+        n_columns: int,
+        *,
+        dtype: torch.dtype | None = None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.shape = (source.shape[0], n_columns)
+        self.dtype = source.dtype if dtype is None else dtype
+        self.ids, self.contents, self.chunk_rows = source.ids, source.contents, source.chunk_rows
+        self.made_of: MadeOf = MadeOf(source, function)
+        self._identity = identity
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Compute some rows."""
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        return self.made_of.make(self.made_of.source.read(start, stop), start)
+
+    def identity(self) -> Identity:
+        """That of the source, and of the function where it is known."""
+        if self._identity is None:
+            return super().identity()
+        return identify(self.made_of.source).with_detail(**self._identity)
+
+
+class TakenRows(RowSource):
+    """Some rows of another source, in an order of their own; see :meth:`RowSource.take`."""
+
+    def __init__(self, source: RowSource, indices: torch.Tensor) -> None:
+        self._source, self._indices = source, indices
+        self.shape = (len(indices), source.shape[1])
+        self.dtype, self.lies_in = source.dtype, source.lies_in
+        self.feature_names = source.feature_names
+        if source.ids is not None:
+            self.ids = tuple(source.ids[row] for row in indices.tolist())
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return some of the rows that were taken."""
+        return self.read_at(torch.arange(len(self._indices))[start:stop])
+
+    def read_at(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return single ones of the rows that were taken."""
+        if not len(indices):
+            return self._source.read(0, 0)
+        return self._source.read_at(self._indices[indices])
+
+    def locations(self) -> tuple[Path | str, ...]:
+        """Those of the source."""
+        return self._source.locations()
+
+    def identity(self) -> Identity:
+        """That of the source, and of the row numbers."""
+        return identify(self._source).with_detail(order=hash_array(self._indices).digest)
 
 
 @contextmanager
@@ -108,7 +305,7 @@ def reading(path: str | Path, kind: str | None = None) -> Iterator[None]:
         ) from error
 
 
-class ArrayRows:
+class ArrayRows(RowSource):
     """Rows of an array or tensor, or of anything that is sliced like one (a memory map, HDF5)."""
 
     def __init__(self, array: Any, ids: tuple[ItemId, ...] | None = None) -> None:
@@ -119,7 +316,7 @@ class ArrayRows:
         self.shape = (int(array.shape[0]), int(array.shape[1]))
         self.dtype = torch_dtype(array.dtype)
         self.ids = ids
-        self.lies_in = _place_of(array)
+        self.lies_in = _lies_in(array)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows; those of a memory map are copied, so that its pages can go."""
@@ -132,9 +329,18 @@ class ArrayRows:
         """That of the file or folder that holds the array, or of all its values."""
         if isinstance(self._array, torch.Tensor | np.ndarray) and self.lies_in == "memory":
             return hash_array(self._array)
-        if (stored := _stored_in(self._array)) is not None:
-            return stored
-        return hash_rows(self)
+        return _stored_in(self._array) or hash_rows(self)
+
+    def locations(self) -> tuple[Path | str, ...]:
+        """The file or folder that holds the array."""
+        array = self._array
+        library = type(array).__module__.partition(".")[0]
+        if isinstance(array, np.memmap):
+            return () if array.filename is None else (Path(array.filename),)
+        if library == "h5py":
+            return (Path(array.file.filename),)
+        root = _folder_of_store(array) if library == "zarr" else None
+        return () if root is None else (root,)
 
 
 class TableRows(ArrayRows):
@@ -153,14 +359,14 @@ class TableRows(ArrayRows):
         return np.asarray(self._array, dtype=dtype)
 
 
-class NpyRows:
+class NpyRows(RowSource):
     """Rows of an ``.npy`` file, read rather than mapped, so that memory stays what is asked for.
 
     Where none are given, its ids are those of the file ``NAME.ids.json`` beside it, if there is
     one (:mod:`relspace.rows.id_files`).
     """
 
-    lies_in: LiesIn = "files"
+    lies_in = "files"
 
     def __init__(self, path: str | Path, ids: tuple[ItemId, ...] | None = None) -> None:
         with reading(path):
@@ -192,11 +398,15 @@ class NpyRows:
         """That of the file."""
         return identify_file(self.path)
 
+    def locations(self) -> tuple[Path | str, ...]:
+        """The file."""
+        return (self.path,)
 
-class Hdf5Rows:
+
+class Hdf5Rows(RowSource):
     """Rows of a dataset in an HDF5 file."""
 
-    lies_in: LiesIn = "files"
+    lies_in = "files"
 
     def __init__(self, path: str | Path, key: str, ids: tuple[ItemId, ...] | None = None) -> None:
         import h5py
@@ -225,11 +435,15 @@ class Hdf5Rows:
         """That of the file that holds the dataset, or of all its values."""
         return self._rows.identity()
 
+    def locations(self) -> tuple[Path | str, ...]:
+        """The file."""
+        return (self.path,)
 
-class SafetensorsRows:
+
+class SafetensorsRows(RowSource):
     """Rows of a tensor in a safetensors file."""
 
-    lies_in: LiesIn = "files"
+    lies_in = "files"
 
     def __init__(self, path: str | Path, key: str, ids: tuple[ItemId, ...] | None = None) -> None:
         self.path, self.key, self.ids = Path(path), key, ids
@@ -255,8 +469,12 @@ class SafetensorsRows:
         """That of the file, and the tensor's name."""
         return identify_file(self.path, self.key)
 
+    def locations(self) -> tuple[Path | str, ...]:
+        """The file."""
+        return (self.path,)
 
-class GeneratedRows:
+
+class GeneratedRows(RowSource):
     """Rows that a function makes when they are asked for.
 
     Parameters
@@ -295,7 +513,7 @@ class GeneratedRows:
         return rows
 
 
-class ShardedRows:
+class ShardedRows(RowSource):
     """Rows of several sources, one after the other."""
 
     def __init__(self, shards: Sequence[RowSource], ids: tuple[ItemId, ...] | None = None) -> None:
@@ -318,11 +536,11 @@ class ShardedRows:
             # What promotes to float32 has more digits.
             dtype = torch.float64
         self.dtype = dtype
-        self.chunk_rows = max(getattr(shard, "chunk_rows", 1) for shard in shards)
-        places = {lies_in(shard) for shard in shards}
+        self.chunk_rows = max(shard.chunk_rows for shard in shards)
+        lying = {shard.lies_in for shard in shards}
         # Files wait, whatever lies beside them; code is left to the thread that it is used to.
-        self.lies_in: LiesIn = "code" if "code" in places else min(places)
-        self.feature_names: tuple[str, ...] | None = feature_names(shards[0])
+        self.lies_in = "code" if "code" in lying else min(lying)
+        self.feature_names = feature_names(shards[0])
         for number, shard in enumerate(shards):
             refuse_other_features(feature_names(shard), self.feature_names, f"shard {number}")
         self.ids = ids
@@ -351,8 +569,12 @@ class ShardedRows:
         """That of all shards in their order."""
         return combine([identify(shard) for shard in self._shards])
 
+    def locations(self) -> tuple[Path | str, ...]:
+        """Those of all shards."""
+        return tuple(one for shard in self._shards for one in shard.locations())
 
-class DaskRows:
+
+class DaskRows(RowSource):
     """Rows of a Dask array, computed when they are asked for."""
 
     def __init__(self, array: Any, ids: tuple[ItemId, ...] | None = None) -> None:
@@ -376,7 +598,7 @@ class DaskRows:
         return Identity.unidentified("a Dask array is computed when it is read")
 
 
-class ZarrRows:
+class ZarrRows(RowSource):
     """Rows of a Zarr array, read chunk by chunk.
 
     Parameters
@@ -388,7 +610,7 @@ class ZarrRows:
         The array in the group. Needed only where it holds several matrices.
     """
 
-    lies_in: LiesIn = "files"
+    lies_in = "files"
 
     def __init__(self, path: str | Path, key: str | None = None) -> None:
         zarr = import_zarr()
@@ -398,7 +620,6 @@ class ZarrRows:
         with reading(path, "Zarr"):
             node = zarr.open(self.path, mode="r")
             self.chunk_rows, self.attributes = 1, dict(node.attrs)
-        self.ids: tuple[ItemId, ...] | None = None
         self._array = node
         if isinstance(node, zarr.Group):
             with reading(path, "Zarr"):
@@ -452,6 +673,10 @@ class ZarrRows:
             return identify_url(f"{place.rstrip('/')}/{self._array.path}".rstrip("/"))
         return _stored_in(self._array) or hash_rows(self)
 
+    def locations(self) -> tuple[Path | str, ...]:
+        """The store, a folder or a URL."""
+        return (located(self.path),)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         with reading(self.path, "Zarr"):
             return np.asarray(self._values(slice(None)), dtype=dtype)
@@ -483,6 +708,13 @@ def as_rows(features: object, name: str = "X") -> RowSource:
     if isinstance(features, RowSource):
         _check_matrix(tuple(features.shape))
         return features
+    if isinstance(features, Readable):
+        return GeneratedRows(
+            cast("tuple[int, int]", tuple(features.shape)),
+            features.read,
+            dtype=features.dtype,
+            ids=features.ids,
+        )
     if is_dask_array(features):
         return DaskRows(features)
     if isinstance(features, list | tuple) and any(map(is_matrix_like, features)):
@@ -492,7 +724,11 @@ def as_rows(features: object, name: str = "X") -> RowSource:
         return ShardedRows([as_rows(one, name) for one in features])
     if as_labelled_table(features, name) is not None:
         return _rows_of_table(features, name, own_ids(features, name))
-    if hasattr(features, "shape") and hasattr(features, "dtype") and hasattr(features, "__len__"):
+    if (
+        hasattr(features, "shape")
+        and hasattr(features, "dtype")
+        and hasattr(features, "__getitem__")
+    ):
         return ArrayRows(features)
     return ArrayRows(as_features(features, name).tensor)
 
@@ -501,58 +737,13 @@ def _rows_of_table(table: object, name: str, ids: tuple[ItemId, ...] | None) -> 
     return TableRows(as_features(table, name).tensor.numpy(), ids, feature_names(table))
 
 
-@dataclass(frozen=True)
-class MadeOf:
-    """Rows that are made of as many of another source, which can be read ahead.
-
-    Attributes
-    ----------
-    source : RowSource
-        Where these lie.
-    make : callable
-        ``make(rows, first)`` of some of them and the number of the first.
-    """
-
-    source: RowSource
-    make: Callable[[torch.Tensor, int], torch.Tensor]
-
-
-def lies_in(source: object) -> LiesIn:
-    """Where rows come from; a source that doesn't say makes them by code."""
-    return cast("LiesIn", getattr(source, "lies_in", "code"))
-
-
-def _place_of(array: object) -> LiesIn:
+def _lies_in(array: object) -> LiesIn:
     if isinstance(array, np.memmap):
         return "files"
     if isinstance(array, torch.Tensor | np.ndarray):
         return "memory"
     library = type(array).__module__.partition(".")[0]
     return "files" if library in _LIBRARIES_OF_FILES else "code"
-
-
-def locations_of(source: object) -> list[Path]:
-    """The local files and folders that rows are read from; none for what lies in memory.
-
-    Parameters
-    ----------
-    source : RowSource
-        One of the sources of this package; of a list of shards all of its parts.
-    """
-    if isinstance(source, ShardedRows):
-        return [place for shard in source._shards for place in locations_of(shard)]
-    if isinstance(source, ArrayRows):
-        array = source._array
-        library = type(array).__module__.partition(".")[0]
-        if isinstance(array, np.memmap):
-            return [] if array.filename is None else [Path(array.filename)]
-        if library == "h5py":
-            return [Path(array.file.filename)]
-        root = getattr(array.store, "root", None) if library == "zarr" else None
-        return [root] if isinstance(root, Path) else []
-    path = getattr(source, "path", None)
-    place = located(path) if isinstance(path, str | Path) else None
-    return [place] if isinstance(place, Path) else []
 
 
 def _stored_in(array: Any) -> Identity | None:
@@ -565,40 +756,21 @@ def _stored_in(array: Any) -> Identity | None:
         return None if elsewhere or not path.is_file() else identify_file(path, array.name)
     if library == "zarr":
         own = array.path.strip("/")
-        if isinstance(root := getattr(array.store, "root", None), Path):
+        if (root := _folder_of_store(array)) is not None:
             return identify_folder(root / own)
     return None
+
+
+def _folder_of_store(array: Any) -> Path | None:
+    """Where a Zarr array's store lies on disk; None where it lies elsewhere."""
+    from zarr.storage import LocalStore
+
+    return array.store.root if isinstance(array.store, LocalStore) else None
 
 
 def is_dask_array(features: object) -> bool:
     """Whether something is a Dask array, without importing Dask."""
     return type(features).__module__.startswith("dask.array") and hasattr(features, "dask")
-
-
-def rows_at(source: RowSource, indices: torch.Tensor) -> torch.Tensor:
-    """Read single rows, in the order asked for; neighbours are read together.
-
-    A source that has a way of its own, ``read_at(indices)``, is asked for it.
-    """
-    if hasattr(source, "read_at"):
-        return cast("torch.Tensor", source.read_at(indices))
-    wanted, order = torch.unique(indices.cpu(), return_inverse=True)
-    chunk = getattr(source, "chunk_rows", 1)
-    # What lies in one chunk is read at once, for a chunk is decompressed as a whole.
-    apart = (wanted.diff() > 1) & ((wanted // chunk).diff() > 0)
-    parts = []
-    for run in wanted.tensor_split(apart.nonzero().flatten() + 1):
-        first = int(run[0])
-        read = source.read(first, int(run[-1]) + 1)
-        parts.append(read[(run - first).to(read.device)])
-    rows = torch.cat(parts)
-    return rows[order.to(rows.device)]
-
-
-def whole_chunks(source: RowSource, n_rows: int) -> int:
-    """So many rows, at least one, less what would cut a chunk of the source in two."""
-    chunk = getattr(source, "chunk_rows", 1)
-    return max(1, n_rows - n_rows % chunk if n_rows > chunk else n_rows)
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:

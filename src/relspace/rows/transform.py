@@ -34,7 +34,7 @@ from relspace.rows.output import (
     check_place,
     open_writer,
 )
-from relspace.rows.source import RowSource, locations_of, whole_chunks
+from relspace.rows.source import RowSource
 
 # A chunk of the output, uncompressed: large enough for a file system, small enough to lose.
 _CHUNK_BYTES = 2**25
@@ -147,7 +147,7 @@ def begin_output(
         # What is read for a narrow result is many times as large as what is written.
         read_at_once = _INPUT_BYTES // (source.shape[1] * max(4, source.dtype.itemsize))
         wanted = min(n, fitting, _CHUNK_BYTES // (4 * n_columns), read_at_once)
-        chunk_rows = whole_chunks(source, wanted)
+        chunk_rows = source.whole_chunks(wanted)
     return open_writer(
         output.path,
         (n, n_columns),
@@ -199,10 +199,10 @@ def _refuse_an_input(path: str | Path, source: RowSource) -> None:
     """Refuse an output that is what it is made from: it would be gone before it was read."""
     place = located(path)
     if not isinstance(place, Path):
-        inside = str(getattr(source, "path", "")).rstrip("/") == place.rstrip("/")
+        inside = place.rstrip("/") in [str(one).rstrip("/") for one in source.locations()]
     else:
         target = place.resolve()
-        read = [one.resolve() for one in locations_of(source)]
+        read = [one.resolve() for one in source.locations() if isinstance(one, Path)]
         inside = any(
             target == one or target in one.parents or one in target.parents for one in read
         ) or any(place.exists() and one.exists() and place.samefile(one) for one in read)
@@ -269,7 +269,7 @@ def collect_rows(
     )
     result = empty_matrix(n, n_columns, like=torch.empty(0, dtype=dtype))
     at_once = rows_at_once(source, n_columns, memory_budget, device, at_most=_INPUT_BYTES)
-    chunks = chunk_slices(n, whole_chunks(source, at_once))
+    chunks = chunk_slices(n, source.whole_chunks(at_once))
     _stream(
         source,
         chunks,

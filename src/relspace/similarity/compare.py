@@ -36,7 +36,7 @@ from relspace.resampling import (
     shift_families,
     split_halves,
 )
-from relspace.rows.source import RowSource, rows_at
+from relspace.rows.source import RowSource
 from relspace.similarity.by_sums import (
     check_same_items,
     compare_by_sums,
@@ -194,7 +194,7 @@ def compare(
         check_number(n_available)
         items = draw_items(n_available, max_items, seed, groups)
         x, y = (
-            as_features(rows_at(one, items), name).tensor
+            as_features(one.read_at(items), name).tensor
             for one, name in zip(pair, called, strict=True)
         )
         groups = select_labels(groups, items)

@@ -28,7 +28,7 @@ from relspace.errors import (
 from relspace.features import FeatureSet
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.measures import Measure
-from relspace.rows.source import RowSource, rows_at
+from relspace.rows.source import RowSource
 from relspace.similarity.by_sums import draw_items, select_labels
 
 
@@ -155,7 +155,7 @@ class ModelLayers:
             progress(number, len(self.layers), f"Preparing layers of {self.name}")
             name = f"{self.name}, {layer}"
             if rows is not None and len(rows) < self.n_items and isinstance(given, RowSource):
-                features = as_features(rows_at(given, rows), name).tensor
+                features = as_features(given.read_at(rows), name).tensor
             else:
                 whole = given.read(0, self.n_items) if isinstance(given, RowSource) else given
                 features = as_features(whole, name).tensor

@@ -39,7 +39,7 @@ from relspace.features import FeatureSet, Places, TokenGrid
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
-from relspace.rows.source import ArrayRows, RowSource, reading, rows_at
+from relspace.rows.source import ArrayRows, RowSource, reading
 from relspace.space.align_tokens import (
     TOKEN_DENSITY,
     TOKEN_NORMALIZATION,
@@ -309,7 +309,7 @@ def _refuse_non_finite_rows(features: torch.Tensor | RowSource, name: str) -> No
 def _some_rows(features: Features | RowSource, rows: torch.Tensor) -> torch.Tensor:
     if isinstance(features, Features):
         return features.tensor.detach()[rows]
-    return rows_at(features, rows)
+    return features.read_at(rows)
 
 
 def _relative_rows(

@@ -12,14 +12,14 @@ import torch
 from relspace._core.device_copies import copies_for
 from relspace._core.devices import to_device
 from relspace._core.memory import chunk_slices, empty_matrix, refuse_too_large
-from relspace._core.validation import Array, Features, ItemId
+from relspace._core.validation import Array, Features
 from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import Bandwidth
 from relspace.kernels.normalization import Normalization
 from relspace.kernels.relative import ColumnProfile
 from relspace.rows.ahead import read_blocks
 from relspace.rows.identity import Identity, hash_array, identify
-from relspace.rows.source import GeneratedRows, MadeOf, RowSource, rows_at, whole_chunks
+from relspace.rows.source import GeneratedRows, MappedRows, RowSource
 from relspace.space.aligner import Aligner, RelativeRows
 from relspace.space.stored_sets import check_stored_set, float_type
 
@@ -153,7 +153,7 @@ class AlignedSet:
         return cls(aligner, rows, record["is_array"], dtype, tensors.get("mixing"))
 
 
-class MadeRows:
+class MadeRows(MappedRows):
     """Relative features of items that are made as they are read.
 
     Parameters
@@ -171,23 +171,17 @@ class MadeRows:
     def __init__(
         self, source: RowSource, aligner: Aligner, own: torch.Tensor, order: torch.Tensor | None
     ) -> None:
+        given = source if order is None else source.take(order)
+        compute, kind = RelativeRows(aligner, own), aligner.landmarks_.dtype
+        super().__init__(given, compute, aligner.n_landmarks, dtype=kind)
+        # The space has ids of its own.
+        self.ids = self.contents = None
         self._source, self._aligner, self._own, self._order = source, aligner, own, order
-        self.shape = (len(own), aligner.n_landmarks)
-        self.dtype = aligner.landmarks_.dtype
-        self.ids: tuple[ItemId, ...] | None = None
-        self.chunk_rows = getattr(source, "chunk_rows", 1) if order is None else 1
-        self.made_of = MadeOf(source, RelativeRows(aligner, own)) if order is None else None
-
-    def read(self, start: int, stop: int) -> torch.Tensor:
-        """Make some rows."""
-        if self.made_of is not None:
-            return self.made_of.make(self._source.read(start, stop), start)
-        return self.read_at(torch.arange(len(self._own))[start:stop])
 
     def read_at(self, indices: torch.Tensor) -> torch.Tensor:
         """Make single rows, in the order asked for."""
-        at = indices if self._order is None else self._order[indices]
-        return self._aligner.relative_rows(rows_at(self._source, at), self._own[indices])
+        rows = self.made_of.source.read_at(indices)
+        return self._aligner.relative_rows(rows, self._own[indices])
 
     def identity(self) -> Identity:
         """That of the features, and of all that makes relative features of them."""
@@ -214,7 +208,7 @@ def hold_rows(rows: RowSource) -> torch.Tensor:
         device=like.device,
     )
     held = empty_matrix(n, m, like=like)
-    parts = chunk_slices(n, whole_chunks(rows, _BYTES_AT_A_TIME // (m * like.element_size())))
+    parts = chunk_slices(n, rows.whole_chunks(_BYTES_AT_A_TIME // (m * like.element_size())))
     with closing(read_blocks(rows, parts, copies_for(like.device))) as blocks:
         for part, block in blocks:
             held[part] = block

@@ -25,7 +25,6 @@ from relspace.kernels.correlation import (
 )
 from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.relative import NO_LANDMARK
-from relspace.rows.source import rows_at
 from relspace.space.aligned_set import AlignedSet
 from relspace.space.base import CommonSpace
 
@@ -263,7 +262,7 @@ class ItemSpace(CommonSpace):
             rows = self._standardized(name, self._own)
             return rows if items is None else rows[items]
         aligner, made = self.aligner(name), self.aligned_set(name).rows
-        rows = made[items] if isinstance(made, torch.Tensor) else rows_at(made, items)
+        rows = made[items] if isinstance(made, torch.Tensor) else made.read_at(items)
         if aligner.standardize == "none":
             rows = aligner.standardize_in_place(rows, self._own[items])
         return rows

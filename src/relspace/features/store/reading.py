@@ -19,11 +19,11 @@ from relspace.errors import (
     MissingDependencyError,
 )
 from relspace.features.feature_set import FeatureSet
-from relspace.features.layer import Items, LayerFeatures
+from relspace.features.layer import Items, ItemSource, LayerFeatures
 from relspace.features.positions import TokenGrid
 from relspace.features.store.locations import KEY
 from relspace.rows.locations import is_url, located, missing_file_system
-from relspace.rows.source import LiesIn, reading
+from relspace.rows.source import reading
 
 if TYPE_CHECKING:
     import zarr
@@ -94,7 +94,7 @@ class StoredLayer:
         return cls(**{**record, "shape": tuple(record["shape"])})
 
 
-class StoreSource:
+class StoreSource(ItemSource):
     """A layer's features in a store, read chunk by chunk, of items that the store has.
 
     Parameters
@@ -105,7 +105,7 @@ class StoreSource:
         The store, which errors name.
     """
 
-    lies_in: LiesIn = "files"
+    lies_in = "files"
 
     def __init__(self, array: zarr.Array[Any], place: str) -> None:
         self._array, self._place = array, place
@@ -119,6 +119,10 @@ class StoreSource:
         # Every chunk is read once, whatever the order asked for.
         wanted, order = torch.unique(items, return_inverse=True)
         return self._whole(lambda: self._array.oindex[wanted.numpy()])[order]
+
+    def locations(self) -> tuple[Path | str, ...]:
+        """The store."""
+        return (located(self._place),)
 
     def _whole(self, read: Callable[[], Any]) -> torch.Tensor:
         with reading(self._place, "Zarr"):

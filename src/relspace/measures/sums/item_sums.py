@@ -18,7 +18,7 @@ from relspace.kernels.scale import exponent_of, largest_magnitude, times_power_o
 from relspace.measures.sums.item_parts import Parts
 from relspace.rows.ahead import read_ahead
 from relspace.rows.cluster import sum_on_cluster
-from relspace.rows.source import RowSource, lies_in
+from relspace.rows.source import RowSource
 
 # Fourth powers of numbers up to 2^100 are far from the largest and the smallest float.
 _SAFE_EXPONENT = 100
@@ -81,7 +81,7 @@ def sum_over_items(
         ]
     )
     # Workers of a cluster have other parts to work on while they read.
-    ahead = client is None and {lies_in(source) for source in sources} == {"files"}
+    ahead = client is None and {source.lies_in for source in sources} == {"files"}
     room = min(block_bytes, _LARGEST_BLOCK_BYTES)
     sums = _Sums(tuple(sources), tuple(names), exponents, parts, room, ahead=ahead)
 
