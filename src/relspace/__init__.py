@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from relspace.features import (
         FeatureSet,
         ModuleModel,
+        OnnxModel,
         Preprocessing,
         extract,
         load_model,
@@ -54,6 +55,7 @@ __all__ = [
     "ModelComparison",
     "ModuleModel",
     "NormalizedCut",
+    "OnnxModel",
     "Output",
     "Preprocessing",
     "TokenSpace",
@@ -86,6 +88,7 @@ _MODULES = {
     "features": (
         "FeatureSet",
         "ModuleModel",
+        "OnnxModel",
         "Preprocessing",
         "extract",
         "load_model",

@@ -19,7 +19,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _LOADING = (
     *("device", "dtype", "image_size", "pooling", "prompt", "timestep", "random_state"),
-    *("revision", "allow_pickle"),
+    *("revision", "allow_pickle", "preprocessing"),
 )
 # The options of the command by what relspace.extract calls them.
 _EXTRACTION = {
@@ -89,6 +89,12 @@ def with_extraction(command: _Command) -> _Command:
             help="Input of the models, a side or HEIGHTxWIDTH, instead of their own.",
         ),
         click.option(
+            "--preprocessing",
+            metavar="NAME|FILE",
+            help="How images are resized and normalised, instead of what is saved beside the "
+            "model: imagenet, clip, half, lite, saliency, or a JSON file.",
+        ),
+        click.option(
             "--pooling",
             type=click.Choice(["mean", "last", "first"]),
             default="mean",
@@ -141,7 +147,7 @@ def named_models(models: Sequence[str]) -> dict[str, str]:
         # A name holds no separator, so ./run=3 is always a path.
         if not equals or not name or any(mark in name for mark in "/\\"):
             rest = value
-            name = Path(value.rstrip("/")).name.removesuffix(".zarr")
+            name = Path(value.rstrip("/")).name.removesuffix(".zarr").removesuffix(".onnx")
         names.append(name)
         places.append(rest)
     name, count = Counter(names).most_common(1)[0]

@@ -9,7 +9,7 @@ from relspace.features.images import ImageCollection, UnreadableImageError, open
 from relspace.features.items import BlankLinesWarning
 from relspace.features.layer import LayerFeatures
 from relspace.features.layer_files import LayerFile, open_layers, read_layers
-from relspace.features.models import ModuleModel, load_model
+from relspace.features.models import ModuleModel, OnnxModel, load_model
 from relspace.features.models.text import TruncatedTextWarning
 from relspace.features.positions import (
     Places,
@@ -38,6 +38,7 @@ __all__ = [
     "LayerFeatures",
     "LayerFile",
     "ModuleModel",
+    "OnnxModel",
     "OtherExtractionError",
     "Places",
     "Preprocessing",

@@ -23,6 +23,7 @@ from relspace._core.validation import name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.features.evaluation import evaluated
 from relspace.features.feature_set import CLASS_SUFFIX
+from relspace.features.layouts import check_tokens
 from relspace.features.preprocessing import Preprocessing, View
 from relspace.features.store.reading import Box, StoredLayer
 
@@ -56,7 +57,8 @@ class FeatureModel(ABC):
     name : str
         What it is called.
     module : nn.Module
-        What runs.
+        What runs, where torch runs it; models of another runtime have their own ``held`` and
+        ``fingerprint``.
     modality : {"image", "text"}
         What its items are.
     layers : tuple of str
@@ -260,6 +262,26 @@ def split_tokens(name: str, tokens: torch.Tensor, n_prefix: int, grid: tuple[int
     if n_prefix:
         found[name + CLASS_SUFFIX] = tokens[:, 0]
     return found
+
+
+def maps_of_layout(
+    name: str,
+    tensor: torch.Tensor,
+    layout: str,
+    n_prefix: int | None = None,
+    grid_shape: tuple[int, int] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Return what a layer of a declared layout gives, by name: (b, rows, columns, d) or (b, d)."""
+    if tensor.ndim != len(layout):
+        raise InvalidInputError(
+            f"layer {name!r} gives shape {tuple(tensor.shape)}, which is not of the layout "
+            f"{layout!r}."
+        )
+    if layout == "btd":
+        n_prefix, *grid = check_tokens(name, tensor.shape[1], n_prefix, grid_shape)
+        maps: dict[str, torch.Tensor] = split_tokens(name, tensor, n_prefix, (grid[0], grid[1]))
+        return maps
+    return {name: tensor.permute(0, 2, 3, 1) if layout == "bchw" else tensor}
 
 
 def describe_features(

@@ -31,6 +31,18 @@ _ONE_NUMBER_IS_SHORTEST = ("CLIP", "ConvNext", "Bit", "LeViT")
 _CONVNEXT_CROPS_BELOW = 384
 
 
+_NAMED: Mapping[str, Mapping[str, Any]] = {
+    "imagenet": {},
+    "clip": {
+        "mean": (0.48145466, 0.4578275, 0.40821073),
+        "std": (0.26862954, 0.26130258, 0.27577711),
+    },
+    "half": {"mean": (0.5,) * 3, "std": (0.5,) * 3},
+    "lite": {"factor": 1.0, "mean": (127.0,) * 3, "std": (128.0,) * 3},
+    "saliency": {"factor": "max"},
+}
+
+
 @dataclass(frozen=True)
 class View:
     """How original and input pixels of one image relate: original = (input + offset) / scale.
@@ -74,8 +86,8 @@ class Preprocessing:
         Height and width that zeros below and to the right extend the normalised image to.
     resample : int
         Pillow's number of the filter: 2 bilinear, 3 bicubic.
-    factor : float
-        What bytes are multiplied by.
+    factor : float or "max"
+        What bytes are multiplied by; ``"max"`` divides each image by its largest byte.
     mean, std : tuple of float, or None
         What is subtracted from, and divides, each channel; None where the model takes it as it is.
 
@@ -93,7 +105,7 @@ class Preprocessing:
     crop: tuple[int, int] | None = None
     pad: tuple[int, int] | None = None
     resample: int = 3
-    factor: float = 1 / 255
+    factor: float | str = 1 / 255
     mean: tuple[float, ...] | None = IMAGENET_MEAN
     std: tuple[float, ...] | None = IMAGENET_STD
 
@@ -107,7 +119,8 @@ class Preprocessing:
                 object.__setattr__(self, name, _check_sides(sides, name, least))
         if not _is_whole(self.resample) or self.resample not in range(6):
             raise InvalidInputError(f"resample is {self.resample!r}; Pillow's filters are 0 to 5.")
-        object.__setattr__(self, "factor", _plain_number(self.factor, "factor"))
+        if self.factor != "max":
+            object.__setattr__(self, "factor", _plain_number(self.factor, "factor"))
         for name in ("mean", "std"):
             channels = getattr(self, name)
             if channels is None:
@@ -118,7 +131,8 @@ class Preprocessing:
                 )
             plain = tuple(_plain_number(one, name) for one in channels)
             object.__setattr__(self, name, plain)
-        values = (self.factor, *(self.mean or ()), *(self.std or ()))
+        factor = self.factor if isinstance(self.factor, int | float) else 1.0
+        values = (factor, *(self.mean or ()), *(self.std or ()))
         if not all(map(math.isfinite, values)) or 0 in (self.std or ()):
             raise InvalidInputError(
                 f"factor, mean and std are {self.factor}, {self.mean} and {self.std}; they must be "
@@ -163,7 +177,8 @@ class Preprocessing:
             pixels = _window(pixels, top, left, self.crop)
         # Channel by channel, since NumPy is slow where the last axis is one of three.
         values = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
-        values *= np.float32(self.factor)
+        largest = max(int(pixels.max()), 1) if self.factor == "max" else 1
+        values *= np.float32(self.factor if isinstance(self.factor, int | float) else 1 / largest)
         if self.mean is not None and self.std is not None:
             values -= np.array(self.mean, dtype=np.float32)[:, None, None]
             values /= np.array(self.std, dtype=np.float32)[:, None, None]
@@ -206,6 +221,34 @@ class Preprocessing:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
+
+    @classmethod
+    def named(cls, name: str, size: int | tuple[int, int] | None = None) -> Preprocessing:
+        """Return a common normalisation of images that are stretched to a size.
+
+        Parameters
+        ----------
+        name : {"imagenet", "clip", "half", "lite", "saliency"}
+            ``"imagenet"`` and ``"clip"`` subtract the mean of these collections from values in
+            [0, 1] and divide by their deviation, ``"half"`` takes values to [-1, 1], ``"lite"``
+            is (byte - 127) / 128, and ``"saliency"`` divides each image by its maximum before the
+            steps of ``"imagenet"``.
+        size : int or (int, int), optional
+            Height and width; by default 224 x 224.
+
+        Returns
+        -------
+        Preprocessing
+            The steps.
+
+        Examples
+        --------
+        >>> Preprocessing.named("half", 320).size
+        (320, 320)
+        """
+        check_choice(name, "preprocessing", tuple(_NAMED))
+        named = replace(cls(), **_NAMED[name])
+        return named if size is None else named.at_size(size)
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Preprocessing:
@@ -267,21 +310,40 @@ class Preprocessing:
         return int(target * height / width), target
 
 
-def read_preprocessing(folder: Path) -> Preprocessing:
+def as_preprocessing(
+    given: Preprocessing | str | Path, size: int | tuple[int, int] | None = None
+) -> Preprocessing:
+    """Return the steps that are given themselves, by the name of a normalisation, or in a file."""
+    if isinstance(given, Preprocessing):
+        return given
+    if str(given) in _NAMED:
+        return Preprocessing.named(str(given), size)
+    if not Path(given).is_file():
+        raise InvalidInputError(
+            f"preprocessing is {str(given)!r}; it must be one of {', '.join(_NAMED)}, or a JSON "
+            "file of steps, and there is no such file."
+        )
+    return read_preprocessing([Path(given)], str(given))
+
+
+def read_preprocessing(paths: Sequence[Path], model: str) -> Preprocessing:
     """Read the steps that are saved beside a model.
 
     Parameters
     ----------
-    folder : Path
-        The model's folder.
+    paths : sequence of Path
+        Where they may be; the first that is there and holds steps is taken.
+    model : str
+        What an error calls the model.
 
     Raises
     ------
     InvalidInputError
         If nothing is saved there.
+    FileFormatError
+        If what is saved there is damaged, or of no known form.
     """
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        path = folder / name
+    for path in paths:
         if not path.is_file():
             continue
         try:
@@ -291,19 +353,21 @@ def read_preprocessing(folder: Path) -> Preprocessing:
         if not isinstance(config, dict):
             raise FileFormatError(f"{path} holds no configuration.")
         config = config.get("image_processor", config)
-        if "size" in config or "image_mean" in config:
-            try:
+        try:
+            if "fit" in config:
+                return Preprocessing(**config)
+            if "size" in config or "image_mean" in config:
                 return Preprocessing.of_config(config)
-            except FileFormatError as error:
-                raise error.about(str(path)) from error
-            except (InvalidInputError, TypeError, ValueError, AttributeError, KeyError) as error:
-                raise FileFormatError(
-                    f"{path} has entries of no known form ({error}).",
-                    ways_out=["give {preprocessing}"],
-                ) from error
+        except FileFormatError as error:
+            raise error.about(str(path)) from error
+        except (InvalidInputError, TypeError, ValueError, AttributeError, KeyError) as error:
+            raise FileFormatError(
+                f"{path} has entries of no known form ({error}).",
+                ways_out=["give {preprocessing}"],
+            ) from error
     raise InvalidInputError(
-        f"{folder} has no preprocessor_config.json that says how images are resized and "
-        "normalised.",
+        f"{model} has no {' or '.join(path.name for path in paths)} beside it that says how images "
+        "are resized and normalised.",
         ways_out=["copy it from the model's repository", "give {preprocessing}"],
     )
 

@@ -2,5 +2,6 @@
 
 from relspace.features.models.loading import load_model
 from relspace.features.models.module import ModuleModel
+from relspace.features.models.onnx import OnnxModel
 
-__all__ = ["ModuleModel", "load_model"]
+__all__ = ["ModuleModel", "OnnxModel", "load_model"]

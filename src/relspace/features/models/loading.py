@@ -31,11 +31,12 @@ from relspace.features.models.clip import CLIP, SIGLIP
 from relspace.features.models.convolutional import CONVNEXT, CONVNEXT_V2, RESNET
 from relspace.features.models.diffusion import DEFAULT_TIMESTEP, DiffusionModel
 from relspace.features.models.dino import DINOV2, DINOV2_REGISTERS, DINOV3
+from relspace.features.models.onnx import OnnxModel
 from relspace.features.models.sam import SAM, SAM2
 from relspace.features.models.text import TextModel
 from relspace.features.models.vision import VisionFamily, VisionModel
 from relspace.features.models.vit import MAE, VIT
-from relspace.features.preprocessing import Preprocessing, read_preprocessing
+from relspace.features.preprocessing import Preprocessing, as_preprocessing, read_preprocessing
 
 FAMILIES: tuple[VisionFamily, ...] = (
     *(CLIP, SIGLIP, VIT, MAE, DINOV2, DINOV2_REGISTERS, DINOV3),
@@ -62,7 +63,7 @@ def load_model(
     device: str | torch.device = "auto",
     dtype: str = "float32",
     image_size: int | tuple[int, int] | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | Path | None = None,
     pooling: str = "mean",
     prompt: str | None = None,
     timestep: int = DEFAULT_TIMESTEP,
@@ -79,15 +80,17 @@ def load_model(
     Parameters
     ----------
     name : str or Path
-        A folder that transformers or diffusers saved, or a name on the Hugging Face hub.
+        A folder that transformers or diffusers saved, a name on the Hugging Face hub, or an ONNX
+        file (see :class:`relspace.OnnxModel`).
     device : str or torch.device
         Where it runs; ``"auto"`` is the first GPU, or the CPU.
     dtype : {"float32", "float16", "bfloat16"}
         What it computes in; below float32 by automatic mixed precision.
     image_size : int or (int, int), optional
         Height and width of its input, instead of its own.
-    preprocessing : Preprocessing, optional
-        How its input is made of an image, instead of what is saved with it.
+    preprocessing : Preprocessing, str or Path, optional
+        How its input is made of an image, instead of what is saved with it; also the name of a
+        common normalisation (see :meth:`Preprocessing.named`), or a JSON file.
     pooling : {"mean", "last", "first"}
         For texts: how tokens become one vector.
     prompt : str, optional
@@ -118,6 +121,15 @@ def load_model(
     check_choice(dtype, "dtype", DTYPES)
     if modality is not None:
         check_choice(modality, "modality", ("image", "text"))
+    if str(name).endswith(".onnx"):
+        if dtype != "float32":
+            raise InvalidInputError(
+                f"dtype is {dtype!r}, and an ONNX file computes in the types that it was saved in.",
+                ways_out=["leave {dtype} out"],
+            )
+        return OnnxModel(name, preprocessing=preprocessing, image_size=image_size, device=device)
+    if preprocessing is not None:
+        preprocessing = as_preprocessing(preprocessing, image_size)
     folder = find_folder(name, revision=revision, allow_pickle=allow_pickle)
     place: dict[str, Any] = {"device": choose_device(device), "dtype": getattr(torch, dtype)}
     safe = None if allow_pickle else True
@@ -146,7 +158,8 @@ def load_model(
     family = _FAMILY_OF.get(kind)
     if family is not None and modality != "text":
         if preprocessing is None:
-            preprocessing = read_preprocessing(folder)
+            names = ("preprocessor_config.json", "processor_config.json")
+            preprocessing = read_preprocessing([folder / one for one in names], str(folder))
         if image_size is not None:
             preprocessing = preprocessing.at_size(image_size)
         architecture, part = family.within.get(kind, (family.architecture, ""))

@@ -18,8 +18,8 @@ from relspace.features.evaluation import forward_pass, own_device, own_dtype, un
 from relspace.features.feature_model import (
     FeatureModel,
     code_digest,
+    maps_of_layout,
     needed_size,
-    split_tokens,
 )
 from relspace.features.hooks import Layer, Recording, find_layers, record
 from relspace.features.layouts import LAYOUTS
@@ -194,17 +194,7 @@ class ModuleModel(FeatureModel):
 
     def _maps(self, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
         form = self._layout.get(name) or self._layout[_without_call(name)]
-        if tensor.ndim != len(form):
-            raise InvalidInputError(
-                f"layer {name!r} gives shape {tuple(tensor.shape)}, which is not of the layout "
-                f"{form!r}."
-            )
-        if form == "btd":
-            maps: dict[str, torch.Tensor] = split_tokens(
-                name, tensor, self._n_prefix, self._grid_shape
-            )
-            return maps
-        return {name: tensor.permute(0, 2, 3, 1) if form == "bchw" else tensor}
+        return maps_of_layout(name, tensor, form, self._n_prefix, self._grid_shape)
 
 
 def _without_call(name: str) -> str:
