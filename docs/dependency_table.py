@@ -47,7 +47,11 @@ def main() -> None:
     print("| Distribution | Extra | Version | Licence | MB |")
     print("|---|---|---|---|---:|")
     for name, used_by in extras.items():
-        found = metadata.distribution(name)
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            print(f"| {name} | {', '.join(used_by)} | not installed | | |")
+            continue
         licence, size = describe_licence(found), size_in_mb(found)
         print(f"| {name} | {', '.join(used_by)} | {found.version} | {licence} | {size:.1f} |")
 
