@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.portraits.networks import NETWORKS
+from relspace.pictures.layer_plots import draw_layer_maps
 from relspace.pictures.panels import AFTER, BEFORE, PanelRow, panel_png, panel_rows
-from relspace.pictures.plots import Theme, draw_layer_maps, new_figure, png_of, themed
+from relspace.pictures.theme import Theme, figure_bytes, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +120,7 @@ def draw_numbers_figure(summary: dict[str, Any], theme: Theme) -> bytes:
             f"{data['n_landmark_images']} others. Left: the last layers.",
             fontsize=7.5,
         )
-        return png_of(figure)
+        return figure_bytes(figure)
 
 
 def _draw_ranking(axes: Axes, summary: dict[str, Any], theme: Theme) -> None:
@@ -131,7 +132,7 @@ def _draw_ranking(axes: Axes, summary: dict[str, Any], theme: Theme) -> None:
             place,
             100 * value,
             0.72,
-            color=getattr(theme, color),
+            color=vars(theme)[color],
             edgecolor=theme.ink,
             linewidth=0.4,
         )

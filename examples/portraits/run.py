@@ -15,7 +15,7 @@ from relspace.demo import study as digits
 from relspace.demo.figure import draw_study
 from relspace.demo.page import study_sections
 from relspace.demo.run import write_results
-from relspace.pictures.plots import DARK, LIGHT
+from relspace.pictures.theme import DARK, LIGHT
 
 
 def run(

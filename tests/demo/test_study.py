@@ -12,10 +12,9 @@ from relspace.demo.study import (
     Study,
     one_thread,
     run_study,
-    shared_components,
     summary_table,
 )
-from relspace.pictures.plots import LIGHT
+from relspace.pictures.theme import LIGHT
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -60,7 +59,7 @@ def test_what_is_drawn_agrees_with_the_numbers(study: Study) -> None:
     for when, key in {"before": "before_scaled", "after": "after"}.items():
         right = (study.nearest[when] == items).double().mean()
         assert float(right) == pytest.approx(found[key]["top1"])
-        assert [len(places) for places in study.places[when]] == [len(items)] * 2
+        assert [len(points) for points in study.points[when]] == [len(items)] * 2
 
 
 def test_the_study_repeats_itself(study: Study) -> None:
@@ -95,16 +94,6 @@ def test_one_thread_gives_the_number_back_even_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), one_thread():
         1 / 0  # noqa: B018
     assert torch.get_num_threads() == before
-
-
-def test_components_are_shared_and_keep_distances_in_the_plane() -> None:
-    generator = torch.Generator().manual_seed(0)
-    plane = torch.randn(30, 2, generator=generator, dtype=torch.float64)
-    rotation = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64)).Q
-    A, B = shared_components(plane[:10] @ rotation[:2], plane[10:] @ rotation[:2])
-    torch.testing.assert_close(
-        torch.cdist(torch.cat([A, B]), torch.cat([A, B])), torch.cdist(plane, plane)
-    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from matplotlib.text import Text
 
 import relspace as rs
-from relspace.pictures.plots import drawn_name, figure_bytes
+from relspace.pictures.theme import drawn_name, figure_bytes
 
 #: Names that mean something to matplotlib, to XML or to a screen.
 NAMES = {

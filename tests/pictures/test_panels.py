@@ -10,7 +10,7 @@ import relspace as rs
 from relspace.embedding.joint_colors import color_jointly
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.pictures.panels import PanelRow, panel_png, panel_rows
-from relspace.pictures.plots import DARK, LIGHT
+from relspace.pictures.theme import DARK, LIGHT
 
 
 def grid_tokens(side: int, n_images: int, width: int, seed: int) -> torch.Tensor:

@@ -9,8 +9,9 @@ import torch
 import relspace
 from relspace.embedding.joint_colors import joint_colors
 from relspace.features import FeatureSet
-from relspace.pictures.figure import DARK
-from relspace.pictures.space_plots import draw_items, principal_plane
+from relspace.kernels.axes import principal_plane
+from relspace.pictures.space_plots import draw_items
+from relspace.pictures.theme import DARK
 
 
 def features(n: int = 50, width: int = 6) -> torch.Tensor:
@@ -36,17 +37,9 @@ def test_tokens_are_panels_of_images_by_sets() -> None:
     assert figure.axes[0].get_title(loc="left") == "a"
 
 
-def test_the_plane_is_that_of_the_largest_variances() -> None:
-    X = features(80) * torch.tensor([1.0, 9.0, 1.0, 5.0, 1.0, 1.0])
-    found = principal_plane({"a": X[:50], "b": X[50:]})
-    places = np.concatenate([found["a"], found["b"]])
-    variances = np.linalg.eigvalsh(np.cov(X.double().numpy().T))
-    np.testing.assert_allclose(places.var(axis=0, ddof=1), variances[:-3:-1])
-
-
 def test_a_theme_is_followed_and_settings_are_left_alone() -> None:
     before = dict(matplotlib.rcParams)
     rows = {"a": features(), "b": features()}
-    figure = draw_items(rows, joint_colors(rows), theme=DARK)
+    figure = draw_items(principal_plane(rows), joint_colors(rows), theme=DARK)
     assert matplotlib.colors.to_hex(figure.get_facecolor()) == DARK.ground
     assert dict(matplotlib.rcParams) == before

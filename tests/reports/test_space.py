@@ -17,7 +17,7 @@ from relspace.errors import (
     UnknownNameError,
 )
 from relspace.features import FeatureSet, TokenGrid
-from relspace.pictures.plots import LIGHT
+from relspace.pictures.theme import LIGHT
 from relspace.reports import space_report
 from relspace.reports.page import ReportData, Table, report_panel
 from relspace.reports.thumbnails import grid_boxes, read_thumbnails

@@ -93,7 +93,7 @@ def compare_models(
         import relspace
         from relspace._core.files import write_whole
         from relspace.features.store.reading import is_store
-        from relspace.pictures.plots import LIGHT
+        from relspace.pictures.theme import LIGHT
         from relspace.reports import feature_sets_report
         from relspace.reports.page import render_report, report_panel
         from relspace.similarity import compare_feature_sets

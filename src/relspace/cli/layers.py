@@ -154,7 +154,7 @@ def _by_position(layer: object) -> object:
 
 def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:
     from relspace._core.files import write_whole
-    from relspace.pictures.plots import figure_bytes
+    from relspace.pictures.theme import figure_bytes
 
     if output.suffix.lower() != ".html":
         write_whole(output, figure_bytes(compared.plot(), _KINDS[output.suffix.lower()]))

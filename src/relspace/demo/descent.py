@@ -20,25 +20,10 @@ def descend(
     weight_decay: float,
     largest_gradient: float | None = None,
 ) -> N:
-    """Make a loss small by AdamW, whose learning rate rises and falls once.
+    """Minimise the loss of each batch by AdamW, whose learning rate rises and falls once.
 
-    Parameters
-    ----------
-    network : Module
-        What learns, in place.
-    loss : callable
-        The loss of the next batch.
-    n_steps : int
-        How many batches.
-    learning_rate, weight_decay : float
-        The highest rate, and AdamW's decay.
-    largest_gradient : float, optional
-        The norm that gradients are cut to.
-
-    Returns
-    -------
-    Module
-        The network, in evaluation mode.
+    ``learning_rate`` is the highest rate, ``largest_gradient`` the norm that gradients are cut to.
+    The network learns in place and comes back in evaluation mode.
     """
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)

@@ -16,15 +16,7 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class Digits:
-    """Digits with their classes.
-
-    Attributes
-    ----------
-    images : tensor of shape (n, 8, 8)
-        Grey values in [0, 1].
-    labels : LongTensor of shape (n,)
-        The digit that was written.
-    """
+    """Grey values in [0, 1], (n, 8, 8), and the digit that was written, (n,)."""
 
     images: Tensor
     labels: Tensor
@@ -35,12 +27,7 @@ class Digits:
 
 
 def load_split() -> tuple[Digits, Digits]:
-    """Load scikit-learn's 1,797 digits, cut into a training part and a held-out part.
-
-    Returns
-    -------
-    train, held_out : Digits
-        1,000 and 797 digits; the same ones always.
+    """Load scikit-learn's 1,797 digits: 1,000 for training and 797 held out, always the same.
 
     Raises
     ------

@@ -23,13 +23,7 @@ RATE_TITLES = {
 
 @dataclass(frozen=True)
 class Split:
-    """Items that only describe, and items that only are asked for.
-
-    Attributes
-    ----------
-    landmarks, queried : LongTensor
-        Item numbers; no item is in both.
-    """
+    """Row numbers of items that only describe, and of items that only are asked for."""
 
     landmarks: Tensor
     queried: Tensor
@@ -58,26 +52,13 @@ def bring_to_unit_norm(X: Tensor, landmarks: Tensor) -> Tensor:
 
 
 def nearest_before(X: Tensor, Y: Tensor, queried: Tensor) -> Tensor:
-    """Nearest queried items by Euclidean distance of features padded to a common width.
-
-    Parameters
-    ----------
-    X, Y : tensor of shape (n, d), (n, e)
-        Features of the same items by two networks.
-    queried : LongTensor of shape (q,)
-        The items to match among themselves.
-
-    Returns
-    -------
-    LongTensor of shape (q, 5)
-        Item numbers in ``Y``, nearest first.
-    """
+    """The 5 nearest queried items of Y, (q, 5), for each of X, padded to a common width."""
     distances = torch.as_tensor(squared_distances(*pad_to_common_width(X[queried], Y[queried])))
     return queried[distances.topk(NEAREST, largest=False).indices]
 
 
 def nearest_after(space: ItemSpace, a: str, b: str, queried: Tensor) -> Tensor:
-    """Nearest queried items in the common space; as :func:`nearest_before`."""
+    """The same in the common space."""
     return torch.as_tensor(space.match(a, b, NEAREST, items=queried).indices)
 
 
@@ -92,20 +73,8 @@ def with_shuffled_landmarks(Y: Tensor, landmarks: Tensor, random_state: int) -> 
 def rates(nearest: Tensor, queried: Tensor, labels: Tensor) -> dict[str, float]:
     """How often the nearest items are the right ones.
 
-    Parameters
-    ----------
-    nearest : LongTensor of shape (q, 5)
-        For each queried item, the nearest items of the other network.
-    queried : LongTensor of shape (q,)
-        The queried items.
-    labels : LongTensor of shape (n,)
-        The class of every item.
-
-    Returns
-    -------
-    dict
-        ``top1``, ``top5``: the item itself is the nearest, is among the five nearest.
-        ``label``: the nearest *other* item is of the same class.
+    ``top1``, ``top5``: the item itself is the nearest, is among the five nearest. ``label``: the
+    nearest *other* item is of the same class.
     """
     itself = nearest == queried[:, None]
     other = torch.where(itself[:, 0], nearest[:, 1], nearest[:, 0])
@@ -134,22 +103,6 @@ def compare_penultimate(
 
     Networks differ in scale, which alone can spoil a comparison of padded features;
     ``before_scaled`` takes that away, with the normalisation that alignment uses too.
-
-    Parameters
-    ----------
-    X, Y : tensor of shape (n, d), (n, e)
-        Features of the same items by two networks.
-    labels : LongTensor of shape (n,)
-        The class of every item.
-    split : Split
-        Landmarks and queried items.
-    random_state : int
-        Seed of the shuffled landmarks.
-
-    Returns
-    -------
-    dict
-        ``before``, ``before_scaled``, ``after``, ``shuffled``, ``chance``: each as :func:`rates`.
     """
     queried = split.queried
     shuffled = with_shuffled_landmarks(Y, split.landmarks, random_state)
@@ -173,21 +126,9 @@ def layer_rates(
     labels: Tensor,
     split: Split,
 ) -> dict[str, dict[str, list[list[float]]]]:
-    """Match every layer of one network with every layer of another.
+    """Match every layer of one network with every layer of another, ``before`` and ``after``.
 
-    Parameters
-    ----------
-    layers_a, layers_b : mapping of str to tensor of shape (n, d)
-        Features of the same items, layer by layer.
-    labels : LongTensor of shape (n,)
-        The class of every item.
-    split : Split
-        Landmarks and queried items.
-
-    Returns
-    -------
-    dict
-        ``before`` and ``after``; in each, a table (layers of a) x (layers of b) for every rate.
+    In each there is a table (layers of a) x (layers of b) for every rate.
     """
     space = align(
         {f"a {name}": X for name, X in layers_a.items()}

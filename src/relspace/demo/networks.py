@@ -29,18 +29,10 @@ class DigitNetwork(nn.Module):
     classifier: nn.Linear
 
     def layers(self, images: Tensor) -> dict[str, Tensor]:
-        """Features of every layer, from input to output.
+        """Features of every layer, (n, d), from input to output, for images of shape (n, 8, 8).
 
-        Parameters
-        ----------
-        images : tensor of shape (n, 8, 8)
-            Grey values in [0, 1].
-
-        Returns
-        -------
-        dict of str to tensor of shape (n, d)
-            Maps are averaged over the four quadrants of the image, so that a layer keeps some of
-            where things are.
+        Maps are averaged over the four quadrants of the image, so that a layer keeps some of where
+        things are.
         """
         raise NotImplementedError
 
@@ -52,15 +44,7 @@ class DigitNetwork(nn.Module):
 
 
 class ConvolutionalNetwork(DigitNetwork):
-    """Three convolutions with 3 x 3 kernels and a hidden layer.
-
-    Parameters
-    ----------
-    channels : tuple of int
-        Channels of the convolutions.
-    hidden : int
-        Width of the hidden layer.
-    """
+    """Three convolutions with 3 x 3 kernels and a hidden layer."""
 
     def __init__(self, channels: tuple[int, int, int] = (24, 48, 64), hidden: int = 96) -> None:
         super().__init__()
@@ -114,17 +98,7 @@ class TransformerBlock(nn.Module):
 
 
 class VisionTransformer(DigitNetwork):
-    """Four transformer blocks over the 16 patches of 2 x 2 pixels (Dosovitskiy et al. 2021).
-
-    Parameters
-    ----------
-    width : int
-        Channels of a token.
-    depth : int
-        Number of blocks.
-    heads : int
-        Attention heads of a block.
-    """
+    """Transformer blocks over the 16 patches of 2 x 2 pixels (Dosovitskiy et al. 2021)."""
 
     patch_side = 2
 

@@ -15,20 +15,7 @@ def percent(rate: float) -> str:
 
 
 def report_data(summary: Mapping[str, Any], light: bytes, dark: bytes) -> ReportData:
-    """Lay the case study out as a page of its own.
-
-    Parameters
-    ----------
-    summary : mapping
-        The study's numbers.
-    light, dark : bytes
-        Its figure as PNG, for light and for dark pages.
-
-    Returns
-    -------
-    ReportData
-        For :func:`relspace.reports.page.render_report`.
-    """
+    """Lay the case study out as a page; the figure is a PNG for light and one for dark pages."""
     found = summary["penultimate"]
     return ReportData(
         title="The same digits in two networks",
@@ -51,20 +38,7 @@ def report_data(summary: Mapping[str, Any], light: bytes, dark: bytes) -> Report
 
 
 def study_sections(summary: Mapping[str, Any], light: bytes, dark: bytes) -> list[Section]:
-    """Lay the case study out as sections, which may stand below those of another study.
-
-    Parameters
-    ----------
-    summary : mapping
-        The study's numbers.
-    light, dark : bytes
-        Its figure as PNG, for light and for dark pages.
-
-    Returns
-    -------
-    list of Section
-        For :class:`relspace.reports.page.ReportData`.
-    """
+    """Lay the case study out as sections, which may stand below those of another study."""
     found, alignment, data = summary["penultimate"], summary["alignment"], summary["data"]
     first, second = (
         f"{summary['networks'][side['network']]['title'].lower()} ({side['layer']}, "

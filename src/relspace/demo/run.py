@@ -26,16 +26,7 @@ def run_demo(
     random_state: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Run the case study and write its numbers, figure and page.
-
-    Parameters
-    ----------
-    output : Path
-        The folder, made if needed, for ``summary.json``, ``digits.png`` and ``report.html``.
-    random_state : int
-        Seed of the landmarks.
-    progress : callable, optional
-        Gets a line at the start of every step.
+    """Run the case study; write ``summary.json``, ``digits.png`` and ``report.html`` into a folder.
 
     Returns
     -------
@@ -49,7 +40,7 @@ def run_demo(
     """
     from relspace.demo.figure import draw_study
     from relspace.demo.page import report_data
-    from relspace.pictures.plots import DARK, LIGHT
+    from relspace.pictures.theme import DARK, LIGHT
 
     seed = check_random_state(random_state)
     say = progress or (lambda _: None)
@@ -75,23 +66,8 @@ def write_results(
 ) -> dict[str, Any]:
     """Write what case studies found: ``summary.json``, pictures and ``report.html``.
 
-    Parameters
-    ----------
-    output : Path
-        The folder, made if needed; files of these names are replaced.
-    studies : mapping of str to mapping
-        The numbers of each study, by its name.
-    pictures : mapping of str to bytes
-        PNG files by name.
-    page : ReportData
-        What the page shows; versions and seed are added to its foot.
-    random_state : int
-        Seed of the studies.
-
-    Returns
-    -------
-    dict
-        What ``summary.json`` holds: the studies, with versions and seed.
+    Files of these names are replaced. Versions and seed go into the summary, which is returned,
+    and to the foot of the page.
     """
     from relspace.reports.page import render_report
 

@@ -1,4 +1,4 @@
-"""The digits case study: from the two networks that ship to numbers and places."""
+"""The digits case study: from the two networks that ship to numbers and points."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from relspace import __version__
@@ -26,6 +28,7 @@ from relspace.demo.matching import (
     pad_to_common_width,
 )
 from relspace.demo.networks import NETWORKS, load_network
+from relspace.kernels.axes import principal_plane
 from relspace.space.align import align
 
 N_LANDMARKS = 297
@@ -42,9 +45,9 @@ class Study:
         Numbers, seeds, versions and parameters, ready for JSON.
     digits : Digits
         The queried digits.
-    places : dict of str to tuple of two tensors of shape (q, 2)
-        ``before`` (unit norm, padded) and ``after``: for each network, where the queried digits
-        lie on the first two principal components of both networks' rows together.
+    points : dict of str to list of two arrays of shape (q, 2)
+        ``before`` (unit norm, padded) and ``after``: for each network, the queried digits on the
+        first two principal components of both networks' rows together.
     nearest : dict of str to LongTensor of shape (q,)
         ``before``, ``after`` and ``after_first`` (the first layers instead of the penultimate
         ones): for each queried digit in the first network, the nearest one in the second, as an
@@ -53,34 +56,13 @@ class Study:
 
     summary: dict[str, Any]
     digits: Digits
-    places: dict[str, tuple[Tensor, Tensor]]
+    points: dict[str, list[NDArray[np.float64]]]
     nearest: dict[str, Tensor]
-
-
-def shared_components(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
-    """First two principal components of two sets of rows, taken together.
-
-    Parameters
-    ----------
-    A, B : tensor of shape (n, d), (m, d)
-        Rows in one space.
-
-    Returns
-    -------
-    tuple of tensors of shape (n, 2), (m, 2)
-        Their places; the sign of an axis is the one that makes its largest weight positive.
-    """
-    rows = torch.cat([A, B]).double()
-    centred = rows - rows.mean(0)
-    axes = torch.linalg.svd(centred, full_matrices=False).Vh[:2]
-    largest = axes.abs().argmax(1, keepdim=True)
-    places = centred @ (axes * axes.gather(1, largest).sign()).T
-    return places[: len(A)], places[len(A) :]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one torch thread, and give the caller's number back.
+    """Compute with one torch thread, and restore the caller's number.
 
     The study's matrices are so small that threads mostly wait for each other, on a busy machine
     three times as long as the work takes.
@@ -97,20 +79,11 @@ def one_thread() -> Iterator[None]:
 def run_study(*, random_state: int = 0, progress: Callable[[str], None] | None = None) -> Study:
     """Align the two networks on held-out digits and match them, before and after.
 
-    Parameters
-    ----------
-    random_state : int
-        Seed of the choice of landmarks, and first of the seeds of its repetitions.
-    progress : callable, optional
-        Gets a line at the start of every step.
-
-    Returns
-    -------
-    Study
-        Numbers and what the pictures need.
+    ``random_state`` seeds the choice of landmarks and is the first of the seeds of its repetitions;
+    ``progress`` gets a line at the start of every step.
     """
     seed = check_random_state(random_state)
-    say = progress or _say_nothing
+    say = progress or (lambda _: None)
     say("Loading two networks and the digits they have never seen")
     held_out = load_split()[1]
     loaded = {name: load_network(name) for name in NETWORKS}
@@ -176,39 +149,27 @@ def run_study(*, random_state: int = 0, progress: Callable[[str], None] | None =
         },
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
     }
+    scaled = [bring_to_unit_norm(one, split.landmarks) for one in (X, Y)]
+    padded = pad_to_common_width(*(one[queried] for one in scaled))
     rows = {name: torch.as_tensor(space[name])[queried] for name in (a, b)}
-    scaled = (bring_to_unit_norm(X, split.landmarks), bring_to_unit_norm(Y, split.landmarks))
     nearest = {
-        "before": nearest_before(*scaled, queried),
+        "before": nearest_before(scaled[0], scaled[1], queried),
         "after": nearest_after(space, a, b, queried),
         "after_first": nearest_after(first_space, a, b, queried),
     }
     return Study(
         summary=summary,
         digits=held_out.take(queried),
-        places={
-            "before": shared_components(
-                *pad_to_common_width(*(features[queried] for features in scaled))
-            ),
-            "after": shared_components(rows[a], rows[b]),
+        points={
+            "before": list(principal_plane({a: padded[0], b: padded[1]}).values()),
+            "after": list(principal_plane(rows).values()),
         },
         nearest={when: number_of[found[:, 0]] for when, found in nearest.items()},
     )
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """Lay the study's main numbers out for a terminal.
-
-    Parameters
-    ----------
-    summary : mapping
-        The numbers of :func:`run_study`.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
+    """Lay the study's main numbers out for a terminal, as several lines."""
     found, draws = summary["penultimate"], summary["draws"]
     sides = [
         f"{NETWORKS[side['network']].title} ({side['layer']}, {side['width']} features)"
@@ -243,10 +204,6 @@ def summary_table(summary: Mapping[str, Any]) -> str:
         f"{value:.3f} after.",
     ]
     return "\n".join(lines)
-
-
-def _say_nothing(_: str) -> None:
-    """Take the place of a progress callback that wasn't given."""
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -32,24 +32,7 @@ def shift(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train(name: str, digits: Digits, *, seed: int, epochs: int = EPOCHS) -> DigitNetwork:
-    """Train one network on digits, the same one for the same seed.
-
-    Parameters
-    ----------
-    name : str
-        A key of :data:`relspace.demo.networks.NETWORKS`.
-    digits : Digits
-        What it learns from.
-    seed : int
-        Decides the first weights, the order of the digits and their shifts.
-    epochs : int
-        How often it sees each digit.
-
-    Returns
-    -------
-    DigitNetwork
-        In evaluation mode.
-    """
+    """Train one of ``NETWORKS``; the seed decides weights, the order of digits and shifts."""
     generator = torch.Generator().manual_seed(seed)
 
     def batches() -> Iterator[Digits]:

@@ -38,18 +38,9 @@ def empty_network(build: Callable[[], N]) -> N:
 def initial_network(
     build: Callable[[], N], seed: int, draw: Callable[[Tensor, int, torch.Generator], object]
 ) -> N:
-    """Build a network with seeded random weights.
+    """Build a network with seeded random weights; ``draw(weight, fan_in, generator)`` fills one.
 
-    Norms start as the identity, biases at zero, and places have a standard deviation of 0.5.
-
-    Parameters
-    ----------
-    build : callable
-        Makes the network.
-    seed : int
-        Seed.
-    draw : callable
-        ``draw(weight, fan_in, generator)`` fills the weight of a linear map or a convolution.
+    Norms start as the identity, biases at zero, and positions have a standard deviation of 0.5.
     """
     network = empty_network(build)
     generator = torch.Generator().manual_seed(seed)
@@ -75,15 +66,7 @@ def draw_uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> Non
 
 
 def shipped_network(build: Callable[[], N], package: str, name: str) -> tuple[N, dict[str, Any]]:
-    """Load one of the trained networks that ship with a package, in its folder ``weights``.
-
-    Returns
-    -------
-    network : N
-        In evaluation mode.
-    record : dict
-        How it was trained and what it reached.
-    """
+    """Load a trained network of a package's folder ``weights``, and the record of its training."""
     from safetensors import safe_open
 
     network = empty_network(build)

@@ -1,4 +1,4 @@
-"""Drawings of comparisons: a value on its null distribution, layer maps, depth curves, models."""
+"""A value on its null distribution."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.pictures.plots import LIGHT, Theme, new_figure, themed
+from relspace.pictures.theme import LIGHT, Theme, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,20 +42,14 @@ def draw_comparison(
         Of the value.
     theme : Theme
         Colours.
-
-    Returns
-    -------
-    Figure
-        A figure with one panel.
     """
     with themed(theme):
         figure = new_figure(5.4, 2.6)
         axes = figure.add_axes((0.1, 0.2, 0.86, 0.66))
         top = 1.0
         if len(null) > 1:
-            counts, _, _ = axes.hist(
-                null, bins="auto", color=theme.muted, label=f"{len(null)} permutations of items"
-            )
+            label = f"{len(null)} permutations of items"
+            counts, _, _ = axes.hist(null, bins="auto", color=theme.muted, label=label)
             top = float(np.max(counts))
             axes.set_ylabel("permutations")
         else:
@@ -64,24 +58,15 @@ def draw_comparison(
         height = 0.55 * top
         axes.plot([value, value], [0, 1.18 * height], color=theme.accent, lw=2.2)
         if interval is not None:
-            axes.plot(
-                interval,
-                [height, height],
-                color=theme.accent,
-                lw=1.2,
-                marker="|",
-                ms=7,
-                label="95 % interval",
-            )
+            style: dict[str, Any] = {"color": theme.accent, "lw": 1.2, "marker": "|", "ms": 7}
+            axes.plot(interval, [height, height], **style, label="95 % interval")
         axes.plot([value], [height], "o", color=theme.accent, ms=6, label="value", zorder=3)
         if ceiling is not None:
             axes.axvline(ceiling, color=theme.ink, lw=1.2, ls=(0, (4, 3)), label="ceiling")
         axes.set_ylim(0, 1.15 * top)
         axes.margins(x=0.08)
         axes.set_xlabel(title)
-        said = f"{value:.3f}, chance {chance:.3f}"
-        if p_value is not None:
-            said += f", p = {p_value:.3g}"
-        axes.set_title(said)
-        axes.legend(frameon=False, fontsize=7.5, loc="upper center", ncols=2)
+        said = "" if p_value is None else f", p = {p_value:.3g}"
+        axes.set_title(f"{value:.3f}, chance {chance:.3f}{said}")
+        axes.legend(fontsize=7.5, loc="upper center", ncols=2)
         return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-_TITLE = "text-align: left; font-weight: normal; padding: 0 0.5em"
+_PADDING = "padding: 0 0.5em"
 _SHADE = "rgba(11, 92, 173, {:.2f})"
 _STRONGEST = 0.45
 
@@ -41,16 +41,17 @@ def html_table(
     >>> ">0.3333</td>" in html_table("T", ["", "x"], [["a", 1 / 3]])
     True
     """
-    aligned = ("left", *["right"] * (len(columns) - 1))
     head = "".join(
-        f"<th style='text-align: {side}; padding: 0 0.5em'>{escape(one)}</th>"
-        for side, one in zip(aligned, columns, strict=True)
+        f"<th style='text-align: {'right' if number else 'left'}; {_PADDING}'>{escape(one)}</th>"
+        for number, one in enumerate(columns)
     )
     body = []
     for number, (first, *others) in enumerate(rows):
-        cells = [f"<th style='{_TITLE}'>{_text(first)}</th>"]
+        cells = [
+            f"<th style='text-align: left; font-weight: normal; {_PADDING}'>{_text(first)}</th>"
+        ]
         for column, cell in enumerate(others):
-            style = "text-align: right; padding: 0 0.5em"
+            style = f"text-align: right; {_PADDING}"
             if shades is not None:
                 style += f"; background: {_SHADE.format(_STRONGEST * shades[number][column])}"
             cells.append(f"<td style='{style}'>{_text(cell)}</td>")

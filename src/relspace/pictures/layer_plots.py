@@ -1,22 +1,15 @@
-"""Drawings of layer by layer comparisons: maps with their best matches, depth curves, models."""
+"""Layer by layer comparisons: tables with their best matches, depth curves, models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.pictures.plots import (
-    LIGHT,
-    SEQUENTIAL_MAP,
-    Theme,
-    drawn_name,
-    even_hues,
-    new_figure,
-    themed,
-)
+from relspace.pictures.color_maps import even_hues, matplotlib_map
+from relspace.pictures.theme import LIGHT, MARKERS, Theme, drawn_name, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +19,8 @@ Table = NDArray[np.float64]
 
 _MOST_NAMES = 16
 _MOST_NUMBERS = 12
-# Told apart without colour, in the order of the models.
-_MARKERS = "os^Dv<>pPX*h"
+#: What is written on light and on dark cells of the colour map.
+_DARK, _WHITE = "#111111", "#ffffff"
 
 
 def draw_layer_comparison(
@@ -69,167 +62,45 @@ def draw_layer_comparison(
         Three panels; the curves share one scale.
     """
     models = drawn_name(models[0]), drawn_name(models[1])
+    likeness = np.where(np.isnan(values), -np.inf, -values if is_distance else values)
     with themed(theme):
         figure = new_figure(9.6, 4.1)
-        grid = figure.add_gridspec(
-            2,
-            2,
-            width_ratios=(1.15, 1),
-            hspace=0.55,
-            wspace=0.28,
-            left=0.1,
-            right=0.985,
-            top=0.91,
-            bottom=0.15,
-        )
+        sides = {"left": 0.1, "right": 0.985, "top": 0.91, "bottom": 0.15}
+        grid = figure.add_gridspec(2, 2, width_ratios=(1.15, 1), hspace=0.55, wspace=0.28, **sides)
         axes = figure.add_subplot(grid[:, 0])
-        image = _draw_map(axes, values, models, layers, is_distance=is_distance, theme=theme)
-        _mark_matches(axes, -values if is_distance else values, path, theme)
-        bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.03)
+        image = _draw_table(axes, values, *layers, is_distance=is_distance, size=5.5, above=0.3)
+        missing_rows, missing_columns = np.nonzero(np.isnan(values))
+        if len(missing_rows):
+            axes.plot(missing_columns, missing_rows, ls="", marker="x", ms=5, color=theme.muted)
+        axes.set(title="Layers", ylabel=models[0], xlabel=models[1])
+        _mark_matches(axes, likeness, path, theme)
+        bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.03, label=title)
         bar.outline.set_visible(False)
-        bar.set_label(title)
         best, step = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
-        likeness = np.where(np.isnan(values), -np.inf, -values if is_distance else values)
         for axis, (name, style) in enumerate(zip(models, ("-", (0, (4, 2))), strict=True)):
-            color = theme.accent if axis == 0 else theme.ink
-            marker = _MARKERS[axis]
-            match = likeness.argmax(axis=1 - axis)
-            reached = np.take_along_axis(values, np.expand_dims(match, 1 - axis), 1 - axis)
-            by_chance = np.take_along_axis(chance, np.expand_dims(match, 1 - axis), 1 - axis)
-            depth = _depths(len(match))
-            best.plot(
-                depth, reached.ravel(), ls=style, marker=marker, ms=3.5, color=color, label=name
+            line: dict[str, Any] = {"ls": style, "marker": MARKERS[axis], "ms": 3.5}
+            line["color"] = theme.ink if axis else theme.accent
+            match = np.expand_dims(likeness.argmax(axis=1 - axis), 1 - axis)
+            reached, by_chance = (
+                np.take_along_axis(one, match, 1 - axis).ravel() for one in (values, chance)
             )
-            best.plot(depth, by_chance.ravel(), ls=":", lw=1.2, color=theme.muted)
+            depth = _depths(len(reached))
+            best.plot(depth, reached, label=name, **line)
+            best.plot(depth, by_chance, ls=":", lw=1.2, color=theme.muted)
             if len(drift[axis]):
-                between = (_depths(len(match))[1:] + _depths(len(match))[:-1]) / 2
-                step.plot(between, drift[axis], ls=style, marker=marker, ms=3.5, color=color)
+                step.plot((depth[1:] + depth[:-1]) / 2, drift[axis], **line)
         best.plot([], [], ls=":", lw=1.2, color=theme.muted, label="chance")
-        best.legend(frameon=False, fontsize=7.5, loc="best")
+        best.legend(fontsize=7.5, loc="best")
         best.set_title("Best match in the other model")
         step.set_title("From layer to layer within a model")
         step.set_xlabel("relative depth (0 first layer, 1 last)")
-        low, high = _span(np.concatenate([values.ravel(), chance.ravel(), *drift]))
+        span = _span(np.concatenate([values.ravel(), chance.ravel(), *drift]))
         for one in (best, step):
-            one.set(xlim=(-0.03, 1.03), ylim=(low, high))
+            one.set(xlim=(-0.03, 1.03), ylim=span)
             one.set_ylabel(title, fontsize=7.5)
             one.grid(axis="y", color=theme.faint, lw=0.6)
             one.set_axisbelow(True)
         return figure
-
-
-def _span(values: Table) -> tuple[float, float]:
-    """The range of an axis that holds all values there are."""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    margin = 0.06 * (high - low) or 0.1
-    return low - margin, high + margin
-
-
-def _depths(n_layers: int) -> Table:
-    return np.linspace(0, 1, n_layers) if n_layers > 1 else np.array([0.5])
-
-
-def _draw_map(
-    axes: Axes,
-    values: Table,
-    models: Sequence[str],
-    layers: tuple[Sequence[str], Sequence[str]],
-    *,
-    is_distance: bool,
-    theme: Theme,
-) -> Any:
-    """Draw a table in colour, light being alike, with its numbers where there is room."""
-    color_map = SEQUENTIAL_MAP + "_r" if is_distance else SEQUENTIAL_MAP
-    image = axes.imshow(values, cmap=color_map, aspect="auto")
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    _mark_missing(axes, values, theme)
-    if max(values.shape) <= _MOST_NUMBERS:
-        for (row, column), value in np.ndenumerate(values):
-            if np.isnan(value):
-                continue
-            light = (value - low) / ((high - low) or 1.0)
-            dark_ink = (1 - light if is_distance else light) > 0.55
-            axes.text(
-                column,
-                row + 0.3,
-                f"{value:.2f}",
-                ha="center",
-                va="center",
-                fontsize=5.5,
-                color="#111111" if dark_ink else "#ffffff",
-            )
-    for names, set_ticks in ((layers[1], axes.set_xticks), (layers[0], axes.set_yticks)):
-        step = -(-len(names) // _MOST_NAMES)
-        shown = [drawn_name(name) for name in names[::step]]
-        set_ticks(range(0, len(names), step), shown, fontsize=7)
-    axes.tick_params(length=0)
-    for tick in axes.get_xticklabels():
-        tick.set(rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_ylabel(models[0])
-    axes.set_xlabel(models[1])
-    axes.spines[:].set_visible(False)
-    axes.set_title("Layers")
-    return image
-
-
-def _mark_missing(axes: Axes, values: Table, theme: Theme) -> None:
-    """Cross out the cells that have no value."""
-    rows, columns = np.nonzero(np.isnan(values))
-    if len(rows):
-        axes.plot(columns, rows, ls="", marker="x", ms=5, color=theme.muted, label="_no value")
-
-
-def _mark_matches(
-    axes: Axes, likeness: Table, path: Sequence[tuple[int, int]], theme: Theme
-) -> None:
-    """Mark each layer's best match both ways, and the monotone path; dark on light and back."""
-    from matplotlib.patheffects import withStroke
-
-    outline = [withStroke(linewidth=2.6, foreground="#111111")]
-    rows, columns = zip(*path, strict=True)
-    axes.plot(columns, rows, color="#ffffff", lw=1.1, path_effects=outline, label="aligned depth")
-    has_value = ~np.isnan(likeness)
-    likeness = np.where(has_value, likeness, -np.inf)
-    matched_rows, matched_columns = (np.flatnonzero(has_value.any(axis=axis)) for axis in (1, 0))
-    of_rows = likeness.argmax(axis=1)[matched_rows]
-    of_columns = likeness.argmax(axis=0)[matched_columns]
-    axes.plot(
-        of_rows,
-        matched_rows,
-        ls="",
-        marker="o",
-        ms=5,
-        mfc="#ffffff",
-        mec="#111111",
-        label="best of row",
-    )
-    axes.plot(
-        matched_columns,
-        of_columns,
-        ls="",
-        marker="s",
-        ms=8.5,
-        mfc="none",
-        mec="#ffffff",
-        mew=1.2,
-        path_effects=outline,
-        label="best of column",
-    )
-    legend = axes.legend(
-        frameon=True,
-        facecolor=theme.muted,
-        edgecolor="none",
-        fontsize=6.5,
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.005),
-        ncols=3,
-        borderpad=0.25,
-        handletextpad=0.4,
-        columnspacing=0.8,
-        borderaxespad=0.3,
-    )
-    for text in legend.get_texts():
-        text.set_color("#111111")
 
 
 def draw_model_comparison(
@@ -258,7 +129,7 @@ def draw_model_comparison(
     merges : array of shape (n_models - 1, 4)
         The hierarchy, as SciPy's linkages.
     points : mapping of str to array of shape (L, 2)
-        Places of each model's layers, from input to output.
+        Each model's layers in the plane, from input to output.
     explained : float
         Share of the variance that the plane holds.
     best : mapping of str to mapping of str to array of shape (L,)
@@ -282,14 +153,16 @@ def draw_model_comparison(
     rows = -(-count // columns)
     with themed(theme):
         figure = new_figure(9.6, 3.6 + 1.75 * rows)
-        top, below = cast(
-            "tuple[SubFigure, SubFigure]",
-            figure.subfigures(2, 1, height_ratios=(3.6, 1.75 * rows)),
-        )
+        heights = (3.6, 1.75 * rows)
+        parts = figure.subfigures(2, 1, height_ratios=heights)
+        top, below = cast("tuple[SubFigure, SubFigure]", parts)
         ratios = (1.1, 0.8, 1.4)
         sides = {"left": 0.1, "right": 0.985, "top": 0.9, "bottom": 0.2, "wspace": 0.45}
         table, tree, plane = top.subplots(1, 3, gridspec_kw={"width_ratios": ratios, **sides})
-        _draw_model_table(table, models, summary, is_distance=is_distance)
+        # The values of a model with itself say nothing.
+        others = np.where(np.eye(count, dtype=bool), np.nan, summary)
+        _draw_table(table, others, models, models, is_distance=is_distance, aspect="equal")
+        table.set_title("Mean best match")
         _draw_tree(tree, models, merges, theme)
         _draw_plane(plane, points, colors, theme)
         plane.set_title(f"All layers, {title}")
@@ -308,39 +181,127 @@ def draw_model_comparison(
         return figure
 
 
-def _draw_model_table(
-    axes: Axes, models: Sequence[str], summary: Table, *, is_distance: bool
-) -> None:
-    """Draw the values of pairs of models; those of a model with itself say nothing."""
-    own = np.eye(len(models), dtype=bool)
-    low, high = float(summary[~own].min()), float(summary[~own].max())
-    color_map = SEQUENTIAL_MAP + "_r" if is_distance else SEQUENTIAL_MAP
-    axes.imshow(np.where(own, np.nan, summary), cmap=color_map)
-    for (row, column), value in np.ndenumerate(summary):
-        if row == column:
-            continue
-        light = (value - low) / ((high - low) or 1.0)
-        dark_ink = (1 - light if is_distance else light) > 0.55
-        ink = "#111111" if dark_ink else "#ffffff"
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
-    names = [drawn_name(name) for name in models]
-    axes.set_xticks(range(len(models)), names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(models)), names)
+def draw_layer_maps(
+    part: Figure | SubFigure,
+    tables: Mapping[str, NDArray[Any]],
+    rows: tuple[str, Sequence[str]],
+    columns: tuple[str, Sequence[str]],
+    *,
+    boxes: Sequence[tuple[float, float, float, float]],
+    bar: tuple[float, float, float, float],
+) -> Axes:
+    """Draw layer x layer tables beside each other, in colours of one range, with their values.
+
+    Parameters
+    ----------
+    part : Figure or SubFigure
+        What is drawn in.
+    tables : mapping of str to array of shape (n_rows, n_columns)
+        Values from 0 on, by title.
+    rows, columns : (str, sequence of str)
+        What stands beside the layers, and the layers from input to output.
+    boxes : sequence of (left, bottom, width, height)
+        Of each table, as fractions of the part.
+    bar : (left, bottom, width, height)
+        Of the colour bar.
+
+    Returns
+    -------
+    Axes
+        Of the colour bar.
+    """
+    span = (0.0, float(max(values.max() for values in tables.values())))
+    for number, ((title, values), box) in enumerate(zip(tables.items(), boxes, strict=True)):
+        axes = part.add_axes(box)
+        image = _draw_table(axes, values, rows[1], columns[1], span=span, form=".0f")
+        axes.set_title(title)
+        axes.set_xlabel(columns[0], fontsize=7.5)
+        if number:
+            axes.set_yticks([])
+        else:
+            axes.set_ylabel(rows[0], fontsize=7.5)
+    bar_axes = part.add_axes(bar)
+    part.colorbar(image, cax=bar_axes)
+    bar_axes.tick_params(labelsize=7, length=2)
+    bar_axes.spines[:].set_visible(False)
+    return bar_axes
+
+
+def _draw_table(
+    axes: Axes,
+    values: NDArray[Any],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    span: tuple[float, float] | None = None,
+    is_distance: bool = False,
+    form: str = ".2f",
+    size: float = 7.5,
+    above: float = 0.0,
+    aspect: Literal["auto", "equal"] = "auto",
+) -> Any:
+    """Draw a table in colour, light being alike, with its numbers where there is room."""
+    low, high = span or (float(np.nanmin(values)), float(np.nanmax(values)))
+    color_map = matplotlib_map(reverse=is_distance)
+    image = axes.imshow(values, cmap=color_map, vmin=low, vmax=high, aspect=aspect)
+    if max(values.shape) <= _MOST_NUMBERS:
+        for (row, column), value in np.ndenumerate(values):
+            light = (value - low) / ((high - low) or 1.0)
+            ink = _DARK if (1 - light if is_distance else light) > 0.6 else _WHITE
+            text = "" if np.isnan(value) else format(value, form)
+            axes.text(column, row + above, text, ha="center", va="center", fontsize=size, color=ink)
+    for names, set_ticks in ((columns, axes.set_xticks), (rows, axes.set_yticks)):
+        step = -(-len(names) // _MOST_NAMES)
+        shown = [drawn_name(name) for name in names[::step]]
+        set_ticks(range(0, len(names), step), shown, fontsize=7.5)
+    for tick in axes.get_xticklabels():
+        tick.set(rotation=35, ha="right", rotation_mode="anchor")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title("Mean best match")
+    return image
+
+
+def _mark_matches(
+    axes: Axes, likeness: Table, path: Sequence[tuple[int, int]], theme: Theme
+) -> None:
+    """Mark each layer's best match both ways, and the monotone path; dark on light and back."""
+    from matplotlib.patheffects import withStroke
+
+    outline = [withStroke(linewidth=2.6, foreground=_DARK)]
+    rows, columns = zip(*path, strict=True)
+    axes.plot(columns, rows, color=_WHITE, lw=1.1, path_effects=outline, label="aligned depth")
+    of_row, of_column = (np.flatnonzero(np.isfinite(likeness).any(axis=axis)) for axis in (1, 0))
+    circle: dict[str, Any] = {"marker": "o", "ms": 5, "mfc": _WHITE, "mec": _DARK}
+    square: dict[str, Any] = {"marker": "s", "ms": 8.5, "mfc": "none", "mec": _WHITE, "mew": 1.2}
+    axes.plot(likeness.argmax(axis=1)[of_row], of_row, ls="", label="best of row", **circle)
+    axes.plot(
+        of_column,
+        likeness.argmax(axis=0)[of_column],
+        ls="",
+        label="best of column",
+        path_effects=outline,
+        **square,
+    )
+    narrow = {"borderpad": 0.25, "handletextpad": 0.4, "columnspacing": 0.8, "borderaxespad": 0.3}
+    axes.legend(
+        frameon=True,
+        facecolor=theme.muted,
+        edgecolor="none",
+        labelcolor=_DARK,
+        fontsize=6.5,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.005),
+        ncols=3,
+        **narrow,
+    )
 
 
 def _draw_tree(axes: Axes, models: Sequence[str], merges: Table, theme: Theme) -> None:
     from scipy.cluster.hierarchy import dendrogram
 
-    dendrogram(
-        merges,
-        labels=[drawn_name(name) for name in models],
-        ax=axes,
-        orientation="left",
-        link_color_func=lambda _: theme.ink,
-    )
+    names = [drawn_name(name) for name in models]
+    ink = theme.ink
+    dendrogram(merges, labels=names, ax=axes, orientation="left", link_color_func=lambda _: ink)
     axes.tick_params(axis="y", length=0, labelsize=8)
     axes.set_xlabel("dissimilarity")
     axes.set_title("Hierarchy")
@@ -350,14 +311,14 @@ def _draw_plane(
     axes: Axes, points: Mapping[str, Table], colors: NDArray[np.float64], theme: Theme
 ) -> None:
     """Draw each model's layers as a line of marks that grow from input to output."""
-    for number, (name, places) in enumerate(points.items()):
-        axes.plot(*places.T, color=colors[number], lw=1.0, alpha=0.7)
+    for number, (name, own) in enumerate(points.items()):
+        axes.plot(*own.T, color=colors[number], lw=1.0, alpha=0.7)
         axes.scatter(
-            places[:, 0],
-            places[:, 1],
-            s=np.linspace(10, 46, len(places)),
+            own[:, 0],
+            own[:, 1],
+            s=np.linspace(10, 46, len(own)),
             color=[colors[number]],
-            marker=_MARKERS[number % len(_MARKERS)],
+            marker=MARKERS[number % len(MARKERS)],
             edgecolors=theme.ink,
             linewidths=0.4,
             label=drawn_name(name),
@@ -365,7 +326,7 @@ def _draw_plane(
         )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(xticks=[], yticks=[])
-    axes.legend(frameon=False, fontsize=7, loc="best")
+    axes.legend(fontsize=7, loc="best")
 
 
 def _draw_depths(
@@ -376,22 +337,26 @@ def _draw_depths(
     theme: Theme,
 ) -> None:
     """Draw, for each model, its layers' values in the others; all on one scale."""
-    across = [
-        values for name, one in best.items() for other, values in one.items() if other != name
-    ]
-    low, high = _span(np.append(np.concatenate(across), chance))
+    across = [one for name, own in best.items() for other, one in own.items() if other != name]
+    span = _span(np.append(np.concatenate(across), chance))
     for panel, (name, of_one) in zip(panels, best.items(), strict=True):
         for number, (other, values) in enumerate(of_one.items()):
             if other != name:
-                panel.plot(
-                    _depths(len(values)),
-                    values,
-                    color=colors[number],
-                    lw=1.2,
-                    ms=3.5,
-                    marker=_MARKERS[number % len(_MARKERS)],
-                )
+                style: dict[str, Any] = {"color": colors[number], "lw": 1.2, "ms": 3.5}
+                marker = MARKERS[number % len(MARKERS)]
+                panel.plot(_depths(len(values)), values, marker=marker, **style)
         panel.axhline(chance, color=theme.muted, ls=":", lw=1.2)
         panel.set_title(f"Layers of {drawn_name(name)} in the others", fontsize=8)
-        panel.set_ylim(low, high)
+        panel.set_ylim(span)
         panel.grid(axis="y", color=theme.faint, lw=0.6)
+
+
+def _span(values: Table) -> tuple[float, float]:
+    """The range of an axis that holds all values there are."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    margin = 0.06 * (high - low) or 0.1
+    return low - margin, high + margin
+
+
+def _depths(n_layers: int) -> Table:
+    return np.linspace(0, 1, n_layers) if n_layers > 1 else np.array([0.5])

@@ -29,13 +29,7 @@ _HALVINGS = 16
 
 
 def oklab_to_linear(lab: torch.Tensor) -> torch.Tensor:
-    """Turn OKLab into linear sRGB, which leaves [0, 1] for colours that no screen shows.
-
-    Parameters
-    ----------
-    lab : tensor of shape (..., 3)
-        Lightness from 0 to 1, and the two chromatic coordinates.
-    """
+    """Turn OKLab, (..., 3), into linear sRGB, which leaves [0, 1] for colours out of gamut."""
     to_lms = torch.tensor(_LAB_TO_LMS, dtype=lab.dtype, device=lab.device)
     to_rgb = torch.tensor(_LMS_TO_RGB, dtype=lab.dtype, device=lab.device)
     return (lab @ to_lms.T).pow(3) @ to_rgb.T

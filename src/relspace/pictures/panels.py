@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relspace._core.validation import check_count
 from relspace.errors import ItemMismatchError
-from relspace.pictures.plots import Theme, drawn_name, new_figure, png_of, themed
+from relspace.pictures.theme import Theme, drawn_name, figure_bytes, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BEFORE = "Before: principal components of one width"
 AFTER = "After: relative features in one common space"
 
-_GAP = 0.06
+_STEP = 1.06
 # Of titles beside lines.
 _INCHES_PER_LETTER = 0.068
 
@@ -56,9 +56,9 @@ def panel_rows(
     Parameters
     ----------
     colors : mapping of str to array of shape (n_images, rows, columns, 3)
-        sRGB in [0, 1], in place.
+        sRGB in [0, 1], on the grid of each set.
     images : sequence of int
-        Which images, by position.
+        Row numbers of the images.
     titles : mapping of str to str, optional
         What the sets are called; their names by default.
     """
@@ -66,62 +66,6 @@ def panel_rows(
         PanelRow((titles or {}).get(name, drawn_name(name)), [pictures[image] for image in images])
         for name, pictures in colors.items()
     ]
-
-
-def draw_panel(
-    axes: Axes,
-    images: Sequence[NDArray[Any]],
-    rows: Sequence[PanelRow],
-    theme: Theme,
-    *,
-    with_titles: bool = True,
-) -> None:
-    """Draw images across and under each of them what every layer makes of it.
-
-    Parameters
-    ----------
-    axes : Axes
-        Where to draw.
-    images : sequence of n arrays of shape (h, w, 3)
-        Photographs, sRGB in [0, 1] or as bytes; of any shape each.
-    rows : sequence of PanelRow
-        The lines, each with n pictures.
-    theme : Theme
-        Colours.
-    with_titles : bool
-        Whether the lines' titles are written.
-    """
-    n = check_count(len(images), "the number of images")
-    lines = [PanelRow("", images), *rows]
-    for number, line in enumerate(lines):
-        if len(line.pictures) != n:
-            raise ItemMismatchError(
-                f"the line {line.title!r} has {len(line.pictures)} pictures for {n} images."
-            )
-        top = number * (1 + _GAP)
-        for place, (picture, image) in enumerate(zip(line.pictures, images, strict=True)):
-            height, width = image.shape[:2]
-            across, down = min(1.0, width / height), min(1.0, height / width)
-            left, above = place * (1 + _GAP) + (1 - across) / 2, top + (1 - down) / 2
-            box = np.array([0.0, 0.0, 1.0, 1.0]) if line.boxes is None else line.boxes[place]
-            first, start, last, end = box * [down, across, down, across]
-            axes.imshow(
-                picture,
-                extent=(left + start, left + end, above + last, above + first),
-                interpolation="antialiased" if number == 0 else "nearest",
-            )
-        if with_titles:
-            axes.text(
-                -0.12, top + 0.5, line.title, ha="right", va="center", linespacing=1.3, fontsize=8
-            )
-    axes.set(
-        xlim=(0, n * (1 + _GAP) - _GAP),
-        ylim=(len(lines) * (1 + _GAP) - _GAP, 0),
-        aspect="equal",
-        anchor="W",
-    )
-    axes.set_facecolor(theme.ground)
-    axes.axis("off")
 
 
 def panel_png(
@@ -136,8 +80,8 @@ def panel_png(
 
     Parameters
     ----------
-    images : sequence of arrays of shape (h, w, 3)
-        Photographs.
+    images : sequence of n arrays of shape (h, w, 3)
+        Photographs of any shape, sRGB in [0, 1] or as bytes.
     halves : mapping of str to sequence of PanelRow
         Panels by title, with the same lines.
     theme : Theme
@@ -147,43 +91,57 @@ def panel_png(
     cell : float
         Size of a picture in inches.
 
-    Returns
-    -------
-    bytes
-        The PNG.
+    Raises
+    ------
+    ItemMismatchError
+        If a line has not one picture for each image.
     """
-    n, lines = len(images), 1 + max(len(rows) for rows in halves.values())
-    longest = max(
-        len(part) for rows in halves.values() for row in rows for part in row.title.split("\n")
-    )
-    margin, head = max(1.35, 0.25 + _INCHES_PER_LETTER * longest), 0.72
-    panel, between = n * (1 + _GAP) * cell, 0.25
+    n, n_lines = len(images), 1 + max(map(len, halves.values()))
+    parts = [part for rows in halves.values() for row in rows for part in row.title.split("\n")]
+    margin, head = max(1.35, 0.25 + _INCHES_PER_LETTER * max(map(len, parts))), 0.72
+    panel, between = n * _STEP * cell, 0.25
     width = margin + len(halves) * (panel + between)
-    height = head + lines * (1 + _GAP) * cell + 0.1
+    height = head + n_lines * _STEP * cell + 0.1
     with themed(theme):
         figure = new_figure(width, height)
-        figure.text(
-            0.12 / width,
-            1 - 0.22 / height,
-            title,
-            ha="left",
-            va="center",
-            fontsize=11,
-            fontweight="bold",
-        )
+        bold: dict[str, Any] = {"va": "center", "fontweight": "bold"}
+        figure.text(0.12 / width, 1 - 0.22 / height, title, fontsize=11, **bold)
         for number, (name, rows) in enumerate(halves.items()):
-            left = margin + number * (panel + between)
-            axes = figure.add_axes(
-                (left / width, 0.1 / height, panel / width, (height - head - 0.1) / height)
+            left = (margin + number * (panel + between)) / width
+            box = (left, 0.1 / height, panel / width, (height - head - 0.1) / height)
+            _draw_panel(figure.add_axes(box), images, rows, with_titles=number == 0)
+            color = theme.accent if number == len(halves) - 1 else theme.ink
+            figure.text(left, 1 - 0.53 / height, name, fontsize=9.5, color=color, **bold)
+        return figure_bytes(figure)
+
+
+def _draw_panel(
+    axes: Axes, images: Sequence[NDArray[Any]], rows: Sequence[PanelRow], *, with_titles: bool
+) -> None:
+    """Draw images across and under each of them what every layer makes of it."""
+    n = check_count(len(images), "the number of images")
+    lines = [PanelRow("", images), *rows]
+    for number, line in enumerate(lines):
+        if len(line.pictures) != n:
+            raise ItemMismatchError(
+                f"the line {line.title!r} has {len(line.pictures)} pictures for {n} images."
             )
-            draw_panel(axes, images, rows, theme, with_titles=number == 0)
-            figure.text(
-                left / width,
-                1 - 0.53 / height,
-                name,
-                fontsize=9.5,
-                fontweight="bold",
-                va="center",
-                color=theme.accent if number == len(halves) - 1 else theme.ink,
+        top = number * _STEP
+        for position, (picture, image) in enumerate(zip(line.pictures, images, strict=True)):
+            height, width = image.shape[:2]
+            across, down = min(1.0, width / height), min(1.0, height / width)
+            left, above = position * _STEP + (1 - across) / 2, top + (1 - down) / 2
+            box = np.array([0.0, 0.0, 1.0, 1.0]) if line.boxes is None else line.boxes[position]
+            first, start, last, end = box * [down, across, down, across]
+            axes.imshow(
+                picture,
+                extent=(left + start, left + end, above + last, above + first),
+                interpolation="nearest" if number else "antialiased",
             )
-        return png_of(figure)
+        if with_titles:
+            style: dict[str, Any] = {"ha": "right", "va": "center", "linespacing": 1.3}
+            axes.text(-0.12, top + 0.5, line.title, fontsize=8, **style)
+    gap = _STEP - 1
+    axes.set(xlim=(0, n * _STEP - gap), ylim=(len(lines) * _STEP - gap, 0), aspect="equal")
+    axes.set_anchor("W")
+    axes.axis("off")

@@ -1,82 +1,46 @@
-"""Sets of one common space as pictures: items as points of a plane, tokens as coloured panels."""
+"""Sets of one common space: items as points of a plane, tokens as coloured panels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from relspace.pictures.figure import LIGHT, Theme, drawn_name, new_figure, themed
+from relspace.pictures.theme import LIGHT, MARKERS, Theme, drawn_name, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Told apart without colour, in the order of the sets.
-_MARKERS = "os^Dv<>pPX*h"
-
-
-def principal_plane(rows: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float64]]:
-    """Bring all sets to the first two principal components of all of them together.
-
-    Parameters
-    ----------
-    rows : mapping of str to tensor of shape (n_s, m)
-        Rows of one space.
-
-    Returns
-    -------
-    dict of str to array of shape (n_s, 2)
-        Places; the sign of an axis is the one that makes its largest weight positive.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from relspace.pictures.space_plots import principal_plane
-    >>> principal_plane({"a": torch.tensor([[3.0, 0, 0], [-3, 0, 0], [0, 1, 0], [0, -1, 0]])})["a"]
-    array([[ 3.,  0.],
-           [-3.,  0.],
-           [ 0.,  1.],
-           [ 0., -1.]])
-    """
-    together = torch.cat(list(rows.values())).double()
-    center = together.mean(dim=0)
-    axes = torch.linalg.svd(together - center, full_matrices=False).Vh[:2]
-    axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
-    return {name: ((one.double() - center) @ axes.T).numpy() for name, one in rows.items()}
-
 
 def draw_items(
-    rows: Mapping[str, torch.Tensor],
+    points: Mapping[str, NDArray[Any]],
     colors: Mapping[str, NDArray[np.float32]],
     *,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Draw the items of all sets in their principal plane, in joint colours, a marker per set.
+    """Draw the items of all sets in one plane, in joint colours, a marker for each set.
 
     Parameters
     ----------
-    rows : mapping of str to tensor of shape (n, m)
-        Rows of one space; row i is the same item in every set. Thin lines join its places.
+    points : mapping of str to array of shape (n, 2)
+        Positions in the plane; row i is the same item in every set, and thin lines join its points.
     colors : mapping of str to array of shape (n, 3)
         sRGB in [0, 1].
     theme : Theme
         Colours of ground and ink.
     """
-    points = principal_plane(rows)
     with themed(theme):
         figure = new_figure(6.2, 4.6)
         axes = figure.add_subplot()
-        places = np.stack(list(points.values()), axis=1)
-        axes.plot(places[..., 0].T, places[..., 1].T, color=theme.faint, linewidth=0.5, zorder=0)
-        for number, name in enumerate(rows):
-            marker = _MARKERS[number % len(_MARKERS)]
-            x, y = points[name].T
-            axes.scatter(x, y, s=14, c=colors[name], marker=marker, linewidths=0)
-            axes.scatter([], [], s=14, color=theme.ink, marker=marker, label=drawn_name(name))
-        axes.legend(frameon=False, loc="best")
+        x, y = np.stack(list(points.values()), axis=1).T
+        axes.plot(x, y, color=theme.faint, linewidth=0.5, zorder=0)
+        for number, (name, own) in enumerate(points.items()):
+            style: dict[str, Any] = {"s": 14, "marker": MARKERS[number % len(MARKERS)]}
+            axes.scatter(own[:, 0], own[:, 1], c=colors[name], linewidths=0, **style)
+            axes.scatter([], [], color=theme.ink, label=drawn_name(name), **style)
+        axes.legend(loc="best")
         axes.set(xticks=[], yticks=[], title="First two principal components, joint colours")
     return figure
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from relspace.pictures.plots import DARK, LIGHT, png_of
+from relspace.pictures.theme import DARK, LIGHT, figure_bytes
 from relspace.reports.page.data import LayerTable, ReportData, Value, value_table
 from relspace.reports.page.sections import Picture, Section, Table
 from relspace.similarity.layers import BestMatch, LayerComparison
@@ -144,6 +144,6 @@ def _of_several(compared: Any) -> tuple[list[Table], str]:
 
 def _figure(compared: Compared) -> Section:
     description = "; ".join(repr(compared).splitlines())
-    light, dark = (png_of(compared.plot(theme=theme)) for theme in (LIGHT, DARK))
+    light, dark = (figure_bytes(compared.plot(theme=theme)) for theme in (LIGHT, DARK))
     caption = f"{compared.measure.title}. Light is alike; panels of curves share one scale."
     return Section("Figure", pictures=[Picture(caption, description, light, dark)])

@@ -13,7 +13,7 @@ from relspace._core.validation import as_features, check_count, check_random_sta
 from relspace.errors import BandwidthError
 from relspace.features import FeatureSet, Places, choose_places
 from relspace.kernels.bandwidth import DEFAULT_DENSITY
-from relspace.pictures.plots import DARK, LIGHT
+from relspace.pictures.theme import DARK, LIGHT
 from relspace.reports.comparison import comparison_page
 from relspace.reports.page.data import Curve, CurveChart, ReportData
 from relspace.reports.page.layers import ModelPatches, report_models

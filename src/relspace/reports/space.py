@@ -20,9 +20,9 @@ from relspace.errors import (
     UnknownNameError,
 )
 from relspace.features import FeatureSet, choose_places
+from relspace.kernels.axes import principal_plane
 from relspace.kernels.correlation import Match
 from relspace.kernels.landmarks import draw_distinct
-from relspace.pictures.space_plots import principal_plane
 from relspace.reports.page.data import (
     ReportData,
     Scatter,

@@ -22,7 +22,7 @@ from relspace.similarity.tables import plain_values
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from relspace.pictures.plots import Theme
+    from relspace.pictures.theme import Theme
 
 Table = NDArray[np.float64]
 
@@ -258,7 +258,7 @@ class LayerComparison:
             If matplotlib isn't installed.
         """
         from relspace.pictures.layer_plots import draw_layer_comparison
-        from relspace.pictures.plots import LIGHT
+        from relspace.pictures.theme import LIGHT
 
         return draw_layer_comparison(
             self.measure.title,

@@ -25,7 +25,7 @@ from relspace.similarity.tables import most_alike, places_of, plain_values
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from relspace.pictures.plots import Theme
+    from relspace.pictures.theme import Theme
 
 Table = NDArray[np.float64]
 
@@ -201,7 +201,7 @@ class ModelComparison:
             If matplotlib isn't installed.
         """
         from relspace.pictures.layer_plots import draw_model_comparison
-        from relspace.pictures.plots import LIGHT
+        from relspace.pictures.theme import LIGHT
 
         points, explained = self.scaling
         return draw_model_comparison(

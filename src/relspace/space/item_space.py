@@ -227,12 +227,13 @@ class ItemSpace(CommonSpace):
             If matplotlib isn't installed.
         """
         from relspace.embedding.joint_colors import joint_colors
+        from relspace.kernels.axes import principal_plane
         from relspace.pictures.space_plots import draw_items
 
         generator = torch.Generator().manual_seed(0)
         items = draw_distinct(self.n_items, check_count(n_items, "n_items"), generator)
         rows = {name: self._rows_of(name, items) for name in self.names}
-        return draw_items(rows, joint_colors(rows))
+        return draw_items(principal_plane(rows), joint_colors(rows))
 
     @property
     def _n_shared(self) -> int:

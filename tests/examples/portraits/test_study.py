@@ -14,7 +14,7 @@ from examples.portraits.figure import N_SHOWN, draw_numbers_figure, draw_panel_f
 from examples.portraits.page import report_data
 from examples.portraits.study import PortraitStudy, run_study
 from examples.portraits.table import summary_table
-from relspace.pictures.plots import LIGHT
+from relspace.pictures.theme import LIGHT
 
 FEW = {
     "N_LANDMARK_IMAGES": 12,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from relspace.errors import InvalidInputError
-from relspace.pictures.plots import DARK, LIGHT
+from relspace.pictures.theme import DARK, LIGHT
 from relspace.reports.page import (
     Quantization,
     ReportData,

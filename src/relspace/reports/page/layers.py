@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from relspace.embedding import Coloring, NormalizedCut, kway
 from relspace.errors import BandwidthError, InvalidInputError, RelspaceWarning
-from relspace.pictures.common_width import to_common_width
+from relspace.kernels.axes import principal_axes
+from relspace.kernels.normalization import fit_normalization
 from relspace.reports.page.data import Quantization, ReportLayer, ReportModel
 from relspace.reports.page.quantize import quantize_rows
 
@@ -23,6 +24,8 @@ _COMPONENTS = 48
 _FEWEST_COMPONENTS = 24
 _EMBEDDING_COMPONENTS = 16
 _NODES = 2048
+#: Principal components of features before alignment, where every layer has as many.
+_COMMON_WIDTH = 32
 
 #: Densities of the graph that colours come from: the first that every layer can have.
 _DENSITIES = (0.05, 0.1, 0.2, 0.4)
@@ -304,7 +307,18 @@ def _before_alignment(
             return None
         for layer, features in one.features.items():
             rows[name, layer] = features
-    return _colors(_embed(to_common_width(rows), random_state))
+    return _colors(_embed(_of_common_width(rows), random_state))
+
+
+def _of_common_width(features: Mapping[LayerKey, torch.Tensor]) -> dict[LayerKey, torch.Tensor]:
+    """Every layer's own principal components, as many of each, of rows centred and of unit norm.
+
+    The axes of different layers have nothing to do with each other: what is compared after this is
+    what there was before alignment.
+    """
+    rows = {key: fit_normalization(one, "center+unit").apply(one) for key, one in features.items()}
+    width = min(_COMMON_WIDTH, *(one.shape[1] for one in rows.values()))
+    return {key: one @ principal_axes(one, width).to(one) for key, one in rows.items()}
 
 
 def _joined(key: LayerKey) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from relspace._core.validation import check_count
 from relspace.errors import InvalidInputError
 from relspace.pictures.panels import AFTER, BEFORE, PanelRow, panel_png
-from relspace.pictures.plots import Theme, drawn_name
+from relspace.pictures.theme import Theme, drawn_name
 from relspace.reports.page.data import ReportData, ReportLayer
 
 #: What stands over the panel of each colouring, from left to right.
