@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+
+from relspace._core.memory import limited_memory
 
 # Derandomised, so that a failure is there again on the next run; no deadline, because the first
 # call of a kernel also loads code.
@@ -20,6 +23,13 @@ settings.load_profile("relspace")
 # unless the environment asks for another number, as the tests on other processors do.
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+
+
+@pytest.fixture
+def assume_free() -> Iterator[Callable[..., None]]:
+    """``assume_free(host, gpu)``: calls of the test take so many bytes for the free memory."""
+    with ExitStack() as limits:
+        yield lambda host, gpu=None: limits.enter_context(limited_memory(host, gpu))
 
 
 @pytest.fixture(scope="module")

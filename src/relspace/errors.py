@@ -131,11 +131,39 @@ class ClusterError(RelspaceError, RuntimeError):
 
 
 class MemoryBudgetError(RelspaceError, MemoryError):
-    """A result would not fit into the memory at hand."""
+    """A call would need more memory than it may take.
+
+    Attributes
+    ----------
+    n_bytes : int or None
+        What it would need.
+    limit : int or None
+        What it may take: its budget, or what is free.
+    """
+
+    def __init__(
+        self,
+        *message: object,
+        ways_out: Iterable[str] = (),
+        n_bytes: int | None = None,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(*message, ways_out=ways_out)
+        self.n_bytes = n_bytes
+        self.limit = limit
+
+    def about(self, what: str) -> Self:
+        """Return the same error, its message led by what it is about."""
+        make, _ = self.__reduce__()
+        led: Self = make(f"{what}: {self.message}")
+        return led
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Dask's way of sending errors makes them without arguments, which MemoryError refuses.
-        return partial(type(self), ways_out=self.ways_out), (self.message,)
+        with_data = partial(
+            type(self), ways_out=self.ways_out, n_bytes=self.n_bytes, limit=self.limit
+        )
+        return with_data, (self.message,)
 
 
 class FileFormatError(InvalidInputError):

@@ -306,7 +306,7 @@ def test_missing_values_in_parquet_are_found_when_they_are_read(
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".pt"])
 def test_files_that_can_only_be_loaded_whole_are_refused_where_they_do_not_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+    tmp_path: Path, assume_free: Callable[..., None], suffix: str
 ) -> None:
     path = tmp_path / f"a{suffix}"
     if suffix == ".npz":
@@ -316,7 +316,7 @@ def test_files_that_can_only_be_loaded_whole_are_refused_where_they_do_not_fit(
     else:
         np.savetxt(path, VALUES, delimiter=",")
     assert open_rows(path).shape == (N, D)
-    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 1000)
+    assume_free(1000)
     with pytest.raises(MemoryBudgetError, match=r"loaded whole, needs .* save it as one of .npy"):
         open_rows(path)
 

@@ -299,11 +299,11 @@ def test_what_was_written_is_not_a_part_of_the_saved_file(tmp_path: Path) -> Non
 
 
 def test_what_does_not_fit_says_to_write_it(
-    cut: rs.NormalizedCut, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cut: rs.NormalizedCut, assume_free: Callable[..., None], tmp_path: Path
 ) -> None:
     source = stopping(N)
     small = rs.NormalizedCut(K, n_landmarks=20)
-    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 20_000)
+    assume_free(20_000)
     with pytest.raises(MemoryBudgetError, match=r"embedding of 3000 .*as it is made: out="):
         small.fit(source)
     with pytest.raises(MemoryBudgetError, match="result of 3000 rows and 4 columns"):
@@ -330,12 +330,12 @@ def test_damaged_rows_of_a_source_are_named(cut: rs.NormalizedCut, tmp_path: Pat
 
 
 def test_written_embeddings_are_cut_into_segments(
-    cut: rs.NormalizedCut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut: rs.NormalizedCut, tmp_path: Path, assume_free: Callable[..., None]
 ) -> None:
     written = rs.NormalizedCut(K, n_landmarks=200).fit(X, out=tmp_path / "cut.zarr")
     segments = rs.kway(written.embedding_, 5)["features"]
     assert float((segments == rs.kway(cut.embedding_, 5)["features"]).double().mean()) > 0.999
-    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 20_000)
+    assume_free(20_000)
     with pytest.raises(MemoryBudgetError, match="cutting 3000 tokens into 5 segments"):
         rs.kway(written.embedding_, 5)
 

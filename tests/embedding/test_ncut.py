@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -252,8 +253,8 @@ def test_bad_tokens_are_refused() -> None:
         rs.NormalizedCut(3).fit(torch.ones(30, 4))
 
 
-def test_a_graph_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 50_000)
+def test_a_graph_that_does_not_fit_is_refused(assume_free: Callable[..., None]) -> None:
+    assume_free(50_000)
     with pytest.raises(MemoryBudgetError, match=r"graph of 100 nodes needs .* lower n_landmarks"):
         rs.NormalizedCut(3, n_landmarks=100).fit(clusters(200))
 

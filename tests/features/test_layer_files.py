@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -61,8 +62,8 @@ def test_opened_layers_are_those_read(name: str) -> None:
         np.testing.assert_array_equal(np.asarray(whole), LAYERS[layer])
 
 
-def test_files_that_are_loaded_whole_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 100)
+def test_files_that_are_loaded_whole_must_fit(assume_free: Callable[..., None]) -> None:
+    assume_free(100)
     with pytest.raises(MemoryBudgetError, match=r"a\.npz, which can only be loaded whole"):
         open_layers("a.npz")
     assert len(open_layers("a.h5").layers) == 4

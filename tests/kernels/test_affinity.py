@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -190,8 +192,8 @@ def test_matmul_precision_is_neither_used_nor_changed(precision: str) -> None:
 
 
 @pytest.mark.parametrize("function", [rbf_affinity, cosine_affinity, squared_distances])
-def test_matrix_that_does_not_fit_is_refused(function, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 1000)
+def test_matrix_that_does_not_fit_is_refused(function, assume_free: Callable[..., None]) -> None:
+    assume_free(1000)
     many = gaussian_cloud(2100, 4)
     with pytest.raises(MemoryBudgetError, match=r"shape \(2100, 2100\) needs .* MiB .*landmarks"):
         function(many)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from relspace import cosine_affinity, rbf_affinity
-from relspace._core import memory as _blocks
 from relspace.errors import MemoryBudgetError
 from relspace.kernels import squared_distances
 
@@ -24,8 +24,7 @@ def resident(field):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 counted = []
-refuse = distances.refuse_too_large
-distances.refuse_too_large = lambda n_bytes, *args, **kwargs: counted.append(n_bytes)
+distances.Resources.require = lambda self, n_bytes, *args: counted.append(n_bytes)
 X = torch.randn(3000, 16, generator=torch.Generator().manual_seed(0)).to(torch.{dtype})
 Y = X.flip(0) + 1 if {two} else None
 X.requires_grad_()
@@ -63,10 +62,10 @@ def test_no_more_is_held_than_is_counted(call: str, dtype: str, two: bool) -> No
 
 
 @pytest.mark.parametrize("function", [rbf_affinity, cosine_affinity, squared_distances])
-def test_matrices_for_the_gradient_are_counted(function, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrices_for_the_gradient_are_counted(function, assume_free: Callable[..., None]) -> None:
     X = torch.randn(2100, 4, generator=torch.Generator().manual_seed(0))
     # Room for one matrix, not for all that a gradient takes.
-    monkeypatch.setattr(_blocks, "free_memory_bytes", lambda device=None: 3 * 2100**2 * 4)
+    assume_free(3 * 2100**2 * 4)
     assert function(X).shape == (2100, 2100)
     with pytest.raises(MemoryBudgetError, match=r"with the \d+ that its gradient takes"):
         function(X.requires_grad_())

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,9 +90,9 @@ def test_own_columns_go_with_their_rows(aligner: rs.Aligner, tmp_path: Path) -> 
 
 
 def test_what_does_not_fit_says_to_write_it(
-    aligner: rs.Aligner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    aligner: rs.Aligner, assume_free: Callable[..., None], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 50_000)
+    assume_free(50_000)
     for source in (X, GeneratedRows((N, D), lambda start, stop: X[start:stop])):
         with pytest.raises(MemoryBudgetError, match=r"out='aligned.zarr'"):
             aligner.transform(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -325,7 +326,7 @@ def test_intervals_hold_the_value_of_the_population(name: str) -> None:
 
 @pytest.mark.parametrize(("measure", "ceiling"), [("rsa_spearman", False), ("rsa_kendall", True)])
 def test_pairs_beyond_the_budget_are_refused_before_anything_is_read(
-    measure: str, ceiling: bool, monkeypatch: pytest.MonkeyPatch
+    measure: str, ceiling: bool, assume_free: Callable[..., None]
 ) -> None:
     def make(start: int, stop: int) -> torch.Tensor:
         raise AssertionError("rows were read")
@@ -341,7 +342,7 @@ def test_pairs_beyond_the_budget_are_refused_before_anything_is_read(
         rs.compare(X, X, measure=measure, memory_budget=2**24, max_items=1000)
     with pytest.raises(MemoryBudgetError, match="pairs of 5000 items"):
         rs.compare_layers({"a": X}, {"b": X}, measure=measure, memory_budget=2**24)
-    monkeypatch.setattr("relspace.measures._measure.free_memory_bytes", lambda: 2**24)
+    assume_free(2**24)
     with pytest.raises(MemoryBudgetError, match="5000"):
         rs.compare(X, X, measure=measure)
     Y = torch.randn(fits, 8, generator=torch.Generator().manual_seed(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,9 @@ def test_what_can_not_be_summed_is_refused(
 
 
 def test_measures_of_pairs_of_items_are_refused_when_memory_is_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, assume_free: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr("relspace.similarity.layers_by_sums.free_memory_bytes", lambda: 2 * BUDGET)
+    assume_free(2 * BUDGET)
     a, b = (on_disk(model, tmp_path) for model in layers())
     with pytest.raises(InvalidInputError, match="max_items"):
         rs.compare_layers(a, b, measure="affinity")

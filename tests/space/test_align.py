@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -266,10 +268,10 @@ class TestErrors:
             aligner.transform(gaussian(10, 4))
 
     def test_too_large_a_result_is_refused_before_it_is_allocated(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, assume_free: Callable[..., None]
     ) -> None:
         aligner = rs.Aligner().fit(gaussian(10, 3))
-        monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 1000)
+        assume_free(1000)
         with pytest.raises(MemoryBudgetError, match="relative features of 100 tokens"):
             aligner.transform(gaussian(100, 3))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_they_are_embedded_written_and_saved_without_being_held(tmp_path: Path) 
 
 
 def test_what_takes_all_rows_at_once_is_refused_and_damaged_rows_are_named(
-    monkeypatch: pytest.MonkeyPatch,
+    assume_free: Callable[..., None],
 ) -> None:
     bad = X.copy()
     landmarks = [i for i in range(50) if i != 33]
@@ -95,7 +96,7 @@ def test_what_takes_all_rows_at_once_is_refused_and_damaged_rows_are_named(
     made = rs.align({"a": source, "b": Y}, landmarks=landmarks, memory_budget=1)
     with pytest.raises(NonFiniteError, match=r"\(333, 2\)"):
         made.distances("a", "b")
-    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 100_000)
+    assume_free(100_000)
     for use in (lambda: made["b"], lambda: made.match("b", "a"), lambda: made.pairwise("b", "a")):
         with pytest.raises(MemoryBudgetError, match=r"700 tokens over 49 .*space.rows\(name\)"):
             use()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,10 +114,10 @@ def test_feature_sets_are_brought_in_by_the_layer_they_were_aligned_by(
 
 
 def test_what_does_not_fit_is_refused_and_says_how_else(
-    spaces: Spaces, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    spaces: Spaces, assume_free: Callable[..., None], tmp_path: Path
 ) -> None:
     _, made = spaces
-    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", lambda device=None: 500_000)
+    assume_free(500_000)
     with pytest.raises(MemoryBudgetError, match=r"3240 tokens over 200 .* space.rows\(name\)"):
         made["fine"]
     with pytest.raises(MemoryBudgetError, match=r"out='aligned.zarr'"):

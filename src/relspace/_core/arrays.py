@@ -160,9 +160,10 @@ def _refuse_repeats_beyond_memory(
     if not is_repeated or n_bytes < _SMALL_BYTES:
         return
     # That module checks its own arguments by the one that imports this.
-    from relspace._core.memory import refuse_too_large
+    from relspace._core.resources import Resources
 
-    refuse_too_large(n_bytes, f"{name}, whose rows or columns are repeated,", device=device)
+    resources = Resources() if device is None else Resources(device=device)
+    resources.require(n_bytes, f"{name}, whose rows or columns are repeated,")
 
 
 def bytes_in_floats(dtype: torch.dtype) -> int:

@@ -1,19 +1,21 @@
-"""Work in blocks: a memory budget becomes slices of rows, and results too large are refused."""
+"""How much memory is free, and rows cut into what fits."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from relspace._core.control_groups import control_group_headroom
-from relspace._core.validation import check_count
-from relspace.errors import MemoryBudgetError
 
-_FRACTION_OF_FREE_MEMORY = 0.25
+_limits: ContextVar[tuple[int, int] | None] = ContextVar("limits", default=None)
+# Asking how much is free takes longer than filling so many bytes.
+_ALWAYS_FREE = 2**24
 _CACHE_LINE = 64
 # From here on NumPy asks for huge pages.
 _LARGE_BYTES = 2**22
@@ -21,6 +23,8 @@ _LARGE_BYTES = 2**22
 
 def free_memory_bytes(device: torch.device | None = None) -> int:
     """Memory that can be allocated now on a device, in bytes (control groups counted in)."""
+    if (limits := _limits.get()) is not None:
+        return limits[device is not None and device.type == "cuda"]
     if device is not None and device.type == "cuda":
         # What torch holds for tensors to come is free to them.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -30,6 +34,23 @@ def free_memory_bytes(device: torch.device | None = None) -> int:
     return free if limit is None else min(free, limit)
 
 
+@contextmanager
+def limited_memory(host: int, gpu: int | None = None) -> Iterator[None]:
+    """Let calls in this context, and in no other thread, take so many bytes for free memory."""
+    before = _limits.set((host, host if gpu is None else gpu))
+    try:
+        yield
+    finally:
+        _limits.reset(before)
+
+
+def is_free(n_bytes: int, device: torch.device | None = None) -> bool:
+    """Whether so much can be allocated now on a device."""
+    if n_bytes <= _ALWAYS_FREE and _limits.get() is None:
+        return True
+    return n_bytes <= free_memory_bytes(device)
+
+
 def _available_host_memory() -> int:
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
@@ -37,15 +58,6 @@ def _available_host_memory() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-
-
-def memory_budget_bytes(
-    memory_budget: int | None = None, device: torch.device | None = None
-) -> int:
-    """Bytes that working memory may take: what was asked for, else a quarter of what is free."""
-    if memory_budget is not None:
-        return check_count(memory_budget, "memory_budget")
-    return int(free_memory_bytes(device) * _FRACTION_OF_FREE_MEMORY)
 
 
 def empty_matrix(n_rows: int, n_columns: int, like: torch.Tensor) -> torch.Tensor:
@@ -75,21 +87,6 @@ def chunk_slices(n_rows: int, chunk_rows: int) -> list[slice]:
     return [slice(i, min(i + chunk_rows, n_rows)) for i in range(0, n_rows, chunk_rows)]
 
 
-def refuse_too_large(
-    n_bytes: int, what: str, *ways_out: str, device: torch.device | None = None
-) -> None:
-    """Raise before anything is allocated if a result would not fit into the free memory.
-
-    ``ways_out`` are clauses as :mod:`relspace.errors` describes them.
-    """
-    free = free_memory_bytes(device)
-    if n_bytes > free:
-        raise MemoryBudgetError(
-            f"{what} needs {say_bytes(n_bytes)} and {say_bytes(free)} are free.",
-            ways_out=ways_out,
-        )
-
-
 def say_bytes(n_bytes: float) -> str:
     """A number of bytes for a message.
 
@@ -101,3 +98,21 @@ def say_bytes(n_bytes: float) -> str:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1024
     return f"{n_bytes:.3g} TiB"
+
+
+def memory_budget_bytes(
+    memory_budget: int | None = None, device: torch.device | None = None
+) -> int:
+    """What blocks may take; callers ask :class:`relspace._core.resources.Resources` instead."""
+    from relspace._core.resources import Resources
+
+    return Resources.of(memory_budget, device=device or torch.device("cpu")).for_blocks()
+
+
+def refuse_too_large(
+    n_bytes: int, what: str, *ways_out: str, device: torch.device | None = None
+) -> None:
+    """Refuse what does not fit; callers ask :class:`relspace._core.resources.Resources` instead."""
+    from relspace._core.resources import Resources
+
+    Resources(device=device or torch.device("cpu")).require(n_bytes, what, *ways_out)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from relspace._core.deprecation import warn_renamed
-from relspace._core.memory import memory_budget_bytes, row_slices
+from relspace._core.memory import row_slices
+from relspace._core.resources import Resources
 from relspace._core.validation import Array
 from relspace.kernels.precision import full_precision
 from relspace.kernels.relative import NO_LANDMARK
@@ -39,7 +40,7 @@ def correlation_blocks(
     correlation : tensor of shape (len(rows), n_b)
         Their correlations with all rows of B.
     """
-    budget = memory_budget_bytes(None, A.device)
+    budget = Resources(device=A.device).for_blocks()
     if A.device.type == "cpu":
         # More rows at a time are no faster here.
         budget = min(budget, _BLOCK_BYTES)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace._core.memory import empty_matrix, refuse_too_large
+from relspace._core.memory import empty_matrix
+from relspace._core.resources import Resources
 from relspace._core.threads import side_by_side
 from relspace._core.validation import Array, Features, as_features, check_same_width
 from relspace.errors import InvalidInputError
@@ -18,8 +19,6 @@ from relspace.kernels.frame import Cloud, Frame, place_sets
 from relspace.kernels.precision import full_precision, product
 from relspace.kernels.scale import exponent_of, times_power_of_two
 
-# Asking how much is free takes longer than filling so many bytes.
-_ALWAYS_FIT = 2**24
 _KEPT_BYTES = 2**23
 
 #: Matrices of the result's size that squared distances hold with their gradient, as was measured.
@@ -257,14 +256,11 @@ def refuse_matrix(
     """
     n, m = len(X), len(X if Y is None else Y)
     n_bytes = n * m * (dtype or X.dtype).itemsize * (for_gradient or 1)
-    if n_bytes <= _ALWAYS_FIT:
-        return
     with_gradient = f", with the {for_gradient} that its gradient takes," if for_gradient else ""
-    refuse_too_large(
+    Resources(device=X.device).require(
         n_bytes,
         f"{what} of shape ({n}, {m}){with_gradient}",
         "describe items by fewer landmarks, as align does with {landmarks=1024}",
-        device=X.device,
     )
 
 

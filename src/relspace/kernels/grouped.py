@@ -8,7 +8,8 @@ from typing import Self
 
 import torch
 
-from relspace._core.memory import empty_matrix, memory_budget_bytes, refuse_too_large, row_slices
+from relspace._core.memory import empty_matrix, row_slices
+from relspace._core.resources import Resources
 from relspace.kernels.precision import full_precision
 
 # Fewer columns than this make no correlation.
@@ -68,7 +69,7 @@ class GroupedRows:
             rows = _mixed(rows, groups, columns, mixing.to(rows))
         sums = rows.new_zeros((len(rows), n_groups)).index_add_(1, columns, rows)
         squares = torch.zeros_like(sums)
-        budget = memory_budget_bytes(None, rows.device)
+        budget = Resources(device=rows.device).for_blocks()
         for part in row_slices(len(rows), rows.shape[1] * rows.element_size(), budget):
             squares[part].index_add_(1, columns, rows[part].square())
         return cls(rows, groups, columns, sums, squares)
@@ -117,7 +118,7 @@ def grouped_correlation_blocks(
     of_group = [(B.groups == g).nonzero().flatten() for g in range(B.sums.shape[1])]
     columns_of = [(B.columns == g).nonzero().flatten() for g in range(B.sums.shape[1])]
     n_columns = A.n_columns
-    budget = memory_budget_bytes(None, A.rows.device)
+    budget = Resources(device=A.rows.device).for_blocks()
     bytes_per_row = 8 * max(len(B.rows), 1) * A.rows.element_size()
     for group in sorted(set(A.groups.tolist())):
         first, last = _extent(A.groups, group)
@@ -151,7 +152,7 @@ def grouped_correlation_of_pairs(A: GroupedRows, B: GroupedRows) -> torch.Tensor
     """Correlate row i of A with row i of B; otherwise as :func:`grouped_correlation_blocks`."""
     result = A.rows.new_empty(len(A.rows))
     n_columns = A.n_columns
-    budget = memory_budget_bytes(None, A.rows.device)
+    budget = Resources(device=A.rows.device).for_blocks()
     for part in row_slices(len(A.rows), 6 * A.rows.shape[1] * A.rows.element_size(), budget):
         mine, theirs = A.groups[part], B.groups[part]
         kept = (A.columns != mine[:, None]) & (A.columns != theirs[:, None])
@@ -172,14 +173,13 @@ def _mixed(
 ) -> torch.Tensor:
     n, m = rows.shape
     row_bytes = m * rows.element_size()
-    refuse_too_large(
+    Resources(device=rows.device).require(
         n * row_bytes,
         f"the decorrelated relative features of {n} tokens over {m} landmarks",
         "compare fewer images, or align with {standardize='columns'}",
-        device=rows.device,
     )
     mixed = empty_matrix(n, m, like=rows)
-    for part in row_slices(n, 4 * row_bytes, memory_budget_bytes(None, rows.device)):
+    for part in row_slices(n, 4 * row_bytes, Resources(device=rows.device).for_blocks()):
         own = columns == groups[part, None]
         with full_precision():
             torch.mm(rows[part].masked_fill(own, 0.0), mixing, out=mixed[part])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from relspace._core.memory import refuse_too_large
+from relspace._core.resources import Resources
 from relspace._core.validation import check_count, check_random_state
 
 # Up to so many items all of them are permuted, which takes 32 MiB.
@@ -51,7 +51,7 @@ def choose_landmarks(n_items: int, n_landmarks: int, *, random_state: int = 0) -
     n = check_count(n_items, "n_items")
     m = check_count(n_landmarks, "n_landmarks")
     seed = check_random_state(random_state)
-    refuse_too_large(_INDEX_BYTES * min(n, m), f"{min(n, m)} landmarks", "lower {n_landmarks}")
+    Resources().require(_INDEX_BYTES * min(n, m), f"{min(n, m)} landmarks", "lower {n_landmarks}")
     if n <= m:
         return torch.arange(n)
     return draw_distinct(n, m, torch.Generator().manual_seed(seed))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace._core.memory import chunk_slices, empty_matrix, memory_budget_bytes
+from relspace._core.memory import chunk_slices, empty_matrix
+from relspace._core.resources import Resources
 from relspace._core.threads import side_by_side
 from relspace._core.validation import refuse_non_finite
 from relspace.errors import InvalidInputError
@@ -160,7 +161,7 @@ def relative_rows(
     step = _ROWS_IN_CACHE
     if out.device.type != "cpu":
         per_row = out.element_size() * (_COPIES_OF_FEATURES * X.shape[1] + 2 * m)
-        budget = memory_budget_bytes(memory_budget, out.device)
+        budget = Resources.of(memory_budget, device=out.device).for_blocks()
         step = max(1, min(_ROWS_ON_DEVICE, budget // per_row))
 
     def fill(rows: slice) -> None:
