@@ -11,6 +11,7 @@ import torch
 
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.resampling import (
+    PartitionFamily,
     Units,
     bootstrap,
     interval_around,
@@ -72,6 +73,39 @@ class TestPermutations:
         null = permutation_null(lambda p: p[:2].numpy(), 10, 5)
         assert null.shape == (5, 2)
         assert permutation_null(lambda p: float(p[0]), 10, 5).tolist() == null[:, 0].tolist()
+
+
+class TestPartitions:
+    PARTS = torch.tensor([0, 2, 1, 0, 2, 1, 1, 2, 0, 3])
+
+    def draws(self, count: int, seed: int = 0) -> torch.Tensor:
+        (batch,) = PartitionFamily(self.PARTS, count, seed).batches(count)
+        return batch
+
+    def test_every_part_becomes_a_part_of_its_size(self) -> None:
+        for one in self.draws(50):
+            assert sorted(one.tolist()) == list(range(10))
+            moved = self.PARTS[one]
+            assert len({(int(a), int(b)) for a, b in zip(self.PARTS, moved, strict=True)}) == 4
+            assert moved[9] == 3
+
+    def test_all_such_permutations_are_drawn_equally_often(self) -> None:
+        parts = torch.tensor([0, 1, 0, 1, 2])
+        (drawn,) = PartitionFamily(parts, 4000, 1).batches(4000)
+        counts = Counter(tuple(one) for one in drawn.tolist())
+        # Two orders within each of two parts, which may be exchanged.
+        assert len(counts) == 8
+        assert all(abs(count - 500) < 5 * 500**0.5 for count in counts.values())
+
+    def test_batches_and_inverses_are_of_the_same_draws(self) -> None:
+        family = PartitionFamily(self.PARTS, 7, 3)
+        assert len(family) == 7
+        whole = torch.cat(list(family.batches(7)))
+        torch.testing.assert_close(torch.cat(list(family.batches(3))), whole)
+        back = torch.cat(list(family.inverse().batches(2)))
+        torch.testing.assert_close(back, whole.argsort(dim=1))
+        torch.testing.assert_close(torch.cat(list(family.inverse().inverse().batches(4))), whole)
+        assert not torch.equal(whole, self.draws(7, seed=4))
 
 
 class TestPValue:

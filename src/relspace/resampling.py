@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,12 +28,26 @@ _INDEX_BYTES = 8
 MIN_UNITS = 4
 
 
+class Permutations(Protocol):
+    """Permutations: for each, the item of the first set that is paired with each of the second."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, size: int) -> Iterator[torch.Tensor]:
+        """Yield ``size`` permutations at a time, as a tensor (size, n); fewer at the end."""
+        ...
+
+    def inverse(self) -> Permutations:
+        """The inverse permutations in the same order: the two sets swapped."""
+        ...
+
+
 @dataclass(frozen=True)
 class ShiftFamily:
-    """Permutations of items that differ by a rotation of one ring, as a permutation test wants.
+    """Permutations of items that differ by a rotation of one ring.
 
-    Items sit on a ring in a random order. Turning the ring by every number of places is a group of
-    permutations; a random relabelling before that gives a coset of it.
+    Items sit on a ring in a random order. All rotations of the ring are a group of permutations; a
+    random relabelling before that gives a coset of it.
 
     Attributes
     ----------
@@ -42,30 +56,87 @@ class ShiftFamily:
     relabelled : LongTensor of shape (n,)
         The items of the first set along the ring.
     shifts : LongTensor of shape (n_permutations,)
-        By how many places the first ring is turned, for each permutation.
+        By how many items the first ring is rotated, for each permutation.
     """
 
     order: torch.Tensor
     relabelled: torch.Tensor
     shifts: torch.Tensor
 
+    def __len__(self) -> int:
+        return len(self.shifts)
+
     def permutations(self) -> Iterator[torch.Tensor]:
-        """For each shift, the item of the first set that is paired with each of the second."""
+        """Yield the permutations one by one."""
         for batch in self.batches(1):
             yield batch[0]
 
     def batches(self, size: int) -> Iterator[torch.Tensor]:
-        """The same for several shifts at a time: (size, n), or fewer at the end."""
-        place = torch.arange(len(self.order))
+        """Yield ``size`` permutations at a time, as a tensor (size, n); fewer at the end."""
+        positions = torch.arange(len(self.order))
         for start in range(0, len(self.shifts), size):
             shifts = self.shifts[start : start + size]
             batch = self.order.new_empty(len(shifts), len(self.order))
-            batch[:, self.order] = self.relabelled[(place + shifts[:, None]) % len(place)]
+            batch[:, self.order] = self.relabelled[(positions + shifts[:, None]) % len(positions)]
             yield batch
 
     def inverse(self) -> ShiftFamily:
-        """The inverses of these permutations, in their order: the sets trade places."""
+        """The inverse permutations in the same order: the two sets swapped."""
         return ShiftFamily(self.relabelled, self.order, -self.shifts % len(self.order))
+
+
+@dataclass(frozen=True)
+class PartitionFamily:
+    """Random permutations under which every part of a partition becomes a part of the same size.
+
+    They are drawn with replacement from the group of all such permutations. A statistic that uses
+    the partition, such as a cross-validated score, is exchangeable under this group.
+
+    Attributes
+    ----------
+    part_of : LongTensor of shape (n,)
+        The number of each item's part; no part is empty.
+    n_permutations : int
+        How many are drawn.
+    random_state : int
+        Seed.
+    inverted : bool
+        Whether these are the inverses of the permutations that are drawn.
+    """
+
+    part_of: torch.Tensor
+    n_permutations: int
+    random_state: int
+    inverted: bool = False
+
+    def __len__(self) -> int:
+        return self.n_permutations
+
+    def batches(self, size: int) -> Iterator[torch.Tensor]:
+        """Yield ``size`` permutations at a time, as a tensor (size, n); fewer at the end."""
+        generator = torch.Generator().manual_seed(self.random_state)
+        sizes = self.part_of.bincount()
+        by_size = sizes.argsort(stable=True)
+        slots = by_size.argsort()[self.part_of].argsort(stable=True)
+
+        def draw() -> torch.Tensor:
+            # Parts in a random order among those of the same size, and items within each part.
+            noise = torch.rand(len(sizes) + len(slots), dtype=torch.float64, generator=generator)
+            rank = (sizes + noise[: len(sizes)]).argsort().argsort()
+            items = (rank[self.part_of] + noise[len(sizes) :]).argsort()
+            permutation = torch.empty_like(slots)
+            if self.inverted:
+                permutation[items] = slots
+            else:
+                permutation[slots] = items
+            return permutation
+
+        for start in range(0, self.n_permutations, size):
+            yield torch.stack([draw() for _ in range(min(size, self.n_permutations - start))])
+
+    def inverse(self) -> PartitionFamily:
+        """The inverse permutations in the same order: the two sets swapped."""
+        return replace(self, inverted=not self.inverted)
 
 
 @dataclass(frozen=True)

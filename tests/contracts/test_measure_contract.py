@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from tests.generators.strategies import feature_sets, rotations
 from relspace import measures
 from relspace.errors import InvalidInputError, ItemMismatchError, NonFiniteError
 from relspace.measures import TRANSFORMATIONS, Measure
+from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.resampling import ShiftFamily
+from relspace.rows.source import ArrayRows
 
 
 def small(measure: Measure) -> Measure:
@@ -184,19 +187,73 @@ def test_expected_by_chance_is_the_mean_over_all_permutations(measure: Measure) 
     assert expected == pytest.approx(np.mean(values), abs=1e-9)
 
 
-@EVERY
+def every_form() -> list[Any]:
+    """Every measure, with the directions that are not the default."""
+    forms = [
+        measures.get("linear_predictivity", predicted=predicted, random_state=3)
+        for predicted in ("first", "second")
+    ]
+    return [*MEASURES, *(pytest.param(one, id=f"linear_{one.predicted}") for one in forms)]
+
+
+@pytest.mark.parametrize("measure", every_form())
 @pytest.mark.parametrize("n", [24, 31])
-def test_permutations_of_factors_are_permutations_of_items(measure: Measure, n: int) -> None:
+def test_the_null_is_the_value_of_permuted_items(measure: Measure, n: int) -> None:
+    """Nothing that goes by the order of items, such as folds, may differ between the two."""
     X, Y = related(n)
     x, y = measure.prepare(X), measure.prepare(Y)
-    turned = family(n, 5, 1)
-    null = measure.null_table([x], [y], turned)
-    assert null.shape == (5, 1, 1)
-    for permutation, value in zip(turned.permutations(), null.flatten(), strict=True):
-        assert sorted(permutation.tolist()) == list(range(n))
-        assert measure.from_factors(x, y, permutation) == pytest.approx(float(value), abs=1e-9)
-        if measure.name != "linear_predictivity":
-            assert measure(X[permutation], Y) == pytest.approx(float(value), abs=1e-9)
+    own = [(one, True) for one in measure.permutations(n, 4, random_state=1)]
+    for turned, keeps_parts in [*own, (family(n, 4, 1), False)]:
+        null = measure.null_table([x], [y], turned)
+        assert null.shape == (len(turned), 1, 1)
+        for batch, value in zip(turned.batches(1), null.flatten().tolist(), strict=True):
+            permutation = batch[0]
+            assert sorted(permutation.tolist()) == list(range(n))
+            assert measure.from_factors(x, y, permutation) == pytest.approx(value, abs=1e-9)
+            assert measure(X, Y[permutation.argsort()]) == pytest.approx(value, abs=1e-9)
+            if keeps_parts or measure.folds(n) is None:
+                assert measure(X[permutation], Y) == pytest.approx(value, abs=1e-9)
+
+
+@EVERY
+def test_the_null_of_groups_is_the_value_of_permuted_items(measure: Measure) -> None:
+    X, Y = related(24)
+    x, y = measure.prepare(X), measure.prepare(Y)
+    for turned in measure.permutations(24, 3, groups=[i // 2 for i in range(24)]):
+        null = measure.null_table([x], [y], turned).flatten().tolist()
+        for permutation, value in zip(turned.batches(1), null, strict=True):
+            assert measure(X, Y[permutation[0].argsort()]) == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize("measure", [one for one in every_form() if one.values[0].streams])
+def test_the_summed_null_keeps_what_permutations_keep(measure: Measure) -> None:
+    """Draws from the limit have what every permutation leaves as it is, by fold where there are."""
+    X, Y = related(60)
+    folds = measure.folds(60)
+    stack = sum_stacked_products([ArrayRows(X), ArrayRows(Y)], ["X", "Y"], folds=folds)
+    draw = stack.permutations(range(1), range(1, 2), torch.Generator().manual_seed(0))
+    observed, drawn = stack.pair(0, 1), [draw().pair(0, 1) for _ in range(400)]
+    assert all(one.x.products is observed.x.products for one in drawn)
+    assert all(torch.equal(one.y.products, observed.y.products) for one in drawn)
+    if folds is None:
+        return
+    x, y = (Z - Z.mean(dim=0) for Z in (X, Y))
+    part_of = folds(0, 60)
+    for fold in range(folds.n_parts):
+        own, other = x[part_of == fold], y[part_of == fold]
+        by_fold = torch.stack([one.folds.both[fold] for one in drawn if one.folds is not None])
+        # The mean over permutations within a fold, and the spread of its entries.
+        mean = torch.outer(own.sum(dim=0), other.sum(dim=0)) / len(own)
+        spread = torch.outer(own.std(dim=0), other.std(dim=0)) * (len(own) - 1) ** 0.5
+        assert len(by_fold) == 400
+        assert float(((by_fold.mean(dim=0) - mean) / spread).abs().max()) < 4.5 / 20
+        assert float((by_fold.std(dim=0) / spread - 1).abs().max()) < 0.18
+    for one in drawn:
+        assert one.folds is not None
+        torch.testing.assert_close(one.folds.both.sum(dim=0), one.both)
+        # Both directions hold out the same items.
+        assert one.swapped().folds is not None
+        torch.testing.assert_close(one.swapped().folds.both, one.folds.both.mT)
 
 
 @EVERY

@@ -18,7 +18,6 @@ from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.measures.symmetrized import symmetrized
 from relspace.reports.comparison import comparison_page
 from relspace.reports.page import render_report
-from relspace.resampling import permutation_null
 from relspace.rows.source import ArrayRows
 from relspace.similarity import compare_feature_sets, pairs_of_models
 
@@ -75,7 +74,8 @@ def test_null_and_chance_are_of_the_mean_that_is_shown(measure: rs.measures.Meas
         there = measure.from_factors(x, y, order)
         return (there + measure.from_factors(y, x, order.argsort())) / 2
 
-    null = permutation_null(both, len(X), 12, random_state=3)
+    (family,) = measure.permutations(len(X), 12, random_state=3)
+    null = np.array([both(batch[0]) for batch in family.batches(1)])
     assert found.values[0, 1] == pytest.approx((measure(X, Y) + measure(Y, X)) / 2, abs=1e-9)
     assert found.chance[0, 1] == pytest.approx(null.mean(), abs=1e-9)
     assert found.p_values is not None
@@ -110,7 +110,9 @@ def test_both_orders_have_the_record_of_the_measure(measure: rs.measures.Measure
         if not name.startswith("_") and isinstance(getattr(rs.measures.Measure, name), property)
     ]
     assert "permutations_for_chance" in properties
-    for name in set(properties) - {"symmetric"}:
+    # Linear predictivity has a form of its own for the mean of both orders.
+    differs = {"parameters"} if measure.name == "linear_predictivity" else set()
+    for name in set(properties) - {"symmetric"} - differs:
         assert getattr(both, name) == getattr(measure, name), name
     assert both.symmetric
     parts, of_measure = both.folds(50), measure.folds(50)

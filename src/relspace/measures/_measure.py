@@ -25,7 +25,7 @@ from relspace.errors import (
 from relspace.kernels.scale import to_unit_scale
 from relspace.measures.sums.cross_products import CrossProducts
 from relspace.measures.sums.item_parts import RandomParts
-from relspace.resampling import ShiftFamily
+from relspace.resampling import Permutations, shift_families
 
 Factor = TypeVar("Factor")
 Direction = Literal["similarity", "distance"]
@@ -240,7 +240,7 @@ class Measure(ABC):
         self,
         x: Sequence[Any],
         y: Sequence[Any],
-        family: ShiftFamily,
+        family: Permutations,
         *,
         on_progress: Callable[[int], None] | None = None,
     ) -> torch.Tensor:
@@ -255,7 +255,7 @@ class Measure(ABC):
         tensor of shape (n_permutations, len(x), len(y))
             Values in float64.
         """
-        count = len(family.shifts)
+        count = len(family)
         batches = family.batches(min(self._permutations_at_once(x, y), -(-count // _FEWEST_LOTS)))
 
         def compare(batch: torch.Tensor) -> torch.Tensor:
@@ -270,6 +270,20 @@ class Measure(ABC):
                 if on_progress is not None:
                     on_progress(done)
         return torch.cat(tables)
+
+    def permutations(
+        self,
+        n_items: int,
+        n_permutations: int,
+        *,
+        groups: object | None = None,
+        random_state: int = 0,
+    ) -> Sequence[Permutations]:
+        """Draw permutations of items under which the measure is tested.
+
+        Parameters are those of :func:`relspace.resampling.shift_families`.
+        """
+        return shift_families(n_items, n_permutations, groups=groups, random_state=random_state)
 
     def _permutations_at_once(self, x: Sequence[Any], y: Sequence[Any]) -> int:
         """How many permutations are compared in one batch."""

@@ -9,12 +9,18 @@ from typing import Literal, TypeVar
 
 import torch
 
-from relspace._core.validation import check_choice, check_count, check_random_state
+from relspace._core.validation import (
+    check_choice,
+    check_count,
+    check_random_state,
+    check_resamples,
+)
 from relspace.errors import InvalidInputError
 from relspace.measures._measure import Measure, centered, in_fewest_dimensions
 from relspace.measures.sums.cross_products import CrossProducts
-from relspace.measures.sums.folded_products import FoldedSet, FoldedTargets
+from relspace.measures.sums.folded_products import FoldedSet
 from relspace.measures.sums.item_parts import RandomParts
+from relspace.resampling import PartitionFamily, Permutations
 
 _Score = TypeVar("_Score", float, torch.Tensor)
 
@@ -52,14 +58,30 @@ class Predictor:
 
     Attributes
     ----------
+    part_of : LongTensor of shape (n,)
+        The fold in which each item is held out.
     folds : tuple of Fold
         One per part that is held out.
     target : tensor of shape (n, r)
         The features in as few dimensions as hold them.
     """
 
+    part_of: torch.Tensor
     folds: tuple[Fold, ...]
     target: torch.Tensor
+
+    @classmethod
+    def of(cls, target: torch.Tensor, part_of: torch.Tensor) -> Predictor:
+        """Decompose features without each part."""
+        parts = range(int(part_of.max()) + 1)
+        return cls(part_of, tuple(_fold(target, part_of == part) for part in parts), target)
+
+    def holding_out(self, part_of: torch.Tensor) -> Predictor:
+        """The same set with other parts held out; itself where only their numbers are others."""
+        first_of_part = torch.stack([fold.test[0] for fold in self.folds])
+        if torch.equal(part_of[first_of_part][self.part_of], part_of):
+            return self
+        return Predictor.of(self.target, part_of)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -75,6 +97,11 @@ class LinearPredictivity(Measure):
     is leave-one-out's without regard to how items' leverages differ (Golub, Heath and Wahba 1979).
     All features count by their variance, so the value does not change under rotation. Below 0 it
     predicts worse than the mean does.
+
+    Both directions hold out the same items. So that they do under permutations too, items are
+    permuted within folds, and folds of one size among each other. Where groups of items are
+    permuted, which folds cut, the second set is decomposed anew under every permutation: a p-value
+    by groups takes longer.
 
     Attributes
     ----------
@@ -112,12 +139,9 @@ class LinearPredictivity(Measure):
         return "0 or a little below"
 
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Predictor:
-        fold_of = self.folds(len(X))(0, len(X)).to(X.device)
+        part_of = self.folds(len(X))(0, len(X)).to(X.device)
         target = in_fewest_dimensions(centered(X))
-        target = target / torch.linalg.matrix_norm(target)
-        return Predictor(
-            tuple(_fold(target, fold_of == fold) for fold in range(self.n_folds)), target
-        )
+        return Predictor.of(target / torch.linalg.matrix_norm(target), part_of)
 
     def from_factors(
         self, x: Predictor, y: Predictor, permutation: torch.Tensor | None = None
@@ -137,12 +161,37 @@ class LinearPredictivity(Measure):
         permutations = permutations.to(x[0].target.device)
         firsts = [one.target[permutations] for one in x]
         seconds = [one.target[permutations.argsort(dim=1)] for one in y]
+        predictors = [self._permuted(one, x[0].part_of[permutations]) for one in y]
         values = [
-            self._mean(partial(_explained, a, second), partial(_explained, b, first))
+            self._mean(partial(_explained, [a], second), partial(_explained, of_b, first))
             for a, first in zip(x, firsts, strict=True)
-            for b, second in zip(y, seconds, strict=True)
+            for of_b, second in zip(predictors, seconds, strict=True)
         ]
         return torch.stack(values, dim=1).view(-1, len(x), len(y)).cpu()
+
+    def _permuted(self, own: Predictor, parts: torch.Tensor) -> list[Predictor]:
+        """Hold out given parts (b, n) in a set: one predictor for all, or one each."""
+        if self.predicted == "second":
+            return [own]
+        found = [own.holding_out(part_of) for part_of in parts]
+        return found if any(one is not own for one in found) else [own]
+
+    def permutations(
+        self,
+        n_items: int,
+        n_permutations: int,
+        *,
+        groups: object | None = None,
+        random_state: int = 0,
+    ) -> Sequence[Permutations]:
+        """Draw permutations of items, which keep to the folds unless groups are permuted."""
+        if groups is not None:
+            return super().permutations(
+                n_items, n_permutations, groups=groups, random_state=random_state
+            )
+        count = check_resamples(n_permutations, "n_permutations")
+        part_of = self.folds(n_items)(0, n_items)
+        return [PartitionFamily(part_of, count, check_random_state(random_state))]
 
     def folds(self, n_items: int) -> RandomParts:
         """The parts of the items that are held out in turn."""
@@ -158,8 +207,8 @@ class LinearPredictivity(Measure):
         folds = products.folds
         assert folds is not None
         return self._mean(
-            lambda: _explained_by_sums(folds.x, folds.y_by_x),
-            lambda: _explained_by_sums(folds.y, folds.x_by_y),
+            lambda: _explained_by_sums(folds.x, folds.y, folds.both),
+            lambda: _explained_by_sums(folds.y, folds.x, folds.both.mT),
         )
 
     def _mean(self, of_second: Callable[[], _Score], of_first: Callable[[], _Score]) -> _Score:
@@ -177,10 +226,13 @@ def _fold(X: torch.Tensor, is_test: torch.Tensor) -> Fold:
     return Fold(train, test, basis[:, keep], sizes[keep], (X[test] - mean) @ axes[keep].T)
 
 
-def _explained(predictor: Predictor, targets: torch.Tensor) -> torch.Tensor:
-    """Share of the variance of targets (b, n, e) that is predicted, over all folds: (b,)."""
+def _explained(predictors: Sequence[Predictor], targets: torch.Tensor) -> torch.Tensor:
+    """Share of the variance of targets (b, n, e) that one predictor, or one each, explains."""
+    if len(predictors) > 1:
+        each = zip(predictors, targets[:, None], strict=True)
+        return torch.cat([_explained([one], target) for one, target in each])
     missed, total = targets.new_zeros(2, len(targets))
-    for fold in predictor.folds:
+    for fold in predictors[0].folds:
         known = targets[:, fold.train]
         mean = known.mean(dim=1, keepdim=True)
         known = known - mean
@@ -202,21 +254,26 @@ def _explained(predictor: Predictor, targets: torch.Tensor) -> torch.Tensor:
     return explained
 
 
-def _explained_by_sums(own: FoldedSet, target: FoldedTargets) -> float:
-    """The same, from sums of products over the items of each fold."""
+def _explained_by_sums(own: FoldedSet, target: FoldedSet, both: torch.Tensor) -> float:
+    """The same, from sums of products over the items of each fold; ``both`` is (n_folds, d, e)."""
     missed = total = 0.0
+    all_products, all_squares = both.sum(dim=0), float(target.traces.sum())
     for fold, training in enumerate(own.trainings):
-        known, squares = target.of_training(own, fold)
+        # Products of sums, by which those about the mean of the items trained on differ.
+        sums, sum_squares = target.sums[fold], float(target.sums[fold].square().sum())
+        outer, squares = torch.outer(own.sums[fold], sums), float(target.traces[fold])
+        known = all_products - both[fold] - outer / training.n_items
         projected = training.axes.T @ known
         penalty = _best_penalty(
             training.variances,
             (projected.square().sum(dim=1) / training.variances)[None],
-            torch.tensor([squares], dtype=projected.dtype),
+            projected.new_tensor([all_squares - squares - sum_squares / training.n_items]),
             training.n_items,
         )
         weights = projected / (training.variances + penalty)[:, None]
-        wanted, of_wanted = target.held_out(own, fold)
-        missed += of_wanted - 2 * float((weights * (training.axes.T @ wanted)).sum())
+        wanted = training.axes.T @ (both[fold] + training.shift * outer)
+        of_wanted = squares + training.shift * sum_squares
+        missed += of_wanted - 2 * float((weights * wanted).sum())
         missed += float((training.held_out @ weights * weights).sum())
         total += of_wanted
     return 1.0 - missed / total

@@ -21,7 +21,7 @@ from relspace.kernels.distances import Scratch, tile_side, tile_slices
 from relspace.kernels.frame import Cloud
 from relspace.kernels.precision import full_precision
 from relspace.measures._measure import Measure
-from relspace.resampling import ShiftFamily
+from relspace.resampling import Permutations, ShiftFamily
 
 Centering = Literal["none", "mean", "unbiased", "double"]
 Index = slice | torch.Tensor
@@ -413,12 +413,12 @@ class PairMeasure(Measure):
         self,
         x: Sequence[PairMatrix],
         y: Sequence[PairMatrix],
-        family: ShiftFamily,
+        family: Permutations,
         *,
         on_progress: Callable[[int], None] | None = None,
     ) -> torch.Tensor:
         """The same table under every permutation of a family, all at once where possible."""
-        if any(one.kept is None for one in (*x, *y)):
+        if not isinstance(family, ShiftFamily) or any(one.kept is None for one in (*x, *y)):
             return super().null_table(x, y, family, on_progress=on_progress)
         values = self._normalized(shifted_inner_products(x, y, family).cpu(), x, y)
         if on_progress is not None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from relspace.measures._measure import Measure
+from relspace.measures.linear_predictivity import LinearPredictivity
 from relspace.measures.sums.cross_products import CrossProducts
 from relspace.measures.sums.item_parts import RandomParts
-from relspace.resampling import ShiftFamily
+from relspace.resampling import Permutations
 
 
 def symmetrized(measure: Measure) -> Measure:
@@ -22,6 +23,9 @@ def symmetrized(measure: Measure) -> Measure:
     """
     if measure.symmetric:
         return measure
+    if isinstance(measure, LinearPredictivity):
+        # The same mean; its permutations keep to one set of folds for both orders.
+        return replace(measure, predicted="both")
     return Symmetrized(
         name=measure.name,
         title=measure.title,
@@ -86,13 +90,26 @@ class Symmetrized(Measure):
         self,
         x: Sequence[Any],
         y: Sequence[Any],
-        family: ShiftFamily,
+        family: Permutations,
         *,
         on_progress: Callable[[int], None] | None = None,
     ) -> torch.Tensor:
         """The same table under every permutation of a family."""
         there = self.base.null_table(x, y, family, on_progress=on_progress)
         return (there + self.base.null_table(y, x, family.inverse()).mT) / 2
+
+    def permutations(
+        self,
+        n_items: int,
+        n_permutations: int,
+        *,
+        groups: object | None = None,
+        random_state: int = 0,
+    ) -> Sequence[Permutations]:
+        """Draw permutations of items under which the measure is tested."""
+        return self.base.permutations(
+            n_items, n_permutations, groups=groups, random_state=random_state
+        )
 
     def bytes_per_pair(self, n_sets: int) -> int:
         """Bytes for each pair of items that comparing so many sets can't do with less than."""

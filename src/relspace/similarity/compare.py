@@ -28,12 +28,11 @@ from relspace._core.validation import (
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.measures import MIN_ITEMS, Measure
 from relspace.resampling import (
-    ShiftFamily,
+    Permutations,
     Units,
     bootstrap,
     interval_within,
     p_value,
-    shift_families,
     split_halves,
 )
 from relspace.rows.source import RowSource
@@ -214,7 +213,7 @@ def compare(
             record,
             [x_factor],
             [y_factor],
-            shift_families(
+            record.permutations(
                 len(x),
                 n_permutations or record.permutations_for_chance,
                 groups=groups,
@@ -266,7 +265,7 @@ def null_tables(
     measure: Measure,
     x: Sequence[Any],
     y: Sequence[Any],
-    families: Sequence[ShiftFamily],
+    families: Sequence[Permutations],
     *,
     tell: Listener | None = None,
 ) -> NDArray[np.float64]:
@@ -277,7 +276,7 @@ def null_tables(
     array of shape (n_permutations, len(x), len(y))
         Values.
     """
-    total = sum(len(family.shifts) for family in families)
+    total = sum(len(family) for family in families)
     done, tables = 0, []
     for family in families:
 
@@ -286,7 +285,7 @@ def null_tables(
                 tell(before + of_family, total, "Permutations")
 
         tables.append(measure.null_table(x, y, family, on_progress=count))
-        done += len(family.shifts)
+        done += len(family)
     return torch.cat(tables).numpy()
 
 
@@ -394,7 +393,7 @@ def _share_of_halves(
     )
     chance = measure.expected_by_chance(first, second)
     if chance is None:
-        families = shift_families(len(X), PERMUTATIONS_FOR_HALVES, random_state=seed)
+        families = measure.permutations(len(X), PERMUTATIONS_FOR_HALVES, random_state=seed)
         chance = float(null_tables(measure, [first], [second], families).mean())
     value = measure.from_factors(first, second)
     return (value - chance) / (measure.identical - chance)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relspace._core.progress import Listener
 from relspace.measures import Measure
-from relspace.resampling import Units, shift_families
+from relspace.resampling import Units
 from relspace.similarity.compare import null_tables
 from relspace.similarity.inputs import ModelLayers, Undefined, prepare_models
 from relspace.similarity.tables import LayerTables, Table
@@ -45,7 +45,7 @@ class TablesOfFactors(LayerTables):
         seed: int,
         progress: Listener,
     ) -> Table:
-        families = shift_families(
+        families = self.measure.permutations(
             self.n_items, n_permutations, groups=self.groups, random_state=seed
         )
         null = np.full((n_permutations, *has_value.shape), np.nan)

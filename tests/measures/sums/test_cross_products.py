@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 
 from relspace import measures
 from relspace.errors import InvalidInputError
-from relspace.measures.sums.folded_products import principal
 from relspace.measures.sums.item_parts import RandomParts
 from relspace.measures.sums.stacked_products import StackedProducts, sum_stacked_products
 from relspace.rows.source import ArrayRows
@@ -73,9 +70,8 @@ def test_folds_hold_the_products_of_their_items(
         assert int(folds.x.sizes[fold]) == len(own) == 80
         torch.testing.assert_close(folds.x.sums[fold], own.sum(dim=0))
         torch.testing.assert_close(folds.y.products[fold], other.T @ other)
-        torch.testing.assert_close(folds.y_by_x.products[fold], own.T @ other)
-        torch.testing.assert_close(folds.x_by_y.products[fold], other.T @ own)
-        assert float(folds.x_by_y.traces[fold]) == pytest.approx(float(own.square().sum()))
+        torch.testing.assert_close(folds.both[fold], own.T @ other)
+        assert float(folds.x.traces[fold]) == pytest.approx(float(own.square().sum()))
 
 
 def test_features_far_from_the_origin_and_in_order_lose_nothing() -> None:
@@ -137,12 +133,8 @@ def test_the_limit_is_the_distribution_over_permutations(
     draw = stack.permutations(range(1), range(1, 2), generator)
     drawn = np.array([measure.from_cross_products(draw().pair(0, 1)) for _ in range(n_draws)])
     x, y = (measure.prepare(one) for one in sets)
-    permuted = np.array(
-        [
-            measure.from_factors(x, y, torch.randperm(N_ITEMS, generator=generator))
-            for _ in range(n_draws)
-        ]
-    )
+    families = measure.permutations(N_ITEMS, n_draws, random_state=1)
+    permuted = np.concatenate([measure.null_table([x], [y], one).flatten() for one in families])
     # Means of 300 draws differ by 0.08 standard deviations as a rule, standard deviations by 6 %.
     assert abs(drawn.mean() - permuted.mean()) < 0.35 * permuted.std()
     assert 0.75 < drawn.std() / permuted.std() < 1.33
@@ -152,51 +144,25 @@ def test_draws_of_folds_have_the_covariance_of_permutations(
     sets: tuple[torch.Tensor, torch.Tensor], stack: StackedProducts
 ) -> None:
     x, y = (Z - Z.mean(dim=0) for Z in sets)
-    (axes_x, sizes_x), (axes_y, sizes_y) = (principal(Z.T @ Z) for Z in (x, y))
-    u, v = x @ axes_x[:, 0] / sizes_x[0], y @ axes_y[:, 0] / sizes_y[0]
     fold_of = RandomParts(N_ITEMS, 5, 0)(0, N_ITEMS)
     by_fold = torch.nn.functional.one_hot(fold_of, 5).double()
-    generator = torch.Generator().manual_seed(4)
-    permuted, drawn = [], []
-    draw = stack.permutations(range(1), range(1, 2), generator)
+    draw = stack.permutations(range(1), range(1, 2), torch.Generator().manual_seed(4))
+    drawn, permuted = [], []
     for _ in range(3000):
         one = draw()
-        assert one.folds is not None
-        (by_x, y_sums), (by_y, x_sums) = one.folds
-        drawn.append(
-            torch.cat(
-                [
-                    by_x @ (axes_y[:, 0] / sizes_y[0]) @ (axes_x[:, 0] / sizes_x[0]),
-                    by_y @ (axes_x[:, 0] / sizes_x[0]) @ (axes_y[:, 0] / sizes_y[0]),
-                    y_sums @ (axes_y[:, 0] / sizes_y[0]),
-                    x_sums @ (axes_x[:, 0] / sizes_x[0]),
-                ]
-            )
-        )
-        order = torch.randperm(N_ITEMS, generator=generator)
-        # Item order[i] of the first set is paired with item i of the second.
-        back = order.argsort()
-        permuted.append(
-            torch.cat(
-                [
-                    by_fold.T @ (u * v[back]),
-                    by_fold.T @ (v * u[order]),
-                    by_fold.T @ v[back],
-                    by_fold.T @ u[order],
-                ]
-            )
-        )
-    one, other = (torch.stack(many).T.cov() for many in (drawn, permuted))
-    unit = other.diagonal().sqrt().view(4, 5).mean(dim=1).repeat_interleave(5)
-    one, other = ((of / unit / unit[:, None]).view(4, 5, 4, 5) for of in (one, other))
-    # Folds of 80 items differ in their variance; in the limit of many they don't.
-    for a, b in itertools.product(range(4), range(4)):
-        same = [of[a, :, b].diagonal().mean() for of in (one, other)]
-        apart = [
-            of[a, :, b].sum() / 20 - mean / 4 for of, mean in zip((one, other), same, strict=True)
-        ]
-        assert abs(same[0] - same[1]) < 0.05
-        assert abs(apart[0] - apart[1]) < 0.03
+        assert one.by_fold is not None
+        drawn.append(one.by_fold[:, :2, 0].flatten())
+    # Fold by fold: folds of one size among each other are no part of the limit.
+    for seed in range(3000):
+        noise = torch.rand(N_ITEMS, generator=torch.Generator().manual_seed(seed)).double()
+        order = torch.empty(N_ITEMS, dtype=torch.long)
+        order[fold_of.argsort(stable=True)] = (fold_of + noise).argsort()
+        permuted.append((by_fold.T @ (x[order, :2] * y[:, :1])).flatten())
+    one, other = torch.stack(drawn), torch.stack(permuted)
+    spread = other.std(dim=0)
+    assert float(((one.mean(dim=0) - other.mean(dim=0)) / spread).abs().max()) < 0.12
+    apart = (one.T.cov() - other.T.cov()) / spread / spread[:, None]
+    assert float(apart.abs().max()) < 0.12
 
 
 @pytest.mark.parametrize("name", ["affinity", "rsa", "cka_rbf", "mutual_neighbors"])

@@ -14,13 +14,7 @@ from relspace._core.memory import memory_budget_bytes, say_bytes
 from relspace._core.progress import Listener
 from relspace.errors import MemoryBudgetError
 from relspace.measures.sums.cross_products import CrossProducts, SetProducts
-from relspace.measures.sums.folded_products import (
-    FoldedSet,
-    FoldedTargets,
-    Folds,
-    draw_targets,
-    principal,
-)
+from relspace.measures.sums.folded_products import FoldedSet, Folds
 from relspace.measures.sums.item_parts import Parts
 from relspace.measures.sums.item_sums import sum_over_items
 from relspace.rows.source import RowSource
@@ -56,8 +50,7 @@ class StackedProducts:
         folds = None
         if self.folds is not None:
             of_x, of_y = self._folded_sets[first], self._folded_sets[second]
-            both = self.folds.products[:, x, y]
-            folds = Folds(of_x, of_y, of_x.targets(of_y, both), of_y.targets(of_x, both.mT))
+            folds = Folds(of_x, of_y, self.folds.products[:, x, y])
         return CrossProducts(
             self.n_items,
             self._sets[first],
@@ -84,9 +77,7 @@ class StackedProducts:
     @cached_property
     def _folded_sets(self) -> tuple[FoldedSet, ...]:
         assert self.folds is not None
-        sizes, sums, products = self.folds.sizes, self.folds.sums, self.folds.products
-        slices = [self.columns([k]) for k in range(len(self.widths))]
-        return tuple(FoldedSet(sizes, sums[:, one], products[:, one, one]) for one in slices)
+        return tuple(self.folds.columns(self.columns([k])) for k in range(len(self.widths)))
 
     def permutations(
         self, first: range, second: range, generator: torch.Generator
@@ -96,6 +87,7 @@ class StackedProducts:
         Over permutations, :math:`X^\top P Y` has mean 0 and covariance
         :math:`X^\top X \otimes Y^\top Y / (n - 1)`, and where items are many its distribution is
         normal (Hoeffding 1951): no item need be read again. One permutation is drawn for all pairs.
+        Where there are folds, items are permuted within each of them: this holds of every fold.
 
         Parameters
         ----------
@@ -109,26 +101,30 @@ class StackedProducts:
         callable
             Draws one permutation.
         """
-        x = self._root(first)
-        y = x if second == first else self._root(second)
+        # Without folds all items are one, about whose mean sums are 0.
+        folds = self.folds or FoldedSet(
+            self.products.new_tensor([self.n_items]),
+            self.products.new_zeros(1, len(self.products)),
+            self.products[None],
+        )
+        x, y = (folds.columns(self.columns(sets)) for sets in (first, second))
+        roots_x = x.roots()
+        roots_y = roots_x if second == first else y.roots()
 
         def draw() -> PermutedProducts:
-            noise = torch.randn(x.shape[1], y.shape[1], dtype=torch.float64, generator=generator)
-            both = (x @ noise @ y.T).div_((self.n_items - 1) ** 0.5)
-            del noise
-            if self.folds is None:
-                return PermutedProducts(self, first, second, both, None)
-            shares = self.folds.sizes / self.n_items
-            by_first = draw_targets(both, x, y, shares, self.n_items, generator)
-            by_second = draw_targets(both.T, y, x, shares, self.n_items, generator)
-            return PermutedProducts(self, first, second, both, (by_first, by_second))
+            by_fold = x.sums.new_empty(len(folds.sizes), x.sums.shape[1], y.sums.shape[1])
+            # One fold after the other, for these are the largest matrices there are.
+            for k, (out, size) in enumerate(zip(by_fold, folds.sizes.tolist(), strict=True)):
+                shape = roots_x[k].shape[1], roots_y[k].shape[1]
+                noise = torch.randn(shape, dtype=torch.float64, generator=generator)
+                torch.mm(roots_x[k] @ noise, roots_y[k].T, out=out)
+                out.div_((size - 1) ** 0.5).addr_(x.sums[k], y.sums[k], alpha=1 / size)
+            both = by_fold[0] if len(by_fold) == 1 else by_fold.sum(dim=0)
+            return PermutedProducts(
+                self, first, second, both, None if self.folds is None else by_fold
+            )
 
         return draw
-
-    def _root(self, sets: range) -> torch.Tensor:
-        """Columns whose products with themselves, summed, are those of consecutive sets."""
-        axes, sizes = principal(self.products[self.columns(sets), self.columns(sets)])
-        return axes * sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,15 +139,15 @@ class PermutedProducts:
         Their numbers.
     both : tensor of shape (d, e)
         Products of all features of the first sets with all those of the second.
-    folds : pair of (tensor of shape (n_folds, d, e), tensor of shape (n_folds, e)) or None
-        Products and sums of the second sets by the folds of the first, and the other way round.
+    by_fold : tensor of shape (n_folds, d, e) or None
+        The same by folds, where there are some: items are permuted within them.
     """
 
     stack: StackedProducts
     first: range
     second: range
     both: torch.Tensor
-    folds: tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None
+    by_fold: torch.Tensor | None
 
     def pair(self, first: int, second: int) -> CrossProducts:
         """The products of one of the first sets with one of the second, by their numbers."""
@@ -159,14 +155,8 @@ class PermutedProducts:
         x, y = self._columns(self.first, first), self._columns(self.second, second)
         traces = sets.x.trace, sets.y.trace
         folds = sets.folds
-        if folds is not None and self.folds is not None:
-            shares = folds.x.sizes / sets.n_items
-            (by_x, y_sums), (by_y, x_sums) = self.folds
-            folds = replace(
-                folds,
-                y_by_x=FoldedTargets(by_x[:, x, y], y_sums[:, y], shares * traces[1]),
-                x_by_y=FoldedTargets(by_y[:, y, x], x_sums[:, x], shares * traces[0]),
-            )
+        if folds is not None and self.by_fold is not None:
+            folds = replace(folds, both=self.by_fold[:, x, y])
         return replace(
             sets,
             both=self.both[x, y],
@@ -259,11 +249,11 @@ def bytes_of_stack(
     of_block = 0
     for sets in permuted:
         first, second = (sum(widths[k] for k in one) for one in sets)
-        # Permuted products, noise and steps between them, for all items and for the folds of both.
-        drawn = 4 * (1 + n_folds) * first * second + first**2 + second**2
-        # Roots of the products; finding the axes of the last takes copies.
-        roots = first**2 + 6 * second**2
-        of_block = max(of_block, drawn + pair, roots)
+        # Permuted products, noise and steps between them, for all items and for each fold.
+        drawn = (4 + n_folds) * first * second
+        # Roots of the products, by fold; finding the axes of the last takes copies.
+        roots = max(1, n_folds) * (first**2 + second**2)
+        of_block = max(of_block, roots + max(drawn + pair, 6 * max(first, second) ** 2))
     # Axes of every set; those without each fold, and products on them.
     axes = (1 + 3 * n_folds) * sum(width**2 for width in widths)
     return 8 * ((1 + n_folds) * known**2 + axes + of_block)
