@@ -102,7 +102,7 @@ def main() -> int:
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(N_CORES)
     a, b = (make_layers(arguments.items, arguments.features, seed) for seed in (1, 2))
-    names = [one.name for one in relspace.measures.list()]
+    names = list(relspace.measures.names())
     if arguments.measures:
         names = arguments.measures.split(",")
     machine = describe_machine(N_CORES)

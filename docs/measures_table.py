@@ -19,7 +19,7 @@ def rows() -> list[tuple[str, ...]]:
             ", ".join(measure.invariances),
             measure.source,
         )
-        for measure in measures.list()
+        for measure in map(measures.get, measures.names())
     ]
 
 

@@ -116,7 +116,9 @@ def test_kernels_stay_on_their_device(gpu: None, name: str) -> None:
     same(found, KERNELS[name](X))
 
 
-@pytest.mark.parametrize("measure", rs.measures.list(), ids=lambda measure: measure.name)
+@pytest.mark.parametrize(
+    "measure", list(map(rs.measures.get, rs.measures.names())), ids=rs.measures.names()
+)
 def test_measures_take_features_on_a_gpu(gpu: None, measure: Any) -> None:
     assert measure(there(X), there(Y)) == pytest.approx(measure(X, Y), abs=1e-5)
 

@@ -106,7 +106,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "colours": _colors,
     **{
         f"measure {measure.name}": lambda measure=measure: measure(X, Y)
-        for measure in rs.measures.list()
+        for measure in map(rs.measures.get, rs.measures.names())
     },
 }
 

@@ -7,7 +7,7 @@ import pytest
 import relspace as rs
 from relspace import measures
 from relspace._core.validation import check_choice, near_names
-from relspace.errors import InvalidInputError, UnknownNameError
+from relspace.errors import InvalidInputError, RenamedWarning, UnknownNameError
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,18 @@ def test_all_names_are_listed_where_none_is_near() -> None:
 
 
 def test_every_alias_stands_for_measures_that_there_are() -> None:
-    names = {measure.name for measure in measures.list()}
+    names = set(measures.names())
     for alias, stands_for in measures._ALIASES.items():
         assert alias not in names
         assert set(stands_for) <= names
+
+
+def test_the_old_listing_works_and_warns() -> None:
+    with pytest.warns(RenamedWarning, match=r"measures\.names\(\)"):
+        listed = measures.list()
+    assert [one.name for one in listed] == list(measures.names())
+    with pytest.raises(AttributeError, match="no attribute 'lists'"):
+        measures.lists  # noqa: B018
 
 
 def test_near_names_of_choices_and_parameters() -> None:

@@ -24,7 +24,7 @@ from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.rows.source import ArrayRows
 
 N = 1500
-STREAMED = [one.name for one in rs.measures.list() if one.streams]
+STREAMED = [one.name for one in map(rs.measures.get, rs.measures.names()) if one.streams]
 # More than the sums need, less than the layers.
 BUDGET = 200_000
 

@@ -40,7 +40,7 @@ def _list_measures(context: click.Context, parameter: click.Parameter, wanted: b
 
     rows = [
         (one.name, one.title, one.direction, one.chance, ", ".join(one.invariances))
-        for one in measures.list()
+        for one in map(measures.get, measures.names())
     ]
     header = ("name", "measure", "direction", "unrelated features", "does not change under")
     click.echo("\n".join(text_table(header, rows, of_text=True)))
@@ -145,7 +145,7 @@ def compare(
 
         chosen = [one.strip() for one in measure_names.split(",") if one.strip()]
         if chosen == ["all"]:
-            chosen = [measure.name for measure in relspace.measures.list()]
+            chosen = list(relspace.measures.names())
         records = [relspace.measures.get(name) for name in chosen]
         if not records:
             raise InvalidInputError("--measure names no measure")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from relspace._core.deprecation import warn_renamed
 from relspace._core.validation import near_names
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.measures import (
@@ -21,7 +22,7 @@ from relspace.measures import (
 from relspace.measures._measure import MIN_ITEMS, TRANSFORMATIONS, Measure
 from relspace.resampling import ShiftFamily
 
-__all__ = ["MIN_ITEMS", "TRANSFORMATIONS", "Measure", "ShiftFamily", "get", "list"]
+__all__ = ["MIN_ITEMS", "TRANSFORMATIONS", "Measure", "ShiftFamily", "get", "names"]
 
 _MEASURES = {
     measure.name: measure
@@ -82,21 +83,21 @@ _ALIASES = {
 }
 
 
-def list() -> tuple[Measure, ...]:
-    """Every measure there is.
+def names() -> tuple[str, ...]:
+    """The names of all measures.
 
     Returns
     -------
-    tuple of Measure
-        Their records.
+    tuple of str
+        What :func:`get` takes.
 
     Examples
     --------
     >>> from relspace import measures
-    >>> [measure.name for measure in measures.list() if measure.direction == "distance"]
+    >>> [name for name in measures.names() if measures.get(name).direction == "distance"]
     ['procrustes', 'procrustes_angle']
     """
-    return tuple(_MEASURES.values())
+    return tuple(_MEASURES)
 
 
 def get(name: str, **parameters: Any) -> Measure:
@@ -105,7 +106,7 @@ def get(name: str, **parameters: Any) -> Measure:
     Parameters
     ----------
     name : str
-        One of those in :func:`list`.
+        One of :func:`names`.
     **parameters
         Settings of the measure that differ from its record, see ``Measure.parameters``.
 
@@ -153,3 +154,10 @@ def get(name: str, **parameters: Any) -> Measure:
         )
     changed: Measure = replace(measure, **parameters)
     return changed
+
+
+def __getattr__(name: str) -> Any:
+    if name == "list":
+        warn_renamed("measures.list()", "measures.names(), of which measures.get(name) takes each")
+        return lambda: tuple(_MEASURES.values())
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

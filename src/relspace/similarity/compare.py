@@ -80,7 +80,7 @@ def compare(
         Features of the same items; widths may differ. What
         :func:`relspace.features.open_rows` takes is read in blocks.
     measure : str or Measure
-        One of :func:`relspace.measures.list`, by name or as made by :func:`relspace.measures.get`.
+        One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`.
     names : sequence of two str, optional
         What errors call the sets; "X" and "Y" by default.
     ids : mapping of str to sequence, one sequence, or "position", optional

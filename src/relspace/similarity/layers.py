@@ -302,7 +302,7 @@ def compare_layers(
         of their own, permuted image by image; tokens on different grids are read at the same
         places of the images. What :func:`relspace.features.open_rows` takes is read in blocks.
     measure : str or Measure
-        One of :func:`relspace.measures.list`, by name or as made by :func:`relspace.measures.get`.
+        One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`.
     names : sequence of two str, optional
         What the models are called; by default as their feature sets say, else "first", "second".
     ids : mapping of str to sequence, one sequence, or "position", optional

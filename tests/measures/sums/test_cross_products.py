@@ -12,7 +12,7 @@ from relspace.measures.sums.item_parts import RandomParts
 from relspace.measures.sums.stacked_products import StackedProducts, sum_stacked_products
 from relspace.rows.source import ArrayRows
 
-STREAMS = [one.name for one in measures.list() if one.streams]
+STREAMS = [one.name for one in map(measures.get, measures.names()) if one.streams]
 N_ITEMS = 400
 
 
