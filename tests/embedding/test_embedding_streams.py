@@ -126,7 +126,7 @@ def test_several_sets_go_to_files_of_their_own(tmp_path: Path) -> None:
             open_rows(out[name]).read(0, len(one)), held[name], atol=1e-6, rtol=1e-5
         )
         np.testing.assert_allclose(rgb[name].read(0, len(one)), rs.colors(held)[name], atol=2e-5)
-    with pytest.raises(InvalidTypeError, match="one place and there are 2 sets"):
+    with pytest.raises(InvalidTypeError, match="one output and there are 2 sets"):
         rs.NormalizedCut(K).fit(sets, out=tmp_path / "c.zarr")
     with pytest.raises(InvalidInputError, match=r"out names 'a'; the sets are 'a', 'b'"):
         rs.colors(held, out={"a": tmp_path / "c.zarr"})

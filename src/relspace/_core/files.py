@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_whole(path: Path, content: bytes | str) -> Path:
     """Write a file through a temporary one beside it, so that nobody ever reads half of it.
+
+    The temporary file of a run that was killed is overwritten by the next one that writes ``path``.
 
     Parameters
     ----------
@@ -23,6 +29,11 @@ def write_whole(path: Path, content: bytes | str) -> Path:
     Path
         ``path``.
 
+    Raises
+    ------
+    OSError
+        If it can't be written, naming ``path``.
+
     Examples
     --------
     >>> import tempfile
@@ -30,17 +41,81 @@ def write_whole(path: Path, content: bytes | str) -> Path:
     ...     write_whole(Path(folder) / "new" / "a.txt", "whole").read_text()
     'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A short name: that of the file may be as long as the file system allows.
-    unfinished = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(
-                content.encode(errors="backslashreplace") if isinstance(content, str) else content
-            )
+    encoded = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _unfinished(path) as file:
+            file.write(encoded)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+            Path(file.name).replace(path)
     return path
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file or folder that can't be made, by making a file in the folder it would be in.
+
+    Raises
+    ------
+    OSError
+        If nothing can be made there, naming ``path``.
+    """
+    folder = path.absolute().parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    with _named(path), _unfinished(folder / path.name):
+        pass
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have errors name the user's path and not a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"can't be written ({error.strerror})", str(path)) from error
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[BinaryIO]:
+    """A locked, empty file beside ``path``, which is removed unless it was given another name."""
+    # A short name: that of the file may be as long as the file system allows.
+    key = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+    try:
+        file = _locked(path.with_name(f".{key}.unfinished"))
+    except OSError:
+        # The leftover of another user, or a file system without locks.
+        own = path.with_name(f".{key}-{os.getpid()}-{secrets.token_hex(4)}.unfinished")
+        file = own.open("xb")
+    with file:
+        try:
+            yield file
+        finally:
+            if _is_named(file):
+                Path(file.name).unlink()
+
+
+def _locked(path: Path) -> BinaryIO:
+    """Open and empty a file once no other process has it locked."""
+    import fcntl
+
+    while True:
+        file = path.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_named(file):
+                file.truncate(0)
+                return file
+        except BaseException:
+            file.close()
+            raise
+        # It became the finished file of whoever had it locked.
+        file.close()
+
+
+def _is_named(file: BinaryIO) -> bool:
+    """Whether an open file still has the name that it was opened by."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), Path(file.name).stat())
+    except FileNotFoundError:
+        return False

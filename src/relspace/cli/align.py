@@ -111,7 +111,7 @@ def align(
         what="a space",
         endings=[".safetensors"],
         force=force,
-        inputs=[source.path for source in sources],
+        inputs=[source.place for source in sources],
     )
     with Progress() as progress:
         tables, ids = read_sets(named, ids_from, columns_from, by_position, progress, in_parts=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from relspace.cli.outputs import check_output, printed_in_any_case
 from relspace.cli.pages import check_page, said_of_page, with_page
 from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
+from relspace.rows.locations import refuse_inputs
 
 if TYPE_CHECKING:
     from relspace.features import FeatureSet
@@ -84,20 +86,28 @@ def compare_models(
     if len(arguments) + len(further) < 3:
         raise click.UsageError("name two models or more, and their images or texts")
     models, items = named_models([*arguments[:-1], *further]), arguments[-1]
-    check_page(output, force=options["force"])
+    given = [place for place in models.values() if "://" in place or Path(place).exists()]
+    check_page(output, force=options["force"], inputs=given)
     if panel is not None:
-        check_output(panel, what="a panel", endings=[".png"], force=options["force"])
+        check_output(panel, what="a panel", endings=[".png"], force=options["force"], inputs=given)
     folder = output.with_name(f"{output.stem}-features") if features is None else features
+    for name, place in models.items():
+        if (store := folder / f"{name}.zarr") != Path(place):
+            refuse_inputs(store, given, called=f"the store of {name!r}")
     with Progress() as progress:
         progress("Loading torch")
         import relspace
         from relspace._core.files import write_whole
+        from relspace.features.image_files import files_of_pattern
         from relspace.features.store.reading import is_store
         from relspace.pictures.theme import LIGHT
         from relspace.reports import feature_sets_report
         from relspace.reports.page import render_report, report_panel
         from relspace.similarity import compare_feature_sets
 
+        if panel is not None and panel.exists():
+            images = files_of_pattern(items) if has_magic(items) else [items]
+            refuse_inputs(panel, images, called="--panel")
         relspace.measures.get(measure)
         sets: dict[str, FeatureSet] = {}
         for name, place in models.items():

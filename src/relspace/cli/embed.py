@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from relspace._core.files import check_writable
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
 from relspace.cli.resamples import with_random_state
 from relspace.cli.resuming import with_resume
 from relspace.cli.sources import Source, named_sources, parse_bytes, parse_sources
 from relspace.errors import InvalidInputError
+from relspace.rows.locations import refuse_inputs
 
 if TYPE_CHECKING:
     from relspace.rows.ledger import Resume
@@ -95,11 +97,21 @@ def embed(
         raise InvalidInputError(
             f"the colours of {reserved[0]!r} and another set would have one name; rename a set."
         )
+    fitted = [output / "cut.safetensors", output / "colors.safetensors"]
+    checkpoint = output / ".pass"
+    stores = [output / f"{name}{end}.zarr" for name in named for end in ("", "-colors")]
+    for path in (*stores, *fitted, checkpoint):
+        inputs = [one.place for one in named.values()]
+        refuse_inputs(path, inputs, called="a file in --output")
+    check_writable(fitted[0])
     with Progress() as progress, cluster_at(scheduler, progress) as client:
         progress("Loading torch")
         import relspace
         from relspace.features import open_rows
+        from relspace.rows.output import check_location
 
+        for path in stores:
+            check_location(path)
         rows = {name: open_rows(one.place, key=one.key) for name, one in named.items()}
 
         def outputs(suffix: str) -> dict[str, relspace.Output]:
@@ -114,9 +126,6 @@ def embed(
                 for name in named
             }
 
-        checkpoint = output / ".pass"
-        if force:
-            checkpoint.unlink(missing_ok=True)
         cut = relspace.NormalizedCut(
             components, n_landmarks=landmarks, random_state=random_state
         ).fit(
@@ -131,8 +140,8 @@ def embed(
         coloring = relspace.Coloring(method, random_state=random_state).fit(
             cut, out=outputs("-colors"), memory_budget=memory_budget, client=client
         )
-        cut.save(output / "cut.safetensors")
-        coloring.save(output / "colors.safetensors")
+        cut.save(fitted[0])
+        coloring.save(fitted[1])
     done: dict[str, Any] = {
         "sets": {name: one.shape[0] for name, one in rows.items()},
         "eigenvalues": cut.eigenvalues_.tolist(),

@@ -82,7 +82,13 @@ def layers(
     if with_key:
         raise click.UsageError(f"{with_key[0].path}: all of a file's matrices are layers, no ::KEY")
     if output is not None:
-        check_output(output, what="a page or figure", endings=[".html", *_KINDS], force=force)
+        check_output(
+            output,
+            what="a page or figure",
+            endings=[".html", *_KINDS],
+            force=force,
+            inputs=[source.place for source in named.values()],
+        )
     with Progress() as progress, ExitStack() as stack:
         progress("Loading torch")
         import relspace

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from relspace._core.files import check_writable
 from relspace.errors import InvalidInputError
+from relspace.rows.locations import refuse_inputs
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -26,9 +27,9 @@ def check_output(
     what: str,
     endings: Sequence[str],
     force: bool,
-    inputs: Sequence[Path] = (),
+    inputs: Iterable[str | Path] = (),
 ) -> None:
-    """Refuse an output of another ending, without a folder to be in, or that is there already.
+    """Refuse, before any work, a file that can't or mustn't be written.
 
     Parameters
     ----------
@@ -40,8 +41,8 @@ def check_output(
         The endings that its name may have.
     force : bool
         Whether a file that is there is overwritten.
-    inputs : sequence of Path
-        Files that are read, none of which may be overwritten.
+    inputs : iterable of str or Path
+        What is read, none of which the file may be or lie in.
     """
     if output.suffix.lower() not in endings:
         raise InvalidInputError(
@@ -49,16 +50,14 @@ def check_output(
         )
     if output.is_dir():
         raise InvalidInputError(f"{output} is a folder; name a file for {what}")
-    folder = output.absolute().parent
-    if not folder.is_dir():
+    if not output.absolute().parent.is_dir():
         raise InvalidInputError(f"there is no folder {output.parent} to write {output.name} in")
-    if not os.access(folder, os.W_OK):
-        raise InvalidInputError(f"{output.parent} can't be written to")
-    if not output.exists():
-        return
-    if any(path.exists() and path.samefile(output) for path in inputs):
-        raise InvalidInputError(f"{output} is one of the inputs; name another file for {what}")
-    if not force:
+    refuse_inputs(output, inputs, called="--output")
+    try:
+        check_writable(output)
+    except OSError as error:
+        raise InvalidInputError(f"{output} {error.strerror}") from error
+    if output.exists() and not force:
         raise InvalidInputError(f"{output} exists; overwrite it with --force or name another file")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,6 +55,6 @@ def said_of_page(page: Path) -> str:
     return f"Report: {page} ({page.stat().st_size / 1e6:.1f} MB)"
 
 
-def check_page(page: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+def check_page(page: Path, *, force: bool, inputs: Iterable[str | Path] = ()) -> None:
     """Refuse a page that can't or mustn't be written; see :func:`check_output`."""
     check_output(page, what="a report", endings=[".html", ".htm"], force=force, inputs=inputs)

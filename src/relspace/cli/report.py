@@ -61,7 +61,7 @@ def report(
     relspace report space.safetensors --features sam=sam.zarr --features dino=dino.zarr
     relspace report sam=sam.zarr dino=dino.zarr -o report.html --images photos/
     """
-    check_page(output, force=force, inputs=[one.path for one in (*sources, *features)])
+    check_page(output, force=force, inputs=[one.place for one in (*sources, *features)])
     stores = named_sources(sources) if len(sources) > 1 else {}
     before = named_sources(features) if features else {}
     with Progress() as progress:

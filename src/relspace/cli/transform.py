@@ -12,6 +12,7 @@ from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
 from relspace.cli.resuming import with_resume
 from relspace.cli.sources import Source, parse_bytes, parse_sources
+from relspace.rows.locations import refuse_inputs
 
 if TYPE_CHECKING:
     from relspace.rows.ledger import Resume
@@ -73,6 +74,7 @@ def transform(
     """
     if scheduler is not None and device != "cpu":
         raise click.UsageError("workers of a cluster compute on their CPUs: leave out --device.")
+    refuse_inputs(output, [space, *(one.place for one in sources)], called="--output")
     with Progress() as progress:
         progress("Loading torch")
         import relspace

@@ -154,12 +154,12 @@ class Coloring(Fitted):
             )
         if len(cut.eigenvalues_) < 2:
             raise InvalidInputError("the embedding has 1 component; colours need at least 2.")
-        outputs = outputs_of(out, cut.names_)
+        sources = {name: _rows_of(cut[name]) for name in cut.names_}
+        outputs = outputs_of(out, sources)
         if outputs is None and client is not None:
             raise InvalidInputError(
                 "client is for colours that are written.", ways_out=["give {out='colors.zarr'}"]
             )
-        sources = {name: _rows_of(cut[name]) for name in cut.names_}
         n_tokens = sum(one.shape[0] for one in sources.values())
         if outputs is None:
             refuse_too_large(

@@ -203,7 +203,7 @@ class NormalizedCut(Fitted):
         seed = check_random_state(self.random_state)
         opened = open_sets(sets)
         sources = {name: one.rows for name, one in opened.items()}
-        outputs = outputs_of(out, tuple(sources))
+        outputs = outputs_of(out, sources, checkpoint)
         if outputs is None and (checkpoint is not None or client is not None):
             given = "client" if checkpoint is None else "checkpoint"
             raise InvalidInputError(

@@ -18,12 +18,12 @@ from relspace.errors import (
 )
 from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.rows.source import ArrayRows, RowSource
-from relspace.rows.transform import Output
+from relspace.rows.transform import Output, check_outputs
 
 #: A single feature set is kept under this name.
 SINGLE = "features"
 
-#: Where a result goes: one place, or one for each set.
+#: Where a result goes: one output, or one for each set.
 Outputs = Mapping[str, str | Path | Output] | str | Path | Output
 
 
@@ -86,22 +86,32 @@ def open_sets(sets: Mapping[str, object] | object) -> dict[str, OpenedSet]:
     return opened
 
 
-def outputs_of(out: Outputs | None, names: tuple[str, ...]) -> dict[str, Output] | None:
+def outputs_of(
+    out: Outputs | None, sources: Mapping[str, RowSource], checkpoint: str | Path | None = None
+) -> dict[str, Output] | None:
     """Where the result of each set goes; None where it is held.
 
     Parameters
     ----------
     out : path or Output, mapping of str to these, or None
-        One place will do for one set.
-    names : tuple of str
-        The sets.
+        One output will do for one set.
+    sources : mapping of str to RowSource
+        What the results are made of.
+    checkpoint : str or Path, optional
+        What is written beside.
+
+    Raises
+    ------
+    InvalidInputError
+        If a set has no output, or an output of one is an input or the output of another.
     """
+    names = tuple(sources)
     if out is None:
         return None
     if not isinstance(out, Mapping):
         if len(names) > 1:
             raise InvalidTypeError(
-                f"out is one place and there are {len(names)} sets; give each its own: "
+                f"out is one output and there are {len(names)} sets; give each its own: "
                 f"out={{{names[0]!r}: 'embedding.zarr', ...}}."
             )
         out = {names[0]: out}
@@ -109,7 +119,10 @@ def outputs_of(out: Outputs | None, names: tuple[str, ...]) -> dict[str, Output]
         raise InvalidInputError(
             f"out names {name_some(list(out))}; the sets are {name_some(names)}."
         )
-    return {name: one if isinstance(one, Output) else Output(one) for name, one in out.items()}
+    outputs = {name: one if isinstance(one, Output) else Output(one) for name, one in out.items()}
+    read = [location for source in sources.values() for location in source.locations()]
+    check_outputs(outputs, read, {} if checkpoint is None else {"checkpoint": checkpoint})
+    return outputs
 
 
 def some_tokens(source: RowSource, rows: torch.Tensor, name: str) -> torch.Tensor:

@@ -14,6 +14,7 @@ from relspace._core.device_copies import copies_for
 from relspace._core.memory import chunk_slices
 from relspace.embedding.extension import Extension
 from relspace.embedding.orthonormal import DegreeGram
+from relspace.errors import InvalidInputError
 from relspace.kernels.precision import full_precision
 from relspace.rows.ahead import read_blocks
 from relspace.rows.fitted import Progress, write_begun
@@ -111,16 +112,21 @@ def write_embeddings(
     if checkpoint is not None and Path(checkpoint).exists():
         found, header = DegreeGram.load(checkpoint, like.device)
         trusted = all(one.resume == "trust" for one in outputs.values())
-        refuse_another_job(
-            checkpoint,
-            header,
-            job,
-            format_version=_CHECKPOINT_VERSION,
-            resume="trust" if trusted else "identified",
-            called="checkpoint",
-            ways_out=("name another file", "delete it"),
-        )
-        sums = found
+        try:
+            refuse_another_job(
+                checkpoint,
+                header,
+                job,
+                format_version=_CHECKPOINT_VERSION,
+                resume="trust" if trusted else "identified",
+                called="checkpoint",
+                ways_out=("name another file", "delete it"),
+            )
+            sums = found
+        except InvalidInputError:
+            # Outputs that are overwritten don't need the sums of another job.
+            if not all(one.overwrite for one in outputs.values()):
+                raise
 
     # Whatever is begun stays locked to the end, so that no other run writes what this one reads.
     with ExitStack() as locked:

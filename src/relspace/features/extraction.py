@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from relspace._core.files import check_writable
 from relspace._core.validation import check_choice, check_count, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.extraction_chunks import (
@@ -151,6 +152,10 @@ def extract(
     if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
         raise InvalidTypeError(f"out is {out!r}; it must be the folder or the URL of a store.")
     several = _several(model)
+    folder = str(located(out)).rstrip("/")
+    stores = [out] if several is None else [f"{folder}/{name}.zarr" for name in several]
+    for store in stores:
+        _check_store(store, items, overwrite=overwrite)
     say = progress or (lambda message: None)
     options: dict[str, Any] = {
         "layers": layers,
@@ -186,13 +191,30 @@ def extract(
     if several is None:
         loaded = load(model)
         return _extract_one(loaded, partial(items_of, loaded), out, **options)
-    folder = str(located(out)).rstrip("/")
     found = {}
-    for name, one in several.items():
+    for store, (name, one) in zip(stores, several.items(), strict=True):
         loaded = load(one)
-        place = f"{folder}/{name}.zarr"
-        found[name] = _extract_one(loaded, partial(items_of, loaded), place, **options)
+        found[name] = _extract_one(loaded, partial(items_of, loaded), store, **options)
     return found
+
+
+def _check_store(out: str | Path, items: object, *, overwrite: bool) -> None:
+    """Refuse, before any work, a store that can't be written, or that holds the items' files."""
+    place = located(out)
+    if not isinstance(place, Path):
+        return
+    if not place.exists():
+        check_writable(place)
+    elif overwrite:
+        paths = [items] if isinstance(items, str | Path) else items
+        for one in paths if isinstance(paths, Sequence) else ():
+            if isinstance(one, str | Path) and Path(one).absolute().is_relative_to(
+                place.absolute()
+            ):
+                raise InvalidInputError(
+                    f"out is {str(out)!r}, which holds the items ({one}).",
+                    ways_out=["name another store"],
+                )
 
 
 def _several(model: Any) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ from relspace.features.layer import LayerFeatures, MemorySource
 from relspace.features.layouts import check_layout, check_tokens
 from relspace.features.positions import Places, TokenGrid
 from relspace.pictures.html import html_table
+from relspace.rows.locations import locations_of_array
 
 #: What the class token of a layer is called: ``layer_7.class``.
 CLASS_SUFFIX = ".class"
@@ -174,6 +175,7 @@ class FeatureSet:
             if not isinstance(name, str):
                 raise InvalidTypeError(f"arrays has the layer {name!r}; layers are named by text.")
             array, _ = tensor_from(without_labels(given, name), name)
+            lies_at = locations_of_array(given)
             form = layout.get(name) if isinstance(layout, Mapping) else layout
             shape = grid_shape.get(name) if isinstance(grid_shape, Mapping) else grid_shape
             form = check_layout(name, tuple(array.shape), form)
@@ -185,7 +187,7 @@ class FeatureSet:
             tensor = flat.tensor.to(held).reshape(tuple(array.shape))
             own_ids = None if ids is None else as_ids(ids, name, len(tensor))
             if form == "nd":
-                layers[name] = LayerFeatures(name, MemorySource(tensor), None, own_ids)
+                layers[name] = LayerFeatures(name, MemorySource(tensor, lies_at), None, own_ids)
                 continue
             if form == "btd":
                 n_prefix, rows, columns = check_tokens(
@@ -193,7 +195,7 @@ class FeatureSet:
                 )
                 if n_prefix:
                     vector = name + CLASS_SUFFIX
-                    source = MemorySource(tensor[:, 0])
+                    source = MemorySource(tensor[:, 0], lies_at)
                     vectors[vector] = LayerFeatures(vector, source, None, own_ids)
                 tensor = tensor[:, n_prefix:].reshape(len(tensor), rows, columns, -1)
             elif form == "bchw":
@@ -207,7 +209,7 @@ class FeatureSet:
                 raise ItemMismatchError(
                     f"{name} has {len(tensor)} images and image_sizes has {grid.n_images}."
                 )
-            layers[name] = LayerFeatures(name, MemorySource(tensor), grid, None)
+            layers[name] = LayerFeatures(name, MemorySource(tensor, lies_at), grid, None)
         return cls(layers, vectors=vectors, ids=ids, metadata=metadata)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +14,7 @@ from relspace._core.pairing import ItemContents
 from relspace._core.validation import ItemId, to_numpy
 from relspace.errors import InvalidInputError
 from relspace.features.positions import Places, TokenGrid, read_places
+from relspace.rows.locations import Locations
 from relspace.rows.source import LiesIn, MadeOf, RowSource
 
 #: Rows of several megabytes are read at a time where more than one item is needed.
@@ -40,7 +40,7 @@ class ItemSource(ABC):
     dtype: torch.dtype
     lies_in: LiesIn = "code"
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """Return the files, folders and URLs that features are read from."""
         return ()
 
@@ -50,18 +50,22 @@ class ItemSource(ABC):
 
 
 class MemorySource(ItemSource):
-    """Features that are in memory."""
+    """Features that are in memory, or a memory map of the files at ``locations``."""
 
     lies_in = "memory"
 
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._tensor = tensor
+    def __init__(self, tensor: torch.Tensor, locations: Locations = ()) -> None:
+        self._tensor, self._locations = tensor, locations
         self.shape = tuple(tensor.shape)
         self.dtype = tensor.dtype
 
     def read_items(self, items: Items) -> torch.Tensor:
         """Return the features of some items."""
         return self._tensor[items]
+
+    def locations(self) -> Locations:
+        """The files of a memory map."""
+        return self._locations
 
 
 class SelectedSource(ItemSource):
@@ -77,7 +81,7 @@ class SelectedSource(ItemSource):
         """Return the features of some of the selected items."""
         return self._source.read_items(self._items[items])
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """Those of the other source."""
         return self._source.locations()
 
@@ -99,7 +103,7 @@ class MappedSource(ItemSource):
         """Return the changed features of some items."""
         return self._change(self._source.read_items(items).to(self.dtype))
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """Those of the other source."""
         return self._source.locations()
 
@@ -121,7 +125,7 @@ class RowItems(ItemSource):
         rows = self._rows.read_at((images[:, None] * n + torch.arange(n)).flatten())
         return rows.reshape(len(images), *self.shape[1:])
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """Those of the rows."""
         return self._rows.locations()
 
@@ -173,7 +177,7 @@ class LayerFeatures(RowSource):
     def __len__(self) -> int:
         return self.shape[0]
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """Return the files, folders and URLs that features are read from."""
         return self._source.locations()
 

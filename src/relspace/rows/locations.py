@@ -1,11 +1,23 @@
-"""Where files lie: paths, and URLs that fsspec reaches."""
+"""Where files lie: paths and URLs, what of them features are read from, and what may be written."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from relspace.errors import MissingDependencyError
+from relspace.errors import InvalidInputError, MissingDependencyError
+
+#: Local files and folders, and URLs.
+Locations = tuple[str | Path, ...]
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A source of rows or of items, as tasks of Dask may hold."""
+
+    def locations(self) -> Locations:
+        """The files, folders and URLs that it reads."""
 
 
 def is_url(path: str | Path) -> bool:
@@ -38,3 +50,138 @@ def missing_file_system(path: str | Path, error: ImportError) -> MissingDependen
         f"{path} lies where fsspec needs a package to reach it ({str(error).rstrip('.')}): pip "
         "install s3fs for s3://, gcsfs for gs://, aiohttp for http:// and https://."
     )
+
+
+def locations_of_array(array: object) -> Locations:
+    """Where a memory map, an HDF5 or Zarr array, or what a Dask array begins with, is stored."""
+    library = type(array).__module__.partition(".")[0]
+    if library == "numpy":
+        return tuple(_mapped_files(array))
+    if library == "h5py":
+        return tuple(_files_of_hdf5(array))
+    if library == "zarr":
+        return tuple(_store_of_zarr(array))
+    if library == "dask":
+        return tuple(one for leaf in _leaves_of_dask(array) for one in _locations_of_leaf(leaf))
+    return ()
+
+
+def refuse_inputs(path: str | Path, inputs: Iterable[str | Path], *, called: str = "out") -> None:
+    """Refuse an output that is what it is made from, holds it, or lies in it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The output.
+    inputs : iterable of str or Path
+        Files, folders and URLs that are read.
+    called : str
+        What an error calls the output.
+
+    Raises
+    ------
+    InvalidInputError
+        If one of the inputs would be overwritten.
+    """
+    for one in inputs:
+        relation = _relation(path, one)
+        if relation is not None:
+            which = "one of the inputs" if relation == "is" else f"{str(one)!r}, one of the inputs"
+            raise InvalidInputError(
+                f"{called} is {str(path)!r}, which {relation} {which}.",
+                ways_out=["name another output"],
+            )
+
+
+def refuse_shared(outputs: Mapping[str, str | Path]) -> None:
+    """Refuse outputs of one run, by their names, of which one is another or lies in it."""
+    names = list(outputs)
+    for number, name in enumerate(names):
+        for other in names[:number]:
+            if (relation := _relation(outputs[name], outputs[other])) is not None:
+                raise InvalidInputError(
+                    f"the output of {name!r}, {str(outputs[name])!r}, {relation} that of "
+                    f"{other!r}, {str(outputs[other])!r}.",
+                    ways_out=["give each an output of its own"],
+                )
+
+
+def _relation(path: str | Path, other: str | Path) -> str | None:
+    """How two locations overlap: "is", "holds", "lies in", or None where they don't."""
+    place, second = located(path), located(other)
+    if isinstance(place, Path) and isinstance(second, Path):
+        if place.exists() and second.exists() and place.samefile(second):
+            return "is"
+        parts, others = place.resolve().parts, second.resolve().parts
+    elif isinstance(place, str) and isinstance(second, str):
+        parts, others = _parts_of_url(place), _parts_of_url(second)
+    else:
+        return None
+    if parts == others:
+        return "is"
+    if others[: len(parts)] == parts:
+        return "holds"
+    return "lies in" if parts[: len(others)] == others else None
+
+
+def _parts_of_url(url: str) -> tuple[str, ...]:
+    scheme, _, rest = url.partition("://")
+    return (scheme, *(part for part in rest.split("/") if part))
+
+
+def _mapped_files(array: object) -> Iterator[Path]:
+    import numpy as np
+
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and array.filename is not None:
+            yield Path(array.filename)
+            return
+        array = array.base
+
+
+def _files_of_hdf5(dataset: Any) -> Iterator[Path]:
+    path = Path(dataset.file.filename)
+    yield path
+    elsewhere = [one.file_name for one in dataset.virtual_sources()] if dataset.is_virtual else []
+    elsewhere += [one[0] for one in dataset.external or ()]
+    # "." is the file itself; other names are relative to its folder.
+    yield from (path.parent / one for one in dict.fromkeys(elsewhere) if one != ".")
+
+
+def _store_of_zarr(array: Any) -> Iterator[str | Path]:
+    from zarr.storage import FsspecStore, LocalStore, ZipStore
+
+    store = array.store
+    if isinstance(store, LocalStore):
+        yield store.root
+    elif isinstance(store, ZipStore):
+        yield Path(store.path)
+    elif isinstance(store, FsspecStore):
+        protocols = store.fs.protocol
+        names = (protocols,) if isinstance(protocols, str) else protocols
+        local = "file" in names or "local" in names
+        yield Path(store.path) if local else f"{names[0]}://{store.path.lstrip('/')}"
+
+
+def _leaves_of_dask(array: Any) -> Iterator[object]:
+    """What the tasks of a Dask array hold, without making them."""
+    from dask._task_spec import DataNode, Task
+    from dask.blockwise import Blockwise
+    from dask.highlevelgraph import MaterializedLayer
+
+    for layer in array.__dask_graph__().layers.values():
+        held: list[object] = []
+        if isinstance(layer, Blockwise):
+            held = [one for one, index in layer.indices if index is None]
+        elif isinstance(layer, MaterializedLayer):
+            held = list(layer.mapping.values())
+        for node in held:
+            parts = node.args if isinstance(node, Task) else (node,)
+            yield from (one.value if isinstance(one, DataNode) else one for one in parts)
+
+
+def _locations_of_leaf(leaf: object) -> Locations:
+    if isinstance(leaf, Located):
+        return leaf.locations()
+    # What is of Dask are references to other tasks.
+    return () if type(leaf).__module__.startswith("dask") else locations_of_array(leaf)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._core.files import check_writable
 from relspace._core.memory import chunk_slices
 from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
@@ -486,6 +487,28 @@ def _open_npy(
         raise
 
 
+def check_location(path: str | Path) -> None:
+    """Refuse what no output can be, or where none can be written, whatever the job.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has another ending.
+    FileFormatError
+        If there is something else.
+    OSError
+        If nothing can be written there.
+    """
+    place = _checked_place(path)
+    if isinstance(place, Path) and place.suffix == ".npy":
+        if place.is_dir():
+            raise FileFormatError(f"{place} is a folder.", ways_out=["name a file"])
+    else:
+        _zarr_header(place)
+    if isinstance(place, Path) and not place.exists():
+        check_writable(place)
+
+
 def check_place(
     path: str | Path,
     job: Mapping[str, Any],
@@ -663,6 +686,16 @@ def _zarr_header(place: str | Path) -> dict[str, Any] | None:
                 f"{place} is a folder that is no Zarr store.", ways_out=["name another output"]
             ) from None
         return None
+    except zarr.errors.ContainsArrayError:
+        raise FileFormatError(
+            f"{place} is a Zarr array of something else.", ways_out=["name another output"]
+        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FileFormatError(
+            f"{place} can't be read as a Zarr store ({reason}).",
+            ways_out=["name another output", "remove it"],
+        ) from error
     header = dict(root.attrs).get(KEY)
     if not isinstance(header, dict):
         raise FileFormatError(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError
 from relspace.rows.identity import Identity, identify_file
+from relspace.rows.locations import Locations
 from relspace.rows.source import RowSource, reading, tensor_of, torch_dtype
 
 _BATCH_BYTES = 2**22
@@ -69,7 +70,7 @@ class ParquetRows(RowSource):
         """That of the file, and the names of the columns."""
         return identify_file(self.path, list(self._columns))
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """The file."""
         return (self.path,)
 

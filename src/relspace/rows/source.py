@@ -35,7 +35,7 @@ from relspace.errors import (
     MissingDependencyError,
     RelspaceError,
 )
-from relspace.rows.id_files import read_ids
+from relspace.rows.id_files import ids_file_of, read_ids
 from relspace.rows.identity import (
     Identity,
     combine,
@@ -47,7 +47,13 @@ from relspace.rows.identity import (
     identify_url,
 )
 from relspace.rows.ledger import KEY, ROWS
-from relspace.rows.locations import is_url, located, missing_file_system
+from relspace.rows.locations import (
+    Locations,
+    is_url,
+    located,
+    locations_of_array,
+    missing_file_system,
+)
 
 _LIBRARIES_OF_FILES = ("h5py", "zarr")
 
@@ -152,7 +158,7 @@ class RowSource(ABC):
             other.contents = None
         return other
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """Return the files, folders and URLs that rows are read from; none for other sources."""
         return () if self.made_of is None else self.made_of.source.locations()
 
@@ -260,7 +266,7 @@ class TakenRows(RowSource):
             return self._source.read(0, 0)
         return self._source.read_at(self._indices[indices])
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """Those of the source."""
         return self._source.locations()
 
@@ -331,16 +337,9 @@ class ArrayRows(RowSource):
             return hash_array(self._array)
         return _stored_in(self._array) or hash_rows(self)
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """The file or folder that holds the array."""
-        array = self._array
-        library = type(array).__module__.partition(".")[0]
-        if isinstance(array, np.memmap):
-            return () if array.filename is None else (Path(array.filename),)
-        if library == "h5py":
-            return (Path(array.file.filename),)
-        root = _folder_of_store(array) if library == "zarr" else None
-        return () if root is None else (root,)
+        return locations_of_array(self._array)
 
 
 class TableRows(ArrayRows):
@@ -398,9 +397,10 @@ class NpyRows(RowSource):
         """That of the file."""
         return identify_file(self.path)
 
-    def locations(self) -> tuple[Path | str, ...]:
-        """The file."""
-        return (self.path,)
+    def locations(self) -> Locations:
+        """The file, and that of its ids."""
+        ids = ids_file_of(self.path)
+        return (self.path, ids) if ids.is_file() else (self.path,)
 
 
 class Hdf5Rows(RowSource):
@@ -435,9 +435,9 @@ class Hdf5Rows(RowSource):
         """That of the file that holds the dataset, or of all its values."""
         return self._rows.identity()
 
-    def locations(self) -> tuple[Path | str, ...]:
-        """The file."""
-        return (self.path,)
+    def locations(self) -> Locations:
+        """The file, and those that it links to for the dataset."""
+        return (self.path, *self._rows.locations())
 
 
 class SafetensorsRows(RowSource):
@@ -469,7 +469,7 @@ class SafetensorsRows(RowSource):
         """That of the file, and the tensor's name."""
         return identify_file(self.path, self.key)
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """The file."""
         return (self.path,)
 
@@ -569,7 +569,7 @@ class ShardedRows(RowSource):
         """That of all shards in their order."""
         return combine([identify(shard) for shard in self._shards])
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """Those of all shards."""
         return tuple(one for shard in self._shards for one in shard.locations())
 
@@ -596,6 +596,10 @@ class DaskRows(RowSource):
     def identity(self) -> Identity:
         """Unknown: names of Dask arrays tell how they were made, not what they hold."""
         return Identity.unidentified("a Dask array is computed when it is read")
+
+    def locations(self) -> Locations:
+        """The arrays in files that its graph begins with."""
+        return locations_of_array(self.array)
 
 
 class ZarrRows(RowSource):
@@ -673,7 +677,7 @@ class ZarrRows(RowSource):
             return identify_url(f"{place.rstrip('/')}/{self._array.path}".rstrip("/"))
         return _stored_in(self._array) or hash_rows(self)
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """The store, a folder or a URL."""
         return (located(self.path),)
 

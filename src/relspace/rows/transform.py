@@ -21,16 +21,17 @@ from relspace._core.memory import (
     refuse_too_large,
 )
 from relspace._core.validation import check_choice, check_count
-from relspace.errors import InvalidInputError, InvalidTypeError
+from relspace.errors import InvalidTypeError
 from relspace.rows.ahead import read_blocks, write_behind
 from relspace.rows.identity import Identity, hash_ids, identify
 from relspace.rows.ledger import RESUME, Resume
-from relspace.rows.locations import located
+from relspace.rows.locations import refuse_inputs, refuse_shared
 from relspace.rows.output import (
     STORED_TYPES,
     NpyWriter,
     RowsWriter,
     ZarrWriter,
+    check_location,
     check_place,
     open_writer,
 )
@@ -173,6 +174,42 @@ def check_output(
     check_place(output.path, whole, overwrite=output.overwrite, resume=output.resume)
 
 
+def check_outputs(
+    outputs: Mapping[str, Output],
+    inputs: Iterable[str | Path],
+    files: Mapping[str, str | Path] | None = None,
+) -> None:
+    """Refuse outputs of one run before any work, of which one could not or must not be written.
+
+    Parameters
+    ----------
+    outputs : mapping of str to Output
+        The output of each set.
+    inputs : iterable of str or Path
+        What is read for any of them (:meth:`relspace.rows.source.RowSource.locations`).
+    files : mapping of str to str or Path, optional
+        What else is written, by what errors call it.
+
+    Raises
+    ------
+    InvalidInputError
+        If one is an input or another output, holds one or lies in one, or has another ending.
+    FileFormatError
+        If there is something else.
+    OSError
+        If nothing can be written there.
+    """
+    read = tuple(inputs)
+    paths = {name: output.path for name, output in outputs.items()} | dict(files or {})
+    for name, path in paths.items():
+        is_out = name in outputs
+        called = ("out" if len(outputs) == 1 else f"out[{name!r}]") if is_out else name
+        refuse_inputs(path, read, called=called)
+    refuse_shared(paths)
+    for output in outputs.values():
+        check_location(output.path)
+
+
 def _whole_job(
     output: Output,
     source: RowSource,
@@ -181,7 +218,7 @@ def _whole_job(
     identity: Identity | None,
 ) -> dict[str, Any]:
     check_choice(output.resume, "resume", RESUME)
-    _refuse_an_input(output.path, source)
+    check_outputs({"out": output}, source.locations())
     dtype = output.dtype
     if dtype is None:
         own = str(source.dtype).removeprefix("torch.")
@@ -193,23 +230,6 @@ def _whole_job(
         "shape": [source.shape[0], n_columns],
         "dtype": dtype,
     }
-
-
-def _refuse_an_input(path: str | Path, source: RowSource) -> None:
-    """Refuse an output that is what it is made from: it would be gone before it was read."""
-    place = located(path)
-    if not isinstance(place, Path):
-        inside = place.rstrip("/") in [str(one).rstrip("/") for one in source.locations()]
-    else:
-        target = place.resolve()
-        read = [one.resolve() for one in source.locations() if isinstance(one, Path)]
-        inside = any(
-            target == one or target in one.parents or one in target.parents for one in read
-        ) or any(place.exists() and one.exists() and place.samefile(one) for one in read)
-    if inside:
-        raise InvalidInputError(
-            f"out is {str(path)!r}, which is one of the inputs.", ways_out=["name another output"]
-        )
 
 
 def write_rows(

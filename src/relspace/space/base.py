@@ -18,6 +18,7 @@ from relspace.errors import FileFormatError, UnknownNameError
 from relspace.features import FeatureSet
 from relspace.kernels.correlation import Match
 from relspace.pictures.html import html_table
+from relspace.rows.locations import refuse_inputs
 from relspace.rows.source import ArrayRows, RowSource
 from relspace.rows.transform import Output
 from relspace.space.aligned_set import AlignedSet
@@ -269,7 +270,15 @@ class CommonSpace(Mapping[str, Array], ABC):
         -------
         Path
             The file.
+
+        Raises
+        ------
+        InvalidInputError
+            If rows are made as they are read, and the file is what they are made of.
         """
+        refuse_inputs(
+            path, [one for name in self for one in self.rows(name).locations()], called="path"
+        )
         tensors, records = self._stored()
         metadata = {
             "format_version": FORMAT_VERSION,

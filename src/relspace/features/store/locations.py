@@ -35,4 +35,8 @@ def is_free(place: str | Path) -> bool:
                 f"{place} holds something that is no feature store: choose another name."
             ) from None
         return True
+    except ValueError as error:
+        raise FileFormatError(
+            f"{place} holds something that is no feature store ({error}): choose another name."
+        ) from error
     return isinstance(found, dict) and found.get("kind") == BEGUN

@@ -22,7 +22,7 @@ from relspace.features.feature_set import FeatureSet
 from relspace.features.layer import Items, ItemSource, LayerFeatures
 from relspace.features.positions import TokenGrid
 from relspace.features.store.locations import KEY
-from relspace.rows.locations import is_url, located, missing_file_system
+from relspace.rows.locations import Locations, is_url, located, missing_file_system
 from relspace.rows.source import reading
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class StoreSource(ItemSource):
         wanted, order = torch.unique(items, return_inverse=True)
         return self._whole(lambda: self._array.oindex[wanted.numpy()])[order]
 
-    def locations(self) -> tuple[Path | str, ...]:
+    def locations(self) -> Locations:
         """The store."""
         return (located(self._place),)
 
