@@ -352,29 +352,6 @@ def test_the_fingerprint_tells_any_weight_any_buffer_and_any_type() -> None:
     assert module_model(zeros.double(), "0").fingerprint() != single
 
 
-def test_settings_tell_networks_that_compute_differently() -> None:
-    def code(network: nn.Module) -> object:
-        return module_model(network, "0").settings()["code"]
-
-    conv = nn.Conv2d(3, 4, 1)
-    relu, gelu = nn.Sequential(conv, nn.ReLU()), nn.Sequential(conv, nn.GELU())
-    assert code(relu) == code(nn.Sequential(conv, nn.ReLU()))
-    assert code(relu) != code(gelu)
-
-    def scaled(source: str) -> type[nn.Module]:
-        space: dict[str, Any] = {"nn": nn, "__name__": "mine"}
-        exec(f"class Scaled(nn.Module):\n    def forward(self, x):\n        return {source}", space)
-        kind: type[nn.Module] = space["Scaled"]
-        return kind
-
-    twice, thrice = scaled("x * 2"), scaled("x * 3")
-    assert code(nn.Sequential(conv, twice())) != code(nn.Sequential(conv, thrice()))
-    assert code(nn.Sequential(conv, twice())) == code(nn.Sequential(conv, twice()))
-    one, other = twice(), twice()
-    other.temperature = 0.5
-    assert code(nn.Sequential(conv, one)) != code(nn.Sequential(conv, other))
-
-
 def _image(values: np.ndarray[Any, Any]) -> Any:
     from PIL import Image
 

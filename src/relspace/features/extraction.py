@@ -270,6 +270,7 @@ def _extract_one(
         **model.settings(),
         **model.describe_truncated(map(items.load, range(len(items))), items.names),
         "weights": model.fingerprint(),
+        "network": model.identity(),
         "dtype": str(model.dtype).removeprefix("torch."),
         "store_dtype": store_dtype,
         "batch_size": batch_size,

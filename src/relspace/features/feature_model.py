@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import inspect
-import pickle
-import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -24,11 +19,15 @@ from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameErro
 from relspace.features.evaluation import evaluated
 from relspace.features.feature_set import CLASS_SUFFIX
 from relspace.features.layouts import check_tokens
+from relspace.features.network_identity import identify_network
 from relspace.features.preprocessing import Preprocessing, View
 from relspace.features.store.reading import Box, StoredLayer
+from relspace.rows.identity import Identity
 
 #: The model's own summary of an item, where it has one.
 POOLED = "pooled"
+# What a model is called, where it runs, and which layers may be asked for.
+_NOT_IDENTIFIED = ("name", "device", "layers", "_counts")
 
 Layers = str | Sequence[str] | Sequence[int]
 
@@ -181,58 +180,25 @@ class FeatureModel(ABC):
         Two models of one name that were trained differently have different ones.
         """
         digest = hashlib.blake2b(digest_size=16)
-        buffers = dict(self.module.named_buffers())
-        for key, value in (self.module.state_dict() | buffers).items():
+        network = self.module
+        # Its state may leave some out, or hold more than these, such as quantized weights.
+        own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        for key, value in (network.state_dict() | own).items():
             digest.update(key.encode())
             _digest_value(value, digest.update)
         return digest.hexdigest()
 
+    def identity(self) -> Identity:
+        """Return what tells the model from others beside its weights: code, settings and hooks.
 
-def code_digest(module: nn.Module) -> str:
-    """Return a digest of how a network computes: its modules, their settings and their code.
-
-    Two networks of the same weights that compute differently have different ones, also where
-    their class has the same name. The code of torch itself is left out.
-    """
-    digest = hashlib.blake2b(repr(module).encode(), digest_size=16)
-    kinds = {kind: None for one in module.modules() for kind in type(one).__mro__}
-    for kind in kinds:
-        digest.update(f"{kind.__module__}.{kind.__qualname__}".encode())
-        if kind is not object and kind.__module__.partition(".")[0] != "torch":
-            digest.update(_code_of(kind))
-    for name, one in module.named_modules():
-        for key, value in sorted(vars(one).items()):
-            if key != "training" and _is_plain(value):
-                digest.update(f"{name}.{key}".encode())
-                _digest_value(value, digest.update)
-    return digest.hexdigest()
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, tuple | list):
-        return all(map(_is_plain, value))
-    return isinstance(value, bool | int | float | str | torch.Tensor)
-
-
-def _code_of(kind: type) -> bytes:
-    try:
-        # Without comments and layout.
-        return ast.unparse(ast.parse(textwrap.dedent(inspect.getsource(kind)))).encode()
-    except (OSError, TypeError, SyntaxError):
-        # A class that was made while Python ran has no source.
-        codes = [getattr(method, "__code__", None) for method in vars(kind).values()]
-        return b"".join(
-            one.co_code + repr((one.co_names, _constants(one))).encode() for one in codes if one
-        )
-
-
-def _constants(code: CodeType) -> list[str]:
-    # Code inside of code is shown with its address.
-    return [repr(one) for one in code.co_consts if not isinstance(one, CodeType)]
+        It is unidentified where the network leads to anything whose state can't be read.
+        """
+        attributes = {key: one for key, one in vars(self).items() if key not in _NOT_IDENTIFIED}
+        return identify_network(type(self), attributes, self.module)
 
 
 def _digest_value(value: Any, update: Callable[[bytes | memoryview], None]) -> None:
-    """Give a digest what a state holds: tensors, or what modules keep beside them."""
+    """Give a digest the tensors in a state; other values are attributes of modules, too."""
     if isinstance(value, torch.Tensor):
         update(f"{value.dtype}{tuple(value.shape)}".encode())
         plain = value.detach()
@@ -244,10 +210,8 @@ def _digest_value(value: Any, update: Callable[[bytes | memoryview], None]) -> N
         if plain.numel():
             update(plain.view(torch.uint8).numpy().data)
     elif isinstance(value, Mapping | tuple | list):
-        for one in value.items() if isinstance(value, Mapping) else value:
+        for one in value.values() if isinstance(value, Mapping) else value:
             _digest_value(one, update)
-    else:
-        update(pickle.dumps(value))
 
 
 def split_tokens(name: str, tokens: torch.Tensor, n_prefix: int, grid: tuple[int, int]) -> Any:

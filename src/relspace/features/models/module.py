@@ -17,7 +17,6 @@ from relspace.errors import InvalidInputError
 from relspace.features.evaluation import forward_pass, own_device, own_dtype, unwrapped
 from relspace.features.feature_model import (
     FeatureModel,
-    code_digest,
     maps_of_layout,
     needed_size,
 )
@@ -134,7 +133,6 @@ class ModuleModel(FeatureModel):
             "family": "module",
             "architecture": type(self.module).__name__,
             "layout": self._layout,
-            "code": code_digest(self.module),
             "n_prefix_tokens": self._n_prefix,
             "preprocessing": self.preprocessing.to_dict(),
         }

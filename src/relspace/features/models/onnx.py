@@ -25,6 +25,7 @@ from relspace.errors import (
 )
 from relspace.features.feature_model import FeatureModel, Layers, maps_of_layout, needed_size
 from relspace.features.layouts import LAYOUTS
+from relspace.features.network_identity import identify_network
 from relspace.features.preprocessing import (
     Preprocessing,
     View,
@@ -32,6 +33,7 @@ from relspace.features.preprocessing import (
     read_preprocessing,
 )
 from relspace.features.store.reading import Box
+from relspace.rows.identity import Identity
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -226,6 +228,11 @@ class OnnxModel(FeatureModel):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "blake2b").digest())
         return digest.hexdigest()
+
+    def identity(self) -> Identity:
+        """Return what tells preprocessing and runtime; the graph is told by the file."""
+        attributes = {"preprocessing": self.preprocessing, "runtime": _import("onnxruntime")}
+        return identify_network(type(self), attributes, None)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from relspace._core.validation import name_some
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.features.items import IdentifiedItems
+from relspace.features.network_identity import what_changed_in_network
 from relspace.features.store.locations import BEGUN, KEY, is_free
 from relspace.features.store.reading import (
     FORMAT_VERSION,
@@ -50,6 +51,9 @@ _UNCOMPARED = {"write_empty_chunks": True}
 _PARTS_OF_ENVIRONMENT = ("transformers", "diffusers", "pillow")
 _BYTES_OF_DIGEST = 16
 _REPLACE = ("name another output", "replace it with {overwrite=True}")
+_VOUCH = "vouch that it is the same by {resume='trust'}"
+# What of a job is compared as an identity; stores of earlier versions hold a digest of code.
+_IDENTIFIED = ("items", "ids", "network", "code")
 
 
 class OtherExtractionError(InvalidInputError):
@@ -453,7 +457,7 @@ def _refuse_another(
     different = [
         name
         for name in {**header["job"], **job}
-        if name not in ("items", "ids") and header["job"].get(name) != job.get(name)
+        if name not in _IDENTIFIED and header["job"].get(name) != job.get(name)
     ]
     if different:
         raise OtherExtractionError(
@@ -463,18 +467,33 @@ def _refuse_another(
     before = Identity.of(header["job"]["items"])
     if resume == "trust" and not before.is_known_to_differ_from(items.identity):
         return
+    if resume != "trust":
+        _refuse_another_network(place, Identity.of(header["job"].get("network")), job["network"])
     for one in (before, items.identity):
         if not one.is_known:
             raise OtherExtractionError(
                 f"{place} is there, and whether it is of the same items is unknown: they can't be "
                 f"identified ({one.detail['reason']}).",
-                ways_out=[*_REPLACE, "vouch that they are the same by {resume='trust'}"],
+                ways_out=[*_REPLACE, _VOUCH],
             )
     if not before.same_as(items.identity):
         raise OtherExtractionError(
             f"{place} holds features of other items: {', '.join(what_changed(before, one))}.",
             ways_out=_REPLACE,
         )
+
+
+def _refuse_another_network(place: str | Path, before: Identity, record: object) -> None:
+    now = Identity.of(record)
+    if before.same_as(now):
+        return
+    unknown = next((one for one in (before, now) if not one.is_known), None)
+    if unknown is None:
+        said = f"is of another network: {what_changed_in_network(before, now)}"
+    else:
+        reason = unknown.detail.get("reason")
+        said = f"is there, and whether it is of the same network can't be told ({reason})"
+    raise OtherExtractionError(f"{place} {said}.", ways_out=[*_REPLACE, _VOUCH])
 
 
 def _changed_items(root: Any, items: IdentifiedItems) -> str:

@@ -1,0 +1,103 @@
+"""Which code comes from an installed package, told by name and version, and which is the user's."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+import sysconfig
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+_SITE_FOLDERS = ("site-packages", "dist-packages")
+_OWN_FOLDER = Path(__file__).parents[1]
+
+
+@cache
+def package_of(module: str) -> str | None:
+    """Return the package that a Python module is installed with; None for the user's code.
+
+    Python's own modules are of the package "python". Packages that are installed for editing
+    (``pip install -e``) are the user's code, because their version doesn't change with it.
+    """
+    if module in sys.builtin_module_names:
+        return "python"
+    if not module or module == "__main__":
+        return None
+    top = module.partition(".")[0]
+    for one in _files_of(module):
+        if one in ("built-in", "frozen"):
+            return "python"
+        file = Path(one)
+        if file.is_relative_to(_OWN_FOLDER) or _is_installed(file, top):
+            return top
+        if any(file.is_relative_to(folder) for folder in _python_folders()):
+            return "python"
+    return None
+
+
+@cache
+def version_of(package: str) -> str:
+    """Return the version of an installed package."""
+    if package == "python":
+        # Its last number changes neither bytecode nor behavior.
+        return ".".join(platform.python_version_tuple()[:2])
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        names = metadata.packages_distributions().get(package, [])
+        own = getattr(sys.modules.get(package), "__version__", "unknown")
+        return " ".join(sorted(metadata.version(name) for name in names)) or str(own)
+
+
+def package_of_function(function: FunctionType) -> str | None:
+    """Return the package whose module a function was written in, whatever it says of itself."""
+    name = function.__globals__.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    is_written_there = module is not None and vars(module) is function.__globals__
+    return package_of(str(name)) if is_written_there else None
+
+
+def is_found_in_its_module(thing: FunctionType | type) -> bool:
+    """Whether a function or class is what its module holds under its name."""
+    found: object = sys.modules.get(thing.__module__)
+    for part in thing.__qualname__.split("."):
+        # Not getattr, which may import modules that are loaded when they are needed.
+        found = vars(found).get(part) if isinstance(found, type | ModuleType) else None
+        found = found.__func__ if isinstance(found, staticmethod | classmethod) else found
+    return found is thing
+
+
+def _files_of(module: str) -> list[str]:
+    found = sys.modules.get(module)
+    top, is_inside, _ = module.partition(".")
+    if found is not None:
+        spec, file = getattr(found, "__spec__", None), getattr(found, "__file__", None)
+    else:
+        try:
+            # Of the package alone: a module inside of it would be found by importing the package.
+            spec, file = importlib.util.find_spec(top), None
+        except (ImportError, ValueError):
+            return []
+    origin = file or getattr(spec, "origin", None)
+    files = [origin] if origin else list(getattr(spec, "submodule_search_locations", None) or ())
+    # Compiled modules may hold others that have no file.
+    return files if files or not is_inside else _files_of(module.rpartition(".")[0])
+
+
+def _is_installed(file: Path, top: str) -> bool:
+    if any(part in _SITE_FOLDERS for part in file.parts):
+        return True
+    # What pip installs into a folder of its own (--target) has its metadata beside it.
+    beside = next((one.parent for one in (file, *file.parents) if one.stem == top), None)
+    if beside is None or not any(beside.glob("*.dist-info")):
+        return False
+    owners = metadata.packages_distributions().get(top, [])
+    return any(one.metadata["Name"] in owners for one in metadata.distributions(path=[str(beside)]))
+
+
+@cache
+def _python_folders() -> tuple[Path, ...]:
+    return tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
