@@ -147,6 +147,81 @@ def test_parts_of_a_counted_frame_are_not_labelled() -> None:
         rs.compare(frame, frame.iloc[::-1])
 
 
+def shuffled_and_not(**coords: Any) -> tuple[xr.DataArray, xr.DataArray]:
+    """Two arrays of the same items in two orders, with coordinates along the items."""
+    table = xr.DataArray(
+        X, dims=("item", "feature"), coords={name: ("item", one) for name, one in coords.items()}
+    )
+    return table, table.isel(item=ORDER)
+
+
+NUMBERS = [int(one) for one in RNG.permutation(1000)[:N]]
+CATEGORIES = ["cat", "dog", "car"] * (N // 3)
+
+
+@pytest.mark.parametrize("called", ["id", "IDs", "stimulus_id", "image", "images", "item_name"])
+@pytest.mark.parametrize("labels", [list(IDS), NUMBERS], ids=["text", "numbers"])
+def test_coordinates_beside_the_dimension_hold_ids(called: str, labels: list[Any]) -> None:
+    table, shuffled = shuffled_and_not(
+        **{called: labels}, onset=RNG.random(N), category=CATEGORIES, run=[1] * N
+    )
+    assert own_ids(table, "X") == tuple(labels)
+    compared = rs.compare(table, shuffled, measure="cka")
+    assert (round(compared.value, 6), compared.matched_by) == (1.0, "ids")
+
+
+def test_a_dimension_coordinate_comes_first_unless_it_counts() -> None:
+    table, _ = shuffled_and_not(stimulus_id=NUMBERS)
+    assert own_ids(table.assign_coords(item=list(IDS)), "X") == IDS
+    assert own_ids(table.assign_coords(item=np.arange(N)), "X") == tuple(NUMBERS)
+
+
+def test_the_only_text_that_tells_items_apart_is_taken_for_ids() -> None:
+    table, _ = shuffled_and_not(caption=list(IDS), onset=RNG.random(N), order=NUMBERS)
+    assert own_ids(table, "X") == IDS
+
+
+@pytest.mark.parametrize(
+    "names", [("image_id", "stimulus_id"), ("id", "name"), ("caption", "transcript")]
+)
+def test_several_coordinates_that_could_be_ids_are_refused(names: tuple[str, str]) -> None:
+    table, shuffled = shuffled_and_not(
+        **{names[0]: list(IDS), names[1]: [f"{one}." for one in IDS]}
+    )
+    with pytest.raises(InvalidInputError, match=rf"'{names[0]}', '{names[1]}'.*give ids.*position"):
+        rs.compare(table, shuffled)
+    told = rs.compare(table, shuffled, ids={"X": list(IDS), "Y": [IDS[i] for i in ORDER]})
+    assert told.matched_by == "ids"
+
+
+def test_coordinates_that_tell_no_items_apart_are_no_ids() -> None:
+    table, shuffled = shuffled_and_not(image_id=CATEGORIES, onset=RNG.random(N), run=[1] * N)
+    assert own_ids(table, "X") is None
+    assert rs.compare(table, shuffled, measure="cka").matched_by == "position"
+
+
+def test_a_level_of_an_index_holds_ids() -> None:
+    levels = pd.MultiIndex.from_arrays([CATEGORIES, IDS], names=["category", "stimulus_id"])
+    frame = pd.DataFrame(X, index=levels)
+    assert own_ids(frame, "X") == IDS
+    assert rs.compare(frame, frame.iloc[ORDER], measure="cka").value == pytest.approx(1.0)
+    stacked = xr.DataArray(
+        X,
+        dims=("presentation", "feature"),
+        coords=xr.Coordinates.from_pandas_multiindex(levels, "presentation"),
+    )
+    assert own_ids(stacked, "X") == IDS
+
+
+def test_observations_of_anndata_that_only_count_may_be_named_beside() -> None:
+    data = Annotated(X, [str(i) for i in range(N)])
+    type(data).obs = pd.DataFrame({"cell_id": IDS, "batch": [1] * N})
+    try:
+        assert own_ids(data, "X") == IDS
+    finally:
+        del Annotated.obs
+
+
 def test_an_index_of_levels_is_refused_with_what_to_do() -> None:
     index = pd.MultiIndex.from_product([["a", "b"], range(N // 2)])
     frame = pd.DataFrame(X, index=index)

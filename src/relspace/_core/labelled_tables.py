@@ -6,7 +6,7 @@ names of its columns, which are the names of features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,21 @@ from relspace.errors import InvalidInputError, InvalidTypeError
 
 #: Columns with these names (in any case) hold ids and never features.
 ID_COLUMNS = ("id", "ids")
+# What coordinates and levels that hold ids are called too, alone or before "_id" and "_name".
+_ITEMS = (
+    "item",
+    "image",
+    "stimulus",
+    "sentence",
+    "text",
+    "word",
+    "trial",
+    "sample",
+    "cell",
+    "name",
+)
+_WAYS_OUT = ("give {ids}", "match rows by position with {ids='position'}")
+_ENDS = ("_id", "_ids", "_name", "_names")
 
 
 @dataclass(frozen=True)
@@ -171,12 +186,19 @@ def _of_pandas(frame: Any, name: str) -> LabelledTable:
 
 def _labels_of_index(index: Any, name: str, called: str) -> Sequence[object]:
     if getattr(index, "nlevels", 1) > 1:
+        levels = {
+            str(level): list(index.get_level_values(number).tolist())
+            for number, level in enumerate(index.names)
+        }
+        if (chosen := _choose_labels(levels, name)) is not None:
+            return chosen
         raise InvalidInputError(
-            f"{name} has an {called} of {index.nlevels} levels; an item has one id.",
+            f"{name} has an {called} of {index.nlevels} levels, {_listed(levels)}, none of which "
+            "is called like ids and tells all items apart.",
             ways_out=[
                 "join the levels into one, as by "
                 'frame.set_axis(["/".join(map(str, one)) for one in frame.index])',
-                "match rows by position with {ids='position'}",
+                *_WAYS_OUT,
             ],
         )
     if all(hasattr(index, one) for one in ("start", "stop", "step")):
@@ -184,30 +206,85 @@ def _labels_of_index(index: Any, name: str, called: str) -> Sequence[object]:
     return list(index.tolist())
 
 
+def _choose_labels(columns: Mapping[str, Sequence[object]], name: str) -> Sequence[object] | None:
+    """Choose the ids among what is said of items: what is called so, or the only text.
+
+    Only what tells all items apart can be ids. None if nothing is.
+
+    Raises
+    ------
+    InvalidInputError
+        If several could be.
+    """
+    unique = {
+        column: labels
+        for column, labels in columns.items()
+        if all(isinstance(one, str | int) and not isinstance(one, bool) for one in labels)
+        and len(set(labels)) == len(labels)
+    }
+    called = {column: labels for column, labels in unique.items() if _is_called_like_ids(column)}
+    texts = {
+        column: labels
+        for column, labels in unique.items()
+        if any(isinstance(one, str) for one in labels)
+    }
+    found = called or texts
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"{name} has {len(found)} coordinates that could hold the ids of items, "
+            f"{_listed(found)}.",
+            ways_out=["drop all but one", *_WAYS_OUT],
+        )
+    return next(iter(found.values()), None)
+
+
+def _is_called_like_ids(column: str) -> bool:
+    plain = column.casefold()
+    stem = next((plain.removesuffix(end) for end in _ENDS if plain.endswith(end)), plain)
+    return plain in ID_COLUMNS or stem in _ITEMS or stem.removesuffix("s") in _ITEMS
+
+
+def _listed(columns: Iterable[str]) -> str:
+    return ", ".join(map(repr, columns))
+
+
 def _of_xarray(array: Any, name: str) -> LabelledTable:
     dims = list(array.dims)
 
-    def labels_along(axis: int) -> Sequence[object] | None:
-        if axis >= len(dims) or dims[axis] not in array.coords:
+    def read_labels() -> Sequence[object] | None:
+        if not dims:
             return None
-        index = array.coords[dims[axis]].to_index()
-        return _labels_of_index(index, name, f"index {dims[axis]!r}")
+        own = None
+        if dims[0] in array.coords:
+            index = array.coords[dims[0]].to_index()
+            own = _labels_of_index(index, name, f"index {dims[0]!r}")
+        if own is not None and not _counts(own, len(own)):
+            return own
+        beside = {
+            str(key): list(coord.values.tolist())
+            for key, coord in array.coords.items()
+            if key != dims[0] and coord.dims == (dims[0],)
+        }
+        return _choose_labels(beside, name) or own
 
     names = None
     if len(dims) == 2 and dims[1] in array.coords:
         index = array.coords[dims[1]].to_index()
         names = tuple(index.tolist())
     n_rows = int(array.shape[0]) if dims else 0
-    return LabelledTable(n_rows, lambda: labels_along(0), names, lambda: array.values)
+    return LabelledTable(n_rows, read_labels, names, lambda: array.values)
 
 
 def _of_anndata(data: Any, name: str) -> LabelledTable:
     n_rows = int(data.X.shape[0])
 
-    def read_labels() -> list[object] | None:
+    def read_labels() -> Sequence[object] | None:
         labels = list(data.obs_names)
-        # Without names AnnData counts, in text.
-        return None if labels == [str(row) for row in range(n_rows)] else labels
+        if labels != [str(row) for row in range(n_rows)]:
+            return labels
+        # Without names AnnData counts, in text; what is said of the rows may still name them.
+        beside = data.obs if _offers(data, "obs") else {}
+        return _choose_labels({str(key): list(beside[key].tolist()) for key in beside}, name)
 
     def read_features() -> object:
         if hasattr(data.X, "toarray"):
