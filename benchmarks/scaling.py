@@ -22,6 +22,7 @@ from _measure import describe_machine, peak_of_process, reset_peak_memory, write
 from relspace._core.memory import chunk_slices
 from relspace.rows.source import GeneratedRows, RowSource
 from relspace.rows.transform import bytes_per_row, write_rows
+from relspace.space.aligner import RelativeRows
 from transform import one_product
 
 HERE = Path(__file__).resolve().parent
@@ -87,9 +88,7 @@ def measure(n_items: int, n_features: int, n_landmarks: int, device: str) -> Run
     landmarks = source.read(0, n_landmarks).float().to(device)
     aligner = one_product().fit(landmarks)
 
-    def compute(rows: torch.Tensor, first: int) -> torch.Tensor:
-        return aligner.relative_rows(rows)
-
+    compute = RelativeRows(aligner)
     chunk_rows = min(2**13, n_items, BUDGET // bytes_per_row(source, n_landmarks))
     compute(source.read(0, min(n_items, 1024)), 0)  # loads code, starts threads
     before = reset_peak_memory()

@@ -15,11 +15,7 @@ from examples.portraits.methods import (
     relative_representations,
     separately,
 )
-from relspace.space.align_tokens import (
-    TOKEN_DENSITY,
-    TOKEN_NORMALIZATION,
-    TOKEN_STANDARDIZATION,
-)
+from relspace.space.defaults import TOKENS
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def contenders(narrow: int, wide: int) -> dict[str, Contender]:
         "aligned_default": Contender(
             "aligned, defaults of grids",
             "ours",
-            separately(aligned(TOKEN_DENSITY, TOKEN_NORMALIZATION, TOKEN_STANDARDIZATION)),
+            separately(aligned(TOKENS.density, TOKENS.normalize, TOKENS.standardize)),
         ),
         "aligned_zscore": Contender(
             "aligned, channels z-scored", "ours", separately(aligned(normalize="zscore+unit"))

@@ -41,7 +41,7 @@ from examples.portraits.retrieval import (
 from relspace._core.validation import check_random_state
 from relspace.embedding.joint_colors import JointColors, color_jointly
 from relspace.features import Places, choose_places
-from relspace.space.align_tokens import TOKEN_NORMALIZATION
+from relspace.space.defaults import TOKENS
 
 N_LANDMARK_IMAGES = 40
 N_QUERIED_IMAGES = 24
@@ -322,7 +322,7 @@ def _pictures(
     before, after = {}, {}
     width = min(held_out.features[network][layer].shape[1] for network, layer in shown)
     unaligned = principal_components(width)
-    align_side = aligned(PICTURE_DENSITY, TOKEN_NORMALIZATION, "columns")
+    align_side = aligned(PICTURE_DENSITY, TOKENS.normalize, "columns")
     for name, (network, layer) in names.items():
         grid = held_out.grid(network, held_out.queried_images)
         shapes[name] = (grid.rows, grid.columns)

@@ -15,6 +15,8 @@ from tests.generators.simulated_gpu import GPU, MEMORY, MixedDevicesError, OnGpu
 
 import relspace as rs
 from relspace.features import FeatureSet, open_rows
+from relspace.rows.source import ArrayRows
+from relspace.space.aligner import RelativeRows
 
 X = torch.randn(120, 10, generator=torch.Generator().manual_seed(0))
 Y = torch.randn(120, 7, generator=torch.Generator().manual_seed(1))
@@ -175,8 +177,8 @@ def test_tokens_anywhere_meet_landmarks_on_a_gpu(
     ):
         assert found.dtype == dtype
         same(found.double(), expected.double(), tolerance)
-    found = moved.transform(given, own=own, memory_budget=20_000)
-    same(found.double(), aligner.transform(given, own=own).double(), tolerance)
+    found = RelativeRows(moved, own).row_map().collect(ArrayRows(given), memory_budget=20_000)
+    same(found.double(), RelativeRows(aligner, own)(given).double(), tolerance)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

@@ -1,9 +1,7 @@
-"""Fitted classes before ``fit``: every public member that needs a result refuses by one error."""
+"""What is fitted on what: results of several classes, one made of another."""
 
 from __future__ import annotations
 
-import copy
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,66 +14,11 @@ from relspace.errors import NotFittedError
 
 X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
 
-#: Every way to ask for what is not there yet.
-MEMBERS: dict[str, Callable[[Path], object]] = {
-    "Aligner.n_landmarks": lambda _: rs.Aligner().n_landmarks,
-    "Aligner.n_features_in_": lambda _: rs.Aligner().n_features_in_,
-    "Aligner.device": lambda _: rs.Aligner().device,
-    "Aligner.bandwidth_": lambda _: rs.Aligner().bandwidth_,
-    "Aligner.landmarks_": lambda _: rs.Aligner().landmarks_,
-    "Aligner.normalization_": lambda _: rs.Aligner().normalization_,
-    "Aligner.profile_": lambda _: rs.Aligner().profile_,
-    "Aligner.to": lambda _: rs.Aligner().to("cpu"),
-    "Aligner.transform": lambda _: rs.Aligner().transform(X),
-    "Aligner.transform, out": lambda p: rs.Aligner().transform(X, out=p / "out.npy"),
-    "Aligner.affinity": lambda _: rs.Aligner().affinity(X),
-    "Aligner.relative_rows": lambda _: rs.Aligner().relative_rows(X),
-    "Aligner.standardize_in_place": lambda _: rs.Aligner().standardize_in_place(X, None),
-    "Aligner.settings": lambda _: rs.Aligner().settings(),
-    "NormalizedCut.embedding_": lambda _: rs.NormalizedCut().embedding_,
-    "NormalizedCut.eigenvalues_": lambda _: rs.NormalizedCut().eigenvalues_,
-    "NormalizedCut.graph_": lambda _: rs.NormalizedCut().graph_,
-    "NormalizedCut[...]": lambda _: rs.NormalizedCut()["features"],
-    "NormalizedCut.to": lambda _: rs.NormalizedCut().to("cpu"),
-    "NormalizedCut.save": lambda p: rs.NormalizedCut().save(p / "cut.safetensors"),
-    "NormalizedCut.transform": lambda _: rs.NormalizedCut().transform("features", X),
-    "NormalizedCut.transform, out": lambda p: rs.NormalizedCut().transform(
-        "features", X, out=p / "out.npy"
-    ),
-    "Coloring.colors_": lambda _: rs.Coloring().colors_,
-    "Coloring.palette_": lambda _: rs.Coloring().palette_,
-    "Coloring.rank_correlation_": lambda _: rs.Coloring().rank_correlation_,
-    "Coloring.to": lambda _: rs.Coloring().to("cpu"),
-    "Coloring.save": lambda p: rs.Coloring().save(p / "colors.safetensors"),
-    "Coloring.transform": lambda _: rs.Coloring().transform(X),
-    "Coloring.fit of an unfitted cut": lambda _: rs.Coloring().fit(rs.NormalizedCut()),
-    "colors of an unfitted cut": lambda _: rs.colors(rs.NormalizedCut()),
-}
 
-
-@pytest.mark.parametrize("member", list(MEMBERS))
-def test_what_needs_a_fit_says_so_and_writes_nothing(member: str, tmp_path: Path) -> None:
-    with pytest.raises(NotFittedError, match=r"not fitted; call fit\("):
-        MEMBERS[member](tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("one", [rs.Aligner(), rs.NormalizedCut(), rs.Coloring()])
-def test_results_are_missing_as_any_attribute_is(one: object) -> None:
-    assert not hasattr(one, "device_")
-    assert not any(hasattr(one, name) for name in type(one)._results)
-    with pytest.raises(AttributeError, match="has no attribute 'embeding_'") as raised:
-        _ = one.embeding_
-    assert not isinstance(raised.value, NotFittedError)
-    assert repr(copy.deepcopy(one)) == repr(pickle.loads(pickle.dumps(one))) == repr(one)
-
-
-def test_a_fitted_one_is_copied_and_pickled_whole() -> None:
-    aligner = rs.Aligner().fit(X)
-    for other in (copy.deepcopy(aligner), pickle.loads(pickle.dumps(aligner))):
-        assert torch.equal(other.transform(X[:3]), aligner.transform(X[:3]))
-        with pytest.raises(AttributeError, match="no attribute 'landmark_'"):
-            _ = other.landmark_
+def test_colors_of_an_unfitted_cut_are_refused() -> None:
+    for call in (rs.Coloring().fit, rs.colors):
+        with pytest.raises(NotFittedError, match=r"NormalizedCut is not fitted; call fit\(sets\)"):
+            call(rs.NormalizedCut())
 
 
 def test_a_refused_fit_leaves_the_earlier_one_whole() -> None:

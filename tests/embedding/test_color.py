@@ -12,7 +12,7 @@ import torch
 from scipy.stats import spearmanr
 
 import relspace as rs
-from relspace.embedding.color import METHODS, distance_rank_correlation
+from relspace.embedding.fit_palette import METHODS, distance_rank_correlation
 from relspace.embedding.palette import unit_rows
 from relspace.errors import InvalidInputError, MissingDependencyError
 from relspace.pictures.oklab import oklab_to_linear, oklab_to_srgb, srgb_to_oklab
@@ -196,5 +196,5 @@ def test_bad_settings_are_named(cut: rs.NormalizedCut) -> None:
         rs.Coloring().fit(rs.NormalizedCut(1).fit(groups()[0]))
     with pytest.raises(InvalidInputError, match="not fitted"):
         rs.Coloring().transform(cut["a"])
-    with pytest.raises(InvalidInputError, match=r"embedding has 2 components; .* fitted on 6"):
+    with pytest.raises(InvalidInputError, match=r"X has 2 components; .* fitted on 6"):
         rs.Coloring().fit(cut).transform(cut["a"][:, :2])

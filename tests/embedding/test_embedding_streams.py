@@ -13,7 +13,7 @@ import zarr
 
 import relspace as rs
 from relspace._core.archive import read_archive, write_archive
-from relspace.embedding.written_fit import RotatedRows
+from relspace.embedding.extension import RotatedRows
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
@@ -325,7 +325,7 @@ def test_damaged_rows_of_a_source_are_named(cut: rs.NormalizedCut, tmp_path: Pat
         rs.NormalizedCut(K, n_landmarks=N).fit(source)
     with pytest.raises(InvalidInputError, match=r"X has 12 columns; .* fitted on 3"):
         rs.NormalizedCut(K).fit(X[:100, :3]).transform("features", stopping(N))
-    with pytest.raises(InvalidInputError, match=r"embedding has 12 components; .* fitted on 4"):
+    with pytest.raises(InvalidInputError, match=r"X has 12 components; .* fitted on 4"):
         rs.Coloring().fit(cut).transform(stopping(N), out=tmp_path / "rgb.zarr")
 
 
@@ -351,11 +351,20 @@ def test_dask_arrays_stay_lazy(cut: rs.NormalizedCut) -> None:
     np.testing.assert_allclose(rgb.compute(), coloring.colors_["features"], atol=2e-5)
 
 
+def test_a_file_of_results_is_not_overwritten(tmp_path: Path) -> None:
+    written = rs.NormalizedCut(K, n_landmarks=100).fit(X[:200], out=tmp_path / "cut.npy")
+    coloring = rs.Coloring().fit(written, out=tmp_path / "rgb.npy")
+    for fitted, name in ((written, "cut.npy"), (coloring, "rgb.npy")):
+        with pytest.raises(InvalidInputError, match=f"path is .*{name}"):
+            fitted.save(tmp_path / name)
+    assert np.load(tmp_path / "cut.npy").shape == (200, K)
+
+
 def test_a_sample_of_many_tokens_gives_nearly_the_same_colors(
     cut: rs.NormalizedCut, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = rs.Coloring().fit(cut)
-    monkeypatch.setattr("relspace.embedding.color_axes._SAMPLED_ITEMS", 1500)
+    monkeypatch.setattr("relspace.embedding.fit_palette._SAMPLED_ITEMS", 1500)
     sampled = rs.Coloring().fit(cut)
     apart = (sampled.colors_["features"] - exact.colors_["features"]).abs()
     # Only what lies at the edge of the range of colours may differ much.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -72,3 +73,26 @@ def test_every_edit_is_refused_by_name_or_harmless(saved: tuple[str, Path], tmp_
     assert n_refused > 0.6 * len(trials)
     save_file(tensors, path, {"relspace": json.dumps(metadata)})
     used(kind, path)
+
+
+def test_files_of_an_earlier_version_are_read() -> None:
+    files = Path(__file__).parent / "files"
+    Z = torch.randn(12, 5, generator=torch.Generator().manual_seed(1))
+    made = rs.NormalizedCut(4).fit({"a": Z, "b": Z.numpy() + 1})
+    cut = rs.NormalizedCut.load(files / "cut.safetensors")
+    coloring = rs.Coloring.load(files / "coloring.safetensors")
+    assert cut.get_params() == made.get_params()
+    assert isinstance(cut["b"], np.ndarray)
+    for name in ("a", "b"):
+        # The sign of an eigenvector is by the largest entry, which rounding may choose.
+        found, expected = (torch.as_tensor(one[name]).abs() for one in (cut, made))
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            torch.as_tensor(coloring.transform(cut[name])),
+            torch.as_tensor(coloring.colors_[name]),
+            atol=1e-5,
+            rtol=1e-5,
+        )
+    torch.testing.assert_close(
+        torch.as_tensor(cut.transform("a", Z)), torch.as_tensor(cut["a"]), atol=1e-4, rtol=1e-4
+    )

@@ -96,7 +96,7 @@ TAKERS: dict[str, Taker] = {
         lambda X, _: _absolute(rs.NormalizedCut(3, density=0.2).fit({"set": X})["set"]), "set"
     ),
     "NormalizedCut.transform": Taker(lambda X, _: _cut().transform("features", X), "X", ""),
-    "Coloring.transform": Taker(lambda X, _: _coloring().transform(X), "embedding", ""),
+    "Coloring.transform": Taker(lambda X, _: _coloring().transform(X), "X", ""),
     "kway": Taker(lambda X, _: rs.kway({"set": X}, 3)["set"], "set", ""),
     "FeatureSet.from_arrays": Taker(
         lambda X, _: rs.rbf_affinity(FeatureSet.from_arrays({"l": X}).tokens()),

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import dask
 import dask.array as da
@@ -22,6 +23,7 @@ from relspace.errors import InvalidInputError
 from relspace.features import open_rows
 from relspace.rows.dask import connect, map_rows, rows_as_array
 from relspace.rows.transform import Output
+from relspace.space.aligner import RelativeRows
 
 N, D, M = 600, 10, 50
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
@@ -60,7 +62,7 @@ def test_own_columns_go_with_their_rows(space: rs.ItemSpace) -> None:
     own = torch.full((N,), -1)
     own[space.landmarks] = torch.arange(M)
     array = da.from_array(X, chunks=(130, D))
-    lazy = space.aligner("a").transform(array, own=own)
+    lazy: Any = RelativeRows(space.aligner("a"), own).row_map().lazily(array)
     np.testing.assert_allclose(lazy.compute(), space["a"], atol=1e-6)
 
 
@@ -75,7 +77,7 @@ def test_what_is_fitted_is_in_the_graph_once() -> None:
             Counted.pickled += 1
             return Counted, ()
 
-    lazy = map_rows(da.from_array(X, chunks=(50, D)), Counted(), D, None)
+    lazy = map_rows(da.from_array(X, chunks=(50, D)), Counted(), D)
     states = [one for one in dict(lazy.__dask_graph__()).values() if "Counted" in repr(one)]
     assert len(states) == 1
 

@@ -183,7 +183,8 @@ class TestFile:
     def test_a_later_format_is_refused(
         self, space: rs.ItemSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("relspace.space.base.FORMAT_VERSION", 2)
-        path = space.save(tmp_path / "space.safetensors")
+        with monkeypatch.context() as patched:
+            patched.setattr("relspace.rows.fitted.FORMAT_VERSION", 2)
+            path = space.save(tmp_path / "space.safetensors")
         with pytest.raises(FileFormatError, match="format version 2"):
             rs.load_space(path)

@@ -42,7 +42,13 @@ def write_archive(
     """
     from safetensors.torch import save
 
-    held = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
+    held, seen = {}, set()
+    for name, one in tensors.items():
+        held[name] = one.detach().cpu().contiguous()
+        # What is stored twice, as the grid that two sets share, has to lie in memory twice.
+        if (address := held[name].untyped_storage().data_ptr()) in seen:
+            held[name] = held[name].clone()
+        seen.add(address)
     # The checksum is of what a reader gets: JSON makes lists of tuples and text of keys.
     plain = json.loads(json.dumps({"kind": kind, **metadata}, allow_nan=False))
     header = {_KEY: json.dumps({**plain, _CHECKSUM: _checksum(held, plain)}, allow_nan=False)}

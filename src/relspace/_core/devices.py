@@ -11,6 +11,9 @@ from relspace.errors import InvalidInputError
 
 _State = TypeVar("_State")
 
+#: Metadata of a dataclass's field that stays in the CPU's memory, see :func:`to_device`.
+ON_HOST = {"on_host": True}
+
 CPU = torch.device("cpu")
 
 
@@ -40,13 +43,20 @@ def choose_device(device: str | torch.device) -> torch.device:
 
 
 def to_device(state: _State, device: torch.device) -> _State:
-    """A tensor, or all in a mapping or a frozen dataclass, on a device; all else as it is."""
+    """A tensor, or all in a mapping or a frozen dataclass, on a device; all else as it is.
+
+    Fields with the metadata :data:`ON_HOST` stay.
+    """
     moved: Any = state
     if isinstance(state, torch.Tensor):
         moved = state.to(device)
     elif isinstance(state, dict):
         moved = {key: to_device(value, device) for key, value in state.items()}
     elif is_dataclass(state) and not isinstance(state, type):
-        own = {one.name: to_device(getattr(state, one.name), device) for one in fields(state)}
+        own = {
+            one.name: to_device(getattr(state, one.name), device)
+            for one in fields(state)
+            if not one.metadata.get("on_host")
+        }
         moved = replace(state, **own)
     return cast("_State", moved)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from copy import copy
 from pathlib import Path
@@ -11,41 +11,32 @@ from typing import Any, ClassVar, Self, overload
 import numpy as np
 import torch
 
-from relspace._core.archive import check_tensors, read_archive, write_archive
+from relspace._core.archive import check_tensors
+from relspace._core.deprecation import renamed_parameters
 from relspace._core.device_copies import copies_for
-from relspace._core.devices import choose_device, to_device
-from relspace._core.fitting import Fitted
 from relspace._core.memory import memory_budget_bytes, refuse_too_large
-from relspace._core.validation import (
-    Array,
-    as_features,
-    check_choice,
-    check_number,
-    check_random_state,
-    to_numpy,
-)
-from relspace.embedding.color_axes import measure_rows, parts_of, spread_sample
-from relspace.embedding.learned import learn_tsne, learn_umap
+from relspace._core.validation import Array, check_choice, check_number, check_random_state
+from relspace.embedding.fit_palette import METHODS, fit_palette, parts_of
 from relspace.embedding.ncut import NormalizedCut
-from relspace.embedding.palette import Neighbors, Palette
-from relspace.embedding.sets import Outputs, check_set_names, outputs_of, restored
+from relspace.embedding.palette import Palette
+from relspace.embedding.sets import (
+    Outputs,
+    check_set_names,
+    locations_of_results,
+    outputs_of,
+    restored,
+    restored_results,
+    shapes_of_results,
+    stored_results,
+)
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
-from relspace.features.row_files import is_read_in_blocks, open_rows
-from relspace.kernels.landmarks import draw_distinct
-from relspace.kernels.ties import mean_ranks
+from relspace.features.fitted import FittedMap
 from relspace.rows.ahead import read_blocks
-from relspace.rows.fitted import Progress, gather_result, write_result
-from relspace.rows.source import ArrayRows, RowSource, reading
-from relspace.rows.transform import Output
-
-#: Ways from the embedding to three dimensions.
-METHODS = ("spectral", "tsne", "umap")
-
-_KIND = "coloring"
-_LEARNED_ITEMS = 4096
+from relspace.rows.fitted import RowMap
+from relspace.rows.source import ArrayRows, RowSource
 
 
-class Coloring(Fitted):
+class Coloring(FittedMap):
     """Gives tokens colours whose distances follow the distances of their embeddings.
 
     Rows of the embedding, components weighted by the square root of their eigenvalue and the
@@ -88,6 +79,7 @@ class Coloring(Fitted):
 
     _results: ClassVar = ("palette_", "rank_correlation_", "colors_")
     _fit_call: ClassVar = "fit(cut)"
+    _kind: ClassVar = "coloring"
 
     palette_: Palette
     rank_correlation_: float
@@ -99,9 +91,6 @@ class Coloring(Fitted):
         self.method = method
         self.quantile = quantile
         self.random_state = random_state
-
-    def __repr__(self) -> str:
-        return f"Coloring(method={self.method!r}, quantile={self.quantile})"
 
     def fit(
         self,
@@ -167,182 +156,74 @@ class Coloring(Fitted):
                 f"the colours of {n_tokens} tokens",
                 "write them as they are made: {out='colors.zarr'}",
             )
-        weights = cut.eigenvalues_.clamp_min(0.0).sqrt()
         budget = memory_budget_bytes(memory_budget)
-        rows, axes = measure_rows(sources, weights, spread_sample(n_tokens, seed), budget)
-        project = axes if self.method == "spectral" else self._learned(rows, seed)
-        places = project(rows)
-        low, high = (torch.quantile(places, q, dim=0) for q in (quantile, 1 - quantile))
-        reach = (high - low) / 2
-        reach = torch.where(reach > 0, reach, torch.ones_like(reach))
+        weights = cut.eigenvalues_.clamp_min(0.0).sqrt()
+        # What an earlier call fitted is kept until this one is done.
         fitted = copy(self)
-        fitted.palette_ = Palette(weights, project, (low + high) / 2, reach)
-        lab = fitted.palette_.lab(places)
-        fitted.rank_correlation_ = distance_rank_correlation(rows, lab, random_state=seed)
+        fitted.palette_, fitted.rank_correlation_ = fit_palette(
+            sources,
+            weights,
+            method=self.method,
+            quantile=quantile,
+            random_state=seed,
+            budget=budget,
+        )
         fitted.colors_ = {}
-        copies = copies_for(weights.device)
+        colors, copies = fitted._row_map(), copies_for(weights.device)
         for name, source in sources.items():
-            if outputs is None:
-                found = weights.new_empty((source.shape[0], 3))
-                with closing(read_blocks(source, parts_of(source, budget), copies)) as blocks:
-                    for part, block in blocks:
-                        found[part] = fitted.palette_(block, part.start)
-                fitted.colors_[name] = restored(found, is_array=name in cut.arrays_)
-            else:
-                fitted.colors_[name] = fitted._write(source, outputs[name], client)
-        # What an earlier call fitted was kept until here.
+            if outputs is not None:
+                fitted.colors_[name] = colors.write(source, outputs[name], client=client)
+                continue
+            found = weights.new_empty((source.shape[0], 3))
+            with closing(read_blocks(source, parts_of(source, budget), copies)) as blocks:
+                for part, block in blocks:
+                    found[part] = fitted.palette_(block, part.start)
+            fitted.colors_[name] = restored(found, is_array=name in cut.arrays_)
         vars(self).update(vars(fitted))
         return self
 
-    @overload
-    def transform(self, embedding: object, *, memory_budget: int | None = ...) -> Array: ...
-    @overload
-    def transform(
-        self,
-        embedding: object,
-        *,
-        out: str | Path | Output,
-        client: Any = ...,
-        progress: Progress | None = ...,
-    ) -> RowSource: ...
-    def transform(
-        self,
-        embedding: object,
-        *,
-        out: str | Path | Output | None = None,
-        memory_budget: int | None = None,
-        client: Any = None,
-        progress: Progress | None = None,
-    ) -> Array | RowSource:
-        """Colour new tokens.
+    transform = renamed_parameters(embedding="X")(FittedMap.transform)
 
-        Parameters
-        ----------
-        embedding : array-like of shape (n, n_components), path, source of rows, or Dask array
-            Their embedding, ``cut.transform(name, X)``.
-        out, memory_budget, client, progress
-            For tokens larger than memory: where the result goes as it is made, and how; see
-            :meth:`relspace.Aligner.transform`.
-
-        Returns
-        -------
-        tensor or array of shape (n, 3), or RowSource
-            sRGB colours in [0, 1], of the kind and float type of the embedding; of a Dask array a
-            lazy one; with ``out`` the finished output.
-        """
-        self._check_fitted()
-        if out is not None:
-            return self._write(open_rows(embedding), out, client, progress)
-        if is_read_in_blocks(embedding):
-            source = open_rows(embedding)
-            self._check_width(source.shape)
-            return gather_result(
-                source, self.palette_, 3, like=embedding, memory_budget=memory_budget
-            )
-        given = as_features(embedding, "embedding")
-        self._check_width(given.tensor.shape)
-        found = self.palette_(given.tensor)
-        return given.restore(found.to(given.tensor.device))
-
-    def _write(
-        self,
-        source: RowSource,
-        out: str | Path | Output,
-        client: Any = None,
-        progress: Progress | None = None,
-    ) -> RowSource:
-        self._check_width(source.shape)
-        job = {
-            "operation": "colors",
-            "coloring": {**self._parameters(), "sha256": self.palette_.sha256()},
-        }
-        return write_result(
-            source,
+    def _row_map(self, memory_budget: int | None = None) -> RowMap:
+        return RowMap(
             self.palette_,
             3,
-            out=out,
-            job=job,
-            columns="channel",
-            client=client,
-            progress=progress,
+            "channel",
+            self._check_width,
+            lambda: {
+                "operation": "colors",
+                "coloring": {**self.get_params(), "sha256": self.palette_.sha256()},
+            },
         )
 
-    def _check_width(self, shape: tuple[int, ...]) -> None:
+    def _check_width(self, shape: tuple[int, ...], names: tuple[str, ...] | None) -> None:
         if shape[1] != len(self.palette_.weights):
             raise InvalidInputError(
-                f"embedding has {shape[1]} components; these colours were fitted on "
+                f"X has {shape[1]} components; these colours were fitted on "
                 f"{len(self.palette_.weights)}."
             )
 
-    def _parameters(self) -> dict[str, Any]:
-        return {
-            "method": self.method,
-            "quantile": self.quantile,
-            "random_state": self.random_state,
-        }
+    def _read_from(self) -> Iterable[str | Path]:
+        return locations_of_results(self.colors_)
 
-    def _learned(self, rows: torch.Tensor, seed: int) -> Neighbors:
-        generator = torch.Generator().manual_seed(seed)
-        chosen = draw_distinct(len(rows), _LEARNED_ITEMS, generator)
-        known = rows[chosen.to(rows.device)]
-        learn = learn_tsne if self.method == "tsne" else learn_umap
-        return Neighbors(known, torch.from_numpy(learn(to_numpy(known), seed)).to(rows))
-
-    def to(self, device: str | torch.device) -> Self:
-        """The same colours on another device, which computes from then on.
-
-        Parameters
-        ----------
-        device : str or torch.device
-            Such as "cuda", "cuda:1" or "cpu"; "auto" is the first GPU, or the CPU without one.
-
-        Returns
-        -------
-        Coloring
-            One of its own. Colours that were written to files stay there.
-        """
+    def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         self._check_fitted()
-        where = choose_device(device)
-        moved = copy(self)
-        moved.palette_ = to_device(self.palette_, where)
-        moved.colors_ = to_device(self.colors_, where)
-        return moved
-
-    def save(self, path: str | Path) -> Path:
-        """Write the fitted colours into one safetensors file, whole or not at all.
-
-        Colours that were written by ``out`` stay where they are and are not a part of it.
-        """
-        self._check_fitted()
-        colors = {
-            f"colors.{number}": torch.as_tensor(one)
-            for number, one in enumerate(self.colors_.values())
-            if isinstance(one, torch.Tensor | np.ndarray)
-        }
-        metadata = {
+        colors = stored_results(self.colors_, self.colors_, "colors")
+        return {**self.palette_.tensors(), **colors}, {
             "names": list(self.colors_),
             "arrays": [name for name, one in self.colors_.items() if isinstance(one, np.ndarray)],
             "rank_correlation": self.rank_correlation_,
-            "parameters": self._parameters(),
+            "parameters": self.get_params(),
         }
-        return write_archive(path, _KIND, {**self.palette_.tensors(), **colors}, metadata)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote; the same colours, to the bit."""
-        tensors, metadata = read_archive(path, _KIND)
-        with reading(path, "saved colours"):
-            _check_stored(tensors, metadata)
-            coloring = cls(**metadata["parameters"])
-            coloring.rank_correlation_ = metadata["rank_correlation"]
-            arrays = metadata.get("arrays", ())
-            coloring.colors_ = {
-                name: restored(tensors.pop(f"colors.{number}"), is_array=name in arrays)
-                for number, name in enumerate(metadata["names"])
-                if f"colors.{number}" in tensors
-            }
-            coloring.palette_ = Palette.of(tensors)
-            return coloring
+    def _restored(cls, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Self:
+        _check_stored(tensors, metadata)
+        coloring = cls(**metadata["parameters"])
+        coloring.rank_correlation_ = metadata["rank_correlation"]
+        coloring.colors_ = restored_results(tensors, "colors", metadata)
+        coloring.palette_ = Palette.of(tensors)
+        return coloring
 
 
 def _check_stored(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
@@ -362,8 +243,7 @@ def _check_stored(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, An
     else:
         n_known = tensors["known"].shape[0]
         shapes |= {"known": (n_known, k + 1), "places": (n_known, 3)}
-    stored = [f"colors.{i}" for i in range(len(names)) if f"colors.{i}" in tensors]
-    shapes |= {name: (tensors[name].shape[0], 3) for name in stored}
+    shapes |= shapes_of_results(tensors, "colors", len(names), 3)
     check_tensors(tensors, shapes)
     if surplus := sorted(set(tensors) - set(shapes)):
         raise FileFormatError(f"it holds {', '.join(surplus)}, which method={method!r} has not.")
@@ -420,32 +300,6 @@ def colors(
     """
     coloring = Coloring(method, random_state=random_state)
     return coloring.fit(cut, out=out, memory_budget=memory_budget).colors_
-
-
-def distance_rank_correlation(
-    rows: torch.Tensor, lab: torch.Tensor, *, random_state: int = 0, n_pairs: int = 20_000
-) -> float:
-    """Spearman correlation of two kinds of distance over random pairs of tokens.
-
-    Parameters
-    ----------
-    rows : tensor of shape (n, d)
-        Unit rows of the embedding.
-    lab : tensor of shape (n, 3)
-        Colours in OKLab.
-    random_state : int
-        Seed of the pairs.
-    n_pairs : int
-        How many pairs.
-    """
-    generator = torch.Generator().manual_seed(random_state)
-    pairs = torch.randint(len(rows), (2, n_pairs), generator=generator)
-    # Ranks of squares: a root would tell apart what only rounding does.
-    ranks = [
-        mean_ranks((one[pairs[0]].double() - one[pairs[1]].double()).square().sum(dim=1))
-        for one in (rows, lab)
-    ]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
 
 
 def _rows_of(embedding: Array | RowSource) -> RowSource:

@@ -113,3 +113,38 @@ class Extension:
         ):
             digest.update(to_numpy(tensor.contiguous()).tobytes())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ExtendedRows:
+    """The extension of tokens before it is rotated, and their degrees in the last column."""
+
+    extension: Extension
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.extension.device
+
+    def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
+        """Extend some tokens; ``first`` is the number of the first, for errors."""
+        extended, degrees = self.extension.unrotated(self.extension.brought(rows, first or 0))
+        return torch.cat([extended, degrees[:, None]], dim=1)
+
+
+@dataclass(frozen=True)
+class RotatedRows:
+    """The embedding of what :class:`ExtendedRows` gave."""
+
+    rotation: torch.Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.rotation.device
+
+    @full_precision()
+    def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
+        """Rotate some rows."""
+        found: torch.Tensor = rows[:, :-1].to(self.rotation) @ self.rotation
+        return found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from relspace._core.devices import ON_HOST
 from relspace.errors import BandwidthError
 from relspace.kernels.bandwidth import solve_bandwidth
 from relspace.kernels.distances import fill_half_squared
@@ -45,8 +46,9 @@ class JointGraph:
     nodes: Cloud
     frame: Frame
     starts: tuple[int, ...]
-    scale: torch.Tensor
-    weight: torch.Tensor
+    # Read one by one, which would be a copy from a GPU each.
+    scale: torch.Tensor = field(metadata=ON_HOST)
+    weight: torch.Tensor = field(metadata=ON_HOST)
 
     def edges(self, which: int, tokens: Cloud, out: torch.Tensor) -> torch.Tensor:
         """Weights of the edges from tokens of one set to all nodes.

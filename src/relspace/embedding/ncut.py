@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 
-from relspace._core.archive import check_tensors, read_archive, write_archive
-from relspace._core.devices import choose_device, to_device
+from relspace._core.archive import check_tensors
 from relspace._core.fitting import Fitted
 from relspace._core.memory import memory_budget_bytes, refuse_too_large
 from relspace._core.validation import (
-    Array,
-    as_features,
     check_count,
     check_density,
     check_positive,
@@ -27,31 +23,30 @@ from relspace._core.validation import (
 from relspace.embedding.components import leading_components
 from relspace.embedding.extension import Extension
 from relspace.embedding.graph import JointGraph, joint_graph
-from relspace.embedding.orthonormal import hold_components
 from relspace.embedding.sets import (
     Outputs,
     check_set_names,
+    locations_of_results,
     open_sets,
     outputs_of,
     restored,
+    restored_results,
+    shapes_of_results,
     some_tokens,
+    stored_results,
 )
-from relspace.embedding.written_fit import write_embeddings
+from relspace.embedding.token_pass import hold_embeddings, write_embeddings
 from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
-from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.features.fitted import FittedMaps
 from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.landmarks import choose_landmarks
-from relspace.kernels.precision import full_precision
-from relspace.rows.fitted import Progress, gather_result, write_result
-from relspace.rows.source import RowSource, reading
-from relspace.rows.transform import Output
+from relspace.rows.fitted import Progress, RowMap
 
-_KIND = "normalized cut"
 # Rounding of float32 is 6e-8 of a degree; of edges that weigh so much less some digits are left.
 _WEIGHT_RANGE = 1e6
 
 
-class NormalizedCut(Fitted):
+class NormalizedCut(Fitted, FittedMaps):
     r"""Spectral embedding of tokens of several sets, jointly.
 
     The components are the eigenvectors of the random walk on the joint graph
@@ -111,6 +106,7 @@ class NormalizedCut(Fitted):
         *("embedding_", "arrays_"),
     )
     _fit_call: ClassVar = "fit(sets)"
+    _kind: ClassVar = "normalized cut"
 
     names_: tuple[str, ...]
     graph_: JointGraph
@@ -134,12 +130,6 @@ class NormalizedCut(Fitted):
         self.within_weight = within_weight
         self.n_landmarks = n_landmarks
         self.random_state = random_state
-
-    def __repr__(self) -> str:
-        return (
-            f"NormalizedCut(n_components={self.n_components}, density={self.density}, "
-            f"within_weight={self.within_weight}, n_landmarks={self.n_landmarks})"
-        )
 
     def fit(
         self,
@@ -244,31 +234,27 @@ class NormalizedCut(Fitted):
         fitted.eigenvalues_, fitted.vectors_ = leading_components(fitted.graph_.weights(), k)
         fitted.rotation_ = torch.eye(k, dtype=fitted.vectors_.dtype, device=kind.device)
         extensions = {name: fitted._extension(name) for name in sources}
-        fitted.embedding_ = {}
         if outputs is None:
-            budget = memory_budget_bytes(memory_budget)
-            fitted.rotation_, held = hold_components(
-                extensions, sources, budget=budget, progress=progress
+            fitted.rotation_, held = hold_embeddings(
+                sources,
+                extensions,
+                budget=memory_budget_bytes(memory_budget),
+                progress=progress,
             )
-            for name, one in opened.items():
-                with full_precision():
-                    rows = held.pop(name) @ fitted.rotation_
-                fitted.embedding_[name] = restored(rows, is_array=one.is_array)
-            return self._take_over(fitted)
-        dtype = str(kind.dtype).removeprefix("torch.")
-        fitted.rotation_, fitted.embedding_ = write_embeddings(
-            sources,
-            extensions,
-            {name: replace(one, dtype=one.dtype or dtype) for name, one in outputs.items()},
-            fitted._job,
-            checkpoint=checkpoint,
-            client=client,
-            progress=progress,
-        )
-        return self._take_over(fitted)
-
-    def _take_over(self, fitted: Self) -> Self:
-        """Hold what another holds."""
+            fitted.embedding_ = {
+                name: restored(rows, is_array=opened[name].is_array) for name, rows in held
+            }
+        else:
+            dtype = str(kind.dtype).removeprefix("torch.")
+            fitted.rotation_, fitted.embedding_ = write_embeddings(
+                sources,
+                extensions,
+                {name: replace(one, dtype=one.dtype or dtype) for name, one in outputs.items()},
+                fitted._job,
+                checkpoint=checkpoint,
+                client=client,
+                progress=progress,
+            )
         vars(self).update(vars(fitted))
         return self
 
@@ -281,80 +267,6 @@ class NormalizedCut(Fitted):
             )
         return self.embedding_[name]
 
-    @overload
-    def transform(self, name: str, X: object, *, memory_budget: int | None = ...) -> Array: ...
-    @overload
-    def transform(
-        self,
-        name: str,
-        X: object,
-        *,
-        out: str | Path | Output,
-        client: Any = ...,
-        progress: Progress | None = ...,
-    ) -> RowSource: ...
-    def transform(
-        self,
-        name: str,
-        X: object,
-        *,
-        out: str | Path | Output | None = None,
-        memory_budget: int | None = None,
-        client: Any = None,
-        progress: Progress | None = None,
-    ) -> Array | RowSource:
-        """Embed new tokens of a known set.
-
-        Parameters
-        ----------
-        name : str
-            The set they belong to.
-        X : array-like of shape (n, m), path, list of shards, source of rows, or Dask array
-            Their relative features.
-        out, memory_budget, client, progress
-            For tokens larger than memory: where the result goes as it is made, and how; see
-            :meth:`relspace.Aligner.transform`. A run that was cut off is resumed where it stopped.
-
-        Returns
-        -------
-        tensor or array of shape (n, n_components), or RowSource
-            Their embedding, of the kind, float type and device of ``X``; of a Dask array a lazy
-            one; with ``out`` the finished output.
-        """
-        self._which(name)
-        if out is not None:
-            return self._write(name, open_rows(X), out, client, progress)
-        k = self.rotation_.shape[1]
-        if is_read_in_blocks(X):
-            source = open_rows(X)
-            self._check_width(source.shape)
-            extension = self._extension(name)
-            return gather_result(source, extension, k, like=X, memory_budget=memory_budget)
-        given = as_features(X, "X")
-        self._check_width(given.tensor.shape)
-        return given.restore(self._extension(name)(given.tensor).to(given.tensor.device))
-
-    def _write(
-        self,
-        name: str,
-        source: RowSource,
-        out: str | Path | Output,
-        client: Any = None,
-        progress: Progress | None = None,
-    ) -> RowSource:
-        self._check_width(source.shape)
-        extension = self._extension(name)
-        return write_result(
-            source,
-            extension,
-            self.rotation_.shape[1],
-            out=out,
-            job=self._job(extension),
-            columns="component",
-            client=client,
-            progress=progress,
-        )
-
     def _which(self, name: str) -> int:
         if not isinstance(name, str) or name not in self.names_:
             raise UnknownNameError(
@@ -362,7 +274,12 @@ class NormalizedCut(Fitted):
             )
         return self.names_.index(name)
 
-    def _check_width(self, shape: tuple[int, ...]) -> None:
+    def _row_map_of(self, name: str, memory_budget: int | None = None) -> RowMap:
+        extension = self._extension(name)
+        k = self.rotation_.shape[1]
+        return RowMap(extension, k, "component", self._check_width, lambda: self._job(extension))
+
+    def _check_width(self, shape: tuple[int, ...], names: tuple[str, ...] | None) -> None:
         width = self.graph_.nodes.points.shape[1]
         if shape[1] != width:
             raise InvalidInputError(
@@ -374,101 +291,51 @@ class NormalizedCut(Fitted):
         return Extension(self.graph_, self._which(name), walk, self.rotation_)
 
     def _job(self, extension: Extension) -> dict[str, Any]:
-        own = {"set": self.names_[extension.which], **self._parameters()}
-        return {
-            "operation": "normalized cut",
-            "cut": {**own, "sha256": extension.sha256()},
-        }
+        own = {"set": self.names_[extension.which], **self.get_params()}
+        return {"operation": "normalized cut", "cut": {**own, "sha256": extension.sha256()}}
 
-    def _parameters(self) -> dict[str, float]:
-        return {
-            "n_components": self.n_components,
-            "density": self.density,
-            "within_weight": self.within_weight,
-            "n_landmarks": self.n_landmarks,
-            "random_state": self.random_state,
-        }
+    def _read_from(self) -> Iterable[str | Path]:
+        return locations_of_results(self.embedding_)
 
-    def to(self, device: str | torch.device) -> Self:
-        """The same embedding on another device, which computes from then on.
-
-        Parameters
-        ----------
-        device : str or torch.device
-            Such as "cuda", "cuda:1" or "cpu"; "auto" is the first GPU, or the CPU without one.
-
-        Returns
-        -------
-        NormalizedCut
-            One of its own. Embeddings that were written to files stay there.
-        """
+    def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         self._check_fitted()
-        where = choose_device(device)
-        moved = copy(self)
-        # Scales and weights of the blocks are read one by one, and stay in memory.
-        moved.graph_ = replace(
-            self.graph_,
-            nodes=to_device(self.graph_.nodes, where),
-            frame=to_device(self.graph_.frame, where),
-        )
-        for name in ("eigenvalues_", "vectors_", "rotation_", "embedding_"):
-            setattr(moved, name, to_device(getattr(self, name), where))
-        return moved
-
-    def save(self, path: str | Path) -> Path:
-        """Write the fitted embedding into one safetensors file, whole or not at all.
-
-        Embeddings that were written by ``out`` stay where they are and are not a part of it.
-        """
-        self._check_fitted()
+        nodes, frame = self.graph_.nodes, self.graph_.frame
         tensors = {
             "eigenvalues": self.eigenvalues_,
             "vectors": self.vectors_,
             "rotation": self.rotation_,
-            "nodes": self.graph_.nodes.points,
-            "half_norms": self.graph_.nodes.half_norms,
-            "origin": self.graph_.frame.origin,
+            "nodes": nodes.points,
+            "half_norms": nodes.half_norms,
+            "origin": frame.origin,
             "scale": self.graph_.scale,
             "weight": self.graph_.weight,
         }
-        for number, name in enumerate(self.names_):
-            rows = self.embedding_.get(name)
-            if isinstance(rows, torch.Tensor | np.ndarray):
-                tensors[f"embedding.{number}"] = torch.as_tensor(rows)
-        metadata = {
+        return tensors | stored_results(self.names_, self.embedding_, "embedding"), {
             "names": list(self.names_),
             "arrays": sorted(self.arrays_),
             "starts": list(self.graph_.starts),
-            "unit": self.graph_.frame.unit,
-            "exponent": self.graph_.frame.exponent,
-            "parameters": self._parameters(),
+            "unit": frame.unit,
+            "exponent": frame.exponent,
+            "parameters": self.get_params(),
         }
-        return write_archive(path, _KIND, tensors, metadata)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote; the same embedding, to the bit."""
-        tensors, metadata = read_archive(path, _KIND)
-        with reading(path, "a saved embedding"):
-            _check_stored(tensors, metadata)
-            cut = cls(**metadata["parameters"])
-            cut.names_ = tuple(metadata["names"])
-            cut.graph_ = JointGraph(
-                Cloud(tensors["nodes"], tensors["half_norms"]),
-                Frame(tensors["origin"], metadata["unit"], metadata.get("exponent", 0)),
-                tuple(metadata["starts"]),
-                tensors["scale"],
-                tensors["weight"],
-            )
-            cut.eigenvalues_, cut.vectors_ = tensors["eigenvalues"], tensors["vectors"]
-            cut.rotation_ = tensors["rotation"]
-            cut.arrays_ = frozenset(metadata.get("arrays", ()))
-            cut.embedding_ = {
-                name: restored(tensors[f"embedding.{number}"], is_array=name in cut.arrays_)
-                for number, name in enumerate(cut.names_)
-                if f"embedding.{number}" in tensors
-            }
-            return cut
+    def _restored(cls, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Self:
+        _check_stored(tensors, metadata)
+        cut = cls(**metadata["parameters"])
+        cut.names_ = tuple(metadata["names"])
+        cut.graph_ = JointGraph(
+            Cloud(tensors["nodes"], tensors["half_norms"]),
+            Frame(tensors["origin"], metadata["unit"], metadata.get("exponent", 0)),
+            tuple(metadata["starts"]),
+            tensors["scale"],
+            tensors["weight"],
+        )
+        cut.eigenvalues_, cut.vectors_ = tensors["eigenvalues"], tensors["vectors"]
+        cut.rotation_ = tensors["rotation"]
+        cut.arrays_ = frozenset(metadata.get("arrays", ()))
+        cut.embedding_ = restored_results(tensors, "embedding", metadata)
+        return cut
 
 
 def _check_stored(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
@@ -490,13 +357,12 @@ def _check_stored(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, An
         raise FileFormatError(f"starts is {starts}; it must rise, with one more than sets.")
     if (starts[0], starts[-1]) != (0, n_nodes):
         raise FileFormatError(f"starts goes from {starts[0]} to {starts[-1]} of {n_nodes} nodes.")
-    rows = [f"embedding.{number}" for number in range(len(names))]
     sets = (len(names), len(names))
     shapes = {
         **{"nodes": (n_nodes, m), "half_norms": (n_nodes,), "origin": (m,)},
         **{"scale": sets, "weight": sets},
         **{"eigenvalues": (k,), "vectors": (n_nodes, k), "rotation": (k, k)},
-        **{row: (tensors[row].shape[0], k) for row in rows if row in tensors},
+        **shapes_of_results(tensors, "embedding", len(names), k),
     }
     check_tensors(tensors, shapes)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,55 +11,11 @@ import torch
 
 from relspace._core.archive import read_archive, write_archive
 from relspace._core.memory import chunk_slices
-from relspace.embedding.extension import ROWS_AT_A_TIME, Extension
+from relspace.embedding.extension import ROWS_AT_A_TIME
 from relspace.errors import FileFormatError
 from relspace.rows.ledger import checksum_of
-from relspace.rows.source import RowSource
 
 _PASS = "pass over the tokens"
-
-
-def hold_components(
-    extensions: Mapping[str, Extension],
-    sources: Mapping[str, RowSource],
-    *,
-    budget: int,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Extend all tokens, and find what makes their components orthonormal, weighted by degree.
-
-    Parameters
-    ----------
-    extensions : mapping of str to Extension
-        Each set's way into the embedding.
-    sources : mapping of str to RowSource
-        Each set's tokens.
-    budget : int
-        Bytes that blocks of tokens may take.
-    progress : callable, optional
-        ``progress(n_done, n_tokens)`` after every block.
-
-    Returns
-    -------
-    rotation : tensor of shape (k, k)
-        What components are multiplied by.
-    held : dict of str to tensor of shape (n_s, k)
-        Every set's components before.
-    """
-    like = next(iter(extensions.values())).rotation
-    k = like.shape[0]
-    sums = DegreeGram.empty(k, like.device)
-    n_tokens = sum(one.shape[0] for one in sources.values())
-    held = {}
-    for name, source in sources.items():
-        held[name] = like.new_empty((source.shape[0], k))
-        with closing(extensions[name].blocks(source, budget)) as blocks:
-            for rows, extended, degrees in blocks:
-                sums.add(extended, degrees)
-                held[name][rows] = extended
-                if progress is not None:
-                    progress(sums.done, n_tokens)
-    return sums.orthonormalizer().to(like), held
 
 
 @dataclass

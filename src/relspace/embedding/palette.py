@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -118,7 +119,7 @@ class Palette:
         found = self.weights.new_empty((len(rows), 3))
         for part in row_slices(len(rows), 1, _ROWS_AT_A_TIME):
             block = rows[part]
-            refuse_non_finite(block, "embedding", first_row=(first or 0) + part.start)
+            refuse_non_finite(block, "X", first_row=(first or 0) + part.start)
             places = self.project(unit_rows(block, self.weights))
             found[part] = oklab_to_srgb(self.lab(places))
         return found
@@ -142,7 +143,7 @@ class Palette:
         return {"weights": self.weights, "middle": self.middle, "reach": self.reach, **project}
 
     @classmethod
-    def of(cls, tensors: dict[str, torch.Tensor]) -> Palette:
+    def of(cls, tensors: Mapping[str, torch.Tensor]) -> Palette:
         """The palette that gave these tensors."""
         project: Axes | Neighbors
         if "axes" in tensors:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from relspace._core.validation import Array, as_features, name_some, to_numpy
@@ -16,8 +16,8 @@ from relspace.errors import (
     InvalidTypeError,
     NonFiniteError,
 )
-from relspace.features.row_files import is_read_in_blocks, open_rows
-from relspace.rows.source import ArrayRows, RowSource
+from relspace.features.fitted import OpenedSet, open_set
+from relspace.rows.source import RowSource
 from relspace.rows.transform import Output, check_outputs
 
 #: A single feature set is kept under this name.
@@ -27,17 +27,47 @@ SINGLE = "features"
 Outputs = Mapping[str, str | Path | Output] | str | Path | Output
 
 
-@dataclass(frozen=True)
-class OpenedSet:
-    """Tokens of a set as a source of rows, and whether they were an array: then results are too."""
-
-    rows: RowSource
-    is_array: bool
-
-
 def restored(result: torch.Tensor, *, is_array: bool) -> Array:
     """Give a result the kind, array or tensor, of the set that it is of."""
     return to_numpy(result) if is_array else result
+
+
+def stored_results(
+    names: Iterable[str], results: Mapping[str, object], key: str
+) -> dict[str, torch.Tensor]:
+    """The results of sets that are held, as tensors of a file; those in files are no part of it."""
+    numbered = {f"{key}.{number}": results.get(name) for number, name in enumerate(names)}
+    return {
+        name: torch.as_tensor(one)
+        for name, one in numbered.items()
+        if isinstance(one, torch.Tensor | np.ndarray)
+    }
+
+
+def restored_results(
+    tensors: Mapping[str, torch.Tensor], key: str, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The results of sets that :func:`stored_results` gave."""
+    arrays = metadata.get("arrays", ())
+    return {
+        name: restored(tensors[f"{key}.{number}"], is_array=name in arrays)
+        for number, name in enumerate(metadata["names"])
+        if f"{key}.{number}" in tensors
+    }
+
+
+def shapes_of_results(
+    tensors: Mapping[str, torch.Tensor], key: str, n_sets: int, width: int
+) -> dict[str, tuple[int, ...]]:
+    """The shapes that the results of sets in a file must have, those that are there."""
+    names = [f"{key}.{number}" for number in range(n_sets)]
+    return {name: (tensors[name].shape[0], width) for name in names if name in tensors}
+
+
+def locations_of_results(results: Mapping[str, object]) -> list[str | Path]:
+    """The files that hold the results of sets which are not in memory."""
+    sources = [one for one in results.values() if isinstance(one, RowSource)]
+    return [location for one in sources for location in one.locations()]
 
 
 def check_set_names(names: object, arrays: object) -> list[str]:
@@ -62,7 +92,7 @@ def open_sets(sets: Mapping[str, object] | object) -> dict[str, OpenedSet]:
         Tokens; all sets have the same columns.
     """
     if not isinstance(sets, Mapping):
-        return {SINGLE: _open(sets, "sets")}
+        return {SINGLE: open_set(sets, "sets")}
     if not sets:
         raise InvalidInputError("sets is empty; give at least one set of tokens.")
     # A common space may make its rows only as they are read.
@@ -72,9 +102,10 @@ def open_sets(sets: Mapping[str, object] | object) -> dict[str, OpenedSet]:
         if not isinstance(name, str) or not name:
             raise InvalidTypeError(f"sets has the name {name!r}; names must be strings.")
         if space is None:
-            opened[name] = _open(sets[name], name)
+            opened[name] = open_set(sets[name], name)
         else:
-            opened[name] = OpenedSet(space.rows(name), space.aligned_set(name).is_array)
+            rows = space.rows(name)
+            opened[name] = OpenedSet(rows, space.aligned_set(name).is_array, rows.dtype)
     first = next(iter(opened))
     width = opened[first].rows.shape[1]
     for name, one in opened.items():
@@ -135,10 +166,3 @@ def some_tokens(source: RowSource, rows: torch.Tensor, name: str) -> torch.Tenso
             "repair these rows."
         )
     return tokens
-
-
-def _open(tokens: object, name: str) -> OpenedSet:
-    if is_read_in_blocks(tokens):
-        return OpenedSet(open_rows(tokens), hasattr(tokens, "__array__"))
-    given = as_features(tokens, name)
-    return OpenedSet(ArrayRows(given.tensor.detach()), given.is_array)

@@ -6,9 +6,11 @@ on: workers fetch it from each other, and it is made again where the worker that
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,7 +31,7 @@ _one_block = threading.Lock()
 
 
 def map_rows(
-    array: Any, compute: Callable[..., torch.Tensor], n_columns: int, own: torch.Tensor | None
+    array: Any, compute: Callable[[torch.Tensor, int | None], torch.Tensor], n_columns: int
 ) -> Any:
     """Apply a function to the rows of a Dask array, lazily.
 
@@ -38,11 +40,10 @@ def map_rows(
     array : dask.array.Array of shape (n, d)
         Rows; blocks that hold parts of rows are joined first.
     compute : callable
-        ``compute(rows, own)`` of a block of rows gives the result's rows.
+        ``compute(rows, first)`` of a block of rows and the number of the first, None in an array
+        whose chunks have unknown lengths, gives the result's rows.
     n_columns : int
         The width of the result.
-    own : LongTensor of shape (n,) or None
-        A second argument that goes with the rows.
 
     Returns
     -------
@@ -53,12 +54,11 @@ def map_rows(
     if len(array.chunks[1]) > 1:
         array = array.rechunk({1: -1})
     dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float32)
-    arguments = [array]
-    if own is not None:
-        arguments.append(da.from_array(to_numpy(own)[:, None], chunks=(array.chunks[0], 1)))
+    starts = tuple(accumulate(array.chunks[0], initial=0))
     return da.map_blocks(
         _compute_block,
-        *arguments,
+        array,
+        starts=None if math.isnan(starts[-1]) else starts,
         state=dask.delayed(compute, traverse=False),
         out_dtype=str(dtype),
         dtype=dtype,
@@ -164,13 +164,14 @@ def _write_chunk(job: tuple[RowSource, Compute, str, str], chunk: slice) -> int:
 
 def _compute_block(
     block: NDArray[Any],
-    own: NDArray[Any] | None = None,
     *,
-    state: Callable[..., torch.Tensor],
+    starts: tuple[int, ...] | None,
+    state: Callable[[torch.Tensor, int | None], torch.Tensor],
     out_dtype: str,
+    block_id: tuple[int, ...],
 ) -> NDArray[Any]:
-    column = None if own is None else torch.from_numpy(np.ascontiguousarray(own[:, 0]))
-    rows = in_turn(lambda: state(tensor_of(block), column))
+    first = None if starts is None else starts[block_id[0]]
+    rows = in_turn(lambda: state(tensor_of(block), first))
     return to_numpy(rows.to(torch_dtype(np.dtype(out_dtype))))
 
 

@@ -2,65 +2,32 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
-import torch
-
-from relspace._core.archive import read_archive
-from relspace._core.arrays import bytes_in_floats
-from relspace._core.memory import memory_budget_bytes, row_slices
-from relspace._core.pairing import is_by_position, pair_sets, refuse_another_order
+from relspace._core.memory import memory_budget_bytes
+from relspace._core.pairing import is_by_position, refuse_another_order
 from relspace._core.validation import (
-    Features,
     ItemId,
-    as_features,
     as_ids,
-    as_item_indices,
-    check_count,
     check_random_state,
     feature_names,
     name_some,
     own_ids,
-    refuse_non_finite,
     without_labels,
 )
-from relspace.errors import (
-    BandwidthError,
-    FileFormatError,
-    InvalidInputError,
-    InvalidTypeError,
-    NonFiniteError,
-)
-from relspace.features import FeatureSet, Places, TokenGrid
-from relspace.features.row_files import is_read_in_blocks, open_rows
-from relspace.kernels.landmarks import choose_landmarks
-from relspace.kernels.relative import NO_LANDMARK
-from relspace.rows.source import ArrayRows, RowSource, reading
-from relspace.space.align_tokens import (
-    TOKEN_DENSITY,
-    TOKEN_NORMALIZATION,
-    TOKEN_STANDARDIZATION,
-    align_tokens,
-    chosen_layers,
-    fits_to_hold,
-)
-from relspace.space.aligned_set import AlignedSet, MadeRows
-from relspace.space.aligner import (
-    DEFAULT_NORMALIZATION,
-    DEFAULT_STANDARDIZATION,
-    LANDMARK_DENSITY,
-    Aligner,
-)
-from relspace.space.base import FORMAT_VERSION, restored_sets
-from relspace.space.item_space import ITEM_SPACE, ItemSpace
-from relspace.space.token_space import TOKEN_SPACE, TokenSpace
-
-#: Sets of up to this many items are described by all of them, larger ones by as many at random.
-DEFAULT_LANDMARKS = 1024
+from relspace.errors import InvalidInputError, InvalidTypeError
+from relspace.features import FeatureSet
+from relspace.features.fitted import open_set
+from relspace.features.row_files import is_read_in_blocks
+from relspace.rows.fitted import load_saved
+from relspace.space.align_items import align_items
+from relspace.space.align_tokens import align_tokens
+from relspace.space.defaults import DEFAULT_LANDMARKS, ITEMS, TOKENS
+from relspace.space.item_space import ItemSpace
+from relspace.space.token_space import TokenSpace
 
 
 @overload
@@ -178,19 +145,15 @@ def align(
     to_hold = None if memory_budget is None else memory_budget_bytes(memory_budget)
     columns = {name: feature_names(one) for name, one in sets.items()}
     carried = {name: partial(own_ids, one, name) for name, one in sets.items()}
-    if ids is not None:
-        # The caller says what belongs together.
-        sets = {name: without_labels(one, name) for name, one in sets.items()}
-    by_layer = chosen_layers({k: fs for k, fs in sets.items() if isinstance(fs, FeatureSet)}, layer)
-    if layer is not None and not by_layer:
-        raise InvalidInputError(
-            f"layer is {layer!r} and no set is a FeatureSet; arrays have no layers: leave it out."
-        )
-    brought = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
     contents = {name: getattr(one, "contents", None) for name, one in sets.items()}
     if ids is not None:
         # The caller says what belongs together.
+        sets = {name: without_labels(one, name) for name, one in sets.items()}
         contents = dict.fromkeys(sets)
+    by_layer = _chosen_layers(
+        {name: fs for name, fs in sets.items() if isinstance(fs, FeatureSet)}, layer
+    )
+    brought = {name: fs.ids for name, fs in by_layer.items() if fs.ids is not None}
     if is_by_position(ids):
         ids = dict.fromkeys(sets)
     on_grids = [name for name, fs in by_layer.items() if fs.grid is not None]
@@ -200,135 +163,58 @@ def align(
                 f"tokens of {name_some(on_grids)} lie on grids, and other sets have one row for "
                 'each item: give feature sets for all, or pool these: fs.pool("mean").'
             )
+        sizes = {name: len(fs) for name, fs in by_layer.items()}
         return align_tokens(
             by_layer,
-            ids=_ids_of_sets(
-                sets,
-                brought if ids is None else ids,
-                {name: len(fs) for name, fs in by_layer.items()},
-            ),
+            ids=_ids_of_sets(sets, brought if ids is None else ids, sizes),
             contents=contents,
             landmarks=landmarks,
-            density=TOKEN_DENSITY if density is None else density,
-            normalize=TOKEN_NORMALIZATION if normalize is None else normalize,
-            standardize=TOKEN_STANDARDIZATION if standardize is None else standardize,
+            settings=TOKENS.changed(density, normalize, standardize),
             random_state=seed,
             memory_budget=to_hold,
         )
     sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
-    given = {name: _opened(one, name) for name, one in sets.items()}
-    sizes = {name: _matrix(one).shape[0] for name, one in given.items()}
+    opened = {name: open_set(one, name) for name, one in sets.items()}
+    read = {name: one.rows for name, one in opened.items() if is_read_in_blocks(sets[name])}
+    columns |= {name: feature_names(rows) for name, rows in read.items()}
     if ids is None:
-        found = {
-            name: own_ids(given[name] if isinstance(given[name], RowSource) else one, name)
-            for name, one in sets.items()
-        }
+        found = {name: own_ids(read.get(name, one), name) for name, one in sets.items()}
         brought |= {name: own for name, own in found.items() if own is not None}
-    columns |= {k: feature_names(one) for k, one in given.items() if isinstance(one, RowSource)}
+    sizes = {name: one.rows.shape[0] for name, one in opened.items()}
     checked = _ids_of_sets(sets, brought if ids is None else ids, sizes)
     if ids is not None:
         for name in sets:
             refuse_another_order(name, checked[name], carried[name])
-    shared, order = pair_sets(sizes, checked, contents)
-    n = next(iter(sizes.values()))
-    if isinstance(landmarks, numbers.Real):
-        wanted = check_count(landmarks, "landmarks", at_least=3)
-        chosen = choose_landmarks(n, wanted, random_state=seed)
-    elif landmarks is None or isinstance(landmarks, str | Places):
-        raise InvalidTypeError(
-            f"landmarks is of type {type(landmarks).__name__}; for sets of one row for each item "
-            "it must be how many items are landmarks, or their row numbers."
-        )
-    else:
-        chosen = as_item_indices(landmarks, "landmarks", n)
-    if len(chosen) < 3:
+    layers = {name: fs.layers[0] for name, fs in by_layer.items()}
+    return align_items(
+        opened,
+        ids=checked,
+        contents=contents,
+        columns=columns,
+        landmarks=landmarks,
+        settings=ITEMS.changed(density, normalize, standardize),
+        parameters={"layers": layers} if layers else {},
+        random_state=seed,
+        memory_budget=to_hold,
+    )
+
+
+def _chosen_layers(
+    sets: Mapping[str, FeatureSet], layer: str | Mapping[str, str] | None
+) -> dict[str, FeatureSet]:
+    """Leave one layer in each feature set: the one named, by default the last."""
+    if layer is not None and not sets:
         raise InvalidInputError(
-            f"there are {len(chosen)} landmarks; a bandwidth is solved on at least 3."
+            f"layer is {layer!r} and no set is a FeatureSet; arrays have no layers: leave it out."
         )
-    density = LANDMARK_DENSITY if density is None else density
-    normalize = DEFAULT_NORMALIZATION if normalize is None else normalize
-    standardize = DEFAULT_STANDARDIZATION if standardize is None else standardize
-    own = torch.full((n,), NO_LANDMARK)
-    own[chosen] = torch.arange(len(chosen))
-
-    n_bytes = sum(n * len(chosen) * _item_bytes(one) for one in given.values())
-    held = fits_to_hold(n_bytes, to_hold)
-    aligned = {}
-    for name, one in given.items():
-        rows = order[name]
-        aligner = Aligner(density=density, normalize=normalize, standardize=standardize)
-        try:
-            aligner.fit(_some_rows(one, chosen if rows is None else rows[chosen]))
-            aligner.feature_names_in_ = columns[name]
-            relative: torch.Tensor | RowSource
-            if held:
-                relative = _relative_rows(aligner, one, rows, own)
-            else:
-                matrix = _matrix(one)
-                source = ArrayRows(matrix) if isinstance(matrix, torch.Tensor) else matrix
-                relative = MadeRows(source, aligner, own, rows)
-        except BandwidthError as error:
-            raise error.about(f"landmarks of {name}") from error
-        except NonFiniteError:
-            _refuse_non_finite_rows(_matrix(one), name)
-            raise
-        is_array = one.is_array if isinstance(one, Features) else hasattr(sets[name], "__array__")
-        dtype = one.dtype if one.dtype.is_floating_point else relative.dtype
-        aligned[name] = AlignedSet(aligner, relative, is_array, dtype)
-    parameters: dict[str, Any] = {
-        "density": density,
-        "normalize": normalize,
-        "standardize": standardize,
-        "random_state": seed,
-    }
-    if by_layer:
-        parameters["layers"] = {name: fs.layers[0] for name, fs in by_layer.items()}
-    return ItemSpace(aligned, ids=shared, landmarks=chosen, parameters=parameters)
-
-
-def _opened(features: object, name: str) -> Features | RowSource:
-    return open_rows(features) if is_read_in_blocks(features) else as_features(features, name)
-
-
-def _matrix(features: Features | RowSource) -> torch.Tensor | RowSource:
-    return features.tensor if isinstance(features, Features) else features
-
-
-def _item_bytes(features: Features | RowSource) -> int:
-    return bytes_in_floats(_matrix(features).dtype)
-
-
-def _refuse_non_finite_rows(features: torch.Tensor | RowSource, name: str) -> None:
-    """Name the set and its rows where an error could only name those of a part."""
-    if isinstance(features, RowSource):
-        row_bytes = features.shape[1] * features.dtype.itemsize
-        for rows in row_slices(features.shape[0], row_bytes, memory_budget_bytes()):
-            refuse_non_finite(features.read(rows.start, rows.stop), name, first_row=rows.start)
-
-
-def _some_rows(features: Features | RowSource, rows: torch.Tensor) -> torch.Tensor:
-    if isinstance(features, Features):
-        return features.tensor.detach()[rows]
-    return features.read_at(rows)
-
-
-def _relative_rows(
-    aligner: Aligner,
-    features: Features | RowSource,
-    order: torch.Tensor | None,
-    own: torch.Tensor,
-) -> torch.Tensor:
-    """Relative features in the order of the first set."""
-    if isinstance(features, Features):
-        tensor = features.tensor.detach()
-        tensor = tensor if order is None else tensor[order]
-        return aligner.relative_rows(tensor, own)
-    if order is None:
-        return aligner.collect(features, own)
-    # Rows on a disk are read in the order in which they lie there.
-    mine = torch.empty_like(own)
-    mine[order] = own
-    return aligner.collect(features, mine)[order]
+    if not isinstance(layer, Mapping):
+        layer = {} if layer is None else dict.fromkeys(sets, layer)
+    unknown = [name for name in layer if name not in sets]
+    if unknown:
+        raise InvalidInputError(
+            f"layer names {name_some(unknown)}; the feature sets are {name_some(list(sets))}."
+        )
+    return {name: fs.select(layers=layer.get(name, fs.layers[-1])) for name, fs in sets.items()}
 
 
 def _check_names(sets: Mapping[str, object]) -> None:
@@ -393,72 +279,5 @@ def load_space(path: str | Path) -> ItemSpace | TokenSpace:
     ...     relspace.load_space(file)
     ItemSpace('a', 'b': 20 items matched by position, 20 landmarks)
     """
-    # Of a column that doesn't vary the deviation is infinite, so that it counts for nothing.
-    tensors, metadata = read_archive(
-        path, ITEM_SPACE, TOKEN_SPACE, may_be_infinite=("profile_deviation",)
-    )
-    with reading(path, "a saved space"):
-        if check_count(metadata["format_version"], "format_version") > FORMAT_VERSION:
-            raise FileFormatError(
-                f"{path} has format version {metadata['format_version']}; this relspace reads up "
-                f"to {FORMAT_VERSION}: install a newer one."
-            )
-        parameters = metadata["parameters"]
-        if not isinstance(parameters, dict) or not isinstance(parameters.get("layers", {}), dict):
-            raise FileFormatError("its parameters, or the layers among them, are no JSON object.")
-        if metadata["kind"] == ITEM_SPACE:
-            return _restored_items(tensors, metadata)
-        return _restored_tokens(tensors, metadata)
-
-
-def _restored_items(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> ItemSpace:
-    """The space of items that gave a file's tensors and metadata."""
-    sets = restored_sets(tensors, metadata["sets"])
-    counts = {name: int(one.rows.shape[0]) for name, one in sets.items()}
-    n_items = next(iter(counts.values()))
-    if set(counts.values()) != {n_items}:
-        raise FileFormatError(f"its sets have different numbers of items: {counts}.")
-    landmarks = tensors["landmarks"]
-    if len(landmarks) != next(iter(sets.values())).aligner.n_landmarks:
-        raise FileFormatError(f"it lists {len(landmarks)} landmarks, and its sets have others.")
-    landmarks = as_item_indices(landmarks, "landmarks", n_items)
-    ids = _restored_ids(metadata["ids"], n_items)
-    return ItemSpace(sets, ids=ids, landmarks=landmarks, parameters=metadata["parameters"])
-
-
-def _restored_tokens(
-    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
-) -> TokenSpace:
-    """The space of tokens on grids that gave a file's tensors and metadata."""
-    records, parameters = metadata["sets"], metadata["parameters"]
-    sets = restored_sets(tensors, records)
-    grids = {
-        record["name"]: TokenGrid(
-            record["rows"],
-            record["columns"],
-            tensors[f"{number}.boxes"],
-            tensors[f"{number}.image_sizes"],
-        )
-        for number, record in enumerate(records)
-    }
-    n_images = next(iter(grids.values())).n_images
-    is_mixed = parameters.get("standardize") in ("whiten", "half-whiten")
-    for name, grid in grids.items():
-        n_tokens, found = grid.n_images * grid.tokens_per_image, int(sets[name].rows.shape[0])
-        if grid.n_images != n_images or n_tokens != found:
-            raise FileFormatError(
-                f"set {name!r} has {found} tokens, and its grid {n_tokens} on {grid.n_images} "
-                f"images; the space has {n_images}."
-            )
-        if is_mixed and sets[name].aligner.standardize == "columns" and sets[name].mixing is None:
-            raise FileFormatError(f"the tensor 'mixing' of set {name!r} is missing.")
-    places = Places(*(tensors[f"places.{part}"] for part in ("images", "y", "x")))
-    if len(places) != next(iter(sets.values())).aligner.n_landmarks:
-        raise FileFormatError(f"it lists {len(places)} places, and its sets have other landmarks.")
-    as_item_indices(torch.unique(places.images), "places.images", n_images)
-    ids = _restored_ids(metadata["ids"], n_images)
-    return TokenSpace(sets, grids=grids, ids=ids, places=places, parameters=parameters)
-
-
-def _restored_ids(ids: object, n_items: int) -> tuple[ItemId, ...] | None:
-    return None if ids is None else as_ids(ids, "the space", n_items)
+    kinds: tuple[type[Any], ...] = (ItemSpace, TokenSpace)
+    return cast("ItemSpace | TokenSpace", load_saved(path, *kinds))

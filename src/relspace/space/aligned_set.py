@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self, TypeVar
 
 import torch
 
 from relspace._core.device_copies import copies_for
 from relspace._core.devices import to_device
-from relspace._core.memory import chunk_slices, empty_matrix, refuse_too_large
+from relspace._core.memory import (
+    chunk_slices,
+    empty_matrix,
+    free_memory_bytes,
+    refuse_too_large,
+)
 from relspace._core.validation import Array, Features
-from relspace.errors import InvalidInputError
-from relspace.kernels.bandwidth import Bandwidth
-from relspace.kernels.normalization import Normalization
-from relspace.kernels.relative import ColumnProfile
+from relspace.errors import BandwidthError, InvalidInputError
 from relspace.rows.ahead import read_blocks
 from relspace.rows.identity import Identity, hash_array, identify
 from relspace.rows.source import GeneratedRows, MappedRows, RowSource
 from relspace.space.aligner import Aligner, RelativeRows
+from relspace.space.defaults import Settings
 from relspace.space.stored_sets import check_stored_set, float_type
 
 _BYTES_AT_A_TIME = 2**26
+# Of the free memory, what rows may take that a space holds; comparing them needs some too.
+_SHARE_TO_HOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -77,72 +82,27 @@ class AlignedSet:
         """Give a result the kind and the float type of this set's features."""
         return Features(result, self.is_array, self.dtype).restore(result)
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """What has to be stored bit by bit."""
-        aligner = self.aligner
-        stored = {
-            "relative": self.rows if isinstance(self.rows, torch.Tensor) else None,
-            "landmarks": aligner.landmarks_,
-            "profile_mean": aligner.profile_.mean,
-            "profile_deviation": aligner.profile_.deviation,
-            "profile_whitening": aligner.profile_.whitening,
-            "center": aligner.normalization_.center,
-            "scale": aligner.normalization_.scale,
-            "axes": aligner.normalization_.axes,
-            "rest": aligner.normalization_.rest,
-            "mixing": self.mixing,
-        }
-        return {key: tensor for key, tensor in stored.items() if tensor is not None}
-
-    def record(self) -> dict[str, Any]:
-        """What has to be stored beside the tensors, as plain values."""
-        return {
+    def stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What a file holds of it: tensors, and plain values beside them."""
+        tensors, record = self.aligner._stored()
+        if isinstance(self.rows, torch.Tensor):
+            tensors["relative"] = self.rows
+        if self.mixing is not None:
+            tensors["mixing"] = self.mixing
+        return tensors, {
+            **record,
             "n_rows": int(self.rows.shape[0]),
             "is_array": self.is_array,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "bandwidth": self.aligner.bandwidth_.to_dict(),
-            "density": self.aligner.density,
-            "normalize": self.aligner.normalize,
-            "exponent": self.aligner.normalization_.exponent,
-            "standardize": self.aligner.standardize,
-            "feature_names": self.aligner.feature_names_in_,
         }
 
     @classmethod
     def restored(cls, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> Self:
-        """The set that gave these tensors and this record.
-
-        Raises
-        ------
-        FileFormatError, InvalidInputError, InvalidTypeError
-            If they do not fit together.
-        """
+        """Check what a file holds of a set, and restore it."""
         check_stored_set(tensors, record)
-        aligner = Aligner(
-            density=record["density"],
-            normalize=record["normalize"],
-            standardize=record["standardize"],
-        )
-        unit = record["normalize"].endswith("unit")
-        aligner.restore(
-            Normalization(
-                tensors.get("center"),
-                tensors.get("scale"),
-                tensors.get("axes"),
-                unit,
-                record.get("exponent", 0),
-                tensors.get("rest"),
-            ),
-            tensors["landmarks"],
-            Bandwidth(**record["bandwidth"]),
-            ColumnProfile(
-                tensors["profile_mean"],
-                tensors["profile_deviation"],
-                tensors.get("profile_whitening"),
-            ),
-        )
-        if record.get("feature_names") is not None:
-            aligner.feature_names_in_ = tuple(record["feature_names"])
+        beside = ("relative", "mixing", "boxes", "image_sizes")
+        own = {name: one for name, one in tensors.items() if name not in beside}
+        aligner = Aligner._restored(own, record)
         rows: torch.Tensor | RowSource
         if "relative" in tensors:
             rows = tensors["relative"]
@@ -151,6 +111,32 @@ class AlignedSet:
             rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
         dtype = float_type(record["dtype"])
         return cls(aligner, rows, record["is_array"], dtype, tensors.get("mixing"))
+
+
+_Landmarks = TypeVar("_Landmarks", bound=Sized)
+
+
+def fit_aligner(settings: Settings, landmarks: torch.Tensor, name: str) -> Aligner:
+    """Fit an aligner on a set's features of the landmarks; errors name the set."""
+    try:
+        return Aligner(**asdict(settings)).fit(landmarks)
+    except BandwidthError as error:
+        raise error.about(f"landmarks of {name}") from error
+
+
+def refuse_few_landmarks(landmarks: _Landmarks) -> _Landmarks:
+    """Refuse fewer landmarks than a bandwidth can be solved on."""
+    if len(landmarks) < 3:
+        raise InvalidInputError(
+            f"there are {len(landmarks)} landmarks; a bandwidth is solved on at least 3."
+        )
+    return landmarks
+
+
+def fits_to_hold(n_bytes: int, memory_budget: int | None) -> bool:
+    """Whether a space holds its rows: up to a budget, by default half of the free memory."""
+    budget = free_memory_bytes() * _SHARE_TO_HOLD if memory_budget is None else memory_budget
+    return n_bytes <= budget
 
 
 class MadeRows(MappedRows):
@@ -172,22 +158,22 @@ class MadeRows(MappedRows):
         self, source: RowSource, aligner: Aligner, own: torch.Tensor, order: torch.Tensor | None
     ) -> None:
         given = source if order is None else source.take(order)
-        compute, kind = RelativeRows(aligner, own), aligner.landmarks_.dtype
-        super().__init__(given, compute, aligner.n_landmarks, dtype=kind)
+        self._source, self._own, self._order = source, own, order
+        self._relative = RelativeRows(aligner, own)
+        kind = aligner.landmarks_.dtype
+        super().__init__(given, self._relative, aligner.n_landmarks, dtype=kind)
         # The space has ids of its own.
         self.ids = self.contents = None
-        self._source, self._aligner, self._own, self._order = source, aligner, own, order
 
     def read_at(self, indices: torch.Tensor) -> torch.Tensor:
         """Make single rows, in the order asked for."""
-        rows = self.made_of.source.read_at(indices)
-        return self._aligner.relative_rows(rows, self._own[indices])
+        relative = replace(self._relative, own=self._own[indices])
+        return relative(self.made_of.source.read_at(indices))
 
     def identity(self) -> Identity:
         """That of the features, and of all that makes relative features of them."""
         order = "" if self._order is None else hash_array(self._order).digest
-        made = {**self._aligner.settings(), "sha256": self._aligner.sha256(self._own)}
-        return identify(self._source).with_detail(aligner=made, order=order)
+        return identify(self._source).with_detail(aligner=self._relative.settings(), order=order)
 
 
 def hold_rows(rows: RowSource) -> torch.Tensor:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from copy import copy
-from pathlib import Path
-from typing import Any, ClassVar, Self, cast, overload
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, cast
 
 import torch
 
-from relspace._core.devices import choose_device, to_device
-from relspace._core.fitting import Fitted
 from relspace._core.memory import refuse_too_large
 from relspace._core.validation import (
     Array,
-    Features,
     as_features,
     check_choice,
     check_density,
@@ -24,7 +20,7 @@ from relspace._core.validation import (
     to_numpy,
 )
 from relspace.errors import InvalidInputError
-from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.features.fitted import FittedMap, apply_map
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
 from relspace.kernels.frame import Cloud, Frame
@@ -36,23 +32,12 @@ from relspace.kernels.relative import (
     relative_rows,
     standardize_rows,
 )
-from relspace.rows.dask import map_rows
-from relspace.rows.fitted import write_result
-from relspace.rows.source import ArrayRows, DaskRows, RowSource, is_dask_array, tensor_of
-from relspace.rows.transform import Output, collect_rows
-
-#: Mean affinity between landmarks: denser than an affinity matrix that is compared as a whole, for
-#: decorrelated columns lose nothing to their overlap.
-LANDMARK_DENSITY = 0.2
-
-#: What is done to tokens before their affinities are taken.
-DEFAULT_NORMALIZATION = "half-whiten+unit"
-
-#: What is done to landmark columns.
-DEFAULT_STANDARDIZATION = "whiten"
+from relspace.rows.fitted import RowMap
+from relspace.space.defaults import ITEMS
+from relspace.space.stored_sets import check_stored_aligner
 
 
-class Aligner(Fitted):
+class Aligner(FittedMap):
     r"""Describes the tokens of one model by their affinities to landmarks.
 
     A token x becomes, over the landmarks l_1 ... l_m,
@@ -111,6 +96,9 @@ class Aligner(Fitted):
         *("_frame", "_cloud"),
     )
     _fit_call: ClassVar = "fit(landmarks)"
+    _kind: ClassVar = "aligner"
+    # Of a column that doesn't vary, so that it counts for nothing.
+    _may_be_infinite: ClassVar = ("profile_deviation",)
 
     #: Names of the features it was fitted on, where they are columns of a table.
     feature_names_in_: tuple[str, ...] | None = None
@@ -118,20 +106,13 @@ class Aligner(Fitted):
     def __init__(
         self,
         *,
-        density: float = LANDMARK_DENSITY,
-        normalize: str = DEFAULT_NORMALIZATION,
-        standardize: str = DEFAULT_STANDARDIZATION,
+        density: float = ITEMS.density,
+        normalize: str = ITEMS.normalize,
+        standardize: str = ITEMS.standardize,
     ) -> None:
         self.density = density
         self.normalize = normalize
         self.standardize = standardize
-
-    def __repr__(self) -> str:
-        settings = (
-            f"density={self.density}, normalize={self.normalize!r}, "
-            f"standardize={self.standardize!r}"
-        )
-        return f"Aligner({settings})"
 
     def fit(self, landmarks: object) -> Self:
         """Solve the bandwidth of the landmarks' features and measure their profile.
@@ -160,21 +141,19 @@ class Aligner(Fitted):
         normalization = fit_normalization(x, self.normalize)
         points = normalization.apply(x)
         bandwidth = solve_bandwidth(points, density=self.density)
-        affinity = rbf_affinity(points, sigma=bandwidth)
-        assert isinstance(affinity, torch.Tensor)
+        affinity = torch.as_tensor(rbf_affinity(points, sigma=bandwidth))
         profile = column_profile(affinity, standardize=self.standardize)
-        self.restore(normalization, points, bandwidth, profile)
+        self._hold(normalization, points, bandwidth, profile)
         self.feature_names_in_ = feature_names(landmarks)
         return self
 
-    def restore(
+    def _hold(
         self,
         normalization: Normalization,
         landmarks: torch.Tensor,
         bandwidth: Bandwidth,
         profile: ColumnProfile,
     ) -> None:
-        """Take over a state that was solved before."""
         self.normalization_ = normalization
         self.landmarks_ = landmarks
         self.bandwidth_ = bandwidth
@@ -187,30 +166,6 @@ class Aligner(Fitted):
         """Where it computes: where its landmarks are."""
         return self.landmarks_.device
 
-    def to(self, device: str | torch.device) -> Self:
-        """The same on another device, which computes from then on.
-
-        Parameters
-        ----------
-        device : str or torch.device
-            Such as "cuda", "cuda:1" or "cpu"; "auto" is the first GPU, or the CPU without one.
-
-        Returns
-        -------
-        Aligner
-            Features may be anywhere: to a GPU they are brought block by block while it computes.
-        """
-        self._check_fitted()
-        where = choose_device(device)
-        moved = copy(self)
-        moved.restore(
-            to_device(self.normalization_, where),
-            to_device(self.landmarks_, where),
-            self.bandwidth_,
-            to_device(self.profile_, where),
-        )
-        return moved
-
     @property
     def n_landmarks(self) -> int:
         """How many landmarks tokens are described by."""
@@ -222,245 +177,149 @@ class Aligner(Fitted):
         axes = self.normalization_.axes
         return int(self.landmarks_.shape[1] if axes is None else axes.shape[0])
 
-    @overload
-    def transform(
-        self, X: object, *, own: torch.Tensor | None = ..., memory_budget: int | None = ...
-    ) -> Array: ...
-    @overload
-    def transform(
-        self,
-        X: object,
-        *,
-        own: torch.Tensor | None = ...,
-        out: str | Path | Output,
-        client: Any = ...,
-        progress: Callable[[int, int], None] | None = ...,
-    ) -> RowSource: ...
-    def transform(
-        self,
-        X: object,
-        *,
-        own: torch.Tensor | None = None,
-        out: str | Path | Output | None = None,
-        memory_budget: int | None = None,
-        client: Any = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Array | RowSource:
-        """Describe tokens by their relative features.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
-            Tokens of the model that it was fitted on. What lies on a disk is read in blocks.
-        own : LongTensor of shape (n,), optional
-            For tokens that are landmarks themselves, their column (-1 for others). An item's
-            affinity with itself says nothing of its features and is left out.
-        out : str, Path or Output, optional
-            Where to write the result as it is made, instead of holding it: a Zarr store
-            (``"aligned.zarr"``, or a URL that fsspec knows) or an ``.npy`` file;
-            :class:`relspace.Output` says more. If a run is cut off, the same call goes
-            on where it stopped; the result is the same to the bit.
-        memory_budget : int, optional
-            Bytes that working memory may take where rows are read in blocks, and on a GPU; by
-            default a quarter of what is free. With ``out`` it is a part of
-            :class:`relspace.Output`.
-        client : distributed.Client, optional
-            A Dask cluster that makes the chunks of ``out``, a Zarr store that its workers reach
-            under the same path, as they must ``X``.
-        progress : callable, optional
-            ``progress(n_done, n_rows)`` after every chunk of ``out``.
-
-        Returns
-        -------
-        tensor or array of shape (n, m), or RowSource
-            Relative features, of the kind, float type and device of ``X``; of a Dask array a lazy
-            one. With ``out`` the finished output, as a source of rows.
-
-        Raises
-        ------
-        InvalidInputError
-            If the features have another width than those it was fitted on.
-        MemoryBudgetError
-            If the result would not fit into the free memory and no ``out`` is given.
-        """
-        self._check_fitted()
-        if out is not None:
-            return self._write(open_rows(X), own, out, client, progress)
-        if is_dask_array(X):
-            self._check_width(cast("Any", X).shape)
-            return cast("Array", map_rows(X, self._rows_of, self.n_landmarks, own))
-        if is_read_in_blocks(X):
-            source = open_rows(X)
-            dtype = source.dtype if source.dtype.is_floating_point else torch.float32
-            collected = self.collect(source, own, dtype=dtype, memory_budget=memory_budget)
-            return to_numpy(collected) if hasattr(X, "__array__") else collected
-        given = self._check(X)
-        if self.device.type == "cuda" and given.tensor.device.type == "cpu":
-            there = ArrayRows(given.tensor)
-            rows = self.collect(there, own, dtype=given.dtype, memory_budget=memory_budget)
-            return given.restore(rows)
-        rows = self.relative_rows(given.tensor, own, memory_budget=memory_budget)
-        return given.restore(rows.to(given.tensor.device))
-
     def affinity(self, X: object) -> Array:
         """Affinities of tokens to the landmarks, as they are; see :meth:`transform`."""
-        given = self._check(X)
-        rows = self.relative_rows(given.tensor, standardized=False)
-        return given.restore(rows.to(given.tensor.device))
-
-    def relative_rows(
-        self,
-        X: torch.Tensor,
-        own: torch.Tensor | None = None,
-        *,
-        standardized: bool = True,
-        memory_budget: int | None = None,
-        first_row: int = 0,
-    ) -> torch.Tensor:
-        """Relative features of tokens of the right width, a few rows at a time into one result.
-
-        On a GPU it is as many as ``memory_budget`` holds. Errors count rows from ``first_row``.
-        """
-        n, m = X.shape[0], self.n_landmarks
-        refuse_too_large(
-            n * m * self.landmarks_.element_size(),
-            f"the relative features of {n} tokens over {m} landmarks",
-            "write them as they are made: {out='aligned.zarr'}",
-            device=self.landmarks_.device,
-        )
-        return relative_rows(
-            X,
-            self.normalization_,
-            self._frame,
-            self._cloud,
-            self.profile_,
-            scale=self._frame.inverse_variance(self.bandwidth_.sigma),
-            own=own,
-            how=self.standardize if standardized and self.standardize != "none" else None,
-            memory_budget=memory_budget,
-            first_row=first_row,
-        )
+        self._check_fitted()
+        affinities = RelativeRows(self, standardized=False)
+        return cast("Array", apply_map(affinities.row_map(), X))
 
     def standardize_in_place(self, rows: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
         """Overwrite affinities by rows of mean 0 and norm 1, see :func:`standardize_rows`."""
         return standardize_rows(rows, self.profile_, own, how=self.standardize)
 
-    def _check(self, X: object) -> Features:
+    def _row_map(self, memory_budget: int | None = None) -> RowMap:
+        return RelativeRows(self, memory_budget=memory_budget).row_map()
+
+    def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         self._check_fitted()
-        refuse_other_features(feature_names(X), self.feature_names_in_, "X")
-        given = as_features(X, "X", check_finite=False, cast=False)
-        self._check_width(given.tensor.shape)
-        return given
-
-    def _check_width(self, shape: tuple[int, ...]) -> None:
-        if shape[-1] != self.n_features_in_:
-            raise InvalidInputError(
-                f"X has {shape[-1]} features; these landmarks have "
-                f"{self.n_features_in_}: use the model and layer that they came from."
-            )
-
-    def collect(
-        self,
-        source: RowSource,
-        own: torch.Tensor | None = None,
-        *,
-        dtype: torch.dtype | None = None,
-        memory_budget: int | None = None,
-    ) -> torch.Tensor:
-        """Relative features of all rows of a source in one tensor; on Dask, where it is there."""
-        refuse_other_features(feature_names(source), self.feature_names_in_, "X")
-        self._check_width(source.shape)
-        dtype = self.landmarks_.dtype if dtype is None else dtype
-        if isinstance(source, DaskRows):
-            lazy = map_rows(source.array, self._rows_of, self.n_landmarks, own)
-            return tensor_of(lazy.compute()).to(dtype)
-        compute = RelativeRows(self, own)
-        return collect_rows(
-            source,
-            compute,
-            self.n_landmarks,
-            dtype,
-            memory_budget=memory_budget,
-            device=self.device,
-        )
-
-    def _write(
-        self,
-        source: RowSource,
-        own: torch.Tensor | None,
-        out: str | Path | Output,
-        client: Any,
-        progress: Callable[[int, int], None] | None,
-    ) -> RowSource:
-        refuse_other_features(feature_names(source), self.feature_names_in_, "X")
-        self._check_width(source.shape)
-        job = {
-            "operation": "transform",
-            "aligner": {**self.settings(), "sha256": self.sha256(own)},
+        found = {
+            "landmarks": self.landmarks_,
+            "profile_mean": self.profile_.mean,
+            "profile_deviation": self.profile_.deviation,
+            "profile_whitening": self.profile_.whitening,
+            "center": self.normalization_.center,
+            "scale": self.normalization_.scale,
+            "axes": self.normalization_.axes,
+            "rest": self.normalization_.rest,
         }
-        compute = RelativeRows(self, own)
-        return write_result(
-            source,
-            compute,
-            self.n_landmarks,
-            out=out,
-            job=job,
-            columns="landmark",
-            client=client,
-            progress=progress,
-        )
-
-    def settings(self) -> dict[str, Any]:
-        """What it was asked for and what it solved, as plain values."""
-        return {
-            "density": self.density,
-            "normalize": self.normalize,
-            "standardize": self.standardize,
-            "sigma": self.bandwidth_.sigma,
-            "n_landmarks": self.n_landmarks,
-            "n_features": self.n_features_in_,
+        return {name: one for name, one in found.items() if one is not None}, {
+            **self.get_params(),
+            "bandwidth": self.bandwidth_.to_dict(),
+            "exponent": self.normalization_.exponent,
+            "feature_names": self.feature_names_in_,
         }
 
-    def sha256(self, own: torch.Tensor | None) -> str:
-        """A hash of all tensors that relative features of rows with these columns depend on."""
-        digest = hashlib.sha256()
-        state = (
-            self.landmarks_,
-            *(self.normalization_.center, self.normalization_.scale, self.normalization_.axes),
-            self.normalization_.rest,
-            *(self.profile_.mean, self.profile_.deviation, self.profile_.whitening),
-            own,
+    @classmethod
+    def _restored(cls, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Self:
+        check_stored_aligner(tensors, metadata)
+        aligner = cls(**{name: metadata[name] for name in ("density", "normalize", "standardize")})
+        aligner._hold(
+            Normalization(
+                tensors.get("center"),
+                tensors.get("scale"),
+                tensors.get("axes"),
+                metadata["normalize"].endswith("unit"),
+                metadata.get("exponent", 0),
+                tensors.get("rest"),
+            ),
+            tensors["landmarks"],
+            Bandwidth(**metadata["bandwidth"]),
+            ColumnProfile(
+                tensors["profile_mean"],
+                tensors["profile_deviation"],
+                tensors.get("profile_whitening"),
+            ),
         )
-        digest.update(str(self.normalization_.exponent).encode())
-        for tensor in state:
-            digest.update(b"none" if tensor is None else to_numpy(tensor).tobytes())
-        return digest.hexdigest()
-
-    def _rows_of(self, rows: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
-        return self.relative_rows(rows, own)
+        if metadata.get("feature_names") is not None:
+            aligner.feature_names_in_ = tuple(metadata["feature_names"])
+        return aligner
 
 
+@dataclass(frozen=True)
 class RelativeRows:
-    """Relative features of some rows out of many; what the workers of a cluster are sent.
+    """The function of rows that a fitted aligner is; workers of a cluster are sent it.
 
-    Parameters
+    Attributes
     ----------
     aligner : Aligner
         A fitted one.
-    own : LongTensor of shape (n,), optional
-        Each row's own column, as in :meth:`Aligner.transform`.
+    own : LongTensor of shape (n,) or None
+        For rows that are landmarks themselves, their column, -1 for others. An item's affinity with
+        itself says nothing of its features and is left out.
+    standardized : bool
+        Whether affinities are standardised.
+    memory_budget : int or None
+        Bytes that working memory on a GPU may take.
     """
 
-    def __init__(self, aligner: Aligner, own: torch.Tensor | None = None) -> None:
-        self._aligner, self._own = aligner, own
+    aligner: Aligner
+    own: torch.Tensor | None = None
+    standardized: bool = True
+    memory_budget: int | None = None
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self._aligner.device
+        return self.aligner.device
 
-    def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
-        """Relative features of the rows from ``first`` on."""
-        first = first or 0
-        own = None if self._own is None else self._own[first : first + len(rows)]
-        return self._aligner.relative_rows(rows, own, first_row=first)
+    def __call__(self, rows: torch.Tensor, first: int | None = None) -> torch.Tensor:
+        """Describe the rows from ``first`` on, a few at a time into one result."""
+        fitted, first = self.aligner, first or 0
+        n, m = len(rows), fitted.n_landmarks
+        refuse_too_large(
+            n * m * fitted.landmarks_.element_size(),
+            f"the relative features of {n} tokens over {m} landmarks",
+            "write them as they are made: {out='aligned.zarr'}",
+            device=self.device,
+        )
+        is_plain = not self.standardized or fitted.standardize == "none"
+        return relative_rows(
+            rows,
+            fitted.normalization_,
+            fitted._frame,
+            fitted._cloud,
+            fitted.profile_,
+            scale=fitted._frame.inverse_variance(fitted.bandwidth_.sigma),
+            own=None if self.own is None else self.own[first : first + n],
+            how=None if is_plain else fitted.standardize,
+            memory_budget=self.memory_budget,
+            first_row=first,
+        )
+
+    def row_map(self) -> RowMap:
+        """The same with what is known of its result."""
+        operation = "transform" if self.standardized else "affinity"
+        return RowMap(
+            self,
+            self.aligner.n_landmarks,
+            "landmark",
+            self._check,
+            lambda: {"operation": operation, "aligner": self.settings()},
+        )
+
+    def _check(self, shape: tuple[int, ...], names: tuple[str, ...] | None) -> None:
+        refuse_other_features(names, self.aligner.feature_names_in_, "X")
+        width = self.aligner.n_features_in_
+        if shape[1] != width:
+            raise InvalidInputError(
+                f"X has {shape[1]} features; these landmarks have {width}: use the model and layer "
+                "that they came from."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """All that relative features depend on, as plain values with a hash of the tensors."""
+        fitted = self.aligner
+        normalization, profile = fitted.normalization_, fitted.profile_
+        digest = hashlib.sha256(str(normalization.exponent).encode())
+        for tensor in (
+            *(fitted.landmarks_, normalization.center, normalization.scale, normalization.axes),
+            *(normalization.rest, profile.mean, profile.deviation, profile.whitening, self.own),
+        ):
+            digest.update(b"none" if tensor is None else to_numpy(tensor).tobytes())
+        return {
+            **fitted.get_params(),
+            "sigma": fitted.bandwidth_.sigma,
+            "n_landmarks": fitted.n_landmarks,
+            "n_features": fitted.n_features_in_,
+            "sha256": digest.hexdigest(),
+        }

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Self
 
 import torch
 
-from relspace._core.archive import write_archive
 from relspace._core.devices import choose_device
 from relspace._core.memory import refuse_too_large
-from relspace._core.validation import Array, ItemId, name_some
+from relspace._core.validation import Array, ItemId, as_ids, name_some
 from relspace.errors import FileFormatError, UnknownNameError
 from relspace.features import FeatureSet
+from relspace.features.fitted import FittedMaps
 from relspace.kernels.correlation import Match
 from relspace.pictures.html import html_table
-from relspace.rows.locations import refuse_inputs
+from relspace.rows.fitted import RowMap
 from relspace.rows.source import ArrayRows, RowSource
-from relspace.rows.transform import Output
 from relspace.space.aligned_set import AlignedSet
 from relspace.space.aligner import Aligner
 
-#: Version of the files that spaces are saved in.
-FORMAT_VERSION = 1
 
-
-class CommonSpace(Mapping[str, Array], ABC):
+class CommonSpace(FittedMaps, Mapping[str, Array]):
     """Feature sets described by their affinities to the same landmarks.
 
     A mapping of names to relative features; column j is the affinity to the same landmark in every
@@ -115,53 +111,13 @@ class CommonSpace(Mapping[str, Array], ABC):
         """The fitted aligner of one set."""
         return self.aligned_set(name).aligner
 
-    @overload
-    def transform(self, name: str, X: object, *, memory_budget: int | None = ...) -> Array: ...
-    @overload
-    def transform(
-        self,
-        name: str,
-        X: object,
-        *,
-        out: str | Path | Output,
-        client: Any = ...,
-        progress: Callable[[int, int], None] | None = ...,
-    ) -> RowSource: ...
-    def transform(
-        self,
-        name: str,
-        X: object,
-        *,
-        out: str | Path | Output | None = None,
-        memory_budget: int | None = None,
-        client: Any = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Array | RowSource:
-        """Bring new items of a known set into the space.
+    def _row_map_of(self, name: str, memory_budget: int | None = None) -> RowMap:
+        return self.aligner(name)._row_map(memory_budget)
 
-        Parameters
-        ----------
-        name : str
-            The set whose model they come from.
-        X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
-            Their features; none of them is taken for a landmark. Of a feature set, the layer that
-            the set was aligned by.
-        out, memory_budget, client, progress
-            For features larger than memory: where the result goes as it is made, and how; see
-            :meth:`relspace.Aligner.transform`.
-
-        Returns
-        -------
-        tensor or array of shape (n, m), or RowSource
-            Their relative features, of the kind, float type and device of ``X``; of a Dask array
-            a lazy one; with ``out`` the finished output.
-        """
-        aligner = self.aligner(name)
+    def _given_of(self, name: str, X: object) -> object:
         if isinstance(X, FeatureSet):
-            X = X[self.parameters.get("layers", {}).get(name, X.layers[-1])]
-        if out is None:
-            return aligner.transform(X, memory_budget=memory_budget)
-        return aligner.transform(X, out=out, client=client, progress=progress)
+            return X[self.parameters.get("layers", {}).get(name, X.layers[-1])]
+        return X
 
     def to(self, device: str | torch.device) -> Self:
         """The same space on another device, which computes what is asked of it from then on.
@@ -258,40 +214,10 @@ class CommonSpace(Mapping[str, Array], ABC):
             "parameters": self.parameters,
         }
 
-    def save(self, path: str | Path) -> Path:
-        """Write the space into one safetensors file, whole or not at all.
-
-        Parameters
-        ----------
-        path : str or Path
-            The file; one that exists is replaced.
-
-        Returns
-        -------
-        Path
-            The file.
-
-        Raises
-        ------
-        InvalidInputError
-            If rows are made as they are read, and the file is what they are made of.
-        """
-        refuse_inputs(
-            path, [one for name in self for one in self.rows(name).locations()], called="path"
-        )
-        tensors, records = self._stored()
-        metadata = {
-            "format_version": FORMAT_VERSION,
-            "sets": records,
-            "ids": None if self.ids is None else list(self.ids),
-            "parameters": self.parameters,
-            "versions": {"torch": str(torch.__version__)},
-        }
-        return write_archive(path, self._kind, tensors, metadata)
-
-    #: What a file of such a space says it holds, and what its sets share.
-    _kind: ClassVar[str]
+    #: What its sets share.
     _item: ClassVar[str]
+    # Of a column that doesn't vary, so that it counts for nothing.
+    _may_be_infinite: ClassVar = ("profile_deviation",)
 
     @property
     @abstractmethod
@@ -356,26 +282,37 @@ class CommonSpace(Mapping[str, Array], ABC):
             )
         return pairs
 
-    def _stored(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-        """The tensors of the space and the records of its sets, as a file holds them."""
+    def _read_from(self) -> Iterable[str | Path]:
+        return [one for name in self for one in self.rows(name).locations()]
+
+    def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors: dict[str, torch.Tensor] = {}
         records = []
         for number, (name, one) in enumerate(self._sets.items()):
-            tensors |= {f"{number}.{key}": tensor for key, tensor in one.tensors().items()}
-            records.append({"name": name, **one.record()})
-        return tensors, records
+            own, record = one.stored()
+            tensors |= {f"{number}.{key}": tensor for key, tensor in own.items()}
+            records.append({"name": name, **record})
+        return tensors, {
+            "sets": records,
+            "ids": None if self.ids is None else list(self.ids),
+            "parameters": self.parameters,
+            "versions": {"torch": str(torch.__version__)},
+        }
 
 
 def restored_sets(
-    tensors: Mapping[str, torch.Tensor], records: list[dict[str, Any]]
+    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], n_landmarks: int
 ) -> dict[str, AlignedSet]:
-    """The sets that gave a file's tensors and records.
+    """Restore the sets of a space from a file's tensors and metadata.
 
     Raises
     ------
     FileFormatError, InvalidInputError, InvalidTypeError
         If these do not fit together.
     """
+    records, parameters = metadata["sets"], metadata["parameters"]
+    if not isinstance(parameters, dict) or not isinstance(parameters.get("layers", {}), dict):
+        raise FileFormatError("its parameters, or the layers among them, are no JSON object.")
     sets: dict[str, AlignedSet] = {}
     numbers = {name.partition(".")[0] for name in tensors if name[0].isdigit()}
     if numbers != set(map(str, range(len(records)))):
@@ -387,6 +324,15 @@ def restored_sets(
         if record["name"] in sets:
             raise FileFormatError(f"two sets are called {record['name']!r}.")
         sets[record["name"]] = restored
-    if len({one.aligner.n_landmarks for one in sets.values()}) != 1:
-        raise FileFormatError("its sets have different numbers of landmarks, or there is no set.")
+    found = {one.aligner.n_landmarks for one in sets.values()}
+    if found != {n_landmarks}:
+        raise FileFormatError(
+            f"it lists {n_landmarks} landmarks, and its sets have {sorted(found) or 'none'}."
+        )
     return sets
+
+
+def restored_ids(metadata: Mapping[str, Any], n_items: int) -> tuple[ItemId, ...] | None:
+    """Restore the ids of a space from a file's metadata."""
+    ids = metadata["ids"]
+    return None if ids is None else as_ids(ids, "the space", n_items)

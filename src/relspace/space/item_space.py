@@ -16,7 +16,7 @@ from relspace._core.validation import (
     check_count,
     check_random_state,
 )
-from relspace.errors import InvalidInputError
+from relspace.errors import FileFormatError, InvalidInputError
 from relspace.kernels.correlation import (
     Match,
     correlation_blocks,
@@ -26,13 +26,11 @@ from relspace.kernels.correlation import (
 from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.relative import NO_LANDMARK
 from relspace.space.aligned_set import AlignedSet
-from relspace.space.base import CommonSpace
+from relspace.space.base import CommonSpace, restored_ids, restored_sets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: What a file of such a space says it holds.
-ITEM_SPACE = "aligned space"
 _SUMMARY_ITEMS = 5000
 _CHANCE_ROUNDS = 10
 # Of the rows of a set, what comparing them with another's takes.
@@ -71,7 +69,7 @@ class ItemSpace(CommonSpace):
     torch.Size([60, 60])
     """
 
-    _kind, _item = ITEM_SPACE, "item"
+    _kind, _item = "aligned space", "item"
 
     def __init__(
         self,
@@ -244,9 +242,21 @@ class ItemSpace(CommonSpace):
         items = draw_distinct(self.n_items, _SUMMARY_ITEMS, generator)
         return self.match(a, b, items=items)
 
-    def _stored(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-        tensors, records = super()._stored()
-        return {"landmarks": self.landmarks, **tensors}, records
+    def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        tensors, metadata = super()._stored()
+        return {"landmarks": self.landmarks, **tensors}, metadata
+
+    @classmethod
+    def _restored(cls, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Self:
+        landmarks = tensors["landmarks"]
+        sets = restored_sets(tensors, metadata, len(landmarks))
+        counts = {name: int(one.rows.shape[0]) for name, one in sets.items()}
+        n_items = next(iter(counts.values()))
+        if set(counts.values()) != {n_items}:
+            raise FileFormatError(f"its sets have different numbers of items: {counts}.")
+        landmarks = as_item_indices(landmarks, "landmarks", n_items)
+        ids = restored_ids(metadata, n_items)
+        return cls(sets, ids=ids, landmarks=landmarks, parameters=metadata["parameters"])
 
     def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
         return type(self)(sets, ids=self.ids, landmarks=self.landmarks, parameters=self.parameters)

@@ -1,9 +1,9 @@
-"""Checks of what a saved space says of a set: that its records and tensors fit together."""
+"""Checks of saved aligners and sets of spaces: that their records and tensors fit together."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -20,9 +20,6 @@ from relspace.errors import FileFormatError
 from relspace.kernels.normalization import NORMALIZATIONS
 from relspace.kernels.relative import STANDARDIZATIONS
 
-#: What a set on a grid has beside; it is checked with the grid.
-_OF_GRIDS = ("boxes", "image_sizes")
-
 #: An exponent beyond these takes every float64 to 0 or to infinity.
 _MAX_EXPONENT = 2200
 
@@ -30,15 +27,24 @@ _MAX_EXPONENT = 2200
 _MAX_ROWS = 2**62
 
 
-def check_stored_set(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
-    """Refuse a set that could not have been saved as it is.
+def check_stored_aligner(
+    tensors: Mapping[str, torch.Tensor],
+    record: Mapping[str, Any],
+    beside: Mapping[str, tuple[int, ...]] | None = None,
+    ignored: Collection[str] = (),
+) -> None:
+    """Refuse an aligner that could not have been saved as it is.
 
     Parameters
     ----------
     tensors : mapping of str to tensor
-        The set's own, by their names without its number.
+        Its tensors.
     record : mapping
         What stands beside them.
+    beside : mapping of str to tuple of int, optional
+        Shapes of other tensors that may be there, -1 for the number of landmarks.
+    ignored : collection of str
+        Tensors that are checked elsewhere.
 
     Raises
     ------
@@ -50,24 +56,24 @@ def check_stored_set(tensors: Mapping[str, torch.Tensor], record: Mapping[str, A
     normalize = check_choice(record["normalize"], "normalize", NORMALIZATIONS)
     standardize = check_choice(record["standardize"], "standardize", STANDARDIZATIONS)
     check_fraction(record["density"], "density")
-    _check_bool(record["is_array"], "is_array")
     exponent = record.get("exponent", 0)
     if isinstance(exponent, bool) or not isinstance(exponent, int):
         raise FileFormatError(f"exponent is {exponent!r}; it must be a whole number.")
     if abs(exponent) > _MAX_EXPONENT:
         raise FileFormatError(f"exponent is {exponent}, beyond {_MAX_EXPONENT} either way.")
     _check_bandwidth(record["bandwidth"])
-    n_rows = check_count(record["n_rows"], "n_rows")
-    if n_rows > _MAX_ROWS:
-        raise FileFormatError(f"n_rows is {n_rows}; it can be {_MAX_ROWS} at most.")
-    if not isinstance(record["name"], str):
-        raise FileFormatError(f"the name of a set is {record['name']!r}; it must be text.")
-    shapes = _shapes(tensors, n_rows, normalize.removesuffix("+unit"), standardize)
-    check_tensors(tensors, shapes, optional=("relative", "rest", "mixing"))
-    if surplus := sorted(set(tensors) - set(shapes) - set(_OF_GRIDS)):
+    shapes = _shapes(tensors, normalize.removesuffix("+unit"), standardize)
+    m = shapes["landmarks"][0]
+    more = {
+        name: tuple(m if size == -1 else size for size in shape)
+        for name, shape in (beside or {}).items()
+    }
+    shapes |= more
+    check_tensors(tensors, shapes, optional=("rest", *more))
+    if surplus := sorted(set(tensors) - set(shapes) - set(ignored)):
         raise FileFormatError(
-            f"it holds {', '.join(map(repr, surplus))}, which a set with normalize={normalize!r} "
-            f"and standardize={standardize!r} does not have."
+            f"it holds {', '.join(map(repr, surplus))}, which normalize={normalize!r} and "
+            f"standardize={standardize!r} do not have."
         )
     for name in ("scale", "profile_deviation"):
         if name in tensors and not bool((tensors[name] > 0).all()):
@@ -76,6 +82,18 @@ def check_stored_set(tensors: Mapping[str, torch.Tensor], record: Mapping[str, A
     if len(kinds) > 1:
         raise FileFormatError(f"its tensors are of different float types: {sorted(kinds)}.")
     _check_feature_names(record.get("feature_names"), _width(tensors))
+
+
+def check_stored_set(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
+    """Refuse a set of a space, as :func:`check_stored_aligner` refuses its aligner."""
+    _check_bool(record["is_array"], "is_array")
+    n_rows = check_count(record["n_rows"], "n_rows", at_most=_MAX_ROWS)
+    if not isinstance(record["name"], str):
+        raise FileFormatError(f"the name of a set is {record['name']!r}; it must be text.")
+    beside: dict[str, tuple[int, ...]] = {"relative": (n_rows, -1)}
+    if record["standardize"] == "columns":
+        beside["mixing"] = (-1, -1)
+    check_stored_aligner(tensors, record, beside, ignored=("boxes", "image_sizes"))
 
 
 def float_type(name: object) -> torch.dtype:
@@ -92,9 +110,9 @@ def _width(tensors: Mapping[str, torch.Tensor]) -> int:
 
 
 def _shapes(
-    tensors: Mapping[str, torch.Tensor], n_rows: int, step: str, standardize: str
+    tensors: Mapping[str, torch.Tensor], step: str, standardize: str
 ) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor that such a set can have."""
+    """The shape of every tensor that such an aligner has."""
     for name in ("landmarks", *(("axes",) if step.endswith("whiten") else ())):
         if name not in tensors:
             raise FileFormatError(f"it lacks the tensor {name!r}.")
@@ -106,12 +124,9 @@ def _shapes(
         "landmarks": (m, k),
         "profile_mean": (m,),
         "profile_deviation": (m,),
-        "relative": (n_rows, m),
     }
     if standardize.endswith("whiten"):
         shapes["profile_whitening"] = (m, m)
-    if standardize == "columns":
-        shapes["mixing"] = (m, m)
     if step not in ("none", "unit"):
         shapes |= {"center": (width,), "rest": (width,)}
     if step == "zscore":

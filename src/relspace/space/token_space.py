@@ -16,7 +16,7 @@ from relspace._core.validation import (
     check_count,
     check_random_state,
 )
-from relspace.errors import InvalidInputError
+from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features import Places, TokenGrid, read_places, token_places
 from relspace.features.layer import LayerFeatures, RowItems
 from relspace.kernels.correlation import Match
@@ -27,13 +27,12 @@ from relspace.kernels.grouped import (
 )
 from relspace.rows.source import ArrayRows, RowSource
 from relspace.space.aligned_set import AlignedSet
-from relspace.space.base import CommonSpace
+from relspace.space.base import CommonSpace, restored_ids, restored_sets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: What a file of such a space says it holds.
-TOKEN_SPACE = "spatial space"
+_PARTS_OF_PLACES = ("images", "y", "x")
 _SUMMARY_TOKENS = 5000
 _CHANCE_ROUNDS = 10
 # Rows are correlated over at least so many landmarks.
@@ -76,7 +75,7 @@ class TokenSpace(CommonSpace):
     torch.Size([96, 1024])
     """
 
-    _kind, _item = TOKEN_SPACE, "image"
+    _kind, _item = "spatial space", "image"
 
     def __init__(
         self,
@@ -278,14 +277,45 @@ class TokenSpace(CommonSpace):
     def _match_of_some(self, a: str, b: str) -> Match:
         return self.match(a, b, images=self._some_images())
 
-    def _stored(self) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-        tensors, records = super()._stored()
-        tensors |= {"places.images": self.places.images, "places.y": self.places.y}
-        tensors |= {"places.x": self.places.x}
-        for number, (record, grid) in enumerate(zip(records, self._grids.values(), strict=True)):
+    def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        tensors, metadata = super()._stored()
+        for part in _PARTS_OF_PLACES:
+            tensors[f"places.{part}"] = getattr(self.places, part)
+        grids = self._grids.values()
+        for number, (record, grid) in enumerate(zip(metadata["sets"], grids, strict=True)):
             record |= {"rows": grid.rows, "columns": grid.columns}
             tensors |= {f"{number}.boxes": grid.boxes, f"{number}.image_sizes": grid.image_sizes}
-        return tensors, records
+        return tensors, metadata
+
+    @classmethod
+    def _restored(cls, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Self:
+        parameters = metadata["parameters"]
+        places = Places(*(tensors[f"places.{part}"] for part in _PARTS_OF_PLACES))
+        sets = restored_sets(tensors, metadata, len(places))
+        grids = {
+            record["name"]: TokenGrid(
+                record["rows"],
+                record["columns"],
+                tensors[f"{number}.boxes"],
+                tensors[f"{number}.image_sizes"],
+            )
+            for number, record in enumerate(metadata["sets"])
+        }
+        n_images = next(iter(grids.values())).n_images
+        is_mixed = parameters.get("standardize") in ("whiten", "half-whiten")
+        for name, grid in grids.items():
+            n_tokens, found = grid.n_images * grid.tokens_per_image, int(sets[name].rows.shape[0])
+            if grid.n_images != n_images or n_tokens != found:
+                raise FileFormatError(
+                    f"set {name!r} has {found} tokens, and its grid {n_tokens} on {grid.n_images} "
+                    f"images; the space has {n_images}."
+                )
+            has_columns = sets[name].aligner.standardize == "columns"
+            if is_mixed and has_columns and sets[name].mixing is None:
+                raise FileFormatError(f"the tensor 'mixing' of set {name!r} is missing.")
+        as_item_indices(torch.unique(places.images), "places.images", n_images)
+        ids = restored_ids(metadata, n_images)
+        return cls(sets, grids=grids, ids=ids, places=places, parameters=parameters)
 
     def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
         return type(self)(

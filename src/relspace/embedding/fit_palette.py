@@ -1,0 +1,179 @@
+"""Fitting a palette: the way from an embedding to three dimensions, and what colours show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace._core.arrays import bytes_in_floats
+from relspace._core.device_copies import copies_for
+from relspace._core.memory import row_slices
+from relspace._core.validation import refuse_non_finite, to_numpy
+from relspace.embedding.palette import Axes, Neighbors, Palette, unit_rows
+from relspace.errors import MissingDependencyError
+from relspace.kernels.landmarks import draw_distinct
+from relspace.kernels.ties import mean_ranks
+from relspace.rows.ahead import read_blocks
+from relspace.rows.source import RowSource
+
+#: Ways from the embedding to three dimensions.
+METHODS = ("spectral", "tsne", "umap")
+
+# Tokens that quantiles and the rank correlation are taken from, where there are more.
+_SAMPLED_ITEMS = 2**18
+# Tokens that "tsne" and "umap" learn.
+_LEARNED_ITEMS = 4096
+# What a token takes on its way to a colour, besides its embedding, and how many go at once.
+_BYTES_PER_COLOR = 256
+_ROWS_AT_A_TIME = 2**16
+
+
+def fit_palette(
+    sources: Mapping[str, RowSource],
+    weights: torch.Tensor,
+    *,
+    method: str,
+    quantile: float,
+    random_state: int,
+    budget: int,
+) -> tuple[Palette, float]:
+    """Fit a palette to the embedding of all sets, read once.
+
+    Parameters
+    ----------
+    sources : mapping of str to RowSource
+        The embedding of each set's tokens.
+    weights : tensor of shape (k,)
+        What each component counts.
+    method, quantile, random_state
+        As for :class:`relspace.Coloring`.
+    budget : int
+        Bytes that blocks of rows may take.
+
+    Returns
+    -------
+    palette : Palette
+        What gives rows of the embedding their colours.
+    rank_correlation : float
+        Of colour distance and embedding distance, see :func:`distance_rank_correlation`.
+    """
+    n_tokens = sum(one.shape[0] for one in sources.values())
+    sample = _spread_sample(n_tokens, random_state)
+    rows, axes = _measure_rows(sources, weights, sample, budget)
+    project = axes if method == "spectral" else _learned(rows, method, random_state)
+    found = project(rows)
+    low, high = (torch.quantile(found, q, dim=0) for q in (quantile, 1 - quantile))
+    reach = (high - low) / 2
+    reach = torch.where(reach > 0, reach, torch.ones_like(reach))
+    palette = Palette(weights, project, (low + high) / 2, reach)
+    lab = palette.lab(found)
+    return palette, distance_rank_correlation(rows, lab, random_state=random_state)
+
+
+def _spread_sample(n_items: int, seed: int) -> torch.Tensor:
+    """All items, or one at random of each of as many stretches as are sampled."""
+    if n_items <= _SAMPLED_ITEMS:
+        return torch.arange(n_items)
+    generator = torch.Generator().manual_seed(seed)
+    at = torch.rand(_SAMPLED_ITEMS, generator=generator, dtype=torch.float64)
+    found = (torch.arange(_SAMPLED_ITEMS) + at) * (n_items / _SAMPLED_ITEMS)
+    return found.long().clamp_max(n_items - 1)
+
+
+def parts_of(source: RowSource, budget: int) -> Iterator[slice]:
+    """Rows that are coloured at a time."""
+    per_row = 5 * bytes_in_floats(source.dtype) * source.shape[1] + _BYTES_PER_COLOR
+    return row_slices(source.shape[0], per_row, min(budget, per_row * _ROWS_AT_A_TIME))
+
+
+def _measure_rows(
+    sources: Mapping[str, RowSource], weights: torch.Tensor, wanted: torch.Tensor, budget: int
+) -> tuple[torch.Tensor, Axes]:
+    """Read all unit rows once: the wanted ones, in their order, and the principal axes of all."""
+    width = len(weights) + 1
+    total = weights.new_zeros(width, dtype=torch.float64)
+    products = total.new_zeros(width, width)
+    chosen, n_before = [], 0
+    copies = copies_for(weights.device)
+    for name, source in sources.items():
+        with closing(read_blocks(source, parts_of(source, budget), copies)) as blocks:
+            for part, block in blocks:
+                refuse_non_finite(block, f"the embedding of {name}", first_row=part.start)
+                rows = unit_rows(block, weights)
+                first = n_before + part.start
+                at = wanted[(wanted >= first) & (wanted < n_before + part.stop)] - first
+                chosen.append(rows[at.to(rows.device)])
+                wide = rows.double()
+                total += wide.sum(dim=0)
+                products += wide.T @ wide
+        n_before += source.shape[0]
+    mean = total / n_before
+    axes = torch.linalg.eigh(products / n_before - mean[:, None] * mean).eigenvectors
+    axes = axes.flip(1)[:, :3]
+    sign = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
+    return torch.cat(chosen), Axes(mean.to(weights), (axes * sign).to(weights))
+
+
+def _learned(rows: torch.Tensor, method: str, seed: int) -> Neighbors:
+    generator = torch.Generator().manual_seed(seed)
+    known = rows[draw_distinct(len(rows), _LEARNED_ITEMS, generator).to(rows.device)]
+    learn = _learn_tsne if method == "tsne" else _learn_umap
+    return Neighbors(known, torch.from_numpy(learn(to_numpy(known), seed)).to(rows))
+
+
+def _learn_tsne(rows: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
+    """Positions by openTSNE in two dimensions; the third is 0."""
+    try:
+        from openTSNE import TSNE
+    except ImportError as error:
+        raise MissingDependencyError(
+            'method "tsne" needs openTSNE; install it with: pip install "relspace[tsne]"'
+        ) from error
+    plane = np.asarray(TSNE(n_components=2, random_state=seed % 2**32).fit(rows))
+    return np.concatenate([plane, np.zeros((len(plane), 1))], axis=1)
+
+
+def _learn_umap(rows: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
+    """Positions by UMAP, whose axes come in no order, turned to fall in variance."""
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise MissingDependencyError(
+            'method "umap" needs umap-learn; install it with: pip install "relspace[umap]"'
+        ) from error
+    found = np.asarray(UMAP(n_components=3, random_state=seed % 2**32).fit_transform(rows))
+    centered = found - found.mean(axis=0)
+    axes = np.linalg.svd(centered, full_matrices=False)[2]
+    signs = np.sign(axes[np.arange(3), np.abs(axes).argmax(axis=1)])
+    turned: NDArray[np.floating] = centered @ (axes * signs[:, None]).T
+    return turned
+
+
+def distance_rank_correlation(
+    rows: torch.Tensor, lab: torch.Tensor, *, random_state: int = 0, n_pairs: int = 20_000
+) -> float:
+    """Spearman correlation of two kinds of distance over random pairs of tokens.
+
+    Parameters
+    ----------
+    rows : tensor of shape (n, d)
+        Unit rows of the embedding.
+    lab : tensor of shape (n, 3)
+        Colours in OKLab.
+    random_state : int
+        Seed of the pairs.
+    n_pairs : int
+        How many pairs.
+    """
+    generator = torch.Generator().manual_seed(random_state)
+    pairs = torch.randint(len(rows), (2, n_pairs), generator=generator)
+    # Ranks of squares: a root would tell apart what only rounding does.
+    ranks = [
+        mean_ranks((one[pairs[0]].double() - one[pairs[1]].double()).square().sum(dim=1))
+        for one in (rows, lab)
+    ]
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1])

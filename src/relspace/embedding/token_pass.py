@@ -1,0 +1,255 @@
+"""One pass over the tokens of all sets: their components, held or written, made orthonormal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relspace._core.device_copies import copies_for
+from relspace._core.memory import chunk_slices
+from relspace.embedding.extension import ExtendedRows, Extension, RotatedRows
+from relspace.embedding.orthonormal import DegreeGram
+from relspace.errors import InvalidInputError
+from relspace.kernels.precision import full_precision
+from relspace.rows.ahead import read_blocks
+from relspace.rows.fitted import Progress, RowFunction, write_begun
+from relspace.rows.identity import Identity, identify
+from relspace.rows.ledger import job_header, refuse_another_job
+from relspace.rows.output import NpyWriter, ZarrWriter, remove_output
+from relspace.rows.source import RowSource
+from relspace.rows.transform import Output, begin_output, check_output
+
+_CHECKPOINT_VERSION = 2
+# Sums are taken over so many tokens at a time, a multiple of what DegreeGram takes.
+_ROWS = 2**15
+
+
+def hold_embeddings(
+    sources: Mapping[str, RowSource],
+    extensions: Mapping[str, Extension],
+    *,
+    budget: int,
+    progress: Progress | None,
+) -> tuple[torch.Tensor, Iterator[tuple[str, torch.Tensor]]]:
+    """Embed all sets' tokens in memory.
+
+    Parameters
+    ----------
+    sources : mapping of str to RowSource
+        The tokens.
+    extensions : mapping of str to Extension
+        What brings them in, rotated by nothing yet.
+    budget : int
+        Bytes that blocks of tokens may take.
+    progress : callable or None
+        ``progress(n_done, n_tokens)`` after every block.
+
+    Returns
+    -------
+    rotation : tensor of shape (k, k)
+        What makes components orthonormal over all tokens.
+    embeddings : iterator of (str, tensor of shape (n_s, k))
+        Set by set, so that two copies of one set are held at most.
+    """
+    like = next(iter(extensions.values())).rotation
+    k = like.shape[0]
+    sums = DegreeGram.empty(k, like.device)
+    n_tokens = sum(one.shape[0] for one in sources.values())
+    held = {}
+    for name, source in sources.items():
+        held[name] = like.new_empty((source.shape[0], k))
+        with closing(extensions[name].blocks(source, budget)) as blocks:
+            for rows, extended, degrees in blocks:
+                sums.add(extended, degrees)
+                held[name][rows] = extended
+                if progress is not None:
+                    progress(sums.done, n_tokens)
+    rotation = sums.orthonormalizer().to(like)
+
+    def rotated() -> Iterator[tuple[str, torch.Tensor]]:
+        for name in sources:
+            with full_precision():
+                found = held.pop(name) @ rotation
+            yield name, found
+
+    return rotation, rotated()
+
+
+def write_embeddings(
+    sources: Mapping[str, RowSource],
+    extensions: Mapping[str, Extension],
+    outputs: Mapping[str, Output],
+    job_of: Callable[[Extension], Mapping[str, Any]],
+    *,
+    checkpoint: str | Path | None,
+    client: Any,
+    progress: Progress | None,
+) -> tuple[torch.Tensor, dict[str, RowSource]]:
+    """Write the embedding of all sets' tokens, or resume what is there of the same job.
+
+    Parameters
+    ----------
+    sources, extensions, progress
+        As for :func:`hold_embeddings`.
+    outputs : mapping of str to Output
+        Where each set's embedding goes; beside it lies, until all are written, its extension.
+    job_of : callable
+        What the output of an extension depends on, besides the tokens.
+    checkpoint : str, Path or None
+        A small file that keeps the sums over all tokens.
+    client : distributed.Client or None
+        A cluster that extends and rotates.
+
+    Returns
+    -------
+    rotation : tensor of shape (k, k)
+        What makes components orthonormal over all tokens.
+    embedding : dict of str to RowSource
+        What was written.
+    """
+    like = next(iter(extensions.values())).rotation
+    k = like.shape[0]
+    identities = {name: identify(source) for name, source in sources.items()}
+    for name, source in sources.items():
+        check_output(outputs[name], source, k, {}, identities[name])
+    job: dict[str, Any] = {f"tokens of {name}": one for name, one in identities.items()}
+    job |= {f"graph of {name}": one.sha256() for name, one in extensions.items()}
+    sums = None
+    if checkpoint is not None and Path(checkpoint).exists():
+        sums = _sums_of(checkpoint, job, outputs, like.device)
+    # Whatever is begun stays locked to the end, so that no other run writes what this one reads.
+    with ExitStack() as locked:
+        pass_ = _Pass(sources, extensions, outputs, identities, client, locked)
+        if sums is None:
+            sums = pass_.sum_up(DegreeGram.empty(k, like.device), progress)
+            if checkpoint is not None:
+                sums.save(checkpoint, job_header("sums over tokens", _CHECKPOINT_VERSION, job))
+        rotation = sums.orthonormalizer().to(like)
+        written = {}
+        for name in sources:
+            rotated = job_of(extensions[name].rotated(rotation))
+            written[name] = pass_.write(name, RotatedRows(rotation), k, rotated)
+        pass_.remove_extensions()
+    return rotation, written
+
+
+def _sums_of(
+    checkpoint: str | Path,
+    job: Mapping[str, Any],
+    outputs: Mapping[str, Output],
+    device: torch.device,
+) -> DegreeGram | None:
+    """The sums that an earlier call of the same job kept."""
+    sums, header = DegreeGram.load(checkpoint, device)
+    trusted = all(one.resume == "trust" for one in outputs.values())
+    try:
+        refuse_another_job(
+            checkpoint,
+            header,
+            job,
+            format_version=_CHECKPOINT_VERSION,
+            resume="trust" if trusted else "identified",
+            called="checkpoint",
+            ways_out=("name another file", "delete it"),
+        )
+    except InvalidInputError:
+        # Outputs that are overwritten don't need the sums of another job.
+        if not all(one.overwrite for one in outputs.values()):
+            raise
+        return None
+    return sums
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Outputs of one call, each locked from when it is begun; extensions are made when needed."""
+
+    sources: Mapping[str, RowSource]
+    extensions: Mapping[str, Extension]
+    outputs: Mapping[str, Output]
+    identities: Mapping[str, Identity]
+    client: Any
+    locked: ExitStack
+    begun: dict[str, ZarrWriter | NpyWriter] = field(default_factory=dict)
+    extended: dict[str, RowSource] = field(default_factory=dict)
+
+    def extend(self, name: str, progress: Progress | None = None) -> RowSource:
+        """Write what a set's tokens are before they are rotated, and their degrees."""
+        if name not in self.extended:
+            one = self.extensions[name]
+            width = one.rotation.shape[0] + 1
+            kind = str(one.rotation.dtype).removeprefix("torch.")
+            # What another job left there, which was given up, is worth nothing.
+            output = replace(_beside(self.outputs[name]), dtype=kind, overwrite=True)
+            job = {"operation": "extension", "sha256": one.sha256()}
+            compute = ExtendedRows(one)
+            self.begun[name] = self._begin(name, output, compute, width, job, with_ids=False)
+            self.extended[name] = write_begun(
+                self.begun[name], output, self.sources[name], compute, self.client, progress
+            )
+        return self.extended[name]
+
+    def sum_up(self, sums: DegreeGram, progress: Progress | None) -> DegreeGram:
+        """Extend all sets, and sum over their tokens."""
+        n_tokens = sum(one.shape[0] for one in self.sources.values())
+        copies = copies_for(sums.gram.device)
+        for name in self.sources:
+            rows_of_set = self.extend(name, _shifted(progress, sums.done, n_tokens))
+            parts = chunk_slices(rows_of_set.shape[0], _ROWS)
+            with closing(read_blocks(rows_of_set, parts, copies)) as blocks:
+                for _, rows in blocks:
+                    sums.add(rows[:, :-1], rows[:, -1])
+        return sums
+
+    def write(
+        self, name: str, compute: RotatedRows, n_columns: int, job: Mapping[str, Any]
+    ) -> RowSource:
+        """Write a set's embedding, unless it is there."""
+        output = self.outputs[name]
+        writer = self._begin(name, output, compute, n_columns, job)
+        if not writer.missing():
+            return writer.finish()
+        return write_begun(writer, output, self.extend(name), compute, self.client, None)
+
+    def remove_extensions(self) -> None:
+        """Remove what is needed no more."""
+        for name, output in self.outputs.items():
+            remove_output(_beside(output).path, self.begun.get(name))
+
+    def _begin(
+        self,
+        name: str,
+        output: Output,
+        compute: RowFunction,
+        n_columns: int,
+        job: Mapping[str, Any],
+        *,
+        with_ids: bool = True,
+    ) -> ZarrWriter | NpyWriter:
+        writer = begin_output(
+            output,
+            self.sources[name],
+            n_columns,
+            job,
+            compute.device,
+            columns="component",
+            with_ids=with_ids,
+            identity=self.identities[name],
+        )
+        self.locked.enter_context(writer)
+        return writer
+
+
+def _beside(output: Output) -> Output:
+    folder, slash, name = str(output.path).rstrip("/").rpartition("/")
+    stem, _, suffix = name.rpartition(".")
+    return replace(output, path=f"{folder}{slash}.{stem}.extension.{suffix}")
+
+
+def _shifted(progress: Progress | None, before: int, n_tokens: int) -> Progress | None:
+    return None if progress is None else lambda done, _: progress(before + done, n_tokens)

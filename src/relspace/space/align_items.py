@@ -1,0 +1,132 @@
+"""Alignment of sets that have one row for each item: landmarks are items that all sets share."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from relspace._core.arrays import bytes_in_floats
+from relspace._core.memory import memory_budget_bytes, row_slices
+from relspace._core.pairing import ItemContents, pair_sets
+from relspace._core.validation import ItemId, as_item_indices, check_count, refuse_non_finite
+from relspace.errors import InvalidTypeError, NonFiniteError
+from relspace.features import Places
+from relspace.features.fitted import OpenedSet
+from relspace.kernels.landmarks import choose_landmarks
+from relspace.kernels.relative import NO_LANDMARK
+from relspace.rows.source import ArrayRows, DaskRows, RowSource, tensor_of
+from relspace.space.aligned_set import (
+    AlignedSet,
+    MadeRows,
+    fit_aligner,
+    fits_to_hold,
+    refuse_few_landmarks,
+)
+from relspace.space.aligner import RelativeRows
+from relspace.space.defaults import Settings
+from relspace.space.item_space import ItemSpace
+
+
+def align_items(
+    sets: Mapping[str, OpenedSet],
+    *,
+    ids: Mapping[str, Sequence[ItemId] | None],
+    contents: Mapping[str, ItemContents | None],
+    columns: Mapping[str, tuple[str, ...] | None],
+    landmarks: object,
+    settings: Settings,
+    parameters: Mapping[str, Any],
+    random_state: int,
+    memory_budget: int | None,
+) -> ItemSpace:
+    """Bring sets of the same items into one common space, see :func:`relspace.align`.
+
+    ``columns`` names the features of each set, and ``parameters`` is what the space says beside its
+    settings.
+    """
+    sizes = {name: one.rows.shape[0] for name, one in sets.items()}
+    shared, order = pair_sets(sizes, ids, contents)
+    n = next(iter(sizes.values()))
+    chosen = _chosen_landmarks(landmarks, n, random_state)
+    own = torch.full((n,), NO_LANDMARK)
+    own[chosen] = torch.arange(len(chosen))
+    row_bytes = sum(bytes_in_floats(one.rows.dtype) for one in sets.values()) * len(chosen)
+    held = fits_to_hold(n * row_bytes, memory_budget)
+    aligned = {}
+    for name, one in sets.items():
+        try:
+            rows, whole = order[name], _held_matrix(one.rows)
+            at = chosen if rows is None else rows[chosen]
+            some = one.rows.read_at(at) if whole is None else whole[at]
+            aligner = fit_aligner(settings, some, name)
+            aligner.feature_names_in_ = columns[name]
+            relative: torch.Tensor | RowSource
+            if held:
+                relative = _hold(RelativeRows(aligner, own), one.rows, rows)
+            else:
+                relative = MadeRows(one.rows, aligner, own, rows)
+        except NonFiniteError:
+            _refuse_non_finite_rows(one.rows, name)
+            raise
+        dtype = one.dtype if one.dtype.is_floating_point else relative.dtype
+        aligned[name] = AlignedSet(aligner, relative, one.is_array, dtype)
+    return ItemSpace(
+        aligned,
+        ids=shared,
+        landmarks=chosen,
+        parameters={**asdict(settings), "random_state": random_state, **parameters},
+    )
+
+
+def _chosen_landmarks(landmarks: object, n_items: int, seed: int) -> torch.Tensor:
+    if isinstance(landmarks, numbers.Real):
+        wanted = check_count(landmarks, "landmarks", at_least=3)
+        chosen = choose_landmarks(n_items, wanted, random_state=seed)
+    elif landmarks is None or isinstance(landmarks, str | Places):
+        raise InvalidTypeError(
+            f"landmarks is of type {type(landmarks).__name__}; for sets of one row for each item "
+            "it must be how many items are landmarks, or their row numbers."
+        )
+    else:
+        chosen = as_item_indices(landmarks, "landmarks", n_items)
+    return refuse_few_landmarks(chosen)
+
+
+def _held_matrix(rows: RowSource) -> torch.Tensor | None:
+    """All rows, where they are one matrix in memory."""
+    in_memory = isinstance(rows, ArrayRows) and rows.lies_in == "memory"
+    return rows.read(0, rows.shape[0]) if in_memory else None
+
+
+def _hold(relative: RelativeRows, rows: RowSource, order: torch.Tensor | None) -> torch.Tensor:
+    """All relative features in the order of the first set."""
+    if (whole := _held_matrix(rows)) is not None:
+        return relative(whole if order is None else whole[order])
+    fitted = relative.aligner
+    if order is not None:
+        assert relative.own is not None
+        # Rows on a disk are read in the order in which they lie there.
+        mine = torch.empty_like(relative.own)
+        mine[order] = relative.own
+        relative = RelativeRows(fitted, mine)
+    found = relative.row_map()
+    found.check(rows.shape, None)
+    if isinstance(rows, DaskRows):
+        lazy: Any = found.lazily(rows.array)
+        held = tensor_of(lazy.compute()).to(fitted.landmarks_.dtype)
+    else:
+        held = found.collect(rows, dtype=fitted.landmarks_.dtype)
+    return held if order is None else held[order]
+
+
+def _refuse_non_finite_rows(rows: RowSource, name: str) -> None:
+    """Name the set and its rows where an error could only name those of a part."""
+    if _held_matrix(rows) is not None:
+        return
+    row_bytes = rows.shape[1] * rows.dtype.itemsize
+    for part in row_slices(rows.shape[0], row_bytes, memory_budget_bytes()):
+        refuse_non_finite(rows.read(part.start, part.stop), name, first_row=part.start)
