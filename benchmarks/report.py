@@ -20,8 +20,8 @@ from _bars import Bar, add_check, conclude
 from _browser import open_browser, open_page, why_no_browser
 from _measure import describe_machine, write_json
 from relspace.reports.page import ReportData, ReportImage, ReportLayer, ReportModel, render_report
-from relspace.reports.page.layers import MAX_VECTOR_BYTES
-from relspace.reports.page.quantize import quantize_rows
+from relspace.reports.patches import MAX_VECTOR_BYTES
+from relspace.reports.quantize import quantize_rows
 
 HERE = Path(__file__).resolve().parent
 SIZE_BAR_MB = 15.0

@@ -22,7 +22,7 @@ from relspace.reports.page import (
     Section,
     Table,
 )
-from relspace.reports.page.layers import ModelPatches, report_models
+from relspace.reports.patches import ModelPatches, report_models
 
 #: How many of the queried portraits can be explored, the first ones.
 N_EXPLORED = 6

@@ -88,11 +88,17 @@ def test_a_reader_that_left_is_no_error(files: Path) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-@pytest.mark.parametrize("output", ["l.png", "l.html"])
+@pytest.mark.parametrize(
+    ("output", "drawing"),
+    [
+        ("l.png", "relspace.pictures.layer_plots.draw_layer_comparison"),
+        ("l.html", "relspace.reports.page.render_report"),
+    ],
+)
 def test_numbers_are_printed_although_their_picture_fails(
-    files: Path, monkeypatch: pytest.MonkeyPatch, output: str, as_json: bool
+    files: Path, monkeypatch: pytest.MonkeyPatch, output: str, drawing: str, as_json: bool
 ) -> None:
-    monkeypatch.setattr("relspace.pictures.layer_plots.draw_layer_comparison", fail)
+    monkeypatch.setattr(drawing, fail)
     options = ["--json"] * as_json
     done = run("layers", "a.npz", "b.npz", "-o", output, "--permutations", 0, *options)
     assert done.exit_code == 1

@@ -534,7 +534,7 @@ PARAMETERS: dict[str, tuple[str, Callable[[Any, Path], object], Sequence[Any]]] 
     "report out": (
         "out",
         lambda v, _: rs.report(_space(), v, n_permutations=0),
-        ["", "p.pdf", "page", None, 5, "a\0b.html"],
+        ["", "p.pdf", "page", 5, "a\0b.html"],
     ),
     "report images": (
         "n_images",

@@ -9,13 +9,18 @@ from tests.reports.conftest import IDS, N_IMAGES, model, pictures
 import relspace
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features import FeatureSet
-from relspace.reports import feature_sets_report
+from relspace.reports import summarize_feature_sets
 from relspace.reports.page import ReportData
+from relspace.reports.page.comparison import feature_sets_page
+
+
+def page_of(sets: dict[str, FeatureSet], **options: object) -> ReportData:
+    return feature_sets_page(summarize_feature_sets(sets, **options))
 
 
 @pytest.fixture(scope="module")
 def data(models: dict[str, FeatureSet]) -> ReportData:
-    return feature_sets_report(models, landmarks=200, n_images=4, n_permutations=19)
+    return page_of(models, landmarks=200, n_images=4, n_permutations=19)
 
 
 def test_every_layer_of_every_model_can_be_explored(data: ReportData) -> None:
@@ -46,8 +51,8 @@ def test_curves_are_the_best_values_of_the_table(data: ReportData) -> None:
 def test_images_are_found_by_their_ids_in_any_order(models: dict[str, FeatureSet]) -> None:
     order = [3, 1, 5, 0, 2, 4]
     turned = {**models, "coarse": models["coarse"].select(images=order)}
-    data = feature_sets_report(turned, landmarks=100, n_images=3, n_permutations=0)
-    straight = feature_sets_report(models, landmarks=100, n_images=3, n_permutations=0)
+    data = page_of(turned, landmarks=100, n_images=3, n_permutations=0)
+    straight = page_of(models, landmarks=100, n_images=3, n_permutations=0)
     assert [image.title for image in data.images] == IDS[:3]
     for one, other in zip(data.models, straight.models, strict=True):
         np.testing.assert_array_equal(one.layers[-1].vectors, other.layers[-1].vectors)
@@ -55,9 +60,7 @@ def test_images_are_found_by_their_ids_in_any_order(models: dict[str, FeatureSet
 
 def test_three_models_are_compared_pair_by_pair(models: dict[str, FeatureSet]) -> None:
     third = model(6, 8, 1, 2, IDS)
-    data = feature_sets_report(
-        {**models, "third": third}, landmarks=100, n_images=2, n_permutations=0
-    )
+    data = page_of({**models, "third": third}, landmarks=100, n_images=2, n_permutations=0)
     assert [(one.row_model, one.column_model) for one in data.layer_tables] == [
         ("fine", "coarse"),
         ("fine", "third"),
@@ -68,28 +71,28 @@ def test_three_models_are_compared_pair_by_pair(models: dict[str, FeatureSet]) -
 
 def test_pooled_sets_are_compared_without_panels(models: dict[str, FeatureSet]) -> None:
     pooled = {name: fs.pool("mean") for name, fs in models.items()}
-    data = feature_sets_report(pooled, measure="rsa", n_permutations=0)
+    data = page_of(pooled, measure="rsa", n_permutations=0)
     assert data.models == ()
     assert data.layer_tables[0].values.shape == (3, 2)
 
 
 def test_few_images_have_no_p_values(models: dict[str, FeatureSet]) -> None:
     few = {name: fs.select(images=[0, 1, 2]) for name, fs in models.items()}
-    data = feature_sets_report(few, landmarks=100, n_permutations=99)
+    data = page_of(few, landmarks=100, n_permutations=99)
     assert data.layer_tables[0].p_values is None
     assert len(data.images) == 3
 
 
 def test_what_does_not_fit_is_refused(models: dict[str, FeatureSet]) -> None:
     with pytest.raises(InvalidInputError, match="there is 1 feature set"):
-        feature_sets_report({"fine": models["fine"]})
+        page_of({"fine": models["fine"]})
     with pytest.raises(InvalidInputError, match=r"coarse, layer 0.*one row for each image"):
-        feature_sets_report({**models, "coarse": models["coarse"].pool("mean")})
+        page_of({**models, "coarse": models["coarse"].pool("mean")})
     with pytest.raises(ItemMismatchError):
-        feature_sets_report({**models, "coarse": models["coarse"].select(images=[0, 1])})
+        page_of({**models, "coarse": models["coarse"].select(images=[0, 1])})
     without_ids = {name: model(4, 12, 1, seed, None) for seed, name in enumerate("ab")}
     with pytest.raises(ItemMismatchError, match=f"4 images and {N_IMAGES} items"):
-        feature_sets_report(without_ids, images=pictures()[:4], landmarks=50, n_permutations=0)
+        page_of(without_ids, images=pictures()[:4], landmarks=50, n_permutations=0)
 
 
 def test_it_is_a_page_with_the_images(
@@ -98,6 +101,6 @@ def test_it_is_a_page_with_the_images(
     out = relspace.report(
         models, f"{tmp_path}/page.html", images=photos, n_images=2, n_permutations=0
     )
-    html = out.read_text()
+    html = out.html
     assert html.count('<img src="data:image/png;base64,') == 2
     assert "<h1>fine and coarse</h1>" in html

@@ -18,8 +18,10 @@ from relspace.errors import (
 )
 from relspace.features import FeatureSet, TokenGrid
 from relspace.pictures.theme import LIGHT
-from relspace.reports import space_report
+from relspace.reports import SpaceSummary, summarize_feature_sets, summarize_space
 from relspace.reports.page import ReportData, Table, report_panel
+from relspace.reports.page.comparison import feature_sets_page
+from relspace.reports.page.space import space_page
 from relspace.reports.thumbnails import grid_boxes, read_thumbnails
 
 N_ITEMS = 60
@@ -34,9 +36,18 @@ def space() -> relspace.ItemSpace:
     return relspace.align({"here": X, "there": 3 * X @ rotation}, ids=ids, landmarks=30)
 
 
+def page_of(space: relspace.ItemSpace | relspace.TokenSpace, **options: object) -> ReportData:
+    return space_page(summarize_space(space, **options))
+
+
 @pytest.fixture(scope="module")
-def of_items(space: relspace.ItemSpace) -> ReportData:
-    return space_report(space, n_permutations=19)
+def summary(space: relspace.ItemSpace) -> SpaceSummary:
+    return summarize_space(space, n_permutations=19)
+
+
+@pytest.fixture(scope="module")
+def of_items(summary: SpaceSummary) -> ReportData:
+    return space_page(summary)
 
 
 def table(data: ReportData, start: str) -> Table:
@@ -63,7 +74,7 @@ def test_matches_have_p_values(of_items: ReportData) -> None:
 
 
 def test_values_stand_beside_chance_and_p(of_items: ReportData) -> None:
-    found = table(of_items, "How alike here and there")
+    found = table(of_items, "How alike the relative features of here and there")
     assert found.columns == ["", "value", "chance", "p"]
     for title, value, chance, p in found.rows:
         assert value == pytest.approx(1, abs=1e-3), title
@@ -74,7 +85,7 @@ def test_values_stand_beside_chance_and_p(of_items: ReportData) -> None:
 def test_unrelated_sets_are_not_made_to_look_alike() -> None:
     generator = torch.Generator().manual_seed(1)
     A, B = (torch.randn(80, 10, generator=generator) for _ in range(2))
-    data = space_report(relspace.align({"a": A, "b": B}), n_permutations=39)
+    data = page_of(relspace.align({"a": A, "b": B}), n_permutations=39)
     for title, value, chance, p in table(data, "How alike").rows:
         assert float(value) == pytest.approx(float(chance), abs=0.1), title
         assert float(p) > 0.025, title
@@ -93,32 +104,31 @@ def test_items_show_their_images(space: relspace.ItemSpace) -> None:
     images = np.zeros((N_ITEMS, 20, 30, 3), dtype=np.uint8)
     images[:, 0, 0, 0] = np.arange(N_ITEMS)
     no_ids = relspace.align({name: torch.as_tensor(space[name]) for name in space})
-    data = space_report(no_ids, images=images, n_permutations=0)
+    data = page_of(no_ids, images=images, n_permutations=0)
     assert data.scatters[0].shows_images
     assert [int(one.pixels[0, 0, 0]) for one in data.images] == list(range(N_ITEMS))
 
 
 def test_tokens_become_panels_of_their_images(models: dict[str, FeatureSet], photos: Path) -> None:
     space = relspace.align(models, layer={"fine": "layer 1"}, landmarks=150)
-    data = space_report(space, images=photos, n_images=4, n_permutations=9)
+    data = page_of(space, images=photos, n_images=4, n_permutations=9)
     assert [layer.name for one in data.models for layer in one.layers] == ["layer 1", "layer 1"]
     assert data.models[0].layers[0].vectors.shape[:3] == (4, 12, 12)
     np.testing.assert_array_equal(data.images[2].pixels, pictures()[2])
     assert [one.title for one in data.images] == IDS[:4]
-    assert data.scatters == ()
+    assert not data.scatters
     assert table(data, "The sets").rows[0][-1] == "12 \u00d7 12"
     assert len(table(data, "How alike").rows) == 4
 
 
 def test_given_what_was_aligned_it_shows_the_colours_before(models: dict[str, FeatureSet]) -> None:
     space = relspace.align(models, layer={"fine": "layer 1"}, landmarks=150)
-    alone = space_report(space, n_permutations=0)
+    alone = page_of(space, n_permutations=0)
     assert "before" not in alone.models[0].layers[0].colors
     # Sets in another order: images are found by their ids.
     turned = {name: one.select(images=list(reversed(IDS))) for name, one in models.items()}
     data, same = (
-        space_report(space, features=given, n_images=4, n_permutations=0)
-        for given in (models, turned)
+        page_of(space, features=given, n_images=4, n_permutations=0) for given in (models, turned)
     )
     for one, other in zip(data.models, same.models, strict=True):
         before = one.layers[0].colors["before"]
@@ -133,11 +143,11 @@ def test_features_that_were_not_aligned_are_refused(
 ) -> None:
     of_tokens = relspace.align(models, landmarks=150)
     with pytest.raises(UnknownNameError, match="features are given of 'third'"):
-        space_report(of_tokens, features={"third": models["fine"]})
+        page_of(of_tokens, features={"third": models["fine"]})
     with pytest.raises(ItemMismatchError, match=r"features of fine .*a grid of 12 x 12"):
-        space_report(of_tokens, features={"fine": models["fine"].pool((6, 6))})
+        page_of(of_tokens, features={"fine": models["fine"].pool((6, 6))})
     with pytest.raises(InvalidInputError, match="have no grid: leave features out"):
-        space_report(space, features=models)
+        page_of(space, features=models)
     with pytest.raises(InvalidInputError, match="they are known: leave features out"):
         relspace.report(models, tmp_path / "page.html", features=models)
 
@@ -146,7 +156,7 @@ def test_quantised_vectors_approximate_the_spaces_correlations(
     models: dict[str, FeatureSet],
 ) -> None:
     space = relspace.align(models, landmarks=150)
-    data = space_report(space, n_permutations=0)
+    data = page_of(space, n_permutations=0)
     assert data.quantization is not None
     scales = data.quantization.scales
     rows = [
@@ -160,7 +170,7 @@ def test_quantised_vectors_approximate_the_spaces_correlations(
 def test_without_images_there_are_grey_ones_of_their_shape() -> None:
     maps = torch.randn(3, 4, 8, 5, generator=torch.Generator().manual_seed(0))
     one = FeatureSet.from_arrays({"l": maps}, layout="bhwc", image_sizes=[(100, 200)] * 3)
-    data = space_report(relspace.align({"a": one, "b": one}, landmarks=60), n_permutations=0)
+    data = page_of(relspace.align({"a": one, "b": one}, landmarks=60), n_permutations=0)
     assert data.images[0].pixels.shape == (32, 64, 3)
 
 
@@ -173,7 +183,7 @@ def test_boxes_become_fractions_of_the_images() -> None:
 
 def test_images_are_found_with_or_without_their_ending(photos: Path) -> None:
     found = read_thumbnails(photos, ["picture-3", "picture-0.png"], 2, [0, 1], side=16)
-    assert found[0].pixels.shape == (16, 16, 3)
+    assert found.images[0].pixels.shape == (16, 16, 3)
     with pytest.raises(ItemMismatchError, match="no images for the items 'picture-9'"):
         read_thumbnails(photos, ["picture-9"], 1, [0])
 
@@ -213,7 +223,7 @@ def test_what_is_left_out_of_a_table_is_said() -> None:
     X = torch.randn(320, 6, generator=generator)
     Y = X + 0.5 * torch.randn(320, 6, generator=generator)
     space = relspace.align({"a": X, "b": Y})
-    found = table(space_report(space, n_permutations=0), "Nearest item in b")
+    found = table(page_of(space, n_permutations=0), "Nearest item in b")
     assert found.caption.endswith("(300 of 320 items, at random; space.match(a, b) gives all)")
     assert len(found.rows) == 300
     # Items look for their nearest among all, not among those that are listed.
@@ -222,15 +232,87 @@ def test_what_is_left_out_of_a_table_is_said() -> None:
 
 
 def test_values_of_aligned_features_are_called_so(of_items: ReportData) -> None:
-    titles = [row[0] for row in table(of_items, "How alike here and there").rows]
-    assert all(str(title).endswith(" of aligned features") for title in titles)
+    titles = [
+        row[0] for row in table(of_items, "How alike the relative features of here and there").rows
+    ]
+    assert all(str(title).endswith(" of relative features") for title in titles)
 
 
 def test_a_part_of_the_images_is_said_to_be_one(models: dict[str, FeatureSet]) -> None:
     space = relspace.align(models, landmarks=150)
     shown = "Explored are the first 4 of 6 images; n_images=6 shows all."
-    assert space_report(space, n_images=4, n_permutations=0).lead.endswith(shown)
-    assert "Explored" not in space_report(space, n_images=6, n_permutations=0).lead
-    assert relspace.reports.feature_sets_report(models, n_images=4, n_permutations=0).lead.endswith(
-        shown
+    assert page_of(space, n_images=4, n_permutations=0).lead.endswith(shown)
+    assert "Explored" not in page_of(space, n_images=6, n_permutations=0).lead
+    assert feature_sets_page(
+        summarize_feature_sets(models, n_images=4, n_permutations=0)
+    ).lead.endswith(shown)
+
+
+def test_the_summary_holds_numbers_names_and_arrays(
+    space: relspace.ItemSpace, summary: SpaceSummary
+) -> None:
+    assert summary.names == ("here", "there")
+    assert summary.match_p_values == {
+        ("here", "there"): pytest.approx(1 / 20),
+        ("there", "here"): pytest.approx(1 / 20),
+    }
+    found = summary.matches["here", "there"]
+    np.testing.assert_array_equal(found.items, found.nearest)
+    assert len(found.items) == len(found.distances) == N_ITEMS
+    assert not found.among_themselves
+    assert summary.points is not None
+    assert summary.points.points["here"].shape == (N_ITEMS, 2)
+    assert [one.value for one in summary.values["here", "there"]] == pytest.approx(
+        [1] * 4, abs=1e-3
     )
+    assert summary.numbers == space.summary()
+    assert (summary.n_measured, summary.n_rows) == (N_ITEMS, N_ITEMS)
+
+
+def test_pages_say_how_pictures_were_matched(space: relspace.ItemSpace) -> None:
+    images = np.zeros((N_ITEMS, 20, 30, 3), dtype=np.uint8)
+    without_ids = relspace.align({name: torch.as_tensor(space[name]) for name in space})
+    said = page_of(without_ids, images=images, n_permutations=0).matched_by
+    assert said.endswith(
+        "Pictures were matched by position: picture 1 is that of item 1, and so on."
+    )
+    assert "Pictures" not in page_of(without_ids, n_permutations=0).matched_by
+    with pytest.raises(ItemMismatchError, match=r"59 images and 60 items without ids.*or ids of"):
+        page_of(without_ids, images=images[:-1], n_permutations=0)
+
+
+def test_pictures_are_found_by_ids_and_never_by_position_where_there_are_ids(
+    models: dict[str, FeatureSet], photos: Path
+) -> None:
+    space = relspace.align(models, landmarks=150)
+    said = page_of(space, images=photos, n_images=2, n_permutations=0).matched_by
+    assert said.endswith(
+        "Images of different sets were matched by ids. Pictures were found by ids."
+    )
+    with pytest.raises(ItemMismatchError, match="no images for the items"):
+        page_of(space, images=list(pictures()), n_images=2, n_permutations=0)
+
+
+def test_an_id_with_two_images_is_refused(photos: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(pictures()[0]).save(photos / "picture-3.jpg")
+    found = read_thumbnails(photos, ["picture-3.jpg"], 1, [0])
+    assert found.matched_by == "ids"
+    with pytest.raises(ItemMismatchError, match=r"'picture-3' has several images.*picture-3.png"):
+        read_thumbnails(photos, ["picture-3"], 1, [0])
+
+
+def test_features_of_other_images_are_refused_where_there_are_no_ids() -> None:
+    maps = torch.randn(5, 4, 4, 6, generator=torch.Generator().manual_seed(0))
+    five, four = (FeatureSet.from_arrays({"l": one}, layout="bhwc") for one in (maps, maps[1:]))
+    space = relspace.align({"a": five, "b": five}, landmarks=40)
+    with pytest.raises(ItemMismatchError, match="features of a have 4 images and the space has 5"):
+        page_of(space, features={"a": four, "b": four}, n_permutations=0)
+
+
+def test_a_sample_of_items_is_said_to_be_one() -> None:
+    X = torch.randn(1100, 4, generator=torch.Generator().manual_seed(0))
+    data = page_of(relspace.align({"a": X, "b": X.flip(1)}, landmarks=50), n_permutations=0)
+    assert data.scatters[0].title.endswith("600 of 1,100 items of each set, at random")
+    assert table(data, "How alike").caption.endswith("1,000 of 1,100 items, at random")

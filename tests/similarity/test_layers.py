@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 import relspace as rs
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
-from relspace.reports.comparison import comparison_page
 from relspace.reports.page import render_report
+from relspace.reports.page.comparison import comparison_page
 
 Layers = dict[str, NDArray[Any]]
 NAMES = ["narrow", "wide"]

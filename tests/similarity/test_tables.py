@@ -16,8 +16,8 @@ from relspace.cli import commands
 from relspace.errors import InvalidInputError, ItemMismatchError, RelspaceWarning
 from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.measures.symmetrized import symmetrized
-from relspace.reports.comparison import comparison_page
 from relspace.reports.page import render_report
+from relspace.reports.page.comparison import comparison_page
 from relspace.rows.source import ArrayRows
 from relspace.similarity import compare_feature_sets, pairs_of_models
 

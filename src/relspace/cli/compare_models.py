@@ -101,8 +101,9 @@ def compare_models(
         from relspace.features.image_files import files_of_pattern
         from relspace.features.store.reading import is_store
         from relspace.pictures.theme import LIGHT
-        from relspace.reports import feature_sets_report
+        from relspace.reports import summarize_feature_sets
         from relspace.reports.page import render_report, report_panel
+        from relspace.reports.page.comparison import feature_sets_page
         from relspace.similarity import compare_feature_sets
 
         if panel is not None and panel.exists():
@@ -138,16 +139,16 @@ def compare_models(
             progress=progress.count,
         )
         with printed_in_any_case(_said_of(compared, sets, None, None, as_json)):
-            data = feature_sets_report(
+            summary = summarize_feature_sets(
                 sets,
                 compared=compared,
                 images=items if on_grids else None,
-                title=title,
                 n_images=n_images,
                 random_state=seed,
                 progress=progress.count,
             )
             progress(f"Writing {output}")
+            data = feature_sets_page(summary, title)
             write_whole(output, render_report(data))
             if panel is not None:
                 write_whole(panel, report_panel(data, LIGHT))

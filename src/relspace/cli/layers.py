@@ -165,8 +165,8 @@ def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:
     if output.suffix.lower() != ".html":
         write_whole(output, figure_bytes(compared.plot(), _KINDS[output.suffix.lower()]))
         return
-    from relspace.reports.comparison import comparison_page
     from relspace.reports.page import render_report
+    from relspace.reports.page.comparison import comparison_page
 
     write_whole(output, render_report(comparison_page(compared)))
 

@@ -1,7 +1,14 @@
-"""Common spaces and feature sets -> what their interactive reports hold."""
+"""Common spaces, feature sets and comparisons -> plain summaries -> interactive pages."""
 
-from relspace.reports.feature_sets import feature_sets_report
-from relspace.reports.report import report
-from relspace.reports.space import space_report
+from relspace.reports.feature_sets import FeatureSetsSummary, summarize_feature_sets
+from relspace.reports.report import Report, report
+from relspace.reports.space import SpaceSummary, summarize_space
 
-__all__ = ["feature_sets_report", "report", "space_report"]
+__all__ = [
+    "FeatureSetsSummary",
+    "Report",
+    "SpaceSummary",
+    "report",
+    "summarize_feature_sets",
+    "summarize_space",
+]

@@ -1,11 +1,11 @@
-"""Feature sets of several models, all their layers -> what their report holds."""
+"""Feature sets of several models, all their layers -> a plain summary."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import torch
 
 from relspace._core.progress import Progress, as_listener
@@ -13,24 +13,54 @@ from relspace._core.validation import as_features, check_count, check_random_sta
 from relspace.errors import BandwidthError
 from relspace.features import FeatureSet, Places, choose_places
 from relspace.kernels.bandwidth import DEFAULT_DENSITY
-from relspace.pictures.theme import DARK, LIGHT
-from relspace.reports.comparison import comparison_page
-from relspace.reports.page.data import Curve, CurveChart, ReportData
-from relspace.reports.page.layers import ModelPatches, report_models
-from relspace.reports.page.panel import report_panel
-from relspace.reports.page.sections import Picture, Section
-from relspace.reports.thumbnails import grid_boxes, said_of_images, thumbnails_of
+from relspace.reports.page.data import Quantization, ReportModel
+from relspace.reports.patches import ModelPatches, report_models
+from relspace.reports.thumbnails import Thumbnails, grid_boxes, thumbnails_of
 from relspace.similarity import LayerComparison, ModelComparison, compare_feature_sets
 from relspace.similarity.same_positions import grids_of_layers, pair_feature_sets
-from relspace.similarity.tables import most_alike
 from relspace.space.aligner import Aligner
 
 
-def feature_sets_report(
+@dataclass(frozen=True, kw_only=True)
+class FeatureSetsSummary:
+    """What is found in feature sets of several models.
+
+    Attributes
+    ----------
+    compared : LayerComparison or ModelComparison
+        How alike the features of their layers are.
+    n_images : int
+        How many images or items there are.
+    matched_by : str
+        How those of different models were matched: "ids" or "position".
+    pictures : Thumbnails
+        Of the first images, where layers lie on grids.
+    models : tuple of ReportModel
+        Patches of the first images in the common space.
+    quantization : Quantization, optional
+        Of the patches.
+    parameters : dict
+        What the patches depend on.
+    """
+
+    compared: LayerComparison | ModelComparison
+    n_images: int
+    matched_by: str
+    pictures: Thumbnails = field(default_factory=Thumbnails)
+    models: tuple[ReportModel, ...] = ()
+    quantization: Quantization | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models."""
+        return tuple(self.compared.models)
+
+
+def summarize_feature_sets(
     sets: Mapping[str, FeatureSet],
     *,
     images: object = None,
-    title: str | None = None,
     compared: LayerComparison | ModelComparison | None = None,
     measure: str = "affinity",
     landmarks: int = 1024,
@@ -40,12 +70,12 @@ def feature_sets_report(
     n_permutations: int = 99,
     random_state: int = 0,
     progress: Progress = None,
-) -> ReportData:
-    """Align all layers of all models, compare layer by layer, and gather what a report shows.
+) -> FeatureSetsSummary:
+    """Align all layers of all models, and compare them layer by layer.
 
-    Landmarks are places in the images, the same for all layers of all models. Layers are compared
-    at other places, as many in each image, permuted image by image. Sets of one row for each item
-    are compared as they are, and have nothing to explore.
+    Landmarks are positions in the images, the same for all layers of all models. Layers are
+    compared at other positions, as many in each image, permuted image by image. Sets of one row for
+    each item are compared as they are, and have nothing to explore.
 
     Parameters
     ----------
@@ -53,8 +83,6 @@ def feature_sets_report(
         Two models or more over the same images.
     images : path, glob pattern, array, or a sequence of paths, arrays or PIL images, optional
         The images, by id where there are ids.
-    title : str, optional
-        What the page is called.
     compared : LayerComparison or ModelComparison, optional
         How alike the layers are, from :func:`relspace.similarity.compare_feature_sets`; found by
         default.
@@ -70,11 +98,6 @@ def feature_sets_report(
         Seed.
     progress : callable or bool, optional
         Told ``(done, total, text)`` at every step; True prints lines on stderr.
-
-    Returns
-    -------
-    ReportData
-        For :func:`relspace.reports.page.render_report`.
 
     Raises
     ------
@@ -94,62 +117,37 @@ def feature_sets_report(
         )
     paired, ids = pair_feature_sets(sets)
     grids = grids_of_layers(paired)
-    page = comparison_page(compared)
+    n, matched_by = len(next(iter(paired.values()))), "position" if ids is None else "ids"
     if not grids:
-        return _named(page, compared, title)
-    n = len(next(iter(paired.values())))
-    chosen = min(n_images, n)
-    marks = choose_places(grids, landmarks, random_state=seed)
-    models = {}
+        return FeatureSetsSummary(compared=compared, n_images=n, matched_by=matched_by)
+    n_shown = min(n_images, n)
+    pictures = thumbnails_of(images, ids, next(iter(grids.values())), n_shown)
+    positions = choose_places(grids, landmarks, random_state=seed)
+    patches = {}
     for name, fs in paired.items():
         tell(0, 0, f"Aligning {len(fs.layers)} layers of {name}")
-        models[name] = _patches(name, fs, marks, chosen, density, normalize)
+        patches[name] = _patches(name, fs, positions, n_shown, density, normalize)
     tell(0, 0, "Colouring patches")
-    shown, quantization = report_models(models, random_state=seed)
-    data = dataclasses.replace(
-        _named(page, compared, title),
-        lead=page.lead if chosen == n else f"{page.lead} {said_of_images(chosen, n)}",
-        images=thumbnails_of(images, ids, next(iter(grids.values())), chosen),
-        models=shown,
+    models, quantization = report_models(patches, random_state=seed)
+    return FeatureSetsSummary(
+        compared=compared,
+        n_images=n,
+        matched_by=matched_by,
+        pictures=pictures,
+        models=models,
         quantization=quantization,
-        matched_by=(
-            f"Images were matched by {'position' if ids is None else 'ids'}. Landmarks and the "
-            "rows that layers are compared by are places in them, read off each model's own grid."
-        ),
         parameters={
-            **page.parameters,
-            "landmarks": len(marks),
+            "landmarks": len(positions),
             "rows compared": compared.n_items,
             "density": density,
             "normalize": normalize,
             "random state": seed,
         },
     )
-    if images is None:
-        return data
-    return dataclasses.replace(data, sections=[_panel(data), *data.sections])
-
-
-def _panel(data: ReportData) -> Section:
-    """What all models make of the first images, in the colours that the page explores."""
-    names = ", ".join(model.name for model in data.models)
-    return Section(
-        "One concept, one colour",
-        pictures=[
-            Picture(
-                "The first images, and under each of them its patches in layers of every model. "
-                "Right: patches whose relative features are alike have one colour, whatever the "
-                "model.",
-                f"Images across, layers of {names} down, before and after alignment.",
-                report_panel(data, LIGHT),
-                report_panel(data, DARK),
-            )
-        ],
-    )
 
 
 def _patches(
-    name: str, fs: FeatureSet, marks: Places, n_images: int, density: float, normalize: str
+    name: str, fs: FeatureSet, positions: Places, n_images: int, density: float, normalize: str
 ) -> ModelPatches:
     """All layers of the first images in the common space."""
     relative, features, grids, boxes = {}, {}, {}, {}
@@ -159,7 +157,7 @@ def _patches(
         tokens = as_features(one.tokens(slice(0, n_images)), f"{name}, {layer}").tensor
         aligner = Aligner(density=density, normalize=normalize, standardize="columns")
         try:
-            aligner.fit(one.read_places(marks).to(tokens))
+            aligner.fit(one.read_places(positions).to(tokens))
         except BandwidthError as error:
             raise error.about(f"landmarks of {name}, {layer}") from error
         relative[layer] = torch.as_tensor(aligner.transform(tokens))
@@ -167,45 +165,3 @@ def _patches(
         grids[layer] = (one.grid.rows, one.grid.columns)
         boxes[layer] = grid_boxes(one.grid, n_images)
     return ModelPatches(relative, grids, features, boxes)
-
-
-def _named(
-    page: ReportData, compared: LayerComparison | ModelComparison, title: str | None
-) -> ReportData:
-    names = list(compared.models)
-    return dataclasses.replace(
-        page, title=title or f"{', '.join(names[:-1])} and {names[-1]}", charts=_charts(compared)
-    )
-
-
-def _charts(compared: LayerComparison | ModelComparison) -> list[CurveChart]:
-    """For each layer of a model, its value with the most alike layer of every other model."""
-    title = compared.measure.title
-    larger = compared.measure.direction == "similarity"
-    charts = []
-    for name in compared.models:
-        places = _layers_of(compared, name)
-        curves = [
-            Curve(
-                f"with {other}",
-                most_alike(_block(compared, name, other), 1, larger=larger).tolist(),
-            )
-            for other in compared.models
-            if other != name
-        ]
-        chance = float(np.nanmean(compared.chance))
-        heading = f"Most alike layer, for each of {name}"
-        charts.append(CurveChart(heading, title, places, curves, chance))
-    return charts
-
-
-def _layers_of(compared: LayerComparison | ModelComparison, name: str) -> tuple[str, ...]:
-    if isinstance(compared, LayerComparison):
-        return compared.layers[compared.models.index(name)]
-    return compared.layers[name]
-
-
-def _block(compared: LayerComparison | ModelComparison, name: str, other: str) -> np.ndarray:
-    if isinstance(compared, ModelComparison):
-        return compared.block(name, other)
-    return compared.values if name == compared.models[0] else compared.values.T

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +13,86 @@ from relspace._core.files import write_whole
 from relspace._core.progress import Progress
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet
-from relspace.reports.feature_sets import feature_sets_report
-from relspace.reports.page.render import render_report
-from relspace.reports.space import space_report
+from relspace.reports.feature_sets import FeatureSetsSummary, summarize_feature_sets
+from relspace.reports.page.comparison import feature_sets_page
+from relspace.reports.page.data import ReportData
+from relspace.reports.page.render import contents, render_report
+from relspace.reports.page.space import space_page
+from relspace.reports.space import SpaceSummary, summarize_space
 from relspace.space.base import CommonSpace
+
+
+@dataclass(eq=False, repr=False)
+class Report(os.PathLike[str]):
+    """An interactive page, and the numbers that it shows.
+
+    A notebook shows the page. Once saved, it stands for its file: ``open(report)``.
+
+    Attributes
+    ----------
+    summary : SpaceSummary or FeatureSetsSummary
+        What was found, as numbers, names and arrays.
+    data : ReportData
+        What the page holds: captions, tables, figures.
+    html : str
+        The page.
+    path : Path or None
+        The file it was saved in last.
+    """
+
+    summary: SpaceSummary | FeatureSetsSummary
+    data: ReportData
+    html: str
+    path: Path | None = None
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the page into one HTML file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; it ends in .html.
+        overwrite : bool
+            Whether a file that exists is replaced.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file exists and is not to be overwritten.
+        """
+        self.path = write_whole(_checked(path, "path", overwrite=overwrite), self.html)
+        return self.path
+
+    def __fspath__(self) -> str:
+        if self.path is None:
+            raise InvalidInputError(
+                "the report is in no file yet.", ways_out=["save it with report.save(path)"]
+            )
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        names = self.summary.names
+        megabytes = len(self.html.encode()) / 1e6
+        sections = ", ".join(title for _, title in contents(self.data))
+        return (
+            f"Report({self.data.title!r}, {megabytes:.1f} MB)\n"
+            f"sets: {', '.join(names)}\n"
+            f"sections: {sections}\n"
+            + ("not saved yet: report.save(path)" if self.path is None else f"saved: {self.path}")
+        )
+
+    def _repr_html_(self) -> str:
+        # A frame of its own origin: the page can't reach the notebook.
+        return (
+            f'<iframe title="{escape(self.data.title)}" srcdoc="{escape(self.html)}" '
+            'sandbox="allow-scripts allow-downloads" '
+            'style="width: 100%; height: 52rem; border: 0"></iframe>'
+        )
 
 
 def report(
     of: Mapping[str, Any],
-    out: str | Path = "report.html",
+    out: str | Path | None = None,
     *,
     images: object = None,
     features: Mapping[str, FeatureSet] | None = None,
@@ -28,8 +102,8 @@ def report(
     random_state: int = 0,
     overwrite: bool = False,
     progress: Progress = None,
-) -> Path:
-    """Write an interactive report: one HTML file that needs no network.
+) -> Report:
+    """Make an interactive report: one HTML page that needs no network.
 
     Of a space with tokens on grids it shows panels to explore, of a space of items without a grid
     points of a plane and matches. Of feature sets it shows all layers of all models: aligned over
@@ -40,8 +114,9 @@ def report(
     of : ItemSpace, TokenSpace, or mapping of str to FeatureSet
         A space from :func:`relspace.align`, or feature sets of several models over the same
         images.
-    out : str or Path
-        The file.
+    out : str or Path, optional
+        The file that the page is written into; by default it is saved later (:meth:`Report.save`),
+        or shown by a notebook.
     images : path, glob pattern, array, or a sequence of paths, arrays or PIL images, optional
         The items' images, as for :func:`relspace.extract`; found by id where there are ids.
     features : mapping of str to FeatureSet, optional
@@ -63,8 +138,8 @@ def report(
 
     Returns
     -------
-    Path
-        The file.
+    Report
+        The page, with the numbers that it shows as ``summary``.
 
     Raises
     ------
@@ -77,47 +152,54 @@ def report(
 
     Examples
     --------
-    >>> import tempfile, torch, relspace
+    >>> import torch, relspace
     >>> X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     >>> space = relspace.align({"a": X, "b": X.flip(1)})
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     relspace.report(space, folder + "/report.html", n_permutations=99).name
-    'report.html'
+    >>> relspace.report(space, n_permutations=99)
+    Report('a and b in one space', 0.1 MB)
+    sets: a, b
+    sections: Items, Values, How it was made
+    not saved yet: report.save(path)
     """
-    page = _page(out, overwrite=overwrite)
+    page = None if out is None else _checked(out, "out", overwrite=overwrite)
     if title is not None and not isinstance(title, str):
         raise InvalidTypeError(f"title is of type {type(title).__name__}; it must be text.")
     settings: dict[str, Any] = {
         "images": images,
-        "title": title,
         "n_images": n_images,
         "n_permutations": n_permutations,
         "random_state": random_state,
     }
+    summary: SpaceSummary | FeatureSetsSummary
     if isinstance(of, CommonSpace):
-        data = space_report(of, features=features, **settings)
+        summary = summarize_space(of, features=features, **settings)
+        data = space_page(summary, title)
     elif features is not None:
         raise InvalidInputError(
             "features go with a space, whose colours before alignment they give; of feature sets "
             "they are known: leave features out."
         )
     else:
-        data = feature_sets_report(_feature_sets(of), progress=progress, **settings)
-    return write_whole(page, render_report(data))
+        summary = summarize_feature_sets(_feature_sets(of), progress=progress, **settings)
+        data = feature_sets_page(summary, title)
+    made = Report(summary, data, render_report(data))
+    if page is not None:
+        made.save(page, overwrite=overwrite)
+    return made
 
 
-def _page(out: object, *, overwrite: bool) -> Path:
+def _checked(out: object, name: str, *, overwrite: bool) -> Path:
     """Where a page goes; refused before any work where it can't or mustn't be written."""
     if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
-        raise InvalidTypeError(f"out is {out!r}; it must be the path of an .html file.")
+        raise InvalidTypeError(f"{name} is {out!r}; it must be the path of an .html file.")
     page = Path(out)
     if page.suffix.lower() not in (".html", ".htm"):
-        raise InvalidInputError(f"out is {str(out)!r}; a report is a file that ends in .html.")
+        raise InvalidInputError(f"{name} is {str(out)!r}; a report is a file that ends in .html.")
     if page.is_dir():
-        raise InvalidInputError(f"out is {str(out)!r}, a folder; name a file for the report.")
+        raise InvalidInputError(f"{name} is {str(out)!r}, a folder; name a file for the report.")
     if page.exists() and not overwrite:
         raise InvalidInputError(
-            f"out is {str(out)!r}, which exists.",
+            f"{name} is {str(out)!r}, which exists.",
             ways_out=["overwrite it with {overwrite=True}", "name another file"],
         )
     return page

@@ -1,8 +1,9 @@
-"""Images, wherever they are, as small pictures in the order of a space's items."""
+"""Small pictures of a space's items, found by id or, where there are no ids, by position."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,14 @@ from relspace.reports.page.data import ReportImage
 _SIDE = 256
 
 
+@dataclass(frozen=True)
+class Thumbnails:
+    """Pictures of some items, and whether they were matched to them by "ids" or by "position"."""
+
+    images: tuple[ReportImage, ...] = ()
+    matched_by: str | None = None
+
+
 def read_thumbnails(
     images: object,
     ids: Sequence[ItemId] | None,
@@ -23,7 +32,7 @@ def read_thumbnails(
     chosen: Sequence[int],
     *,
     side: int = _SIDE,
-) -> list[ReportImage]:
+) -> Thumbnails:
     """Read the images of some items and shrink them.
 
     Parameters
@@ -31,61 +40,50 @@ def read_thumbnails(
     images : path, glob pattern, array, dataset, or a sequence of paths, arrays or PIL images
         As for :func:`relspace.features.images.open_images`.
     ids : sequence or None
-        The items' ids, by which images are found; None where they are matched by position.
+        The items' ids, by which images are found; None where they are matched by position, image
+        i to item i.
     n_items : int
         How many items there are.
     chosen : sequence of int
-        The items whose images are read.
+        Row numbers of the items whose images are read.
     side : int
         The longer side of a thumbnail at most, in pixels.
-
-    Returns
-    -------
-    list of ReportImage
-        One per chosen item.
 
     Raises
     ------
     ItemMismatchError
-        If items have no image, or images can't be told apart from each other.
+        If items have no image or several, or if there are no ids and not as many images as items.
     """
     collection = open_images(images)
     if ids is None:
         if len(collection) != n_items:
             raise ItemMismatchError(
                 f"there are {len(collection)} images and {n_items} items without ids: give one "
-                "image for each item, in the same order."
+                "image for each item, in the same order, or ids of the items, by which their "
+                "images are found."
             )
-        position = {item: item for item in chosen}
+        numbers, titles = list(chosen), [collection.ids[item] for item in chosen]
     else:
-        position = _positions(collection.ids, [str(ids[item]) for item in chosen], chosen)
+        titles = [str(ids[item]) for item in chosen]
+        numbers = _numbers_of(titles, collection.ids)
     found = []
-    for item in chosen:
-        picture = collection.load(position[item])
+    for number, title in zip(numbers, titles, strict=True):
+        picture = collection.load(number)
         picture.thumbnail((side, side))
-        title = collection.ids[position[item]] if ids is None else str(ids[item])
         found.append(ReportImage(title, np.asarray(picture, dtype=np.uint8)))
-    return found
+    return Thumbnails(tuple(found), "position" if ids is None else "ids")
 
 
 def thumbnails_of(
     images: object, ids: Sequence[ItemId] | None, grid: TokenGrid, n_images: int
-) -> list[ReportImage]:
+) -> Thumbnails:
     """The first images that a grid lies over; grey ones of their shapes where none are given."""
     if images is not None:
         return read_thumbnails(images, ids, grid.n_images, range(n_images))
     titles = [str(number + 1) if ids is None else str(ids[number]) for number in range(n_images)]
-    return [
-        ReportImage(title, _blank(size))
-        for title, size in zip(titles, grid.image_sizes[:n_images].tolist(), strict=True)
-    ]
-
-
-def said_of_images(n_shown: int, n_images: int) -> str:
-    """Say that a page explores a part of the images, and how it shows more."""
-    return (
-        f"Explored are the first {n_shown:,} of {n_images:,} images; n_images={n_images} shows all."
-    )
+    sizes = grid.image_sizes[:n_images].tolist()
+    grey = (ReportImage(title, _grey(size)) for title, size in zip(titles, sizes, strict=True))
+    return Thumbnails(tuple(grey))
 
 
 def grid_boxes(grid: TokenGrid, n_images: int) -> NDArray[np.float64] | None:
@@ -95,22 +93,29 @@ def grid_boxes(grid: TokenGrid, n_images: int) -> NDArray[np.float64] | None:
     return None if np.allclose(boxes, [0.0, 0.0, 1.0, 1.0]) else boxes
 
 
-def _blank(size: list[int]) -> NDArray[np.uint8]:
-    """A grey image of the shape of one that isn't given."""
+def _grey(size: list[int]) -> NDArray[np.uint8]:
     height, width = (max(1, round(64 * side / max(size))) for side in size)
     return np.full((height, width, 3), 128, dtype=np.uint8)
 
 
-def _positions(names: Sequence[str], wanted: Sequence[str], items: Sequence[int]) -> dict[int, int]:
-    """Where the images of items are: under the id itself, or under it with an ending."""
-    known = {name: position for position, name in enumerate(names)}
-    for position, name in enumerate(names):
-        stem = name.rpartition(".")[0]
-        known.setdefault(stem or name, position)
-    missing = [name for name in wanted if name not in known]
+def _numbers_of(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The image of each id: the one that is named so, with or without an ending."""
+    exact = {name: number for number, name in enumerate(names)}
+    by_stem: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        by_stem.setdefault(name.rpartition(".")[0], []).append(number)
+    found = {one: [exact[one]] if one in exact else by_stem.get(one, []) for one in wanted}
+    missing = [one for one, numbers in found.items() if not numbers]
     if missing:
         raise ItemMismatchError(
             f"there are no images for the items {name_some(missing)}; the images are "
-            f"{name_some(names)}."
+            f"{name_some(names)}. Images are found by the items' ids, with or without an ending."
         )
-    return {item: known[name] for item, name in zip(items, wanted, strict=True)}
+    for one, numbers in found.items():
+        if len(numbers) > 1:
+            several = name_some([names[number] for number in numbers])
+            raise ItemMismatchError(
+                f"the item {one!r} has several images, {several}: leave one of them, or name items "
+                "by whole file names."
+            )
+    return [found[one][0] for one in wanted]

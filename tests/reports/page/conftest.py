@@ -20,7 +20,7 @@ from relspace.reports.page import (
     Value,
     value_table,
 )
-from relspace.reports.page.layers import ModelPatches, report_models
+from relspace.reports.patches import ModelPatches, report_models
 
 N_IMAGES = 5
 LAYERS = ("early", "middle", "late")

@@ -3,20 +3,22 @@
 from relspace.reports.page.data import (
     Curve,
     CurveChart,
+    KeyNumber,
     LayerTable,
+    Picture,
     Quantization,
     ReportData,
     ReportImage,
     ReportLayer,
     ReportModel,
     Scatter,
+    Section,
+    Table,
     Value,
     value_table,
 )
 from relspace.reports.page.panel import report_panel
-from relspace.reports.page.quantize import quantize_rows
 from relspace.reports.page.render import render_report
-from relspace.reports.page.sections import KeyNumber, Picture, Section, Table
 
 __all__ = [
     "Curve",
@@ -33,7 +35,6 @@ __all__ = [
     "Section",
     "Table",
     "Value",
-    "quantize_rows",
     "render_report",
     "report_panel",
     "value_table",

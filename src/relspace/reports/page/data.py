@@ -11,10 +11,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import InvalidInputError
-from relspace.reports.page.sections import KeyNumber, Section, Table
 
 #: The colourings that a page knows by these names, in the order in which it offers them.
 COLORINGS = ("joint", "per model", "before")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its caption, the titles of its columns, and rows that start with their own title.
+
+    Attributes
+    ----------
+    emphasis : int, optional
+        The column that the eye should find first.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float]]
+    emphasis: int | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG for light pages and one for dark pages, with what it shows in words."""
+
+    caption: str
+    description: str
+    light: bytes
+    dark: bytes
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """A number that the page opens with, and what it is to be read beside."""
+
+    value: str
+    title: str
+    beside: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with paragraphs, then pictures, then tables."""
+
+    heading: str
+    paragraphs: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)
@@ -34,7 +78,7 @@ class ReportLayer:
     name : str
         The layer.
     vectors : array of shape (n_images, rows, columns, n_components), int8
-        Quantised relative features (:func:`relspace.reports.page.quantize.quantize_rows`).
+        Quantised relative features (:func:`relspace.reports.quantize.quantize_rows`).
     colors : mapping of str to array of shape (n_images, rows, columns, 3), uint8
         sRGB by colouring; "joint", "per model" and "before" are the usual ones.
     segments : mapping of int to array of shape (n_images, rows, columns), uint8
@@ -43,6 +87,8 @@ class ReportLayer:
     boxes : array of shape (n_images, 4), optional
         Top, left, bottom, right of what the grid covers, as fractions of the image, which it may
         leave where an image was padded; all of the image by default.
+    averaged_from : tuple of two int, optional
+        Rows and columns of the layer's own grid, where patches were averaged.
     """
 
     name: str
@@ -50,6 +96,7 @@ class ReportLayer:
     colors: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     segments: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
     boxes: NDArray[np.floating[Any]] | None = None
+    averaged_from: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -203,12 +250,16 @@ class ReportData:
         Of the layers' vectors; needed where there are models.
     layer_tables : sequence of LayerTable
         Layer x layer tables, linked to the panels by the names of models and layers.
+    folded_tables : sequence of Table
+        Tables of the layers, which the reader unfolds.
     charts : sequence of CurveChart
         Curves over layers.
     scatters : sequence of Scatter
         Items as points.
     tables : sequence of Table
         Values with chance and p-values (:func:`value_table`), matches, and the like.
+    about_layers, about_values : sequence of str
+        Paragraphs over the layers and over the tables: what the values are values of.
     matched_by : str
         How items of different models were matched, in words.
     parameters, versions : mapping
@@ -224,9 +275,12 @@ class ReportData:
     models: Sequence[ReportModel] = ()
     quantization: Quantization | None = None
     layer_tables: Sequence[LayerTable] = ()
+    folded_tables: Sequence[Table] = ()
     charts: Sequence[CurveChart] = ()
     scatters: Sequence[Scatter] = ()
     tables: Sequence[Table] = ()
+    about_layers: Sequence[str] = ()
+    about_values: Sequence[str] = ()
     matched_by: str = ""
     parameters: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -108,6 +108,7 @@ def _packed_layer(layer: ReportLayer) -> dict[str, Any]:
         },
         "segments": {str(k): pack(layer.segments[k]) for k in sorted(layer.segments)},
         "boxes": None if layer.boxes is None else _numbers(layer.boxes),
+        "averaged_from": layer.averaged_from,
     }
 
 

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import MissingDependencyError
-from relspace.reports.page.data import LayerTable, Quantization, ReportData
+from relspace.reports.page.data import LayerTable, Quantization, ReportData, Table
 from relspace.reports.page.packing import packed_figures
 from relspace.reports.page.scripts import page_script
-from relspace.reports.page.sections import Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -73,7 +72,7 @@ def render_report(data: ReportData) -> str:
         style=Markup(style),
         script=Markup(page_script()),
         figures=Markup(figures),
-        contents=_contents(data),
+        contents=contents(data),
         n_in_bar=_SECTIONS_IN_BAR,
         thumbnails=[image_address(image.pixels) for image in data.images],
         colorings=_colorings(data, has_segments=bool(counts)),
@@ -82,7 +81,7 @@ def render_report(data: ReportData) -> str:
         has_layers=any(len(model.layers) > 1 for model in data.models),
         explorer_note=_explorer_note(data),
         layer_groups=_layer_groups(data),
-        layer_value_tables=[_layer_value_table(table) for table in data.layer_tables],
+        layer_value_tables=[*data.folded_tables, *map(_layer_value_table, data.layer_tables)],
         method_tables=_method_tables(data),
     )
 
@@ -160,7 +159,8 @@ def cell_text(cell: str | float | None) -> str:
     return f"{cell:.3g}" if 0 < abs(cell) < 0.01 or abs(cell) >= 1000 else f"{cell:.3f}"
 
 
-def _contents(data: ReportData) -> list[tuple[str, str]]:
+def contents(data: ReportData) -> list[tuple[str, str]]:
+    """The sections of a page: their anchors and titles."""
     parts = [
         ("explorer", "Explorer", bool(data.models)),
         ("layers", "Layers", bool(data.layer_tables or data.charts)),

@@ -16,7 +16,7 @@ from relspace.errors import BandwidthError, InvalidInputError, RelspaceWarning
 from relspace.kernels.axes import principal_axes
 from relspace.kernels.normalization import fit_normalization
 from relspace.reports.page.data import Quantization, ReportLayer, ReportModel
-from relspace.reports.page.quantize import quantize_rows
+from relspace.reports.quantize import quantize_rows
 
 #: What the vectors of a page may take; colours, images and base64 come on top.
 MAX_VECTOR_BYTES = 6_500_000
@@ -142,7 +142,7 @@ def report_models(
     by_key = dict(zip(keys, vectors, strict=True))
 
     def layer_of(name: str, layer: str) -> ReportLayer:
-        key, one = (name, layer), shrunk[name]
+        key, one, own_grid = (name, layer), shrunk[name], models[name].grid_of(layer)
         grid = (-1, *one.grid_of(layer))
         return ReportLayer(
             name=layer,
@@ -150,6 +150,7 @@ def report_models(
             colors={title: found[key].reshape(*grid, 3) for title, found in colors.items()},
             segments={k: found[key].reshape(grid) for k, found in segments.items()},
             boxes=one.boxes_of(layer),
+            averaged_from=None if own_grid == one.grid_of(layer) else own_grid,
         )
 
     return tuple(
@@ -204,9 +205,7 @@ def _halved(one: ModelPatches) -> ModelPatches:
     boxes = {layer: one.boxes_of(layer) for layer in grids}
     for layer in chosen:
         boxes[layer] = _box_of_kept(boxes[layer], one, layer, (2 * height, 2 * width))
-    note = f"{largest[0]} x {largest[1]} patches shown as {height} x {width}"
-    description = f"{one.description}; {note}" if one.description else note
-    return ModelPatches(relative, grids, features, boxes, description)
+    return ModelPatches(relative, grids, features, boxes, one.description)
 
 
 def _box_of_kept(boxes: Boxes, one: ModelPatches, layer: str, kept: Grid) -> Boxes:

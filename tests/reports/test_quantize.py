@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace.errors import InvalidInputError
-from relspace.reports.page.quantize import quantize_rows
+from relspace.reports.quantize import quantize_rows
 
 
 def rows_of_rank(n: int, rank: int, m: int, seed: int = 0) -> torch.Tensor:

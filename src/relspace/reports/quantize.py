@@ -58,7 +58,7 @@ def quantize_rows(
     Examples
     --------
     >>> import torch, relspace
-    >>> from relspace.reports.page.quantize import quantize_rows
+    >>> from relspace.reports.quantize import quantize_rows
     >>> X = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     >>> space = relspace.align({"a": X, "b": 3 * X})
     >>> (a, b), quantization = quantize_rows([space["a"], space["b"]], 16)

@@ -10,7 +10,7 @@ import torch
 
 from relspace.errors import InvalidInputError
 from relspace.reports.page import ReportData
-from relspace.reports.page.layers import DensityWarning, ModelPatches, report_models
+from relspace.reports.patches import DensityWarning, ModelPatches, report_models
 
 
 def test_the_same_side_has_the_same_segment_in_both_models(report_data: ReportData) -> None:
@@ -65,7 +65,7 @@ def test_a_grid_too_large_is_averaged_and_says_so() -> None:
     )
     layer = found.layers[0]
     assert layer.vectors.shape == (2, 4, 4, 30)
-    assert found.description == "big; 8 x 9 patches shown as 4 x 4"
+    assert layer.averaged_from == (8, 9)
     assert layer.boxes is not None
     np.testing.assert_allclose(layer.boxes, [[0, 0, 1, 8 / 9]] * 2)
     rows = model.relative["only"].reshape(2, 8, 9, -1)
