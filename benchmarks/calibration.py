@@ -32,7 +32,7 @@ from _measure import describe_machine, write_json
 from relspace import measures
 from relspace.errors import RelspaceWarning
 from relspace.measures import Measure
-from relspace.rows.source import ArrayRows
+from relspace.rows.formats.memory import ArrayRows
 
 HERE = Path(__file__).resolve().parent
 Matrix = NDArray[np.float64]

@@ -223,7 +223,7 @@ def seconds(call: Callable[[], object], device: str, rounds: int) -> list[float]
 
 def measure_transform(sizes: Sizes, device: str) -> dict[str, Any]:
     """Transform tokens in host memory and drop the result, beside the parts that it is made of."""
-    from relspace.rows.source import ArrayRows
+    from relspace.rows.formats.memory import ArrayRows
     from relspace.rows.transform import rows_at_once, write_rows
     from relspace.space.aligner import RelativeRows
     from scaling import Dropped

@@ -38,7 +38,7 @@ def make_sources(folder: Path, n_items: int, n_features: int, n_landmarks: int) 
     from zarr.codecs import BloscCodec
 
     import relspace as rs
-    from relspace.rows.source import import_zarr
+    from relspace.rows.formats.zarr import import_zarr
     from transform import make_features
 
     X = make_features(n_items, n_features)
@@ -99,7 +99,7 @@ def in_turn(way: str) -> None:
 
 def slow_down(bytes_per_second: float) -> None:
     """Have files answer as slowly as a store on a network does, in this process."""
-    from relspace.rows.source import NpyRows
+    from relspace.rows.formats.npy import NpyRows
 
     read = NpyRows.read
 

@@ -13,7 +13,11 @@ import relspace as rs
 from relspace._core.arrays import tensor_from
 from relspace._core.validation import as_features
 from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError, RelspaceError
-from relspace.rows.source import ArrayRows, DaskRows, GeneratedRows, ShardedRows, as_rows
+from relspace.rows.formats.dask import DaskRows
+from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.formats.shards import ShardedRows
+from relspace.rows.registry import scan
+from relspace.rows.source import GeneratedRows
 
 pd = pytest.importorskip("pandas")
 pa = pytest.importorskip("pyarrow")
@@ -142,7 +146,7 @@ def test_masks_are_seen_where_rows_are_read_in_blocks(kind: str) -> None:
     da = pytest.importorskip("dask.array")
     source = {
         "rows": lambda: ArrayRows(masked()),
-        "shards": lambda: as_rows([masked(), masked()]),
+        "shards": lambda: scan([masked(), masked()]),
         "dask": lambda: DaskRows(da.from_array(masked(), chunks=(5, 2))),
     }[kind]()
     with pytest.raises(NonFiniteError, match="1 masked values"):
@@ -164,7 +168,7 @@ def test_a_list_of_rows_is_a_matrix_everywhere(as_one) -> None:
     np.testing.assert_allclose(rs.rbf_affinity(rows), rs.rbf_affinity(X), atol=1e-12)
     np.testing.assert_allclose(rs.align({"a": rows})["a"], rs.align({"a": X})["a"], atol=1e-12)
     assert rs.compare(rows, X, measure="cka").value == pytest.approx(1.0)
-    assert as_rows(rows).shape == (20, 3)
+    assert scan(rows).shape == (20, 3)
 
 
 def test_a_list_of_matrices_is_a_list_of_shards() -> None:
@@ -197,7 +201,7 @@ def test_whole_numbers_keep_their_digits(dtype: str) -> None:
         np.testing.assert_allclose(rs.rbf_affinity(given), expected, rtol=1e-4, atol=1e-6)
         assert as_features(given).dtype == torch.float32
     aligned = rs.align({"a": small.astype(np.float64)})["a"]
-    for given in (X, as_rows(X), as_rows([X[:10], X[10:]])):
+    for given in (X, scan(X), scan([X[:10], X[10:]])):
         found = np.asarray(rs.align({"a": given})["a"])
         np.testing.assert_allclose(found, aligned, atol=1e-4 if limits.max < 2**25 else 1e-5)
         assert rs.compare(given, small, measure="cka").value == pytest.approx(1.0, abs=1e-6)

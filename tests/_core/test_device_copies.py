@@ -22,9 +22,10 @@ from relspace._core.device_copies import Copy, DeviceCopies, StreamedCopies, cop
 from relspace._core.devices import choose_device, to_device
 from relspace.cli import commands
 from relspace.errors import InvalidInputError
-from relspace.features import open_rows
+from relspace.features import scan
 from relspace.kernels import fit_normalization
-from relspace.rows.source import ArrayRows, GeneratedRows
+from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.source import GeneratedRows
 from relspace.rows.transform import bytes_per_row, collect_rows, rows_at_once
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -142,7 +143,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> LateCopies:
 def _sources(folder: Path) -> dict[str, Any]:
     np.save(folder / "x.npy", X.numpy())
     return {
-        "files": open_rows(folder / "x.npy"),
+        "files": scan(folder / "x.npy"),
         "memory": ArrayRows(X),
         "code": GeneratedRows((300, 12), lambda start, stop: X[start:stop]),
     }

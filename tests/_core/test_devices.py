@@ -14,8 +14,8 @@ import torch
 from tests.generators.simulated_gpu import GPU, MEMORY, MixedDevicesError, OnGpu, SimulatedGpu
 
 import relspace as rs
-from relspace.features import FeatureSet, open_rows
-from relspace.rows.source import ArrayRows
+from relspace.features import FeatureSet, scan
+from relspace.rows.formats.memory import ArrayRows
 from relspace.space.aligner import RelativeRows
 
 X = torch.randn(120, 10, generator=torch.Generator().manual_seed(0))
@@ -249,7 +249,7 @@ def test_embeddings_and_colours_on_a_gpu(gpu: None, tmp_path: Path, n_landmarks:
     out = moved.transform("a", tmp_path / "x.npy", out=tmp_path / "cut.zarr")
     same(out.read(0, 120), expected, 1e-4)
     same(colored.transform(expected), coloring.transform(expected))
-    same(colored.transform(open_rows(tmp_path / "cut.zarr")), coloring.transform(expected), 1e-3)
+    same(colored.transform(scan(tmp_path / "cut.zarr")), coloring.transform(expected), 1e-3)
     on_gpu = rs.NormalizedCut(4, n_landmarks=n_landmarks).fit(on_device)
     same(on_gpu["a"].abs(), cut["a"].abs(), 1e-3)
     assert isinstance(rs.colors(on_gpu)["a"], OnGpu)

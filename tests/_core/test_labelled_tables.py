@@ -17,7 +17,7 @@ import relspace as rs
 from relspace._core.validation import as_features, own_ids, without_labels
 from relspace.cli import commands
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, NonFiniteError
-from relspace.features import open_rows
+from relspace.features import scan
 
 N = 30
 RNG = np.random.default_rng(0)
@@ -100,11 +100,11 @@ class TestLabels:
         assert rs.align({"a": table, "b": X}, ids="position").match("a", "b").accuracy == 1.0
 
     def test_they_are_kept_by_sources_of_rows(self, kind: str) -> None:
-        rows = open_rows(with_labels(kind))
+        rows = scan(with_labels(kind))
         assert (rows.ids, rows.shape) == (IDS, X.shape)
         assert rows.read(3, 5).numpy() == pytest.approx(X[3:5])
         halves = [with_labels(kind, X[part], IDS[part]) for part in (slice(20), slice(20, N))]
-        shards = open_rows(halves)
+        shards = scan(halves)
         assert (shards.ids, shards.shape) == (IDS, X.shape)
         compared = rs.compare(halves, with_labels(kind, X[ORDER], [IDS[i] for i in ORDER]))
         assert compared.matched_by == "ids"
@@ -139,9 +139,9 @@ def test_row_numbers_are_no_ids(frame: Any) -> None:
 
 def test_parts_of_a_counted_frame_are_not_labelled() -> None:
     frame = pd.DataFrame(X)
-    assert open_rows([frame.iloc[:20], frame.iloc[20:]]).ids is None
+    assert scan([frame.iloc[:20], frame.iloc[20:]]).ids is None
     again = [frame.iloc[:20], frame.iloc[20:].reset_index(drop=True)]
-    assert open_rows(again).ids is None
+    assert scan(again).ids is None
     assert own_ids(frame.iloc[::-1], "X") == tuple(range(N - 1, -1, -1))
     with pytest.raises(ItemMismatchError, match="'X' has no ids while 'Y' has some"):
         rs.compare(frame, frame.iloc[::-1])
@@ -347,7 +347,7 @@ class TestFeatureNames:
         with pytest.raises(InvalidInputError, match="in another order"):
             space.transform("a", paths[1])
         with pytest.raises(InvalidInputError, match="shard 1 has the same features in another"):
-            open_rows(paths)
+            scan(paths)
         saved = str(tmp_path / "space.safetensors")
         arguments = ["align", f"a={paths[0]}", f"b={paths[1]}", "-o", saved]
         assert CliRunner().invoke(commands, arguments).exit_code == 0
@@ -359,7 +359,7 @@ class TestFeatureNames:
     def test_parts_in_another_order_are_refused(self) -> None:
         frame = pd.DataFrame(X, columns=NAMES)
         with pytest.raises(InvalidInputError, match="shard 1 has the same features in another"):
-            open_rows([frame, frame[NAMES[::-1]]])
+            scan([frame, frame[NAMES[::-1]]])
 
     def test_numbers_of_columns_are_no_names(self) -> None:
         aligner = rs.Aligner().fit(pd.DataFrame(X))

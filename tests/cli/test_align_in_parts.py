@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import relspace as rs
 from relspace.cli import commands
-from relspace.rows.formats import Entry
+from relspace.rows.formats._format import Entry
 
 N, D = 400, 12
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
@@ -88,11 +88,13 @@ def test_what_is_read_in_parts_is_never_loaded(
         assert isinstance(space["y"], np.ndarray) == (kind != "safetensors")
 
 
-def test_ids_are_told_where_a_store_brings_its_own(tmp_path: Path) -> None:
+def test_ids_may_be_an_entry_of_a_store(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", features=X, ids=IDS)
     place = write(tmp_path, "zarr", Y, IDS)
     out = ["-o", tmp_path / "s.safetensors"]
-    ran = run(tmp_path / "x.npz", place, *out, "--ids", "y=ids", code=2)
-    assert "brings its ids" in ran.stderr
-    ran = run(tmp_path / "x.npz", f"{place}::nothing", *out, code=2)
+    ran = run(tmp_path / "x.npz", place, *out, "--ids", "y=ids")
+    assert "400 items matched by ids" in ran.stdout
+    ran = run(tmp_path / "x.npz", place, *out, "--force", "--ids", "y=names", code=2)
+    assert "neither a text file nor an entry" in ran.stderr
+    ran = run(tmp_path / "x.npz", f"{place}::nothing", *out, "--force", code=2)
     assert "nothing" in ran.stderr

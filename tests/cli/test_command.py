@@ -274,7 +274,7 @@ class TestErrors:
         def fail(*_args, **_keywords):
             raise raised
 
-        monkeypatch.setattr("relspace.features.row_files.open_table", fail)
+        monkeypatch.setattr("relspace.rows.registry.open_table", fail)
         result = run("align", "vit.npy", "cnn.npy", "-o", "s.safetensors", code=code)
         assert result.stderr.splitlines()[-1].startswith(line)
 
@@ -285,7 +285,7 @@ class TestErrors:
             warnings.warn("something\nodd", UserWarning, stacklevel=1)
             raise relspace.errors.InvalidInputError("and wrong")
 
-        monkeypatch.setattr("relspace.features.row_files.open_table", warn)
+        monkeypatch.setattr("relspace.rows.registry.open_table", warn)
         result = run("align", "vit.npy", "cnn.npy", "-o", "s.safetensors", code=2)
         assert "\nrelspace: warning: something odd\n" in result.stderr
 

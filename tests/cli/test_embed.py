@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 import relspace as rs
 from relspace.cli import commands
-from relspace.features import open_rows
+from relspace.features import scan
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(5, 10))[RNG.integers(5, size=400)] * 2 + RNG.normal(size=(400, 10))).astype(
@@ -43,7 +43,7 @@ def test_sets_are_embedded_and_colored_into_a_folder(
     coloring = rs.Coloring().fit(cut)
     assert done["eigenvalues"] == pytest.approx(cut.eigenvalues_.tolist(), abs=1e-5)
     for name in ("sam", "dino"):
-        rows, colors = (open_rows(out / f"{name}{end}.zarr") for end in ("", "-colors"))
+        rows, colors = (scan(out / f"{name}{end}.zarr") for end in ("", "-colors"))
         expected = torch.from_numpy(cut[name])
         torch.testing.assert_close(rows.read(0, 400), expected, atol=1e-5, rtol=1e-4)
         expected = torch.as_tensor(coloring.colors_[name])
@@ -66,7 +66,7 @@ def test_the_same_command_goes_on_and_another_is_refused(
     assert other.exit_code == 2
     assert "another job" in other.stderr
     assert _run(files[0], "-o", out, "--components", 4, "--force").exit_code == 0
-    assert open_rows(out / "sam.zarr").shape == (400, 4)
+    assert scan(out / "sam.zarr").shape == (400, 4)
 
 
 def test_errors_are_one_line(files: tuple[str, str], tmp_path: Path) -> None:

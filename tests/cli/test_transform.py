@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 import relspace as rs
 from relspace.cli import commands
-from relspace.cli.sources import parse_bytes
-from relspace.features import open_rows
+from relspace.cli.inputs import parse_bytes
+from relspace.features import scan
 
 X = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
 
@@ -36,7 +36,7 @@ def test_shards_become_one_store(space: Path, tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["n_items"] == 200
     expected = rs.load_space(space).transform("a", X)
-    np.testing.assert_allclose(open_rows(out).read(0, 200), expected, atol=1e-6)
+    np.testing.assert_allclose(scan(out).read(0, 200), expected, atol=1e-6)
     again = _run(space, "a", *sources, "-o", out)
     assert again.exit_code == 0
     assert "200 rows over 20 landmarks" in again.stdout

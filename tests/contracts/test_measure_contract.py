@@ -19,7 +19,7 @@ from relspace.errors import InvalidInputError, ItemMismatchError, NonFiniteError
 from relspace.measures import TRANSFORMATIONS, Measure
 from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.resampling import ShiftFamily
-from relspace.rows.source import ArrayRows
+from relspace.rows.formats.memory import ArrayRows
 
 
 def small(measure: Measure) -> Measure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,9 +19,10 @@ from safetensors.torch import save_file
 
 from relspace import Aligner
 from relspace.errors import FileFormatError, MemoryBudgetError
-from relspace.features import FeatureSet, open_rows
+from relspace.features import FeatureSet, scan
+from relspace.rows.formats.shards import ShardedRows
 from relspace.rows.identity import hash_rows
-from relspace.rows.source import GeneratedRows, RowSource, ShardedRows
+from relspace.rows.source import GeneratedRows, RowSource
 from relspace.rows.transform import Output
 
 N, D = 103, 6
@@ -77,6 +80,43 @@ def _parquet(folder: Path, row_group_size: int | None = None) -> object:
     return folder / "a.parquet"
 
 
+def _vectors() -> pa.Table:
+    values = pa.FixedSizeListArray.from_arrays(pa.array(VALUES.ravel()), D)
+    return pa.table({"text": ["..."] * N, "id": list(IDS), "vector": values})
+
+
+def _parquet_of_vectors(folder: Path) -> object:
+    lists = _vectors()["vector"].cast(pa.list_(pa.float32()))
+    table = _vectors().set_column(2, "vector", lists)
+    pq.write_table(table, folder / "v.parquet", row_group_size=20)
+    return folder / "v.parquet"
+
+
+def _arrow_file(folder: Path) -> object:
+    with pa.ipc.new_file(folder / "a.arrow", _vectors().schema) as file:
+        file.write_table(_vectors(), max_chunksize=20)
+    return folder / "a.arrow"
+
+
+def _arrow_stream(folder: Path) -> object:
+    with pa.ipc.new_stream(folder / "s.arrow", _vectors().schema) as file:
+        file.write_table(_vectors(), max_chunksize=20)
+    return folder / "s.arrow"
+
+
+def _feather(folder: Path) -> object:
+    columns = {"id": list(IDS), **{f"x{i}": VALUES[:, i] for i in range(D)}}
+    feather.write_feather(pa.table(columns), folder / "a.feather", chunksize=20)
+    return folder / "a.feather"
+
+
+def _json_lines(folder: Path) -> object:
+    rows = zip(IDS, VALUES.tolist(), strict=True)
+    lines = [json.dumps({"id": one, "vector": row, "text": "..."}) for one, row in rows]
+    (folder / "a.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "a.jsonl"
+
+
 def _shards(folder: Path) -> object:
     np.save(folder / "1.npy", VALUES[:40])
     np.save(folder / "3.npy", VALUES[41:])
@@ -100,6 +140,11 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "Zarr group": _zarr_group,
     "Parquet file": _parquet,
     "Parquet file of small groups": lambda folder: _parquet(folder, row_group_size=20),
+    "Parquet file of vectors": _parquet_of_vectors,
+    "Arrow file": _arrow_file,
+    "Arrow stream": _arrow_stream,
+    "Feather file": _feather,
+    "JSON lines": _json_lines,
     "Zarr at a URL": lambda folder: f"file://{_zarr_group(folder)}",
     "Zarr at another URL": lambda folder: _zarr_url(folder),
     "safetensors file": _safetensors,
@@ -111,16 +156,22 @@ KINDS: dict[str, Callable[[Path], object]] = {
 }
 
 
+def _dtype_of(source: RowSource) -> torch.dtype:
+    # Numbers in JSON have the precision of Python's.
+    in_json = any(str(one).endswith(".jsonl") for one in source.locations())
+    return torch.float64 if in_json else torch.float32
+
+
 @pytest.fixture(params=list(KINDS))
 def given(request: pytest.FixtureRequest, tmp_path: Path) -> object:
     return KINDS[request.param](tmp_path)
 
 
 def test_it_has_a_shape_a_type_and_ids(given: object) -> None:
-    source = open_rows(given)
+    source = scan(given)
     assert isinstance(source, RowSource)
     assert tuple(source.shape) == (N, D)
-    assert source.dtype == torch.float32
+    assert source.dtype == _dtype_of(source)
     assert source.ids in (None, IDS)
 
 
@@ -128,27 +179,28 @@ def test_it_has_a_shape_a_type_and_ids(given: object) -> None:
     ("start", "stop"), [(0, N), (0, 1), (9, 31), (40, 41), (39, 95), (100, N), (50, 50), (90, 200)]
 )
 def test_it_reads_the_rows_asked_for(given: object, start: int, stop: int) -> None:
-    rows = open_rows(given).read(start, stop)
-    assert rows.dtype == torch.float32
-    assert torch.equal(rows, torch.from_numpy(VALUES[start:stop]))
+    rows = scan(given).read(start, stop)
+    assert rows.dtype == _dtype_of(scan(given))
+    assert torch.equal(rows.float(), torch.from_numpy(VALUES[start:stop]))
 
 
 def test_reading_changes_nothing_and_rows_may_be_changed(given: object) -> None:
-    source = open_rows(given)
+    source = scan(given)
     before = hash_rows(source)
     source.read(0, 5).clone().zero_()
     assert hash_rows(source) == before
-    assert hash_rows(open_rows(VALUES)) == before
-    assert hash_rows(open_rows(VALUES + 1)) != before
+    whole = torch.from_numpy(VALUES).to(source.dtype)
+    assert hash_rows(scan(whole)) == before
+    assert hash_rows(scan(VALUES + 1)) != before
 
 
 def test_single_rows_are_read_in_the_order_asked_for(given: object) -> None:
     wanted = torch.tensor([102, 3, 4, 5, 41, 40, 3])
-    assert torch.equal(open_rows(given).read_at(wanted), torch.from_numpy(VALUES)[wanted])
+    assert torch.equal(scan(given).read_at(wanted).float(), torch.from_numpy(VALUES)[wanted])
 
 
 def test_its_rows_are_mapped_and_taken_when_they_are_read(given: object) -> None:
-    source = open_rows(given)
+    source = scan(given)
     numbers = torch.arange(N)
 
     def function(rows: torch.Tensor, first: int) -> torch.Tensor:
@@ -162,7 +214,7 @@ def test_its_rows_are_mapped_and_taken_when_they_are_read(given: object) -> None
     wanted = torch.tensor([102, 3, 4, 41, 3])
     taken = source.take(wanted)
     assert taken.shape == (5, D)
-    assert torch.equal(taken.read(1, 4), torch.from_numpy(VALUES)[wanted[1:4]])
+    assert torch.equal(taken.read(1, 4).float(), torch.from_numpy(VALUES)[wanted[1:4]])
     assert torch.equal(
         taken.take(torch.tensor([1, 0])).read(0, 2), taken.read_at(torch.arange(2).flip(0))
     )
@@ -171,7 +223,7 @@ def test_its_rows_are_mapped_and_taken_when_they_are_read(given: object) -> None
 
 
 def test_its_ids_can_be_replaced(given: object) -> None:
-    source = open_rows(given)
+    source = scan(given)
     other = source.with_ids(tuple(range(N)))
     assert other.ids == tuple(range(N))
     assert other.with_ids(None).ids is None
@@ -183,8 +235,8 @@ def test_it_names_the_files_that_it_is_read_from(tmp_path: Path) -> None:
     for kind, make in KINDS.items():
         folder = tmp_path / kind.replace(" ", "-")
         folder.mkdir()
-        locations = open_rows(make(folder)).locations()
-        if kind in ("npz file", "array", "tensor", "Dask array", "generated") or "feature" in kind:
+        locations = scan(make(folder)).locations()
+        if kind in ("array", "tensor", "Dask array", "generated") or "feature" in kind:
             assert locations == ()
         elif kind == "Zarr at another URL":
             assert locations == (f"memory://{folder.name}/a.zarr",)
@@ -200,7 +252,7 @@ def test_what_reads_rows_without_being_a_source_is_one_made_by_code() -> None:
         def read(self, start: int, stop: int) -> torch.Tensor:
             return torch.from_numpy(VALUES[start:stop])
 
-    source = open_rows(Own())
+    source = scan(Own())
     assert isinstance(source, RowSource)
     assert (source.ids, source.lies_in, source.chunk_rows) == (IDS, "code", 1)
     assert torch.equal(source.read(3, 9), torch.from_numpy(VALUES[3:9]))
@@ -208,11 +260,11 @@ def test_what_reads_rows_without_being_a_source_is_one_made_by_code() -> None:
 
 
 def test_a_map_is_identified_by_its_source_and_what_it_is_said_to_do() -> None:
-    source = open_rows(VALUES)
+    source = scan(VALUES)
     doubled, tripled = (
         source.map(lambda rows, first, k=k: k * rows, D, identity={"times": k}) for k in (2, 3)
     )
-    again = open_rows(VALUES).map(lambda rows, first: 2 * rows, D, identity={"times": 2})
+    again = scan(VALUES).map(lambda rows, first: 2 * rows, D, identity={"times": 2})
     assert doubled.identity().same_as(again.identity())
     assert not doubled.identity().same_as(tripled.identity())
     assert not source.map(lambda rows, first: rows, D).identity().is_known
@@ -236,12 +288,12 @@ def test_it_is_transformed_as_the_array_is(given: object, tmp_path: Path) -> Non
 )
 def test_what_is_no_matrix_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="shape"):
-        open_rows(wrong)
+        scan(wrong)
 
 
 def test_shards_of_different_widths_are_refused() -> None:
     with pytest.raises(ValueError, match="different numbers of features: 3, 4"):
-        open_rows([np.zeros((2, 3)), np.zeros((2, 4))])
+        scan([np.zeros((2, 3)), np.zeros((2, 4))])
     with pytest.raises(ValueError, match="list of shards is empty"):
         ShardedRows([])
 
@@ -265,26 +317,26 @@ def test_rows_of_a_wrong_shape_are_refused_when_made() -> None:
 )
 def test_files_that_are_not_there_or_damaged_are_refused(make, message, tmp_path) -> None:
     with pytest.raises(ValueError, match=message):
-        open_rows(make(tmp_path))
+        scan(make(tmp_path))
 
 
 def test_a_group_of_several_matrices_needs_a_key(tmp_path: Path) -> None:
     group = zarr.create_group(str(tmp_path / "g.zarr"))
     group.create_array("a", data=VALUES)
     group.create_array("b", data=VALUES[:5])
-    with pytest.raises(ValueError, match="2 matrices, a, b: say which"):
-        open_rows(tmp_path / "g.zarr")
-    assert open_rows(tmp_path / "g.zarr", key="b").shape == (5, D)
-    with pytest.raises(ValueError, match="no array 'c'"):
-        open_rows(tmp_path / "g.zarr", key="c")
+    with pytest.raises(ValueError, match=r"2 matrices, a .*, b .*: say which"):
+        scan(tmp_path / "g.zarr")
+    assert scan(tmp_path / "g.zarr", key="b").shape == (5, D)
+    with pytest.raises(ValueError, match="no entry 'c'"):
+        scan(tmp_path / "g.zarr", key="c")
 
 
 def test_parquet_is_read_in_order_and_out_of_order_and_by_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A few rows for each batch, so that blocks begin and end within one.
-    monkeypatch.setattr("relspace.rows.parquet._BATCH_BYTES", 8 * D * 7)
-    source = open_rows(_parquet(tmp_path, row_group_size=40))
+    monkeypatch.setattr("relspace.rows.formats._tables.BATCH_BYTES", 8 * D * 7)
+    source = scan(_parquet(tmp_path, row_group_size=40))
     assert source.ids == IDS
     blocks = [(0, 10), (10, 55), (55, 60), (70, 80), (3, 5), (41, 43), (100, 103), (0, N)]
     for one in (source, pickle.loads(pickle.dumps(source))):
@@ -295,10 +347,10 @@ def test_parquet_is_read_in_order_and_out_of_order_and_by_workers(
 def test_missing_values_in_parquet_are_found_when_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relspace.rows.parquet._BATCH_BYTES", 16)
+    monkeypatch.setattr("relspace.rows.formats._tables.BATCH_BYTES", 16)
     table = pa.table({"x": [1.0, 2.0, None], "y": [1.0, 2.0, 3.0]})
     pq.write_table(table, tmp_path / "a.parquet")
-    source = open_rows(tmp_path / "a.parquet")
+    source = scan(tmp_path / "a.parquet")
     assert source.read(0, 2).tolist() == [[1.0, 1.0], [2.0, 2.0]]
     with pytest.raises(FileFormatError, match="missing values, the first in row 2 of 'x'"):
         source.read(2, 3)
@@ -315,13 +367,13 @@ def test_files_that_can_only_be_loaded_whole_are_refused_where_they_do_not_fit(
         torch.save(torch.from_numpy(VALUES), path)
     else:
         np.savetxt(path, VALUES, delimiter=",")
-    assert open_rows(path).shape == (N, D)
+    assert scan(path).shape == (N, D)
     assume_free(1000)
-    with pytest.raises(MemoryBudgetError, match=r"loaded whole, needs .* save it as one of .npy"):
-        open_rows(path)
+    with pytest.raises(MemoryBudgetError, match=r"loaded whole, needs .* save it as one of .*.npy"):
+        scan(path)
 
 
 def test_a_feature_set_of_several_layers_is_refused() -> None:
     several = FeatureSet.from_arrays({"a": VALUES, "b": VALUES})
     with pytest.raises(ValueError, match=r"2 layers; give one: features\[layer\]"):
-        open_rows(several)
+        scan(several)

@@ -21,7 +21,7 @@ from relspace.errors import (
     MemoryBudgetError,
     NonFiniteError,
 )
-from relspace.features import open_rows
+from relspace.features import scan
 from relspace.rows.source import GeneratedRows, RowSource
 
 N, D, K = 3000, 12, 4
@@ -123,7 +123,7 @@ def test_several_sets_go_to_files_of_their_own(tmp_path: Path) -> None:
     rgb = rs.colors(found, out={name: tmp_path / f"{name}-rgb.zarr" for name in sets})
     for name, one in sets.items():
         np.testing.assert_allclose(
-            open_rows(out[name]).read(0, len(one)), held[name], atol=1e-6, rtol=1e-5
+            scan(out[name]).read(0, len(one)), held[name], atol=1e-6, rtol=1e-5
         )
         np.testing.assert_allclose(rgb[name].read(0, len(one)), rs.colors(held)[name], atol=2e-5)
     with pytest.raises(InvalidTypeError, match="one output and there are 2 sets"):
@@ -243,7 +243,7 @@ def test_what_was_half_removed_is_made_again(
         with pytest.raises(CutOffError):
             cut.fit(stopping(N), out=out)
     assert len(removed) == 1
-    expected = open_rows(out.path).read(0, N)
+    expected = scan(out.path).read(0, N)
     assert torch.equal(cut.fit(stopping(N), out=out)["features"].read(0, N), expected)
 
 
@@ -288,7 +288,7 @@ def test_what_was_written_is_not_a_part_of_the_saved_file(tmp_path: Path) -> Non
     cut = rs.NormalizedCut(K, n_landmarks=200).fit(X, out=tmp_path / "cut.zarr")
     coloring = rs.Coloring().fit(cut, out=tmp_path / "rgb.zarr")
     loaded = rs.NormalizedCut.load(cut.save(tmp_path / "cut.safetensors"))
-    with pytest.raises(InvalidInputError, match=r"'features' was written .*open_rows"):
+    with pytest.raises(InvalidInputError, match=r"'features' was written .*scan"):
         loaded["features"]
     found = loaded.transform("features", torch.from_numpy(X[:5]))
     torch.testing.assert_close(found, cut["features"].read(0, 5), atol=1e-6, rtol=1e-5)

@@ -34,7 +34,7 @@ from relspace.features import (
     choose_places,
     extraction,
     open_features,
-    read_features,
+    read,
 )
 from relspace.features.items import identify_items, open_items
 from relspace.features.loader import load_ahead
@@ -436,9 +436,9 @@ def test_stores_are_aligned_by_their_places(
 def test_ids_come_from_the_store(saved: Saved, photos: Path, tmp_path: Path) -> None:
     extract(saved, photos, tmp_path / "a.zarr")
     with pytest.raises(InvalidInputError, match="brings its ids"):
-        read_features(tmp_path / "a.zarr", ids="names.txt")
+        read(tmp_path / "a.zarr", ids="names.txt")
     with pytest.raises(UnknownNameError, match="layer_99"):
-        read_features(tmp_path / "a.zarr", key="layer_99")
+        read(tmp_path / "a.zarr", key="layer_99")
 
 
 LOST = """

@@ -10,7 +10,7 @@ from relspace import measures
 from relspace.errors import InvalidInputError
 from relspace.measures import Measure
 from relspace.measures.sums.stacked_products import sum_stacked_products
-from relspace.rows.source import ArrayRows
+from relspace.rows.formats.memory import ArrayRows
 
 N = 40
 EVERY = pytest.mark.parametrize(

@@ -14,10 +14,12 @@ import torch
 import relspace as rs
 from relspace._core.device_copies import DeviceCopies
 from relspace._core.memory import chunk_slices
-from relspace.features import FeatureSet, TokenGrid, open_rows
+from relspace.features import FeatureSet, TokenGrid, scan
 from relspace.features.layer import LayerFeatures, RowItems
 from relspace.rows.ahead import read_ahead, read_blocks, write_behind
-from relspace.rows.source import ArrayRows, GeneratedRows, ShardedRows
+from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.formats.shards import ShardedRows
+from relspace.rows.source import GeneratedRows
 
 X = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
 BLOCKS = chunk_slices(len(X), 50)
@@ -205,7 +207,7 @@ def test_the_same_bits_whether_read_ahead_or_not(tmp_path: Path) -> None:
     made = GeneratedRows(X.shape, lambda start, stop: X[start:stop])
     aligner = rs.Aligner().fit(X[:40])
     tables = []
-    for name, source in (("files", open_rows(tmp_path / "x.npy")), ("code", made)):
+    for name, source in (("files", scan(tmp_path / "x.npy")), ("code", made)):
         assert source.lies_in == name
         out = rs.Output(tmp_path / f"{name}.zarr", chunk_rows=64)
         rows = aligner.transform(source, out=out)
@@ -234,9 +236,9 @@ def test_sources_say_where_their_rows_lie(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = X
         assert ArrayRows(file["x"]).lies_in == "files"
-    in_files = [open_rows(tmp_path / name) for name in ("x.npy", "x.zarr", "x.h5")]
-    in_files.append(open_rows(np.load(tmp_path / "x.npy", mmap_mode="r")))
-    in_memory = [open_rows(X), open_rows(torch.from_numpy(X))]
+    in_files = [scan(tmp_path / name) for name in ("x.npy", "x.zarr", "x.h5")]
+    in_files.append(scan(np.load(tmp_path / "x.npy", mmap_mode="r")))
+    in_memory = [scan(X), scan(torch.from_numpy(X))]
     in_memory.append(FeatureSet.from_arrays({"last": X})["last"].select(torch.arange(5)))
     code = GeneratedRows(X.shape, lambda start, stop: X[start:stop])
     assert {one.lies_in for one in in_files} == {"files"}
@@ -257,7 +259,7 @@ def test_only_files_are_read_in_another_thread(tmp_path: Path) -> None:
     for _ in read_blocks(GeneratedRows(X.shape, make), BLOCKS, DeviceCopies()):
         pass
     assert set(seen) == {here}
-    stored = open_rows(X)
+    stored = scan(X)
     stored.lies_in = "files"
     stored._array = _Noting(seen)
     seen.clear()

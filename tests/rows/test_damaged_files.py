@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,12 +18,16 @@ import zarr
 from safetensors.torch import save_file
 
 from relspace.errors import RelspaceError
-from relspace.features import open_layers, open_rows, read_features, read_layers
+from relspace.features import read, read_layers, scan, scan_layers
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
 IDS = [f"photo {i}" for i in range(12)]
-SUFFIXES = (".npy", ".npz", ".pt", ".safetensors", ".h5", ".csv", ".tsv", ".parquet", ".zarr")
-_WITH_LAYERS = (".npz", ".pt", ".safetensors", ".h5")
+SUFFIXES = (
+    *(".npy", ".npz", ".pt", ".safetensors", ".h5", ".zarr"),
+    *(".csv", ".tsv", ".parquet", ".arrow", ".feather", ".jsonl"),
+)
+ALIKE = ({".csv", ".tsv"}, {".arrow", ".feather"})
+_WITH_LAYERS = (".npz", ".pt", ".safetensors", ".h5", ".arrow", ".jsonl")
 
 
 def write(path: Path) -> Path:
@@ -42,6 +48,18 @@ def write(path: Path) -> Path:
         case ".parquet":
             columns = {"id": IDS} | {f"f{i}": X[:, i] for i in range(4)}
             pq.write_table(pa.table(columns), path)
+        case ".arrow":
+            table = pa.table({"id": IDS, "x": pa.array(X.tolist(), pa.list_(pa.float32()))})
+            with pa.ipc.new_file(path, table.schema) as file:
+                file.write_table(table, max_chunksize=5)
+        case ".feather":
+            columns = {"id": IDS} | {f"f{i}": X[:, i] for i in range(4)}
+            feather.write_feather(pa.table(columns), path)
+        case ".jsonl":
+            lines = [
+                json.dumps({"id": one, "x": row}) for one, row in zip(IDS, X.tolist(), strict=True)
+            ]
+            path.write_text("\n".join(lines) + "\n")
         case ".csv" | ".tsv":
             mark = "," if path.suffix == ".csv" else "\t"
             rows = [mark.join([name, *map(str, row)]) for name, row in zip(IDS, X, strict=True)]
@@ -97,15 +115,15 @@ def damage_and_read(tmp_path: Path, suffix: str, n_times: int) -> int:
         part = parts[int(random.integers(len(parts)))]
         part.unlink()
         part.write_bytes(damaged(contents[part], random))
-        n_read += read_or_refuse(lambda: np.asarray(read_features(path).features), path)
-        read_or_refuse(lambda: (rows := open_rows(path)).read(0, rows.shape[0]), path)
+        n_read += read_or_refuse(lambda: np.asarray(read(path).features), path)
+        read_or_refuse(lambda: (rows := scan(path)).read(0, rows.shape[0]), path)
         if suffix in _WITH_LAYERS:
             read_or_refuse(lambda: read_layers(path), path)
-            read_or_refuse(lambda: open_layers(path), path)
+            read_or_refuse(lambda: scan_layers(path), path)
         part.unlink()
         part.write_bytes(contents[part])
     # The sound file is read, so that what was refused was refused for its damage.
-    assert np.asarray(read_features(path).features) == pytest.approx(X)
+    assert np.asarray(read(path).features) == pytest.approx(X)
     return n_read
 
 
@@ -123,8 +141,8 @@ def test_many_damaged_files_are_read_or_refused_by_name(tmp_path: Path, suffix: 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_of_another_format_is_refused(tmp_path: Path, suffix: str) -> None:
     for other in SUFFIXES:
-        if other == suffix or ".zarr" in (suffix, other) or {suffix, other} == {".csv", ".tsv"}:
+        if other == suffix or ".zarr" in (suffix, other) or {suffix, other} in ALIKE:
             continue
         path = tmp_path / f"wrong{suffix}"
         shutil.copyfile(write(tmp_path / f"right{other}"), path)
-        assert not read_or_refuse(lambda path=path: read_features(path), path), other
+        assert not read_or_refuse(lambda path=path: read(path), path), other

@@ -20,7 +20,7 @@ from distributed import Client
 import relspace as rs
 from relspace.cli import commands
 from relspace.errors import InvalidInputError
-from relspace.features import open_rows
+from relspace.features import scan
 from relspace.rows.dask import connect, map_rows, rows_as_array
 from relspace.rows.transform import Output
 from relspace.space.aligner import RelativeRows
@@ -105,7 +105,7 @@ def test_workers_give_what_one_machine_gives(
 ) -> None:
     np.save(tmp_path / "x.npy", X)
     expected = space.transform("a", X)
-    lazy = space.transform("a", rows_as_array(open_rows(tmp_path / "x.npy"), 70))
+    lazy = space.transform("a", rows_as_array(scan(tmp_path / "x.npy"), 70))
     np.testing.assert_allclose(lazy.compute(), expected, atol=1e-6)
     assert set(client.run(torch.get_num_threads).values()) == {1}
     alone = space.transform(
@@ -186,7 +186,7 @@ def test_command_line_runs_on_a_cluster(
     ran = CliRunner().invoke(commands, [*arguments, "-o", out, "--scheduler", address])
     assert ran.exit_code == 0, ran.output
     assert f"{N} rows over {M} landmarks saved to {out}" in ran.output
-    np.testing.assert_allclose(open_rows(out).read(0, N), space.transform("a", X), atol=1e-6)
+    np.testing.assert_allclose(scan(out).read(0, N), space.transform("a", X), atol=1e-6)
     np.save(tmp_path / "y.npy", X[:, ::-1])
     pair = [str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
     both = str(tmp_path / "both.safetensors")
@@ -201,5 +201,5 @@ def test_command_line_runs_on_a_cluster(
         ran = CliRunner().invoke(commands, [*given, *more])
         assert ran.exit_code == 0, ran.output
     for name in ("x.zarr", "y-colors.zarr"):
-        one, other = (open_rows(Path(folder) / name).read(0, N) for folder in folders)
+        one, other = (scan(Path(folder) / name).read(0, N) for folder in folders)
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)

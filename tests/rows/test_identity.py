@@ -18,8 +18,9 @@ from safetensors.numpy import save_file
 
 import relspace as rs
 from relspace.errors import FileFormatError, InvalidTypeError
-from relspace.features import FeatureSet, open_rows
+from relspace.features import FeatureSet, scan
 from relspace.rows import identity
+from relspace.rows.formats.memory import ArrayRows
 from relspace.rows.identity import (
     Identity,
     combine,
@@ -33,7 +34,7 @@ from relspace.rows.identity import (
     identify_url,
     what_changed,
 )
-from relspace.rows.source import ArrayRows, GeneratedRows
+from relspace.rows.source import GeneratedRows
 
 N, D = 300, 8
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
@@ -252,10 +253,10 @@ SOURCES: dict[str, Callable[[Path, np.ndarray], object]] = {
 @pytest.mark.parametrize("kind", list(SOURCES))
 def test_rows_that_were_repaired_in_the_middle_are_other_rows(kind: str, tmp_path: Path) -> None:
     make = SOURCES[kind]
-    before = identify(open_rows(make(tmp_path, X)))
+    before = identify(scan(make(tmp_path, X)))
     assert before.is_known
-    assert identify(open_rows(make(tmp_path, X))).same_as(before)
-    now = identify(open_rows(make(tmp_path, REPAIRED)))
+    assert identify(scan(make(tmp_path, X))).same_as(before)
+    now = identify(scan(make(tmp_path, REPAIRED)))
     assert not now.same_as(before)
     assert what_changed(before, now)
 
@@ -263,15 +264,15 @@ def test_rows_that_were_repaired_in_the_middle_are_other_rows(kind: str, tmp_pat
 def test_another_array_of_the_same_file_is_other_rows(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["a"], file["b"] = X, X
-    found = [identify(open_rows(tmp_path / "a.h5", key=key)) for key in "ab"]
+    found = [identify(scan(tmp_path / "a.h5", key=key)) for key in "ab"]
     assert what_changed(*found) == ["entry"]
 
 
 def test_what_code_makes_is_never_the_same() -> None:
-    made = open_rows(GeneratedRows((N, D), lambda start, stop: X[start:stop]))
-    lazy = open_rows(dask.array.from_array(X))
+    made = scan(GeneratedRows((N, D), lambda start, stop: X[start:stop]))
+    lazy = scan(dask.array.from_array(X))
     mapped = FeatureSet.from_arrays({"a": X})["a"].mapped(D, torch.exp)
-    shards = open_rows([X, lazy])
+    shards = scan([X, lazy])
     for source in (made, lazy, mapped, shards):
         found = identify(source)
         assert not found.is_known
@@ -313,7 +314,7 @@ def test_relative_features_that_are_made_as_they_are_read_are_known_by_what_make
 ) -> None:
     def rows(values: np.ndarray, density: float = 0.2) -> Any:
         np.save(tmp_path / "a.npy", values)
-        space = rs.align({"a": open_rows(tmp_path / "a.npy")}, landmarks=20, density=density)
+        space = rs.align({"a": scan(tmp_path / "a.npy")}, landmarks=20, density=density)
         return space.rows("a")
 
     before = identify(rows(X))

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError
-from relspace.features import open_layers, read_layers
+from relspace.features import read_layers, scan_layers
 from relspace.rows.source import RowSource
 
 LAYERS = {f"block.{i}": np.full((4, 3), float(i), dtype=np.float32) for i in (2, 9, 10, 1)}
@@ -54,7 +54,7 @@ def test_ids_come_along() -> None:
 
 @pytest.mark.parametrize("name", ["a.npz", "a.pt", "a.safetensors", "a.h5"])
 def test_opened_layers_are_those_read(name: str) -> None:
-    opened, read = open_layers(name), read_layers(name)
+    opened, read = scan_layers(name), read_layers(name)
     assert (list(opened.layers), opened.ids) == (list(read.layers), read.ids)
     for layer, given in opened.layers.items():
         assert isinstance(given, RowSource) == name.endswith(("safetensors", "h5"))
@@ -65,8 +65,8 @@ def test_opened_layers_are_those_read(name: str) -> None:
 def test_files_that_are_loaded_whole_must_fit(assume_free: Callable[..., None]) -> None:
     assume_free(100)
     with pytest.raises(MemoryBudgetError, match=r"a\.npz, which can only be loaded whole"):
-        open_layers("a.npz")
-    assert len(open_layers("a.h5").layers) == 4
+        scan_layers("a.npz")
+    assert len(scan_layers("a.h5").layers) == 4
 
 
 def test_what_holds_no_layers_is_refused() -> None:

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 
 import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.features import FeatureSet, open_rows
+from relspace.features import FeatureSet, scan
 from relspace.rows.dask import rows_as_array
 from relspace.rows.locations import refuse_inputs, refuse_shared
 from relspace.rows.output import check_location
-from relspace.rows.source import GeneratedRows, RowSource, as_rows
+from relspace.rows.source import GeneratedRows
 
 N, D = 60, 6
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
@@ -74,7 +74,7 @@ def test_every_source_says_where_it_lies(tmp_path: Path, store: Path) -> None:
             (zarr.open_array(tmp_path / "a.zarr"), [tmp_path / "a.zarr"]),
             (da.from_zarr(str(tmp_path / "a.zarr")), [tmp_path / "a.zarr"]),
             (da.from_array(file["features"], chunks=(20, D)), [h5]),
-            (rows_as_array(open_rows(npy)), [npy]),
+            (rows_as_array(scan(npy)), [npy]),
             ([npy, tensors], [npy, tensors]),
             (rs.open_features(store)["1"], [store]),
             (rs.open_features(store).pool("mean")["1"], [store]),
@@ -83,16 +83,11 @@ def test_every_source_says_where_it_lies(tmp_path: Path, store: Path) -> None:
         ]
         for source, expected in cases:
             path, _, key = str(source).partition("::") if isinstance(source, str) else ("", "", "")
-            rows = open_rows(path, key=key) if key else as_or_open(source)
+            rows = scan(path, key=key) if key else scan(source)
             found = {Path(one) for one in rows.locations()}
             assert found == set(expected), source
     zarr.save("memory://places/a.zarr", X)
-    assert open_rows("memory://places/a.zarr").locations() == ("memory://places/a.zarr",)
-
-
-def as_or_open(source: object) -> RowSource:
-    """A source of rows of anything."""
-    return as_rows(source) if isinstance(source, torch.Tensor) else open_rows(source)
+    assert scan("memory://places/a.zarr").locations() == ("memory://places/a.zarr",)
 
 
 def test_rows_of_a_space_lie_where_the_features_do(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fsspec.registry import known_implementations
 
 import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
-from relspace.features import open_rows
+from relspace.features import scan
 from relspace.rows.source import GeneratedRows
 
 N, D = 500, 12
@@ -44,7 +44,7 @@ def test_a_store_at_a_url_is_gone_on_with_and_read(place: str) -> None:
         aligner.transform(X + 1, out=rs.Output(out.path))
     replaced = aligner.transform(X[:100], out=rs.Output(out.path, overwrite=True))
     assert replaced.shape == (100, 40)
-    assert open_rows(out.path, key="rows").ids is None
+    assert scan(out.path, key="rows").ids is None
 
 
 def test_all_of_a_pipeline_lies_at_urls(place: str) -> None:
@@ -59,9 +59,7 @@ def test_all_of_a_pipeline_lies_at_urls(place: str) -> None:
     held = rs.NormalizedCut(3, n_landmarks=100).fit(expected)
     np.testing.assert_allclose(cut["features"].read(0, N), held["features"], atol=1e-4, rtol=1e-3)
     rgb = rs.colors(cut, out=f"{place}/rgb.zarr")["features"]
-    torch.testing.assert_close(
-        open_rows(f"{place}/rgb.zarr").read(0, N), rgb.read(0, N), atol=0, rtol=0
-    )
+    torch.testing.assert_close(scan(f"{place}/rgb.zarr").read(0, N), rgb.read(0, N), atol=0, rtol=0)
 
 
 def test_feature_stores_are_read_at_urls(place: str, tmp_path: Path) -> None:
@@ -76,7 +74,7 @@ def test_feature_stores_are_read_at_urls(place: str, tmp_path: Path) -> None:
     there = rs.open_features(f"{place}/store.zarr")
     assert there.layers == here.layers
     assert there.ids == here.ids
-    rows = open_rows(f"{place}/store.zarr")
+    rows = scan(f"{place}/store.zarr")
     assert torch.equal(rows.read(0, 200), here[here.layers[0]].read(0, 200))
     with pytest.raises(FileNotFoundError, match="there is no feature store"):
         rs.open_features(f"{place}/none.zarr")
@@ -93,13 +91,13 @@ def test_a_store_of_something_else_is_left_alone(place: str) -> None:
         rs.Aligner().fit(X[:40]).transform(X, out=f"{place}/photos.zarr")
     assert system.cat_file(f"{path}/photos.zarr/a.png") == b"a photo"
     with pytest.raises(FileFormatError, match="there is no Zarr array"):
-        open_rows(f"{place}/none.zarr")
+        scan(f"{place}/none.zarr")
 
 
 def test_the_package_that_a_url_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"class": "absent_package.FileSystem", "err": "Install absent_package to access it"}
     monkeypatch.setitem(known_implementations, "far", known)
     with pytest.raises(MissingDependencyError, match="Install absent_package"):
-        open_rows("far://bucket/none.zarr")
+        scan("far://bucket/none.zarr")
     with pytest.raises(MissingDependencyError, match=r"Install absent_package.* s3fs for s3://"):
         rs.Aligner().fit(X[:40]).transform(X, out="far://bucket/out.zarr")

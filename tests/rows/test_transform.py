@@ -18,10 +18,11 @@ import zarr
 
 import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError, NonFiniteError
-from relspace.features import open_rows
+from relspace.features import scan
+from relspace.rows.formats.memory import ArrayRows
 from relspace.rows.ledger import ZarrLedger
 from relspace.rows.output import ZarrWriter, remove_output
-from relspace.rows.source import ArrayRows, GeneratedRows
+from relspace.rows.source import GeneratedRows
 from relspace.rows.transform import Output, begin_output, write_rows
 from relspace.space.aligner import RelativeRows
 
@@ -57,7 +58,7 @@ def test_output_holds_what_memory_would(
         assert set(root.attrs["relspace"]["versions"]) >= {"relspace", "torch", "zarr"}
     else:
         assert np.load(tmp_path / name).shape == (N, 40)
-        assert result.ids == open_rows(tmp_path / name).ids == ids
+        assert result.ids == scan(tmp_path / name).ids == ids
         left = sorted(path.name for path in tmp_path.iterdir())
         assert left == [".out.npy.progress", "out.ids.json", "out.npy"]
 
@@ -66,7 +67,7 @@ def test_space_transforms_into_a_store(tmp_path: Path) -> None:
     space = rs.align({"a": X, "b": -X}, landmarks=30)
     result = space.transform("a", X, out=tmp_path / "a.zarr")
     assert np.array_equal(np.asarray(result), space.transform("a", X))
-    assert open_rows(tmp_path / "a.zarr").shape == (N, 30)
+    assert scan(tmp_path / "a.zarr").shape == (N, 30)
 
 
 def test_files_and_memory_maps_are_read_in_blocks(aligner: rs.Aligner, tmp_path: Path) -> None:
@@ -353,12 +354,12 @@ def test_rows_that_are_known_to_have_changed_are_not_vouched_for(
 ) -> None:
     np.save(tmp_path / "s.npy", X)
     out = Output(tmp_path / "out.zarr", resume="trust")
-    first = aligner.transform(open_rows(tmp_path / "s.npy"), out=out).read(0, N)
-    again = aligner.transform(open_rows(tmp_path / "s.npy"), out=out).read(0, N)
+    first = aligner.transform(scan(tmp_path / "s.npy"), out=out).read(0, N)
+    again = aligner.transform(scan(tmp_path / "s.npy"), out=out).read(0, N)
     assert torch.equal(again, first)
     np.save(tmp_path / "s.npy", X[::-1])
     with pytest.raises(InvalidInputError, match="different are source"):
-        aligner.transform(open_rows(tmp_path / "s.npy"), out=out)
+        aligner.transform(scan(tmp_path / "s.npy"), out=out)
 
 
 @pytest.mark.parametrize("name", ["rows", "ledger", None])
@@ -390,7 +391,7 @@ def test_an_output_that_was_begun_or_half_removed_is_begun_again(
         with pytest.raises(KeyboardInterrupt):
             aligner.transform(X, out=out)
     with pytest.raises(FileFormatError, match="unfinished or damaged: row 0 is missing"):
-        open_rows(out).read(0, 1)
+        scan(out).read(0, 1)
     expected = aligner.transform(X, out=out).read(0, N)
     with monkeypatch.context() as patched:
         patched.setattr("relspace.rows.output.file_system", killed)
@@ -408,7 +409,7 @@ def test_a_chunk_of_an_output_that_is_gone_is_not_read_as_nan(
     rows = aligner.transform(X, out=Output(out, chunk_rows=100))
     (out / "rows" / "c" / "1" / "0").unlink()
     assert torch.isfinite(rows.read(0, 100)).all()
-    for found in (rows, open_rows(out)):
+    for found in (rows, scan(out)):
         with pytest.raises(FileFormatError, match=r"out\.zarr is .*damaged: row 100 is missing"):
             found.read(50, 250)
         with pytest.raises(FileFormatError, match="row 100 is missing"):

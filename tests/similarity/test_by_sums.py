@@ -12,7 +12,7 @@ import torch
 
 import relspace as rs
 from relspace.errors import InvalidInputError, ItemMismatchError, MemoryBudgetError
-from relspace.rows.source import ArrayRows
+from relspace.rows.formats.memory import ArrayRows
 
 N_ITEMS = 900
 # Less than comparing these in memory takes, more than a few rows.

@@ -20,7 +20,8 @@ from relspace.errors import (
     MemoryBudgetError,
 )
 from relspace.resampling import permutation_null
-from relspace.rows.source import ArrayRows, GeneratedRows
+from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.source import GeneratedRows
 
 Matrix = NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from relspace.errors import (
     NonFiniteError,
 )
 from relspace.measures.sums.stacked_products import sum_stacked_products
-from relspace.rows.source import ArrayRows
+from relspace.rows.formats.memory import ArrayRows
 
 N = 1500
 STREAMED = [one.name for one in map(rs.measures.get, rs.measures.names()) if one.streams]

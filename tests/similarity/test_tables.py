@@ -18,7 +18,7 @@ from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.measures.symmetrized import symmetrized
 from relspace.reports.page import render_report
 from relspace.reports.page.comparison import comparison_page
-from relspace.rows.source import ArrayRows
+from relspace.rows.formats.memory import ArrayRows
 from relspace.similarity import compare_feature_sets, pairs_of_models
 
 Layers = dict[str, NDArray[Any]]

@@ -11,7 +11,7 @@ import torch
 
 import relspace as rs
 from relspace.errors import InvalidInputError, MemoryBudgetError, NonFiniteError
-from relspace.features import open_rows
+from relspace.features import scan
 from relspace.rows.source import RowSource
 
 N_IMAGES = 40
@@ -91,7 +91,7 @@ def test_they_are_embedded_and_drawn_the_same(spaces: Spaces, tmp_path: Path) ->
     cut = rs.NormalizedCut(5, n_landmarks=300).fit(made, out=out)
     rgb = rs.colors(cut)
     for name in SETS:
-        found = open_rows(out[name]).read(0, cut[name].shape[0])
+        found = scan(out[name]).read(0, cut[name].shape[0])
         torch.testing.assert_close(found, exact[name], atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(rgb[name], rs.colors(exact)[name], atol=2e-3, rtol=0)
     assert made.plot(n_images=3) is not None

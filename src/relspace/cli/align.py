@@ -11,9 +11,7 @@ import click
 
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
-from relspace.cli.outputs import check_output, with_force
-from relspace.cli.resamples import with_random_state
-from relspace.cli.sources import (
+from relspace.cli.inputs import (
     Source,
     files,
     named_sources,
@@ -22,6 +20,8 @@ from relspace.cli.sources import (
     read_sets,
     with_ids,
 )
+from relspace.cli.outputs import check_output, with_force
+from relspace.cli.resamples import with_random_state
 from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
 
@@ -111,7 +111,7 @@ def align(
         what="a space",
         endings=[".safetensors"],
         force=force,
-        inputs=[source.place for source in sources],
+        inputs=[source.location for source in sources],
     )
     with Progress() as progress:
         tables, ids = read_sets(named, ids_from, columns_from, by_position, progress, in_parts=True)
@@ -119,7 +119,7 @@ def align(
 
         sets: dict[str, object] = {name: table.features for name, table in tables.items()}
         if scheduler is not None:
-            from relspace.features import FeatureSet, open_rows
+            from relspace.features import FeatureSet, scan
             from relspace.rows.dask import rows_as_array
             from relspace.rows.source import RowSource
 
@@ -133,7 +133,7 @@ def align(
                 name: rows_as_array(
                     table.features
                     if isinstance(table.features, RowSource)
-                    else open_rows(table.source, key=table.key)
+                    else scan(table.source, key=table.key)
                 )
                 for name, table in tables.items()
             }

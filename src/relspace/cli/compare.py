@@ -14,8 +14,7 @@ import click
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands, say
-from relspace.cli.resamples import RESAMPLES
-from relspace.cli.sources import (
+from relspace.cli.inputs import (
     Source,
     files,
     named_sources,
@@ -24,6 +23,7 @@ from relspace.cli.sources import (
     with_ids,
     without_ids,
 )
+from relspace.cli.resamples import RESAMPLES
 from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError, MemoryBudgetError
 
@@ -135,7 +135,7 @@ def compare(
         if (max_items and not told_ids) or memory_budget or scheduler:
             progress("Loading torch")
             features = {name: _open(one, pool, by_position) for name, one in named.items()}
-            places = {name: {"path": one.place, "key": one.key} for name, one in named.items()}
+            places = {name: {"path": one.location, "key": one.key} for name, one in named.items()}
         else:
             tables, ids = read_sets(named, ids_from, columns_from, by_position, progress)
             features = {name: _rows(table, pool) for name, table in tables.items()}
@@ -207,20 +207,20 @@ def _of_images(features: object, pool: str) -> object:
 
 def _open(source: Source, pool: str, by_position: bool) -> RowSource:
     """The same, to be read in blocks."""
-    from relspace.features import open_rows, read_features
+    from relspace.features import read, scan
     from relspace.features.store.reading import is_store
 
-    if "://" not in source.place and is_store(source.path):
-        rows = open_rows(_of_images(read_features(source.path, key=source.key).features, pool))
+    if "://" not in source.location and is_store(source.path):
+        rows = scan(_of_images(read(source.path, key=source.key).features, pool))
     else:
-        rows = open_rows(source.place, key=source.key)
+        rows = scan(source.location, key=source.key)
     return without_ids(rows) if by_position else rows
 
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise InvalidInputError(f"there is no file {path} with group labels")
-    from relspace.features.readers import lines_of
+    from relspace.rows.registry import lines_of
 
     return lines_of(path, "label")
 

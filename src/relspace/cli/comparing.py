@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from relspace.cli.group import give_options
+from relspace.cli.inputs import parse_bytes
 from relspace.cli.resamples import RESAMPLES, with_random_state
-from relspace.cli.sources import parse_bytes
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

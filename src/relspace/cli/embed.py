@@ -11,9 +11,9 @@ import click
 from relspace._core.files import check_writable
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
+from relspace.cli.inputs import Source, named_sources, parse_bytes, parse_sources
 from relspace.cli.resamples import with_random_state
 from relspace.cli.resuming import with_resume
-from relspace.cli.sources import Source, named_sources, parse_bytes, parse_sources
 from relspace.errors import InvalidInputError
 from relspace.rows.locations import refuse_inputs
 
@@ -101,18 +101,18 @@ def embed(
     checkpoint = output / ".pass"
     stores = [output / f"{name}{end}.zarr" for name in named for end in ("", "-colors")]
     for path in (*stores, *fitted, checkpoint):
-        inputs = [one.place for one in named.values()]
+        inputs = [one.location for one in named.values()]
         refuse_inputs(path, inputs, called="a file in --output")
     check_writable(fitted[0])
     with Progress() as progress, cluster_at(scheduler, progress) as client:
         progress("Loading torch")
         import relspace
-        from relspace.features import open_rows
+        from relspace.features import scan
         from relspace.rows.output import check_location
 
         for path in stores:
             check_location(path)
-        rows = {name: open_rows(one.place, key=one.key) for name, one in named.items()}
+        rows = {name: scan(one.location, key=one.key) for name, one in named.items()}
 
         def outputs(suffix: str) -> dict[str, relspace.Output]:
             return {

@@ -27,14 +27,14 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 class Source:
     """Where a feature set comes from, as named on the command line."""
 
-    place: str
+    location: str
     name: str | None
     key: str | None
 
     @property
     def path(self) -> Path:
         """The path, also of a ``file://`` URL; of other URLs only the last part has a meaning."""
-        return Path(self.place.removeprefix("file://"))
+        return Path(self.location.removeprefix("file://"))
 
 
 def parse_bytes(
@@ -83,8 +83,8 @@ def with_ids(command: _Command) -> _Command:
             "columns_from",
             multiple=True,
             metavar="[NAME=]COLUMN",
-            help="Column of .csv, .tsv and .parquet files that holds the ids; for all of them, or "
-            "for the set called NAME (may be repeated).",
+            help="Column of tables (.csv, .parquet, .arrow, .jsonl) that holds the ids; for all of "
+            "them, or for the set called NAME (may be repeated).",
         ),
         click.option(
             "--by-position", is_flag=True, help="Match rows by position, whatever the ids."
@@ -105,7 +105,7 @@ def named_sources(sources: Sequence[Source], *, at_least: int = 2) -> dict[str, 
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise click.UsageError(
-            f"{count} sets are called {name!r}: name them, as in first={sources[0].place}"
+            f"{count} sets are called {name!r}: name them, as in first={sources[0].location}"
         )
     return dict(zip(names, sources, strict=True))
 
@@ -128,26 +128,24 @@ def read_sets(
 
     With ``in_parts``, files that can be read in parts are opened only.
     """
-    own_ids, all_ids = _places_of_ids("--ids", ids_from, list(sources))
-    own_columns, all_columns = _places_of_ids("--id-column", columns_from, list(sources))
+    own_ids, all_ids = _option_by_set("--ids", ids_from, list(sources))
+    own_columns, all_columns = _option_by_set("--id-column", columns_from, list(sources))
     progress("Loading torch")
-    from relspace.features import is_table_file, read_features
-    from relspace.features.row_files import open_table
+    from relspace.features import is_table_file, read, scan_table
+    from relspace.rows.registry import listed_tables
 
-    read = open_table if in_parts else read_features
+    open_table = scan_table if in_parts else read
     is_table = {name: is_table_file(source.path) for name, source in sources.items()}
     if all_columns is not None and not any(is_table.values()):
-        raise InvalidInputError(
-            "--id-column is for .csv, .tsv and .parquet files, and none is given"
-        )
+        raise InvalidInputError(f"--id-column is for {listed_tables()} files, and none is given")
     tables: dict[str, FeatureTable] = {}
     for name, source in sources.items():
-        progress(f"Reading {source.place}")
+        progress(f"Reading {source.location}")
         # What is said of one set goes before what is said of all.
         ids_here, column = own_ids.get(name), own_columns.get(name)
         if ids_here is None and column is None:
             ids_here, column = all_ids, all_columns if is_table[name] else None
-        tables[name] = read(source.place, key=source.key, ids=ids_here, id_column=column)
+        tables[name] = open_table(source.location, key=source.key, ids=ids_here, id_column=column)
     if by_position:
         return tables, "position"
     ids = _shared_ids(tables)
@@ -156,7 +154,7 @@ def read_sets(
     return tables, ids
 
 
-def _places_of_ids(
+def _option_by_set(
     option: str, values: Sequence[str], names: Sequence[str]
 ) -> tuple[dict[str, str], str | None]:
     """Split values of the form [NAME=]VALUE into those for one set and the one for all."""
@@ -182,25 +180,17 @@ def _shared_ids(tables: Mapping[str, FeatureTable]) -> dict[str, tuple[ItemId, .
     from relspace._core.validation import pair_items
 
     ids = {name: table.ids for name, table in tables.items()}
-    sizes = {name: _n_items(table.features) for name, table in tables.items()}
+    sizes = {name: table.n_items for name, table in tables.items()}
     # Said here already, by the names that the sets have on the command line.
     pair_items(sizes, ids)
     return {name: own for name, own in ids.items() if own is not None} or None
-
-
-def _n_items(features: Any) -> int:
-    return int(features.shape[0]) if hasattr(features, "shape") else len(features)
 
 
 def _refuse_other_items(tables: Mapping[str, FeatureTable]) -> None:
     """Refuse rows that are matched by position and are known to be of different items."""
     from relspace._core.pairing import pair_sets
 
-    known = {
-        name: contents
-        for name, table in tables.items()
-        if (contents := getattr(table.features, "contents", None)) is not None
-    }
+    known = {name: table.contents for name, table in tables.items() if table.contents is not None}
     if known:
         sizes = {name: len(contents.digests) for name, contents in known.items()}
         pair_sets(sizes, dict.fromkeys(known), known)

@@ -13,8 +13,8 @@ import click
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands
+from relspace.cli.inputs import Source, named_sources, parse_sources, without_ids
 from relspace.cli.outputs import check_output, printed_in_any_case, with_force
-from relspace.cli.sources import Source, named_sources, parse_sources, without_ids
 from relspace.cli.tables import text_table
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def layers(
             what="a page or figure",
             endings=[".html", *_KINDS],
             force=force,
-            inputs=[source.place for source in named.values()],
+            inputs=[source.location for source in named.values()],
         )
     with Progress() as progress, ExitStack() as stack:
         progress("Loading torch")
@@ -97,7 +97,7 @@ def layers(
         models: dict[str, object] = {}
         ids: dict[str, object] = {}
         for name, source in named.items():
-            progress(f"Opening {source.place}")
+            progress(f"Opening {source.location}")
             models[name], ids[name] = _open_model(source, pool, by_position)
         refuse_some_without_ids(ids)
         # A feature set knows its ids itself, and those of its tokens.
@@ -136,15 +136,15 @@ def _said_of(
 
 def _open_model(source: Source, pool: str, by_position: bool) -> tuple[object, object]:
     """Open the layers of a file or a feature store, and the ids that rows are to be matched by."""
-    from relspace.features import open_features, open_layers
+    from relspace.features import open_features, scan_layers
 
-    is_url = "://" in source.place
+    is_url = "://" in source.location
     if not is_url and not source.path.is_dir():
-        opened = open_layers(source.path)
+        opened = scan_layers(source.path)
         if by_position:
             return {name: _by_position(layer) for name, layer in opened.layers.items()}, None
         return opened.layers, opened.ids
-    features = open_features(source.place if is_url else source.path)
+    features = open_features(source.location if is_url else source.path)
     if pool != "none" and any(features[layer].grid is not None for layer in features.layers):
         features = features.pool(pool)
     if by_position:

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from relspace.cli.group import Progress, commands
+from relspace.cli.inputs import Source, named_sources, parse_sources
 from relspace.cli.outputs import with_force
 from relspace.cli.pages import check_page, said_of_page, with_page
 from relspace.cli.resamples import with_random_state
-from relspace.cli.sources import Source, named_sources, parse_sources
 
 
 @commands.command(short_help="Write an interactive page about a space, or about models.")
@@ -61,7 +61,7 @@ def report(
     relspace report space.safetensors --features sam=sam.zarr --features dino=dino.zarr
     relspace report sam=sam.zarr dino=dino.zarr -o report.html --images photos/
     """
-    check_page(output, force=force, inputs=[one.place for one in (*sources, *features)])
+    check_page(output, force=force, inputs=[one.location for one in (*sources, *features)])
     stores = named_sources(sources) if len(sources) > 1 else {}
     before = named_sources(features) if features else {}
     with Progress() as progress:

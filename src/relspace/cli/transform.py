@@ -10,8 +10,8 @@ import click
 
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
+from relspace.cli.inputs import Source, parse_bytes, parse_sources
 from relspace.cli.resuming import with_resume
-from relspace.cli.sources import Source, parse_bytes, parse_sources
 from relspace.rows.locations import refuse_inputs
 
 if TYPE_CHECKING:
@@ -74,17 +74,17 @@ def transform(
     """
     if scheduler is not None and device != "cpu":
         raise click.UsageError("workers of a cluster compute on their CPUs: leave out --device.")
-    refuse_inputs(output, [space, *(one.place for one in sources)], called="--output")
+    refuse_inputs(output, [space, *(one.location for one in sources)], called="--output")
     with Progress() as progress:
         progress("Loading torch")
         import relspace
-        from relspace.features import open_rows
-        from relspace.rows.source import ShardedRows
+        from relspace.features import scan
+        from relspace.rows.formats.shards import ShardedRows
         from relspace.rows.transform import Output
 
         progress(f"Reading {space}")
         aligner = relspace.load_space(space).aligner(name).to(device)
-        shards: list[RowSource] = [open_rows(one.place, key=one.key) for one in sources]
+        shards: list[RowSource] = [scan(one.location, key=one.key) for one in sources]
         rows = shards[0] if len(shards) == 1 else ShardedRows(shards)
         with cluster_at(scheduler, progress) as client:
             result = aligner.transform(

@@ -33,7 +33,8 @@ from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features.fitted import FittedMap
 from relspace.rows.ahead import read_blocks
 from relspace.rows.fitted import RowMap
-from relspace.rows.source import ArrayRows, RowSource
+from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.source import RowSource
 
 
 class Coloring(FittedMap):

@@ -150,7 +150,7 @@ class NormalizedCut(Fitted, FittedMaps):
         sets : ItemSpace, mapping of str to array-like of shape (n_s, m), or one array-like
             Relative features; sets may have different numbers of tokens but the same columns.
             Paths, memory maps, lists of shards, layers of feature sets and other sources of rows
-            (:func:`relspace.features.open_rows`) are read in blocks.
+            (:func:`relspace.features.scan`) are read in blocks.
         out : path, Output, or mapping of str to these, optional
             Where each set's embedding is written, instead of holding it; one path for one set.
             Its components before they are orthonormal lie beside it until all are written, so that
@@ -263,7 +263,7 @@ class NormalizedCut(Fitted, FittedMaps):
         if name not in self.embedding_:
             raise InvalidInputError(
                 f"the embedding of {name!r} was written to a file of its own and is not part of "
-                "this one; open it with relspace.features.open_rows."
+                "this one; open it with relspace.features.scan."
             )
         return self.embedding_[name]
 

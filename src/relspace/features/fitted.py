@@ -12,9 +12,11 @@ import torch
 from relspace._core.fitting import Fitted
 from relspace._core.validation import Array, as_features, feature_names
 from relspace.errors import InvalidInputError
-from relspace.features.row_files import is_read_in_blocks, open_rows
 from relspace.rows.fitted import Progress, RowMap, Saved, as_given
-from relspace.rows.source import ArrayRows, RowSource, is_dask_array
+from relspace.rows.formats.dask import is_dask_array
+from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.registry import gives_arrays, is_held, scan
+from relspace.rows.source import RowSource
 from relspace.rows.transform import Output
 
 
@@ -29,9 +31,9 @@ class OpenedSet:
 
 def open_set(features: object, name: str) -> OpenedSet:
     """Open the rows of a set; what is in memory is checked at once, and errors name the set."""
-    if is_read_in_blocks(features):
-        rows = open_rows(features)
-        return OpenedSet(rows, hasattr(features, "__array__"), rows.dtype)
+    if not is_held(features):
+        rows = scan(features)
+        return OpenedSet(rows, gives_arrays(features), rows.dtype)
     given = as_features(features, name)
     return OpenedSet(ArrayRows(given.tensor.detach()), given.is_array, given.dtype)
 
@@ -47,7 +49,7 @@ def apply_map(
 ) -> Array | RowSource:
     """Apply a fitted function to rows wherever they lie, see :meth:`FittedMap.transform`."""
     if out is not None:
-        source = open_rows(X)
+        source = scan(X)
         fitted.check(source.shape, feature_names(source))
         return fitted.write(
             source, out, memory_budget=memory_budget, client=client, progress=progress
@@ -59,8 +61,8 @@ def apply_map(
     if is_dask_array(X):
         fitted.check(cast("Any", X).shape, None)
         return fitted.lazily(X)
-    if is_read_in_blocks(X):
-        source = open_rows(X)
+    if not is_held(X):
+        source = scan(X)
         fitted.check(source.shape, feature_names(source))
         return as_given(fitted.collect(source, memory_budget=memory_budget), X)
     given = as_features(X, "X", check_finite=False, cast=False)

@@ -14,9 +14,10 @@ from relspace._core.archive import read_archive, write_archive
 from relspace._core.validation import Array, check_count, to_numpy
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.rows.dask import map_rows, write_rows_on_cluster
-from relspace.rows.locations import refuse_inputs
+from relspace.rows.locations import reading, refuse_inputs
 from relspace.rows.output import RowsWriter, ZarrWriter
-from relspace.rows.source import RowSource, reading
+from relspace.rows.registry import gives_arrays
+from relspace.rows.source import RowSource
 from relspace.rows.transform import Output, begin_output, collect_rows, write_rows
 
 Progress = Callable[[int, int], None]
@@ -200,4 +201,4 @@ def load_saved(path: str | Path, *classes: type[_S]) -> _S:
 
 def as_given(result: torch.Tensor, like: object) -> Array:
     """The result as an array where an array was given."""
-    return to_numpy(result) if hasattr(like, "__array__") else result
+    return to_numpy(result) if gives_arrays(like) else result

@@ -346,8 +346,9 @@ def identify(source: RowSource) -> Identity:
     Examples
     --------
     >>> import numpy as np
-    >>> from relspace.rows.source import ArrayRows, GeneratedRows
-    >>> identify(ArrayRows(np.zeros((2, 3)))).kind
+    >>> from relspace.rows.registry import scan
+    >>> from relspace.rows.source import GeneratedRows
+    >>> identify(scan(np.zeros((2, 3)))).kind
     'content'
     >>> identify(GeneratedRows((2, 3), lambda start, stop: np.zeros((stop - start, 3)))).kind
     'unidentified'

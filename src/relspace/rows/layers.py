@@ -1,30 +1,22 @@
-"""Reads all layers of a model from one file: every matrix that the file holds is a layer."""
+"""All layers of a model from one file: every matrix that the file holds is a layer."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relspace._core.memory import refuse_too_large
 from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.features.readers import check_file, ids_of_entries
-from relspace.rows.formats import FORMATS, IDS, ONLY, Entry
-from relspace.rows.source import Hdf5Rows, RowSource, SafetensorsRows, reading
-
-#: Formats that keep no order of entries; their layers are ordered by name, numbers by value.
-_WITHOUT_ORDER = (".safetensors", ".h5", ".hdf5")
-_READ_IN_PARTS: dict[str, type[SafetensorsRows] | type[Hdf5Rows]] = {
-    ".safetensors": SafetensorsRows,
-    ".h5": Hdf5Rows,
-    ".hdf5": Hdf5Rows,
-}
+from relspace.rows.formats import FORMATS
+from relspace.rows.formats._format import IDS, ONLY, Entry, Request
+from relspace.rows.locations import reading
+from relspace.rows.registry import check_file, ids_of_entries, refuse_to_load, suffixes_of
+from relspace.rows.source import RowSource
 
 
 @dataclass(frozen=True)
@@ -52,8 +44,9 @@ def read_layers(path: str | Path) -> LayerFile:
     Parameters
     ----------
     path : str or pathlib.Path
-        A ``.npz``, ``.safetensors``, ``.h5``, ``.hdf5``, ``.pt`` or ``.pth`` file. An entry
-        ``"ids"`` names the items.
+        A ``.npz``, ``.safetensors``, ``.h5``, ``.hdf5``, ``.pt`` or ``.pth`` file, or a table
+        (``.parquet``, ``.arrow``, ``.feather``, ``.jsonl``) with columns of vectors. An entry
+        ``"ids"`` or an id column names the items.
 
     Returns
     -------
@@ -77,61 +70,55 @@ def read_layers(path: str | Path) -> LayerFile:
     (['layer_9', 'layer_10'], ('cat', 'dog', 'owl'))
     >>> folder.cleanup()
     """
-    return _read(Path(path), lambda name, entry: cast("NDArray[Any] | Tensor", entry.load()))
+    return _open(Path(path), in_parts=False)
 
 
-def open_layers(path: str | Path) -> LayerFile:
-    """The same, but layers of ``.safetensors`` and ``.h5`` files stay there until they are read.
+def scan_layers(path: str | Path) -> LayerFile:
+    """Open every matrix of a file as a layer, and leave it there until it is read.
 
-    Those of other files are loaded whole, and refused where memory does not hold them.
+    Files that can't be read in parts are loaded whole, and refused where memory does not hold
+    them.
 
     Raises
     ------
     MemoryBudgetError
         If a file that can only be loaded whole would not fit into the free memory.
     """
-    path = Path(path)
-    kind = _READ_IN_PARTS.get(path.suffix.lower())
-    if kind is not None:
-        return _read(path, lambda name, entry: kind(path, name))
-    if path.is_file():
-        refuse_too_large(
-            path.stat().st_size,
-            f"{path}, which can only be loaded whole,",
-            f"save it as one of {', '.join(_READ_IN_PARTS)}, which are read in parts",
-        )
-    return read_layers(path)
+    return _open(Path(path), in_parts=True)
 
 
-def _read(path: Path, take: Callable[[str, Entry], NDArray[Any] | Tensor | RowSource]) -> LayerFile:
+def _open(path: Path, *, in_parts: bool) -> LayerFile:
     file_format = FORMATS.get(path.suffix.lower())
-    several = [suffix for suffix, one in FORMATS.items() if not one.is_table and suffix != ".npy"]
-    if file_format is None or path.suffix.lower() not in several:
+    if file_format is None or not file_format.has_layers or file_format.recognizes is not None:
         raise InvalidInputError(
             f"{path} has the suffix {path.suffix!r}; files of several layers end in "
-            f"{', '.join(several)}"
+            f"{', '.join(suffixes_of(has_layers=True))}"
         )
     check_file(path)
-    with reading(path), file_format.open(path, None) as entries:
+    if in_parts and not file_format.in_parts:
+        refuse_to_load(path)
+    with reading(path), file_format.open(path, Request(every_matrix=True)) as entries:
         matrices: dict[str, Entry] = {}
-        n_rows = 0
         for name, entry in entries.items():
             may_be_layer = entry.shape is None or (len(entry.shape) == 2 and 0 not in entry.shape)
             if name == IDS or entry.is_alias or not may_be_layer:
                 continue
             if entry.obstacle is None and entry.shape is not None:
                 matrices[name] = entry
-                n_rows = n_rows or entry.shape[0]
             elif not entry.is_other:
                 raise FileFormatError(f"{path}::{name} {entry.obstacle}.")
         if not matrices or ONLY in matrices:
             raise FileFormatError(
                 f"{path} holds no named matrices (n_items, n_features) of numbers, so no layers"
             )
-        layers = {name: take(name, entry) for name, entry in matrices.items()}
+        n_rows = (next(iter(matrices.values())).shape or (0,))[0]
+        layers: dict[str, Any] = {
+            name: entry.rows(None) if in_parts and entry.rows is not None else entry.load()
+            for name, entry in matrices.items()
+        }
         ids = ids_of_entries(path, entries, n_rows)
     names = list(layers)
-    if path.suffix.lower() in _WITHOUT_ORDER:
+    if not file_format.keeps_order:
         names.sort(key=_by_number)
     return LayerFile({name: layers[name] for name in names}, ids, path)
 

@@ -1,12 +1,18 @@
-"""Where files lie: paths and URLs, what of them features are read from, and what may be written."""
+"""Where files lie: paths and URLs, errors that name them, what is read, what may be written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from relspace.errors import InvalidInputError, MissingDependencyError
+from relspace.errors import (
+    FileFormatError,
+    InvalidInputError,
+    MissingDependencyError,
+    RelspaceError,
+)
 
 #: Local files and folders, and URLs.
 Locations = tuple[str | Path, ...]
@@ -50,6 +56,42 @@ def missing_file_system(path: str | Path, error: ImportError) -> MissingDependen
         f"{path} lies where fsspec needs a package to reach it ({str(error).rstrip('.')}): pip "
         "install s3fs for s3://, gcsfs for gs://, aiohttp for http:// and https://."
     )
+
+
+@contextmanager
+def reading(path: str | Path, kind: str | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong while a file or store is read into an error that names it.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is read.
+    kind : str, optional
+        What it is read as, by default its suffix.
+
+    Raises
+    ------
+    FileFormatError
+        For whatever a parser raises: bytes that are not what is claimed make that nearly anything.
+    """
+    try:
+        yield
+    except RelspaceError as error:
+        if Path(path).name in error.message:
+            raise
+        raise error.about(str(path)) from error
+    except MemoryError:
+        raise
+    except ImportError as error:
+        raise missing_file_system(path, error) from error
+    except Exception as error:
+        if isinstance(error, FileNotFoundError) and kind == "Zarr":
+            raise FileFormatError(f"there is no Zarr array or group at {path}.") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FileFormatError(
+            f"{path} can't be read as {kind or Path(path).suffix}; it may be cut off, corrupt or "
+            f"another format ({reason})."
+        ) from error
 
 
 def locations_of_array(array: object) -> Locations:

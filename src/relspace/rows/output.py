@@ -17,7 +17,8 @@ from relspace._core.files import check_writable
 from relspace._core.memory import chunk_slices
 from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
-from relspace.rows.id_files import write_ids
+from relspace.rows.formats.npy import NpyRows, write_ids
+from relspace.rows.formats.zarr import ZarrRows, import_zarr
 from relspace.rows.ledger import (
     KEY,
     LEDGER,
@@ -39,7 +40,7 @@ from relspace.rows.ledger import (
 )
 from relspace.rows.locations import file_system, located, missing_file_system
 from relspace.rows.locks import Lease, PathLock, StoreLock
-from relspace.rows.source import NpyRows, RowSource, ZarrRows, import_zarr
+from relspace.rows.source import RowSource
 
 _IDS = "ids"
 _KIND = "rows"

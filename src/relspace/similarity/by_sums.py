@@ -13,7 +13,7 @@ from relspace._core.pairing import is_by_position, pair_sets
 from relspace._core.progress import Listener
 from relspace._core.threads import on_one_core
 from relspace.errors import InvalidInputError, ItemMismatchError
-from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.features import is_held, scan
 from relspace.kernels.landmarks import draw_distinct
 from relspace.measures import Measure
 from relspace.measures.sums.halves import n_parts_within, sum_parts
@@ -31,9 +31,9 @@ _COPIES_IN_MEMORY = 4
 
 def open_pair(X: object, Y: object, *, always: bool = False) -> tuple[RowSource, RowSource] | None:
     """Open two sets as sources of rows; None where neither is read in blocks, or always."""
-    if not (always or is_read_in_blocks(X) or is_read_in_blocks(Y)):
+    if not always and is_held(X) and is_held(Y):
         return None
-    x, y = open_rows(X), open_rows(Y)
+    x, y = scan(X), scan(Y)
     return x, y
 
 

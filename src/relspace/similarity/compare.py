@@ -78,7 +78,7 @@ def compare(
     ----------
     X, Y : array-like of shape (n, d) and (n, e), path, or source of rows
         Features of the same items; widths may differ. What
-        :func:`relspace.features.open_rows` takes is read in blocks.
+        :func:`relspace.features.scan` takes is read in blocks.
     measure : str or Measure
         One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`.
     names : sequence of two str, optional

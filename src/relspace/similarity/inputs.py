@@ -25,8 +25,7 @@ from relspace.errors import (
     ItemMismatchError,
     UndefinedValueError,
 )
-from relspace.features import FeatureSet
-from relspace.features.row_files import is_read_in_blocks, open_rows
+from relspace.features import FeatureSet, is_held, scan
 from relspace.measures import Measure
 from relspace.rows.source import RowSource
 from relspace.similarity.by_sums import draw_items, select_labels
@@ -89,10 +88,7 @@ class ModelLayers:
         if isinstance(given, FeatureSet):
             layers: dict[str, Any] = {layer: given[layer] for layer in given.layers}
         elif isinstance(given, Mapping) and given and all(isinstance(key, str) for key in given):
-            layers = {
-                layer: open_rows(one) if is_read_in_blocks(one) else one
-                for layer, one in given.items()
-            }
+            layers = {layer: one if is_held(one) else scan(one) for layer, one in given.items()}
             if ids is not None:
                 layers = {
                     layer: without_labels(one, f"{name}, {layer}") for layer, one in layers.items()

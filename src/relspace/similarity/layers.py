@@ -300,7 +300,7 @@ def compare_layers(
     a, b : FeatureSet, or mapping of str to array-like of shape (n, d), path, or source of rows
         Layers of two models over the same items, from input to output. Tokens of images are items
         of their own, permuted image by image; tokens on different grids are read at the same
-        places of the images. What :func:`relspace.features.open_rows` takes is read in blocks.
+        places of the images. What :func:`relspace.features.scan` takes is read in blocks.
     measure : str or Measure
         One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`.
     names : sequence of two str, optional

@@ -15,13 +15,14 @@ from relspace._core.pairing import pair_sets
 from relspace._core.progress import Listener
 from relspace._core.threads import side_by_side
 from relspace.errors import InvalidInputError, ItemMismatchError
+from relspace.features import scan
 from relspace.measures import MIN_ITEMS, Measure
 from relspace.measures.sums.stacked_products import (
     PermutedProducts,
     StackedProducts,
     sum_stacked_products,
 )
-from relspace.rows.source import RowSource, as_rows
+from relspace.rows.source import RowSource
 from relspace.similarity.inputs import ModelLayers
 from relspace.similarity.tables import LayerTables, Table, places_of
 
@@ -168,7 +169,7 @@ def sum_layers(
     names = [f"{model.name}, {layer}" for model in models for layer in model.layers]
     places = places_of({model.name: len(model.layers) for model in models})
     products = sum_stacked_products(
-        [as_rows(layer) for model in models for layer in model.layers.values()],
+        [scan(layer) for model in models for layer in model.layers.values()],
         names,
         folds=measure.folds(first.n_items),
         permuted=[(places[one], places[other]) for one, other in blocks],

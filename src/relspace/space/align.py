@@ -19,9 +19,8 @@ from relspace._core.validation import (
     without_labels,
 )
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.features import FeatureSet
+from relspace.features import FeatureSet, is_held
 from relspace.features.fitted import open_set
-from relspace.features.row_files import is_read_in_blocks
 from relspace.rows.fitted import load_saved
 from relspace.space.align_items import align_items
 from relspace.space.align_tokens import align_tokens
@@ -78,7 +77,7 @@ def align(
     ----------
     sets : mapping of str to array-like of shape (n, d), to FeatureSet, or to a source of rows
         Feature sets by name; widths may differ, items may not. Paths, memory maps, Dask arrays and
-        lists of shards are read in blocks (:func:`relspace.features.open_rows`). Of a
+        lists of shards are read in blocks (:func:`relspace.features.scan`). Of a
         :class:`FeatureSet` one layer counts; where its tokens lie on grids, each set keeps its own
         tokens, and landmarks are places in the images.
     ids : mapping of str to sequence, one sequence, or "position", optional
@@ -175,7 +174,7 @@ def align(
         )
     sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
     opened = {name: open_set(one, name) for name, one in sets.items()}
-    read = {name: one.rows for name, one in opened.items() if is_read_in_blocks(sets[name])}
+    read = {name: one.rows for name, one in opened.items() if not is_held(sets[name])}
     columns |= {name: feature_names(rows) for name, rows in read.items()}
     if ids is None:
         found = {name: own_ids(read.get(name, one), name) for name, one in sets.items()}

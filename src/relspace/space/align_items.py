@@ -18,7 +18,9 @@ from relspace.features import Places
 from relspace.features.fitted import OpenedSet
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
-from relspace.rows.source import ArrayRows, DaskRows, RowSource, tensor_of
+from relspace.rows.formats.dask import DaskRows
+from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.source import RowSource, tensor_of
 from relspace.space.aligned_set import (
     AlignedSet,
     MadeRows,

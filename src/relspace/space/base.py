@@ -19,7 +19,8 @@ from relspace.features.fitted import FittedMaps
 from relspace.kernels.correlation import Match
 from relspace.pictures.html import html_table
 from relspace.rows.fitted import RowMap
-from relspace.rows.source import ArrayRows, RowSource
+from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.source import RowSource
 from relspace.space.aligned_set import AlignedSet
 from relspace.space.aligner import Aligner
 

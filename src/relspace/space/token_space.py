@@ -25,7 +25,8 @@ from relspace.kernels.grouped import (
     grouped_correlation_blocks,
     grouped_correlation_of_pairs,
 )
-from relspace.rows.source import ArrayRows, RowSource
+from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.source import RowSource
 from relspace.space.aligned_set import AlignedSet
 from relspace.space.base import CommonSpace, restored_ids, restored_sets
 

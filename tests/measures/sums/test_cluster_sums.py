@@ -18,7 +18,8 @@ from distributed import Client
 import relspace as rs
 from relspace.cli import commands
 from relspace.errors import NonFiniteError
-from relspace.rows.source import GeneratedRows, ZarrRows
+from relspace.rows.formats.zarr import ZarrRows
+from relspace.rows.source import GeneratedRows
 
 N = 3000
 pytestmark = pytest.mark.slow

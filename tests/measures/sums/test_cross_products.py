@@ -10,7 +10,7 @@ from relspace import measures
 from relspace.errors import InvalidInputError
 from relspace.measures.sums.item_parts import RandomParts
 from relspace.measures.sums.stacked_products import StackedProducts, sum_stacked_products
-from relspace.rows.source import ArrayRows
+from relspace.rows.formats.memory import ArrayRows
 
 STREAMS = [one.name for one in map(measures.get, measures.names()) if one.streams]
 N_ITEMS = 400

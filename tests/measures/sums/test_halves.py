@@ -14,7 +14,7 @@ from relspace.measures.sums.halves import FEWEST_PARTS, MOST_PARTS, n_parts_with
 from relspace.measures.sums.item_parts import PartsOfGroups, RandomParts
 from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.resampling import bootstrap, interval_around
-from relspace.rows.source import ArrayRows
+from relspace.rows.formats.memory import ArrayRows
 
 
 def sets(n: int, seed: int, d: int = 4) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from relspace.errors import FileFormatError
-from relspace.features import open_rows, read_features
-from relspace.rows.id_files import ids_file_of, read_ids, write_ids
+from relspace.features import read, scan
+from relspace.rows.formats.npy import ids_file_of, read_ids, write_ids
 
 
 @pytest.mark.parametrize("ids", [(7, 8, 9), ("7", "8", "9"), ("ä\n", "b\u2028", '"')])
@@ -17,13 +17,13 @@ def test_ids_come_back_with_their_type(ids: tuple[object, ...], tmp_path: Path) 
     write_ids(tmp_path / "a.npy", ids)
     assert read_ids(tmp_path / "a.npy", 3) == ids
     np.save(tmp_path / "a.npy", np.eye(3))
-    opened = open_rows(tmp_path / "a.npy").ids
+    opened = scan(tmp_path / "a.npy").ids
     assert opened is not None
     assert [str(one) for one in opened] == [str(one) for one in ids]
-    assert read_features(tmp_path / "a.npy").ids == opened
+    assert read(tmp_path / "a.npy").ids == opened
     write_ids(tmp_path / "a.npy", None)
     assert read_ids(tmp_path / "a.npy", 3) is None
-    assert open_rows(tmp_path / "a.npy").ids is None
+    assert scan(tmp_path / "a.npy").ids is None
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_a_file_of_something_else_is_refused(content: str, said: str, tmp_path: 
         read_ids(tmp_path / "a.npy", 2)
     np.save(tmp_path / "a.npy", np.eye(2))
     with pytest.raises(FileFormatError, match=said):
-        open_rows(tmp_path / "a.npy")
+        scan(tmp_path / "a.npy")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from relspace.errors import FileFormatError
+from relspace.rows.formats.zarr import import_zarr
 from relspace.rows.locations import file_system, missing_file_system
-from relspace.rows.source import import_zarr
 
 #: Where a store's header is among its attributes.
 KEY = "relspace"

@@ -22,8 +22,13 @@ from relspace.features.feature_set import FeatureSet
 from relspace.features.layer import Items, ItemSource, LayerFeatures
 from relspace.features.positions import TokenGrid
 from relspace.features.store.locations import KEY
-from relspace.rows.locations import Locations, is_url, located, missing_file_system
-from relspace.rows.source import reading
+from relspace.rows.locations import (
+    Locations,
+    is_url,
+    located,
+    missing_file_system,
+    reading,
+)
 
 if TYPE_CHECKING:
     import zarr

@@ -1,9 +1,10 @@
-"""Rows of a Parquet file, decoded a few at a time."""
+"""Columns of tables: which hold ids, which features, and rows that are decoded batch by batch."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,71 +12,89 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._core.labelled_tables import ID_COLUMNS
 from relspace._core.validation import ItemId
-from relspace.errors import FileFormatError
+from relspace.errors import FileFormatError, InvalidInputError
+from relspace.rows.formats._format import (
+    IDS,
+    ONLY,
+    Entries,
+    Entry,
+    Request,
+    missing_package,
+    refuse_twice,
+    shorten,
+)
 from relspace.rows.identity import Identity, identify_file
-from relspace.rows.locations import Locations
-from relspace.rows.source import RowSource, reading, tensor_of, torch_dtype
+from relspace.rows.locations import Locations, reading
+from relspace.rows.source import RowSource, tensor_of, torch_dtype
 
-_BATCH_BYTES = 2**22
-# Of each column's part of a row group, what is read from the disk at a time.
-_BUFFER_BYTES = 2**16
+#: About so many bytes are decoded at a time.
+BATCH_BYTES = 2**22
+#: How pandas writes the index of a frame; as a feature it would be noise.
+INDEX_NAMES = ("", "__index_level_0__")
 
 
-class ParquetRows(RowSource):
-    """Rows of the columns of a Parquet file that hold features.
+class BatchRows(RowSource):
+    """Rows of columns of an Arrow table in a file, decoded batch by batch.
 
-    A row group can only be decoded from its beginning, so that reading in order is fast; blocks
-    that follow each other go on where the last one ended.
+    Reading in order is fast: blocks that follow each other go on where the last one ended.
 
     Parameters
     ----------
     path : str or Path
         The file.
     columns : sequence of str
-        Columns of numbers.
+        Columns of numbers, each one feature; or one column of vectors.
     ids : tuple, optional
         One id for each row.
     """
 
     lies_in = "files"
+    is_array = True
 
     def __init__(
         self, path: str | Path, columns: Sequence[str], ids: tuple[ItemId, ...] | None = None
     ) -> None:
-        self.path, self.ids = Path(path), ids
-        self._columns = self.feature_names = tuple(columns)
-        self._file: Any = None
+        self.path, self.columns, self.ids = Path(path), tuple(columns), ids
         with reading(path):
-            file = self._opened()
-            schema = file.schema_arrow
-        counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        self.shape = (int(self._starts[-1]), len(self._columns))
-        kinds = [schema.field(name).type.to_pandas_dtype() for name in self._columns]
-        self.stored: np.dtype[Any] = np.result_type(*kinds)
+            schema, counts = self._open()
+            self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+            kinds = [schema.field(name).type for name in self.columns]
+            self._is_vector = _is_vector(kinds[0])
+            if self._is_vector:
+                width, kinds = self._width(kinds[0]), [kinds[0].value_type]
+            else:
+                width, self.feature_names = len(self.columns), self.columns
+            self.stored: np.dtype[Any] = np.result_type(*[one.to_pandas_dtype() for one in kinds])
+        self.shape = (int(self._starts[-1]), width)
         self.dtype = torch_dtype(self.stored)
         self._lock = threading.Lock()
         self._batches: Iterator[Any] = iter(())
-        self._position, self._rest = -1, np.empty((0, self.shape[1]), dtype=self.stored)
+        self._position, self._rest = -1, np.empty((0, width), dtype=self.stored)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ParquetRows, (self.path, self._columns, self.ids)
+        return type(self), (self.path, self.columns, self.ids)
+
+    @abstractmethod
+    def _open(self) -> tuple[Any, Sequence[int]]:
+        """Open the file; return its schema, and the number of rows of each of its groups."""
+
+    @abstractmethod
+    def _stream(self, group: int, batch_rows: int) -> Iterator[Any]:
+        """Decode the columns from a group on, in record batches of about so many rows."""
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Return some rows."""
         return tensor_of(self.read_array(start, stop))
 
-    def identity(self) -> Identity:
-        """That of the file, and the names of the columns."""
-        return identify_file(self.path, list(self._columns))
-
     def locations(self) -> Locations:
         """The file."""
         return (self.path,)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return self.read_array(0, self.shape[0]).astype(dtype or self.stored, copy=False)
+    def identity(self) -> Identity:
+        """That of the file, and the names of the columns."""
+        return identify_file(self.path, list(self.columns))
 
     def read_array(self, start: int, stop: int) -> NDArray[Any]:
         """Return some rows in the type that holds the values of all columns.
@@ -83,13 +102,15 @@ class ParquetRows(RowSource):
         Raises
         ------
         FileFormatError
-            If values are missing.
+            If values are missing, or a vector is not finite or of another length.
         """
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         out = np.empty((max(0, stop - start), self.shape[1]), dtype=self.stored)
         with self._lock, reading(self.path):
             if len(out) and not self._lies_ahead(start):
-                self._seek(start)
+                group = self._group(start)
+                self._batches = self._stream(group, max(1, BATCH_BYTES // (8 * self.shape[1])))
+                self._position, self._rest = int(self._starts[group]), self._rest[:0]
             while self._position < stop and len(out):
                 if not len(self._rest):
                     self._rest = self._array(next(self._batches), self._position)
@@ -102,15 +123,8 @@ class ParquetRows(RowSource):
                 self._position += used
         return out
 
-    def _opened(self) -> Any:
-        import pyarrow.parquet as pq
-
-        if self._file is None:
-            self._file = pq.ParquetFile(self.path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-        return self._file
-
     def _lies_ahead(self, start: int) -> bool:
-        """Whether a row is the next one, or comes after it in the same row group."""
+        """Whether a row is the next one, or comes after it in the same group."""
         if not 0 <= self._position <= start:
             return False
         return start == self._position or self._group(start) == self._group(self._position)
@@ -118,25 +132,173 @@ class ParquetRows(RowSource):
     def _group(self, row: int) -> int:
         return int(np.searchsorted(self._starts, row, side="right")) - 1
 
-    def _seek(self, row: int) -> None:
-        group = self._group(row)
-        self._batches = self._opened().iter_batches(
-            batch_size=max(1, _BATCH_BYTES // (8 * self.shape[1])),
-            row_groups=range(group, len(self._starts) - 1),
-            columns=list(self._columns),
-            use_threads=False,
-        )
-        self._position, self._rest = int(self._starts[group]), self._rest[:0]
+    def _width(self, kind: Any) -> int:
+        """How many numbers the first vector has; all must have as many."""
+        import pyarrow as pa
+
+        if pa.types.is_fixed_size_list(kind):
+            return int(kind.list_size)
+        for batch in self._stream(0, 1024) if self._starts[-1] else ():
+            if len(vectors := batch.column(self.columns[0]).drop_null()):
+                return len(vectors[0])
+        return 0
 
     def _array(self, batch: Any, first_row: int) -> NDArray[Any]:
+        columns = [batch.column(name) for name in self.columns]
+        for column, name in zip(columns, self.columns, strict=True):
+            self._refuse_missing(column, name, first_row)
+        if self._is_vector:
+            return self._vectors(columns[0], first_row)
         rows = np.empty((batch.num_rows, self.shape[1]), dtype=self.stored)
-        for number, name in enumerate(self._columns):
-            column = batch.column(name)
-            if column.null_count:
-                row = first_row + int(np.flatnonzero(np.asarray(column.is_null()))[0])
-                raise FileFormatError(
-                    f"{self.path} has missing values, the first in row {row} of {name!r}: fill "
-                    "them in, or leave the rows out"
-                )
+        for number, column in enumerate(columns):
             rows[:, number] = column.to_numpy()
         return rows
+
+    def _vectors(self, column: Any, first_row: int) -> NDArray[Any]:
+        import pyarrow.compute as pc
+
+        name, width = self.columns[0], self.shape[1]
+        lengths = pc.list_value_length(column).to_numpy()
+        if (other := lengths != width).any():
+            row = int(other.argmax())
+            raise FileFormatError(
+                f"{self.path} has vectors of different lengths: in {name!r}, row "
+                f"{first_row + row} has {lengths[row]} numbers, and the first has {width}"
+            )
+        numbers = column.flatten()
+        self._refuse_missing(numbers, name, first_row, width)
+        rows: NDArray[Any] = numbers.to_numpy().reshape(len(column), width)
+        if not (finite := np.isfinite(rows).all(axis=1)).all():
+            raise FileFormatError(
+                f"{self.path} holds NaN or infinite values, the first in row "
+                f"{first_row + int(finite.argmin())} of {name!r}: repair or remove these rows"
+            )
+        return rows
+
+    def _refuse_missing(self, values: Any, name: str, first_row: int, width: int = 1) -> None:
+        if values.null_count:
+            row = first_row + int(np.asarray(values.is_null()).argmax()) // width
+            raise FileFormatError(
+                f"{self.path} has missing values, the first in row {row} of {name!r}: fill "
+                "them in, or leave the rows out"
+            )
+
+
+def entries_of_columns(
+    path: Path,
+    schema: Any,
+    request: Request,
+    source: Callable[..., BatchRows],
+    load_column: Callable[[str], Sequence[object]],
+) -> Entries:
+    """The entries of an Arrow table: every column of vectors, or else all columns of numbers.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    schema : pyarrow.Schema
+        Its columns.
+    request : Request
+        What is asked of the file.
+    source : callable
+        ``source(path, columns, ids)`` reads columns of the file in parts.
+    load_column : callable
+        ``load_column(name)`` gives the values of a column.
+    """
+    names = schema.names
+    refuse_twice(path, "columns", names)
+    id_index = find_id_column(path, names, request.id_column)
+    vectors = [i for i, kind in enumerate(schema.types) if i != id_index and _is_vector(kind)]
+
+    def entry(columns: list[str]) -> Entry:
+        whole = source(path, columns)
+        return Entry(
+            whole.shape,
+            lambda: whole.read_array(0, whole.shape[0]),
+            rows=lambda ids: source(path, columns, ids),
+            feature_names=whole.feature_names,
+        )
+
+    entries = {names[i]: entry([names[i]]) for i in vectors}
+    numbers = [
+        repr(names[i])
+        for i, kind in enumerate(schema.types)
+        if i != id_index and _is_number(kind) and names[i] not in (*INDEX_NAMES, *ID_COLUMNS)
+    ]
+    if vectors and numbers and request.key is None and not request.every_matrix:
+        raise InvalidInputError(
+            f"{path} holds vectors in {shorten([repr(names[i]) for i in vectors])} and numbers in "
+            f"{shorten(numbers)}, and either could be the features.",
+            ways_out=["say which column of vectors by {key}"],
+        )
+    if not vectors:
+        columns = feature_columns(path, names, id_index)
+        wrong = [i for i in columns if not _is_number(schema.types[i])]
+        if wrong:
+            listed = shorten([f"{names[i]!r} ({schema.types[i]})" for i in wrong])
+            raise FileFormatError(
+                f"{path} has columns that hold no numbers: {listed}: leave them "
+                "out, or name the one that holds the ids as the id column"
+            )
+        entries[ONLY] = entry([names[i] for i in columns])
+    if id_index is not None:
+        entries[IDS] = Entry.of_list(load_column(names[id_index]))
+    return entries
+
+
+def find_id_column(path: Path, names: Sequence[str], id_column: str | None) -> int | None:
+    """Tell which column of a table holds the ids; None if none does."""
+    found = [i for i, name in enumerate(names) if name.casefold() in ID_COLUMNS]
+    if id_column is not None:
+        found = [i for i, name in enumerate(names) if name == id_column]
+        if not found:
+            raise InvalidInputError(
+                f"{path} has no column {id_column!r} to read ids from; its columns are "
+                f"{shorten([repr(name) for name in names])}"
+            )
+    if len(found) > 1:
+        listed = ", ".join(repr(names[i]) for i in found)
+        raise InvalidInputError(
+            f"{path} has {len(found)} columns that could hold the ids ({listed}): "
+            "name one as the id column, or rename the others"
+        )
+    return found[0] if found else None
+
+
+def feature_columns(path: Path, names: Sequence[str], id_index: int | None) -> list[int]:
+    """Tell which columns of a table hold one feature each."""
+    columns = [
+        i for i, name in enumerate(names) if i != id_index and name.casefold() not in ID_COLUMNS
+    ]
+    if not columns:
+        raise FileFormatError(f"{path} has no columns of features beside its ids")
+    for i in columns:
+        if names[i] in INDEX_NAMES:
+            raise FileFormatError(
+                f"{path}: column {i + 1} is a data frame's index, not a feature: name it as the "
+                f"id column ({names[i]!r}), or write the file without index"
+            )
+    return columns
+
+
+def import_arrow(suffix: str) -> Any:
+    """Return the module pyarrow, or say which extra brings it."""
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise missing_package("pyarrow", suffix) from error
+    return pyarrow
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_vector(kind: Any) -> bool:
+    import pyarrow as pa
+
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_list(kind) for is_list in lists) and _is_number(kind.value_type)
