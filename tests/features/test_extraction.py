@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ from relspace.features.items import identify_items, open_items
 from relspace.features.loader import load_ahead
 from relspace.features.store.reading import StoredLayer
 from relspace.features.store.writing import FeatureStoreWriter, refuse_what_does_not_fit
+from relspace.rows.identity import Identity
 
 Saved = Callable[[str], Path]
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +133,7 @@ def test_places_agree_between_models(saved: Saved, photos: Path, tmp_path: Path)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 sys.path.insert(0, {root!r})
 import relspace
 from relspace.features import extraction
@@ -189,7 +192,7 @@ def test_a_whole_store_is_opened_without_running_the_model(
 ) -> None:
     extract(saved, photos, tmp_path / "a.zarr")
     model = relspace.load_model(saved("dinov2"), device="cpu")
-    monkeypatch.setattr(model, "forward", None)
+    monkeypatch.setattr(type(model), "forward", None)
     fs = relspace.extract(model, photos, tmp_path / "a.zarr", batch_size=2)
     assert len(fs) == 5
 
@@ -233,7 +236,9 @@ def test_what_is_no_store_is_never_replaced(saved: Saved, photos: Path, tmp_path
 
 def writer(path: Path, name: str = "a") -> FeatureStoreWriter:
     items = identify_items(open_items("text", list("abcd"), list("abcd")), progress=print)
-    shared = {"items": items, "job": {"model": "x", "store_dtype": "float16"}}
+    network = Identity("content", "the same").record()
+    job = {"model": "x", "store_dtype": "float16", "network": network}
+    shared = {"items": items, "job": job}
     found = FeatureStoreWriter.resume(path, **shared)
     if found is not None:
         return found
@@ -535,3 +540,45 @@ def test_a_chunk_of_images_that_are_all_skipped_is_skipped(saved: Saved, tmp_pat
     clean = relspace.extract(model, kept, tmp_path / "b.zarr", batch_size=3, store_dtype="float32")
     assert fs.contents == clean.contents
     torch.testing.assert_close(fs["0"].tokens(), clean["0"].tokens())
+
+
+def extracted(items: object, out: Path, **given: Any) -> Any:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8))
+    model = relspace.ModuleModel(
+        network, "0", layout="bchw", preprocessing=relspace.Preprocessing(size=(16, 16))
+    )
+    return relspace.extract(model, items, out, **given)
+
+
+@pytest.mark.parametrize("ids", [[7, 0, 12], ["7", "0", "12"], [2**70, -1, 3]])
+def test_ids_come_back_in_the_type_that_they_were_given(ids: list[Any], tmp_path: Path) -> None:
+    images, out = np.zeros((3, 16, 16, 3), np.uint8), tmp_path / "a.zarr"
+    assert extracted(images, out, ids=ids).ids == tuple(ids)
+    assert relspace.open_features(out).ids == tuple(ids)
+    assert extracted(images, out, ids=np.array(ids, dtype=object)).ids == tuple(ids)
+    with pytest.raises(relspace.features.OtherExtractionError, match=r"1 gone .*, 1 new \('?5'?\)"):
+        extracted(images, out, ids=[5, *map(int, ids[1:])])
+
+
+def test_stores_that_hold_whole_numbers_as_text_are_read_and_resumed(tmp_path: Path) -> None:
+    images, out = np.zeros((3, 16, 16, 3), np.uint8), tmp_path / "a.zarr"
+    extracted(images, out, ids=[7, 0, 12])
+    root = zarr.open_group(out, mode="r+")
+    header = dict(root.attrs)["relspace"]
+    del header["items"]["ids"]
+    root.attrs["relspace"] = header
+    assert relspace.open_features(out).ids == ("7", "0", "12")
+    assert extracted(images, out, ids=[7, 0, 12]).ids == ("7", "0", "12")
+
+
+def test_images_of_which_none_can_be_read_are_an_error_that_says_why(tmp_path: Path) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "a.zarr"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (folder / name).write_bytes(b"no image")
+    for _ in range(2):
+        with pytest.raises(UnreadableImageError, match=r"none of the 3 images .*first: .*a\.png"):
+            extracted(folder, out, on_error="skip")
+    with pytest.raises(FileFormatError, match=r"holds no items; 3 were skipped, .*a\.png"):
+        relspace.open_features(out)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +26,8 @@ from relspace.features.items import identify_items, open_items
 from relspace.features.store.reading import StoredLayer
 from relspace.features.store.writing import FeatureStoreWriter
 from relspace.rows import locks
-from relspace.rows.locks import Lease
+from relspace.rows.identity import Identity
+from relspace.rows.locks import Lease, WaitingWarning
 
 Saved = Callable[[str], Path]
 IMAGES = np.random.default_rng(0).random((7, 48, 48, 3)).astype(np.float32)
@@ -150,10 +154,12 @@ def test_what_is_something_else_is_left_alone(place: str) -> None:
 
 def test_a_writer_that_lives_is_not_disturbed(place: str) -> None:
     url = f"{place}/a.zarr"
+    holder = rf"^process {os.getpid()} on {re.escape(socket.gethostname())} is writing"
     with writer(url) as first:
         for _ in range(2):
-            with pytest.raises(StoreLockedError, match="another process is writing"):
-                writer(url)
+            with pytest.raises(StoreLockedError, match=holder) as error:
+                writer(url, [].append)
+            assert "end it, and run again" in str(error.value)
         write(first, slice(0, 2))
     assert len(open_features(url, partial=True)) == 2
 
@@ -166,11 +172,11 @@ def test_a_writer_that_is_gone_is_followed(place: str) -> None:
     told: list[str] = []
     with writer(url, told.append) as follower:
         assert follower.missing_chunks() == [slice(2, 4)]
-        assert "Waiting up to" in told[0]
+        assert f"whether process {os.getpid()} on" in told[0]
         # It was only asleep, and finds that the store is not its own any more.
-        with pytest.raises(StoreLockedError, match="another process is writing"):
+        with pytest.raises(StoreLockedError, match="is writing"):
             gone.write(slice(2, 4), {}, image_sizes=SIZES, boxes=BOXES)
-        with pytest.raises(StoreLockedError, match="another process is writing"):
+        with pytest.raises(StoreLockedError, match="is writing"):
             gone.mark(slice(2, 4), PRESENT, {}, "")
         gone.close()
         write(follower, slice(2, 4))
@@ -179,6 +185,13 @@ def test_a_writer_that_is_gone_is_followed(place: str) -> None:
         gone.mark(slice(2, 4), PRESENT, {}, "")
     assert len(open_features(url)) == 4
     assert listed(place) == ["a.zarr"]
+
+
+def test_who_waits_without_progress_is_warned(place: str) -> None:
+    url = f"{place}/a.zarr"
+    put_to_sleep(writer(url))
+    with pytest.warns(WaitingWarning, match=rf"Waiting up to .* whether process {os.getpid()} on"):
+        writer(url).close()
 
 
 def test_of_those_that_wait_one_follows(place: str) -> None:
@@ -191,7 +204,7 @@ def test_of_those_that_wait_one_follows(place: str) -> None:
 
     def follow() -> None:
         try:
-            taken.append(Lease(url))
+            taken.append(Lease(url, lambda message: None))
         except StoreLockedError as error:
             refused.append(error)
 
@@ -251,7 +264,11 @@ def test_workers_write_at_a_url(s3: str, client: Client, tmp_path: Path) -> None
 def writer(url: str, progress: Callable[[str], None] | None = None) -> FeatureStoreWriter:
     shared: dict[str, Any] = {
         "items": identify_items(open_items("text", list("abcd"), list("abcd")), progress=print),
-        "job": {"model": "x", "store_dtype": "float16"},
+        "job": {
+            "model": "x",
+            "store_dtype": "float16",
+            "network": Identity("content", "the same").record(),
+        },
         "progress": progress,
     }
     found = FeatureStoreWriter.resume(url, **shared)

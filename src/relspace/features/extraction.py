@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from relspace._core.files import check_writable
-from relspace._core.validation import check_choice, check_count, name_some
+from relspace._core.validation import ItemId, check_choice, check_count, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.extraction_chunks import (
     Batch,
@@ -62,7 +62,7 @@ def extract(
     out: str | Path,
     *,
     layers: Layers = "all",
-    ids: Sequence[str] | None = None,
+    ids: Sequence[ItemId] | None = None,
     batch_size: int = 16,
     device: str | torch.device = "auto",
     dtype: str = "float32",
@@ -97,7 +97,7 @@ def extract(
     layers : "all", "last", or a sequence of int or str
         Which layers: positions, names, ``"layer_3.key"`` (also query, value, attention, mlp,
         where the architecture shows them), ``"*.key"``, or ``"output"``.
-    ids : sequence of str, optional
+    ids : sequence of str or int, optional
         The items' ids, by which sets are matched; by default paths within the folder. Items that
         are only counted (texts, arrays) have no ids: sets of them are matched by position, and
         refused where the items differ in content.
@@ -133,7 +133,7 @@ def extract(
     Raises
     ------
     UnreadableImageError
-        If an image can't be read.
+        If an image can't be read, or, where such images are skipped, if none can.
     NonFiniteError
         If features are NaN, or too large for the store's type.
     OtherExtractionError
@@ -156,7 +156,6 @@ def extract(
     stores = [out] if several is None else [f"{folder}/{name}.zarr" for name in several]
     for store in stores:
         _check_store(store, items, overwrite=overwrite)
-    say = progress or (lambda message: None)
     options: dict[str, Any] = {
         "layers": layers,
         "batch_size": batch_size,
@@ -166,14 +165,16 @@ def extract(
         "overwrite": overwrite,
         "resume": resume,
         "client": client,
-        "progress": say,
+        "progress": progress,
     }
     identified: dict[str, IdentifiedItems] = {}
 
     def items_of(one: FeatureModel) -> IdentifiedItems:
         if one.modality not in identified:
             found = open_items(one.modality, items, ids)
-            identified[one.modality] = identify_items(found, n_threads=n_threads, progress=say)
+            identified[one.modality] = identify_items(
+                found, n_threads=n_threads, progress=progress or _say_nothing
+            )
         return identified[one.modality]
 
     def load(one: Any) -> FeatureModel:
@@ -196,6 +197,10 @@ def extract(
         loaded = load(one)
         found[name] = _extract_one(loaded, partial(items_of, loaded), store, **options)
     return found
+
+
+def _say_nothing(message: str) -> None:
+    """Take the role of a listener that wasn't given."""
 
 
 def _check_store(out: str | Path, items: object, *, overwrite: bool) -> None:
@@ -259,7 +264,7 @@ def _extract_one(
     overwrite: bool,
     resume: Resume,
     client: Any,
-    progress: Callable[[str], None],
+    progress: Callable[[str], None] | None,
 ) -> FeatureSet:
     names = model.names_of(layers)
     identified = open_identified()
@@ -290,7 +295,8 @@ def _extract_one(
         if writer is not None:
             stack.enter_context(writer)
             missing = writer.missing_chunks()
-        meter = _Meter(model.name, sum(part.stop - part.start for part in missing), progress)
+        n_missing = sum(part.stop - part.start for part in missing)
+        meter = _Meter(model.name, n_missing, progress or _say_nothing)
         computed: Iterator[Batch] = stack.enter_context(closing(source.batches(missing)))
         if writer is None:
             # What a store holds, and how long it takes, is known once a batch has been seen.
@@ -321,6 +327,11 @@ def _extract_one(
         else:
             _fill_on_cluster(writer, source, client, meter)
         skipped = writer.skipped
+    if len(skipped) == len(items):
+        reason = next(iter(skipped.values()))
+        raise UnreadableImageError(
+            f"none of the {len(items)} images can be read; the first: {reason}"
+        )
     if skipped:
         warnings.warn(
             SkippedImageWarning(

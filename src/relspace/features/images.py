@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import as_ids, check_choice, is_unicode, name_some
+from relspace._core.validation import ItemId, as_ids, check_choice, is_unicode, name_some
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
@@ -57,6 +57,8 @@ class ImageCollection:
     identify : callable, or None
         Takes a position and returns what tells the image from others, where it is in no file of
         its own. Images with neither can't be identified.
+    item_ids : tuple of str or int, or None
+        The ids as they were given, where names are ids that are no text.
     """
 
     ids: tuple[str, ...]
@@ -64,6 +66,7 @@ class ImageCollection:
     named: bool = True
     files: tuple[Path, ...] | None = None
     identify: Callable[[int], Identity] | None = None
+    item_ids: tuple[ItemId, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,7 +76,7 @@ class ImageCollection:
 
 
 def open_images(
-    images: object, *, ids: Sequence[str] | None = None, layout: str | None = None
+    images: object, *, ids: Sequence[ItemId] | None = None, layout: str | None = None
 ) -> ImageCollection:
     """Find images; none is decoded yet.
 
@@ -85,7 +88,7 @@ def open_images(
         first is taken. A folder that Hugging Face ``datasets`` saved is read as such, as is a
         ``datasets.Dataset``. Arrays hold grey (1), RGB (3) or RGBA (4) channels, uint8 in
         0 .. 255, uint16 in 0 .. 65535, or floats in 0 .. 1.
-    ids : sequence of str, optional
+    ids : sequence of str or int, optional
         Names; by default paths within the folder, or positions.
     layout : {"bhwc", "bchw"}, optional
         Axes of an array of images, where its shape can be read in two ways.
@@ -116,8 +119,8 @@ def open_images(
     if not len(found):
         raise InvalidInputError(f"there are no images in {images!r}.")
     if ids is not None:
-        names = [str(item) for item in as_ids(ids, "images", len(found))]
-        found = replace(found, ids=tuple(names), named=True)
+        own = as_ids(ids, "images", len(found))
+        found = replace(found, ids=tuple(map(str, own)), named=True, item_ids=own)
     odd = [ascii(name) for name in found.ids if not is_unicode(name)]
     if odd:
         raise InvalidInputError(
@@ -277,10 +280,10 @@ def _open_dataset(dataset: Any) -> ImageCollection:
             f"{name_some(dataset.column_names)}; select one with dataset.select_columns."
         )
     column = columns[0]
-    ids = [str(i) for i in range(len(dataset))]
-    named = "id" in dataset.column_names
-    if named:
-        ids = [str(item) for item in as_ids(list(dataset["id"]), "the dataset", len(dataset))]
+    own = None
+    if "id" in dataset.column_names:
+        own = as_ids(list(dataset["id"]), "the dataset", len(dataset))
+    ids = tuple(map(str, range(len(dataset)) if own is None else own))
 
     def load(i: int) -> Image:
         name = f"image {ids[i]}"
@@ -289,7 +292,8 @@ def _open_dataset(dataset: Any) -> ImageCollection:
             _check_kind(item, name)
             return _as_image(item, name)
 
-    return ImageCollection(tuple(ids), load, named=named, identify=_identify_rows(dataset, column))
+    identify = _identify_rows(dataset, column)
+    return ImageCollection(ids, load, named=own is not None, identify=identify, item_ids=own)
 
 
 def _identify_rows(dataset: Any, column: str) -> Callable[[int], Identity] | None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace._core.pairing import ItemContents
-from relspace._core.validation import as_ids, name_some
+from relspace._core.validation import ItemId, as_ids, name_some
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.image_files import is_image_file
 from relspace.features.images import ImageCollection, open_images
@@ -40,7 +40,7 @@ class Items:
 
     Attributes
     ----------
-    ids : tuple of str, or None
+    ids : tuple of str or int, or None
         What the items are called. Items that were only counted have no ids.
     load : callable
         ``load(position)`` gives an item.
@@ -54,7 +54,7 @@ class Items:
         In which lines of a file texts stand, from 1.
     """
 
-    ids: tuple[str, ...] | None
+    ids: tuple[ItemId, ...] | None
     load: Callable[[int], Any]
     names: tuple[str, ...]
     of: str
@@ -88,7 +88,7 @@ class IdentifiedItems:
         return hash_ids(self.items.ids)[:_DIGITS]
 
 
-def open_items(modality: str, items: object, ids: Sequence[str] | None) -> Items:
+def open_items(modality: str, items: object, ids: Sequence[ItemId] | None) -> Items:
     """Open images or texts.
 
     Parameters
@@ -97,7 +97,7 @@ def open_items(modality: str, items: object, ids: Sequence[str] | None) -> Items
         What they are.
     items : object
         What :func:`relspace.extract` takes.
-    ids : sequence of str, optional
+    ids : sequence of str or int, optional
         What they are called; by default names of files, else nothing.
     """
     return _open_texts(items, ids) if modality == "text" else _open_images(items, ids)
@@ -148,10 +148,10 @@ def _identified(items: Items, n_threads: int | None) -> Iterator[Identity]:
         yield from pool.map(items.identify, range(len(items)))
 
 
-def _open_images(images: object, ids: Sequence[str] | None) -> Items:
+def _open_images(images: object, ids: Sequence[ItemId] | None) -> Items:
     found = open_images(images, ids=ids)
     names = found.ids if found.named else tuple(f"row {name}" for name in found.ids)
-    own_ids = found.ids if found.named else None
+    own_ids = (found.item_ids or found.ids) if found.named else None
     if found.files is not None:
         files = found.files
         load = _FileLoader(found, files)
@@ -194,7 +194,7 @@ def _identify_file(file: Path) -> Identity:
         return Identity.unidentified(str(error))
 
 
-def _open_texts(items: object, ids: Sequence[str] | None) -> Items:
+def _open_texts(items: object, ids: Sequence[ItemId] | None) -> Items:
     lines: tuple[int, ...] | None = None
     if isinstance(items, str | Path):
         texts, lines = _read_lines(Path(items))
@@ -220,9 +220,8 @@ def _open_texts(items: object, ids: Sequence[str] | None) -> Items:
             f"the texts are the names of image files, {name_some(texts)}; images are for models of "
             "images."
         )
-    own_ids = None
-    if ids is not None:
-        own_ids = names = tuple(str(one) for one in as_ids(ids, "texts", len(texts)))
+    own_ids = None if ids is None else as_ids(ids, "texts", len(texts))
+    names = names if own_ids is None else tuple(map(str, own_ids))
     return Items(
         own_ids, texts.__getitem__, names, "texts", lambda i: hash_texts([texts[i]]), lines
     )

@@ -466,8 +466,11 @@ class _Walk:
         if _is_compiled(kind):
             return [title, self._name_compiled(kind.__module__, kind, label)]
         bases = [self._token_of_class(base, label) for base in kind.__bases__]
-        if is_found_in_its_module(kind) and self._of_package(kind.__module__) is not None:
+        package = self._of_package(kind.__module__) if is_found_in_its_module(kind) else None
+        if package is not None:
             found = [title, kind.__module__, *bases]
+            if package == "relspace":
+                return found
             if issubclass(kind, nn.Module) and kind is not nn.Module:
                 self._named |= {name for code in _codes_of(kind) for name in code.co_names}
                 found += self._replaced_in(kind.__module__)

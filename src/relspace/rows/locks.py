@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from relspace.errors import FileFormatError, RelspaceError
+from relspace.errors import FileFormatError, RelspaceError, RelspaceWarning
 from relspace.rows.locations import file_system
 
 _SECONDS_BETWEEN_RENEWALS = 5.0
@@ -21,6 +23,10 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 class StoreLockedError(RelspaceError, OSError):
     """Another process is writing the output."""
+
+
+class WaitingWarning(RelspaceWarning):
+    """A call waits for another process that may be gone."""
 
 
 class StoreLock(Protocol):
@@ -93,12 +99,12 @@ class Lease:
     url : str
         The store.
     progress : callable, optional
-        Is told what is waited for.
+        Is told what is waited for; without it there is a warning.
 
     Raises
     ------
     StoreLockedError
-        If another process renews its lease, or was faster.
+        If another process renews its lease, or was faster; it names the process and its computer.
     """
 
     def __init__(self, url: str, progress: Callable[[str], None] | None = None) -> None:
@@ -108,13 +114,13 @@ class Lease:
         self._folder = path.rstrip("/") + ".lease"
         newest = self._newest()
         if newest is not None:
-            self._watch(newest, progress or (lambda message: None))
+            self._watch(newest, progress)
         self._own = f"{self._folder}/{0 if newest is None else _number(newest[0]) + 1:08d}"
         self._renewals = 0
         try:
             self._system.pipe_file(self._own, self._content(), mode="create")
         except FileExistsError as error:
-            raise _locked(url) from error
+            raise self._lost(self._newest()) from error
         # Not every file system knows of making only what is not there.
         self.check()
         if newest is not None:
@@ -127,7 +133,7 @@ class Lease:
         """Raise StoreLockedError if another process has the lease by now."""
         newest = self._newest()
         if newest is None or newest[0] != self._own or not newest[1].startswith(self._mark()):
-            raise _locked(self._url)
+            raise self._lost(newest)
 
     def release(self) -> None:
         """Let others write."""
@@ -147,10 +153,15 @@ class Lease:
         except FileNotFoundError:
             return None
 
-    def _watch(self, newest: tuple[str, bytes], progress: Callable[[str], None]) -> None:
-        progress(
-            f"Waiting up to {_SECONDS_UNTIL_DEAD:.0f} s whether another process writes {self._url}"
+    def _watch(self, newest: tuple[str, bytes], progress: Callable[[str], None] | None) -> None:
+        message = (
+            f"Waiting up to {_SECONDS_UNTIL_DEAD:.0f} s whether {_holder(newest)} still writes "
+            f"{self._url}"
         )
+        if progress is None:
+            warnings.warn(WaitingWarning(f"{message}."), stacklevel=2)
+        else:
+            progress(message)
         start = time.monotonic()
         while time.monotonic() - start < _SECONDS_UNTIL_DEAD:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -158,7 +169,7 @@ class Lease:
             if found is None:
                 return
             if found != newest:
-                raise _locked(self._url)
+                raise self._lost(found)
 
     def _renew(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN_RENEWALS):
@@ -171,6 +182,16 @@ class Lease:
                 self._renewals += 1
                 self._system.pipe_file(self._own, self._content())
 
+    def _lost(self, newest: tuple[str, bytes] | None) -> StoreLockedError:
+        return StoreLockedError(
+            f"{_holder(newest)} is writing {self._url}.",
+            ways_out=[
+                "wait until it is done",
+                f"end it, and run again {_SECONDS_UNTIL_DEAD:.0f} seconds later",
+                "choose another name",
+            ],
+        )
+
     def _remove(self, path: str) -> None:
         with suppress(FileNotFoundError):
             self._system.rm_file(path)
@@ -179,11 +200,18 @@ class Lease:
         return f"{self._owner} ".encode()
 
     def _content(self) -> bytes:
-        return self._mark() + str(self._renewals).encode()
+        return self._mark() + f"{self._renewals} {os.getpid()} {socket.gethostname()}".encode()
 
 
 def _number(path: Any) -> int:
     return int(str(path).rpartition("/")[2])
+
+
+def _holder(lease: tuple[str, bytes] | None) -> str:
+    """Name the process that holds a lease, as the lease tells it."""
+    told = b"" if lease is None else lease[1]
+    parts = told.decode("utf-8", "replace").split(" ", 3)
+    return f"process {parts[2]} on {parts[3]}" if len(parts) == 4 else "another process"
 
 
 def _locked(place: str | Path) -> StoreLockedError:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from relspace._core.pairing import ItemContents
-from relspace._core.validation import check_path
+from relspace._core.validation import ItemId, are_whole_numbers, check_path
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
@@ -39,6 +39,9 @@ FORMAT_VERSION = 2
 
 #: Top, left, bottom and right.
 Box = tuple[float, float, float, float]
+
+#: What a header says of ids that are whole numbers; the array holds them as text.
+WHOLE_NUMBERS = "whole numbers"
 
 #: What the array ``status`` says of each item.
 MISSING, PRESENT, SKIPPED = 0, 1, 2
@@ -190,8 +193,16 @@ def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool
         )
     kept = (status == PRESENT).nonzero()[:, 0]
     if not len(kept):
-        raise FileFormatError(f"{source} holds no items: extract again with the same arguments.")
-    ids, digests, lines = read_ids(root), read_digests(root), None
+        reasons = [*(header.get("skipped") or {}).values()]
+        raise FileFormatError(
+            f"{source} holds no items; "
+            + (
+                f"{len(reasons)} were skipped, the first: {reasons[0]}"
+                if reasons
+                else "extract again."
+            )
+        )
+    ids, digests, lines = read_ids(root, header), read_digests(root), None
     select = len(kept) < len(status)
     if header["format_version"] == 1 and not select and _are_counted(ids):
         ids = None
@@ -201,7 +212,7 @@ def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool
     sizes = torch.from_numpy(np.asarray(root["image_sizes"][...]))
     boxes = torch.from_numpy(np.asarray(root["boxes"][...]))
     # What Zarr gives for chunks that are not there is nothing that was written.
-    if ids is not None and not any(ids):
+    if ids is not None and not any(map(str, ids)):
         raise _damaged(source, "its ids are missing")
     if digests is not None and not all(int(one, 16) for one in digests):
         raise _damaged(source, "digests of its items are missing")
@@ -285,9 +296,17 @@ def _check_arrays(root: Any, layers: Sequence[StoredLayer]) -> None:
         )
 
 
-def read_ids(root: Any) -> tuple[str, ...] | None:
+def read_ids(root: Any, header: Mapping[str, Any]) -> tuple[ItemId, ...] | None:
     """Return the ids in a store's group; None where its items have none."""
-    return tuple(str(item) for item in np.asarray(root["ids"][...])) if "ids" in root else None
+    if "ids" not in root:
+        return None
+    texts = tuple(str(item) for item in np.asarray(root["ids"][...]))
+    items = header.get("items")
+    if not isinstance(items, dict) or items.get("ids") != WHOLE_NUMBERS:
+        return texts
+    if not are_whole_numbers(texts):
+        raise FileFormatError("its ids aren't the whole numbers that its header tells of.")
+    return tuple(map(int, texts))
 
 
 def read_digests(root: Any) -> tuple[str, ...] | None:
@@ -297,7 +316,7 @@ def read_digests(root: Any) -> tuple[str, ...] | None:
     return tuple(row.tobytes().hex() for row in np.asarray(root["digests"][...]))
 
 
-def _are_counted(ids: tuple[str, ...] | None) -> bool:
+def _are_counted(ids: tuple[ItemId, ...] | None) -> bool:
     return ids is not None and ids == tuple(map(str, range(len(ids))))
 
 

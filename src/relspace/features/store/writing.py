@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._core.validation import name_some
+from relspace._core.validation import ItemId, name_some
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.features.items import IdentifiedItems
 from relspace.features.network_identity import what_changed_in_network
@@ -24,6 +24,7 @@ from relspace.features.store.reading import (
     KIND,
     MISSING,
     SKIPPED,
+    WHOLE_NUMBERS,
     Box,
     StoredLayer,
     import_zarr,
@@ -137,7 +138,7 @@ class FeatureStoreWriter:
             layers=[layer.to_dict() for layer in layers],
             regions=[list(region) for region in regions],
             chunk_items=chunk_items,
-            items={"of": items.items.of},
+            items={"of": items.items.of} | _type_of(items.items.ids),
             skipped={},
         )
         header["versions"] |= _versions()
@@ -435,6 +436,10 @@ def whole_job(job: Mapping[str, Any], items: IdentifiedItems) -> dict[str, Any]:
     return {**job, "items": items.identity, "ids": items.ids_digest()}
 
 
+def _type_of(ids: Sequence[ItemId] | None) -> dict[str, str]:
+    return {"ids": WHOLE_NUMBERS} if ids and isinstance(ids[0], int) else {}
+
+
 def _refuse_another(
     place: str | Path,
     root: Any,
@@ -450,7 +455,7 @@ def _refuse_another(
             "items it is: it can be opened, not resumed.",
             ways_out=_REPLACE,
         )
-    if changed := _changed_items(root, items):
+    if changed := _changed_items(root, header, items):
         raise OtherExtractionError(
             f"{place} holds features of other items: {changed}.", ways_out=_REPLACE
         )
@@ -496,16 +501,19 @@ def _refuse_another_network(place: str | Path, before: Identity, record: object)
     raise OtherExtractionError(f"{place} {said}.", ways_out=[*_REPLACE, _VOUCH])
 
 
-def _changed_items(root: Any, items: IdentifiedItems) -> str:
+def _changed_items(root: Any, header: Mapping[str, Any], items: IdentifiedItems) -> str:
     """Say which of the items that a store was begun with are others now; empty if none is known."""
-    before, now = read_ids(root), items.items.ids
+    before, now = read_ids(root, header), items.items.ids
+    if before is not None and now is not None and isinstance(before[0], str):
+        # Earlier versions kept whole numbers as text.
+        now = tuple(map(str, now))
     n_before = root["status"].shape[0]
     if (before is None) != (now is None):
         return "they " + ("have ids now, and had none" if before is None else "had ids")
     if before is not None and now is not None and before != now:
         gone, new = [*(set(before) - set(now))], [*(set(now) - set(before))]
         said = [
-            f"{len(found)} {what} ({name_some(sorted(found))})"
+            f"{len(found)} {what} ({name_some(sorted(found, key=str))})"
             for found, what in ((gone, "gone"), (new, "new"))
             if found
         ]
@@ -584,7 +592,8 @@ def _make_arrays(
     add("status", (n,), ("item",), "uint8", MISSING)
     ZarrLedger.create(root, -(-n // header["chunk_items"]))
     if items.items.ids is not None:
-        list_items("ids", np.array(items.items.ids, dtype=object), str, ("item",))
+        texts = [str(one) for one in items.items.ids]
+        list_items("ids", np.array(texts, dtype=object), str, ("item",))
     if items.items.lines is not None:
         list_items("lines", np.array(items.items.lines), "int64", ("item",))
     if items.contents is not None:
