@@ -189,6 +189,17 @@ def test_it_opens_with_joint_colours_that_are_the_data(page: Page, report_data: 
         np.testing.assert_allclose(found, joint[image, row, column], atol=1)
 
 
+def test_it_opens_with_an_example_and_its_nearest_patches(page: Page) -> None:
+    shown = "return document.querySelectorAll('.near:not(:disabled)').length"
+    assert page.pinned("A", "title") == "For example, fine <net> · late"
+    assert page.pinned("A", "place") == "picture ant, row 4, column 4"
+    assert page.run(shown) == 8
+    page.pointer(1, page.size(1)[0] / 5 - 20, 60)
+    assert page.pinned("A", "title") == "coarse & net · late"
+    page.leave()
+    assert page.pinned("A", "title").startswith("For example")
+
+
 def test_pointing_shows_what_is_alike_in_every_model_at_once(page: Page) -> None:
     page.pointer(0, 20, 60)
     for strip in (0, 1):

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace.pictures.color_maps import DIVERGING, SEQUENTIAL, color_map, segment_colors
 from relspace.reports.page.data import COLORINGS, ReportData, ReportLayer
 
 
 def packed_figures(data: ReportData) -> dict[str, Any]:
     """What the page's scripts draw, ready for JSON; arrays are packed (:func:`pack`)."""
+    counts = sorted({k for model in data.models for one in model.layers for k in one.segments})
     return {
         "images": [image.title for image in data.images],
         "models": [
@@ -75,6 +77,11 @@ def packed_figures(data: ReportData) -> dict[str, Any]:
             }
             for scatter in data.scatters
         ],
+        "palette": {
+            "sequential": _base64(color_map(SEQUENTIAL)),
+            "diverging": _base64(color_map(DIVERGING)),
+            "segments": {str(k): _base64(segment_colors(k)) for k in counts},
+        },
     }
 
 
@@ -95,6 +102,10 @@ def pack(array: NDArray[Any]) -> dict[str, Any]:
         "shape": list(array.shape),
         "gzip": base64.b64encode(content).decode("ascii"),
     }
+
+
+def _base64(colors: NDArray[np.uint8]) -> str:
+    return base64.b64encode(colors.tobytes()).decode("ascii")
 
 
 def _packed_layer(layer: ReportLayer) -> dict[str, Any]:

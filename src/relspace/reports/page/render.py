@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace.errors import MissingDependencyError
+from relspace.pictures.theme import DARK, LIGHT
 from relspace.reports.page.data import LayerTable, Quantization, ReportData, Table
 from relspace.reports.page.packing import packed_figures
 from relspace.reports.page.scripts import page_script
@@ -64,8 +65,7 @@ def render_report(data: ReportData) -> str:
     template = environment.get_template("report.html.j2")
     # "<" can't end the script element that it stands in when it is written as an escape.
     figures = json.dumps(packed_figures(data), allow_nan=False).replace("<", "\\u003c")
-    assert environment.loader is not None
-    style = environment.loader.get_source(environment, "report.css")[0]
+    style = environment.get_template("report.css.j2").render(light=LIGHT, dark=DARK)
     counts = sorted({k for model in data.models for layer in model.layers for k in layer.segments})
     return template.render(
         data=data,
@@ -202,12 +202,13 @@ def _layer_groups(data: ReportData) -> list[tuple[str, list[int], str]]:
     for number, table in enumerate(data.layer_tables):
         groups.setdefault(table.scale or table.title, []).append(number)
     names = {model.name for model in data.models}
+    marks = "\u25cb best of its row, \u25a1 best of its column."
 
     def note(numbers: list[int]) -> str:
         tables = [data.layer_tables[number] for number in numbers]
         if any({one.row_model, one.column_model} <= names for one in tables):
-            return "Click a cell to see its two layers side by side above."
-        return ""
+            return f"{marks} Click a cell to see its two layers side by side above."
+        return marks
 
     return [(scale, numbers, note(numbers)) for scale, numbers in groups.items()]
 

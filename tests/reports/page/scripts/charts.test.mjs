@@ -2,16 +2,21 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
+  bestMatches,
   curves,
   escapeText,
   layerMap,
   legend,
   scatter,
   sharedScale,
+  short,
   spread,
   ticks,
 } from "../../../../src/relspace/reports/page/scripts/charts.mjs";
-import { sequentialMap } from "../../../../src/relspace/reports/page/scripts/color.mjs";
+import { sequentialMap, usePalette } from "../../../../src/relspace/reports/page/scripts/color.mjs";
+import { ramp } from "./ramp.mjs";
+
+usePalette({ sequential: ramp(256), diverging: ramp(256), segments: {} });
 
 const colors = { ground: "#fff", ink: "#000", quiet: "#666", line: "#ddd", series: ["#00f", "#f00"] };
 const count = (text, pattern) => text.match(pattern)?.length ?? 0;
@@ -99,4 +104,17 @@ test("a scatter has a point per item and set, and links one", () => {
 
 test("text means itself", () => {
   assert.equal(escapeText('<a & "b">'), "&lt;a &amp; &quot;b&quot;&gt;");
+});
+
+test("long names lose their middle", () => {
+  assert.equal(short("encoder.layers.11.output", 11), "encod\u2026utput");
+  assert.equal(short("block1", 6), "block1");
+});
+
+test("best matches are the largest of rows and columns, the smallest of distances", () => {
+  const cells = (table) => bestMatches(table).map(({ row, column, ofRow }) => `${row}${column}${ofRow ? "r" : "c"}`);
+  const values = [[0.1, 0.9], [0.4, null]];
+  assert.deepEqual(cells({ values, is_distance: false }), ["01r", "10r", "10c", "01c"]);
+  assert.deepEqual(cells({ values, is_distance: true }), ["00r", "10r", "00c", "01c"]);
+  assert.deepEqual(cells({ values: [[null]], is_distance: false }), []);
 });

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import {
   createStore,
   filterImages,
+  exampleOf,
   openingState,
   queriesOf,
   stripsOf,
@@ -71,4 +72,9 @@ test("the page opens with last layers, joint colours and nothing pinned", () => 
   assert.equal(state.coloring, "joint");
   assert.equal(state.segmentCount, 4);
   assert.deepEqual(state.images, [0, 1]);
+});
+
+test("the example lies in the middle of the image looked at, in the layer chosen", () => {
+  const models = [{ layers: [{ rows: 3, columns: 5 }, { rows: 8, columns: 4 }] }];
+  assert.deepEqual(exampleOf(models, { layers: [1], focus: 2 }), { model: 0, layer: 1, image: 2, row: 4, column: 2 });
 });

@@ -8,7 +8,16 @@ const FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif";
 export const escapeText = (text) =>
   String(text).replace(/[&<>"]/g, (mark) => `&${{ "&": "amp", "<": "lt", ">": "gt", '"': "quot" }[mark]};`);
 
-const short = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}\u2026` : text);
+/** Text of a length at most: the middle of a longer one is an ellipsis. */
+export function short(text, length) {
+  if (text.length <= length) return text;
+  const end = (length - 1) >> 1;
+  return `${text.slice(0, length - 1 - end)}\u2026${text.slice(text.length - end)}`;
+}
+
+/** Short text as SVG, that says the whole when it is pointed at. */
+const named = (text, length) =>
+  text.length > length ? `<title>${escapeText(text)}</title>${escapeText(short(text, length))}` : escapeText(text);
 
 function svg(width, height, title, content, colors) {
   return (
@@ -56,7 +65,7 @@ function scaleBar(scale, map, colors, left, top) {
     const value = low + ((i + 0.5) / steps) * (high - low);
     return `<rect x="${left + i * step}" y="${top}" width="${step + 0.5}" height="${height}" fill="${cssColor(map, likeness(scale, value))}"/>`;
   });
-  const says = (value) => value.toFixed(2).replace("-", "\u2212");
+  const says = (value) => value.toFixed(2).replace(/^-0\.00$/, "0.00").replace("-", "\u2212");
   const end = (value, anchor) =>
     `<text x="${x(value)}" y="${top + height + 19}" text-anchor="${anchor}" fill="${colors.quiet}">${says(value)}</text>`;
   const marks = scale.chances.map(
@@ -64,7 +73,7 @@ function scaleBar(scale, map, colors, left, top) {
   );
   const chance = scale.chances.length > 0 ? ` \u00b7 \u25b2 chance ${scale.chances.map(says).join(", ")}` : "";
   return (
-    `<text x="${left}" y="${top - 7}" font-weight="600">${escapeText(short(scale.title, 60))}` +
+    `<text x="${left}" y="${top - 7}" font-weight="600">${named(scale.title, 60)}` +
     `<tspan fill="${colors.quiet}" font-weight="400"> \u00b7 lighter is more alike${chance}</tspan></text>` +
     [...bar, end(low, "start"), end(high, "end"), ...marks].join("")
   );
@@ -73,6 +82,15 @@ function scaleBar(scale, map, colors, left, top) {
 /** The legend of tables that share their colours. */
 export const legend = (scale, map, colors) =>
   svg(520, 60, `Colours of ${scale.title}`, scaleBar(scale, map, colors, 6, 22), colors);
+
+/** The cells of each row's and each column's most alike layer. */
+export function bestMatches({ values, is_distance: isDistance }) {
+  const likeness = values.map((line) => line.map((value) => (value === null ? -Infinity : isDistance ? -value : value)));
+  const best = (line) => (line.some(Number.isFinite) ? line.indexOf(Math.max(...line)) : -1);
+  const ofRows = likeness.map((line, row) => ({ row, column: best(line), ofRow: true }));
+  const ofColumns = values[0].map((_, column) => ({ row: best(likeness.map((line) => line[column])), column, ofRow: false }));
+  return [...ofRows, ...ofColumns].filter(({ row, column }) => row >= 0 && column >= 0);
+}
 
 /**
  * A layer x layer table in colour; each cell says in data attributes which layers it is about.
@@ -86,13 +104,13 @@ export function layerMap(table, scale, map, colors, { chosen = null, alone = fal
   const bottom = top + cell * table.row_layers.length + 86;
   const share = (value) => likeness(scale, value);
   const parts = [
-    `<text x="${left}" y="14" font-weight="600">${escapeText(short(table.column_model, 50))}</text>`,
-    `<text x="14" y="${top}" font-weight="600" text-anchor="end" transform="rotate(-90 14 ${top})">${escapeText(short(table.row_model, 50))}</text>`,
+    `<text x="${left}" y="14" font-weight="600">${named(table.column_model, 50)}</text>`,
+    `<text x="14" y="${top}" font-weight="600" text-anchor="end" transform="rotate(-90 14 ${top})">${named(table.row_model, 50)}</text>`,
   ];
   table.values.forEach((line, row) => {
     const y = top + row * cell;
     parts.push(
-      `<text x="${left - 8}" y="${y + cell / 2 + 4}" text-anchor="end">${escapeText(short(table.row_layers[row], 16))}</text>`,
+      `<text x="${left - 8}" y="${y + cell / 2 + 4}" text-anchor="end">${named(table.row_layers[row], 16)}</text>`,
     );
     line.forEach((value, column) => {
       const x = left + column * cell;
@@ -112,11 +130,16 @@ export function layerMap(table, scale, map, colors, { chosen = null, alone = fal
       );
     });
   });
+  for (const { row, column, ofRow } of bestMatches(table)) {
+    const [x, y] = [left + (column + 1) * cell - 5, top + row * cell + 5];
+    const mark = ofRow ? `<circle cx="${x}" cy="${y}" r="2.6"/>` : `<path d="M${x - cell + 7.4} ${y - 2.6}h5.2v5.2h-5.2z"/>`;
+    parts.push(`<g fill="#ffffff" stroke="#141414" pointer-events="none">${mark}</g>`);
+  }
   table.column_layers.forEach((name, column) => {
     const x = left + (column + 0.5) * cell;
     const y = top + cell * table.row_layers.length + 14;
     parts.push(
-      `<text x="${x + 4}" y="${y}" text-anchor="end" transform="rotate(-38 ${x + 4} ${y})">${escapeText(short(name, 14))}</text>`,
+      `<text x="${x + 4}" y="${y}" text-anchor="end" transform="rotate(-38 ${x + 4} ${y})">${named(name, 14)}</text>`,
     );
   });
   if (chosen) {
@@ -152,7 +175,7 @@ export function curves(chart, colors) {
     if (i % every > 0) return;
     const below = height - bottom + 18;
     parts.push(
-      `<text x="${x(i) + 4}" y="${below}" text-anchor="end" fill="${colors.quiet}" transform="rotate(-32 ${x(i) + 4} ${below})">${escapeText(short(place, 14))}</text>`,
+      `<text x="${x(i) + 4}" y="${below}" text-anchor="end" fill="${colors.quiet}" transform="rotate(-32 ${x(i) + 4} ${below})">${named(place, 14)}</text>`,
     );
   });
   parts.push(`<text x="${left}" y="${top - 4}" fill="${colors.quiet}">${escapeText(chart.y_title)}</text>`);
@@ -181,7 +204,7 @@ export function curves(chart, colors) {
   });
   if (chart.chance !== null) ends.push({ title: "chance", color: colors.quiet, at: y(chart.chance) });
   for (const { title, color, at } of spread(ends, 15, top + 4, height - bottom)) {
-    parts.push(`<text x="${width - right + 10}" y="${at + 4}" fill="${color}" font-weight="600">${escapeText(short(title, 24))}</text>`);
+    parts.push(`<text x="${width - right + 10}" y="${at + 4}" fill="${color}" font-weight="600">${named(title, 24)}</text>`);
   }
   return svg(width, height, chart.title, parts.join(""), colors);
 }
@@ -224,7 +247,7 @@ export function scatter(chart, colors, linked = null) {
   chart.sets.forEach(({ name }, index) => {
     parts.push(
       `<g fill="${colors.quiet}">${MARKS[index % MARKS.length](along + 4, 13)}</g>`,
-      `<text x="${along + 16}" y="17">${escapeText(short(name, 30))}</text>`,
+      `<text x="${along + 16}" y="17">${named(name, 30)}</text>`,
     );
     along += 40 + 7.2 * Math.min(30, name.length);
   });

@@ -32,6 +32,7 @@ export async function unpackReport(report) {
       colors: await unpackAll(layer.colors),
       segments: await unpackAll(layer.segments),
       boxes: layer.boxes,
+      averaged_from: layer.averaged_from,
     };
   };
   const models = await Promise.all(

@@ -1,5 +1,6 @@
 // The explorer: state in, pictures out; pointer and keys in, state out.
 
+import { short } from "./charts.mjs";
 import { divergingMap, paintValues, sequentialMap } from "./color.mjs";
 import { saveCanvas } from "./download.mjs";
 import { createFilmstrip } from "./filmstrip.mjs";
@@ -17,7 +18,7 @@ import {
   sizeCanvas,
 } from "./panels.mjs";
 import { gridRectangle, movePatch } from "./patches.mjs";
-import { filterImages, queriesOf, stripsOf, togglePin } from "./store.mjs";
+import { exampleOf, filterImages, queriesOf, stripsOf, togglePin } from "./store.mjs";
 
 const WHAT_MOVES_THINGS = ["zoom", "images", "allLayers", "layers"];
 
@@ -69,7 +70,8 @@ export async function startExplorer(root, report, store, thumbnails) {
     const label = document.createElement("div");
     label.className = "label";
     const [strong, small] = [document.createElement("strong"), document.createElement("span")];
-    strong.textContent = title;
+    strong.textContent = short(title, 24);
+    strong.title = title;
     small.textContent = subtitle;
     label.append(strong, small);
     const canvas = document.createElement("canvas");
@@ -92,7 +94,8 @@ export async function startExplorer(root, report, store, thumbnails) {
     });
     rows = stripsOf(report.models, state).map((strip) => {
       const layer = report.models[strip.model].layers[strip.layer];
-      const grid = `${layer.rows} \u00d7 ${layer.columns} patches`;
+      const whole = layer.averaged_from ? `, averaged from ${layer.averaged_from.join(" \u00d7 ")}` : "";
+      const grid = `${layer.rows} \u00d7 ${layer.columns} patches${whole}`;
       const row = { strip, layer, ...addRow(blocks[strip.model], layer.name, grid), visible: true };
       row.canvas.addEventListener("pointermove", (event) => onPointer(event, row));
       row.canvas.addEventListener("click", (event) => onClick(event, row));
@@ -145,7 +148,8 @@ export async function startExplorer(root, report, store, thumbnails) {
   }
 
   function markPatches(context, state, layout, isHere) {
-    const marks = [[state.pointed, PIN_COLORS[0], ""], ...state.pins.map((pin, i) => [pin, PIN_COLORS[i], "AB"[i]])];
+    const example = queriesOf(state).length > 0 ? null : exampleOf(report.models, state);
+    const marks = [[example, PIN_COLORS[0], ""], [state.pointed, PIN_COLORS[0], ""], ...state.pins.map((pin, i) => [pin, PIN_COLORS[i], "AB"[i]])];
     for (const [patch, color, letter] of marks) {
       if (patch === null || !isHere(patch) || !state.images.includes(patch.image)) continue;
       const layer = report.models[patch.model].layers[patch.layer];
@@ -224,7 +228,10 @@ export async function startExplorer(root, report, store, thumbnails) {
         filmSource(model, index, layer, state, queries, range, map),
       );
     });
-    inspector.show(state, queries, queries.length > 0 ? heat : null, range, strips);
+    // Where nothing is pointed at or pinned, an example fills the lists; panels keep their colours.
+    const example = queries.length > 0 ? null : exampleOf(report.models, state);
+    if (example !== null) heat.ask([example]);
+    inspector.show(state, example === null ? queries : [example], heat, range, example);
     showReadout(state);
     if (movedByKey && state.pointed) scrollTo(state, layout);
     moved = false;

@@ -1,5 +1,6 @@
 // The layers of a model as a filmstrip: one image in every layer, the chosen one marked.
 
+import { short } from "./charts.mjs";
 import { gridRectangle } from "./patches.mjs";
 
 const FRAME = 46;
@@ -19,7 +20,7 @@ export function createFilmstrip(model, onChoose) {
     button.title = layer.name;
     const canvas = document.createElement("canvas");
     const title = document.createElement("span");
-    title.textContent = layer.name;
+    title.textContent = short(layer.name, 10);
     button.append(canvas, title);
     button.addEventListener("click", () => onChoose(index));
     return { button, canvas };

@@ -80,15 +80,15 @@ export function createInspector(root, report, photos, { sequential, diverging, o
     input.addEventListener("change", () => onShown(input.value));
   }
 
-  function showSlot(name, patch, position) {
+  function showSlot(name, patch, position, isExample = false) {
     const slot = find(name);
     slot.classList.toggle("empty", patch === null);
     const canvas = slot.querySelector("canvas");
     canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
     const { title, place } = patch
       ? describePatch(patch, report)
-      : { title: "", place: name === "A" ? "Point at a patch, click to pin it" : "Pin another to compare" };
-    slot.querySelector(".title").textContent = title;
+      : { title: "", place: "Pin another to compare" };
+    slot.querySelector(".title").textContent = isExample ? `For example, ${title}` : title;
     slot.querySelector(".place").textContent = place;
     if (patch) drawCutout(canvas, patch, report, photos, PIN_COLORS[position]);
   }
@@ -101,10 +101,10 @@ export function createInspector(root, report, photos, { sequential, diverging, o
   };
 
   return {
-    /** Show a state; `heat` is null where colours are shown. */
-    show(state, queries, heat, range, strips) {
+    /** Show a state; `example` is the patch asked about where panels show colours, else null. */
+    show(state, queries, heat, range, example) {
       const [a, b] = state.pins;
-      showSlot("A", a ?? state.pointed, 0);
+      showSlot("A", a ?? state.pointed ?? example, 0, example !== null);
       showSlot("B", b ?? (a === null ? null : state.pointed), 1);
       const other = b ?? (a === null ? null : state.pointed);
       find("between").textContent =
@@ -115,24 +115,18 @@ export function createInspector(root, report, photos, { sequential, diverging, o
       }
       const difference = queries.length === 2;
       find("scale").style.background = gradient(difference ? diverging : sequential);
-      find("low").textContent = heat ? formatValue(range[0]) : "\u2013";
-      find("high").textContent = heat ? `${formatValue(range[1])} and more` : "\u2013";
+      const colored = example !== null;
+      find("low").textContent = colored ? "\u2013" : formatValue(range[0]);
+      find("high").textContent = colored ? "\u2013" : `${formatValue(range[1])} and more`;
       find("scale-title").textContent = difference ? "similarity to A less that to B" : "similarity";
-      root.classList.toggle("idle", heat === null);
+      root.classList.toggle("idle", colored);
       lists.forEach(({ heading, buttons }, model) => {
         const layerIndex = state.layers[model];
         const layer = report.models[model].layers[layerIndex];
         const wanted = difference ? "Most A, least B" : "Nearest";
         heading.textContent = `${wanted} in ${report.models[model].name} · ${layer.name}`;
-        const found =
-          heat === null
-            ? []
-            : nearestTokens(
-                heat.strip({ model, layer: layerIndex }),
-                layer.rows * layer.columns,
-                NEAREST,
-                queries[0].image,
-              );
+        const values = heat.strip({ model, layer: layerIndex });
+        const found = nearestTokens(values, layer.rows * layer.columns, NEAREST, queries[0].image);
         buttons.forEach((button, i) => {
           const near = found[i];
           button.disabled = near === undefined;

@@ -1,5 +1,6 @@
 // What happens when the page opens.
 
+import { usePalette } from "./color.mjs";
 import { unpackReport } from "./decode.mjs";
 import { startExplorer } from "./explorer.mjs";
 import { connectFigures } from "./figures.mjs";
@@ -12,6 +13,7 @@ const connectContents = (menu) => menu?.addEventListener("click", () => menu.hid
 
 async function open() {
   const packed = JSON.parse(document.getElementById("report-data").textContent);
+  usePalette(packed.palette);
   const explorer = document.getElementById("explorer");
   const store = explorer && createStore(openingState(packed));
   connectContents(document.getElementById("contents"));

@@ -65,6 +65,12 @@ export function queriesOf({ pins, shown, pointed }) {
   return { A: [a], B: [b], difference: [a, b] }[shown];
 }
 
+/** The patch that stands for any: in the middle of the focused image, in the first model's layer. */
+export function exampleOf(models, { layers, focus }) {
+  const { rows, columns } = models[0].layers[layers[0]];
+  return { model: 0, layer: layers[0], image: focus, row: rows >> 1, column: columns >> 1 };
+}
+
 /** The images whose title holds every word of a text. */
 export function filterImages(titles, text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
