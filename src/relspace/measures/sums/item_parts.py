@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-# Items that are dealt to the parts together.
+# Items that are assigned to parts together.
 _RUN = 4096
 
 
 class RandomParts:
-    """Items in equal parts at random, told for any rows on their own: nothing is held of all items.
+    """Items in equal parts at random, computed for any rows without holding an array of all items.
 
-    Items are dealt in runs of 4,096: the r-th of a run, in a random order of its own, goes to part
-    r modulo the number of parts. Of a multiple of as many parts, those of one remainder make up a
-    part.
+    Items are assigned in runs of 4,096: the r-th of a run, in a random order of its own, goes to
+    part r modulo the number of parts. With a multiple of the parts, each is divided.
 
     Parameters
     ----------
@@ -38,7 +37,7 @@ class RandomParts:
         self.n_items, self.n_parts, self._seed = n_items, n_parts, random_state
 
     def finer(self, n_parts: int) -> RandomParts:
-        """Cut the parts into more, a multiple of as many."""
+        """Divide the parts into more; ``n_parts`` is a multiple of their number."""
         return RandomParts(self.n_items, n_parts, self._seed)
 
     def __call__(self, start: int, stop: int) -> torch.Tensor:
