@@ -111,24 +111,10 @@ def sum_parts(
     client: Any | None = None,
     progress: Listener | None = None,
 ) -> SumsOfParts:
-    """Sum the products of two sets by parts of the items; see :func:`sum_over_items`.
+    """Sum the products of two sets by parts of the items, in one pass over their rows.
 
-    Parameters
-    ----------
-    x, y : RowSource
-        Features of the same items in the same order.
-    parts : Parts
-        Which items are summed together.
-    n_folds : int
-        Number of folds in which items are held out; 1 for none.
-    names : (str, str)
-        The names of the sets in errors.
-    memory_budget : int, optional
-        Bytes that sums and blocks of rows may take.
-    client : distributed.Client, optional
-        A cluster whose workers sum parts of the rows.
-    progress : callable, optional
-        Told ``(done, total, text)`` as rows are read.
+    Items are held out in ``n_folds`` folds, 1 for none; other parameters are those of
+    :func:`relspace.measures.sums.stacked_products.sum_stacked_products`.
     """
     widths = (x.shape[1], y.shape[1])
     room = memory_budget_bytes(memory_budget) - 8 * parts.n_parts * (sum(widths) + 3) ** 2

@@ -15,15 +15,6 @@ class RandomParts:
     Items are assigned in runs of 4,096: the r-th of a run, in a random order of its own, goes to
     part r modulo the number of parts. With a multiple of the parts, each is divided.
 
-    Parameters
-    ----------
-    n_items : int
-        How many items there are.
-    n_parts : int
-        How many parts.
-    random_state : int
-        Seed.
-
     Examples
     --------
     >>> parts, twice = RandomParts(10, 5, 0), RandomParts(10, 10, 0)
@@ -53,17 +44,7 @@ class RandomParts:
 
 
 class PartsOfGroups:
-    """Whole groups of items in equal numbers of groups at random.
-
-    Parameters
-    ----------
-    group_of : LongTensor of shape (n_items,)
-        The number of each item's group.
-    n_parts : int
-        How many parts there are.
-    random_state : int
-        Seed.
-    """
+    """Whole groups at random in parts of equally many; ``group_of`` (n_items,) numbers them."""
 
     def __init__(self, group_of: torch.Tensor, n_parts: int, random_state: int) -> None:
         self.n_items, self.n_parts = len(group_of), n_parts
