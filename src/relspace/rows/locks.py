@@ -56,7 +56,10 @@ class PathLock:
     def __init__(self, path: Path) -> None:
         import fcntl
 
-        self._descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise _locked(path) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # What was opened may have been removed, or replaced, before it was locked.
@@ -74,6 +77,23 @@ class PathLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+class BothLocks:
+    """Two locks as one, such as those of an output and of what replaces it."""
+
+    def __init__(self, first: StoreLock, second: StoreLock) -> None:
+        self._locks = (first, second)
+
+    def check(self) -> None:
+        """Raise StoreLockedError if another process has one of the rights by now."""
+        for lock in self._locks:
+            lock.check()
+
+    def release(self) -> None:
+        """Let others write."""
+        for lock in self._locks:
+            lock.release()
 
 
 class FolderLock(PathLock):
