@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from relspace.errors import FileFormatError, RelspaceError, RelspaceWarning
+from relspace.errors import RelspaceError, RelspaceWarning
 from relspace.rows.locations import file_system
 
 _SECONDS_BETWEEN_RENEWALS = 5.0
@@ -94,15 +94,6 @@ class BothLocks:
         """Let others write."""
         for lock in self._locks:
             lock.release()
-
-
-class FolderLock(PathLock):
-    """A lock on a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise FileFormatError(f"{folder} is a file; a feature store is a folder.")
-        super().__init__(folder)
 
 
 class Lease:

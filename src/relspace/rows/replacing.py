@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from relspace.errors import FileFormatError
 from relspace.rows.locks import PathLock
 
 
@@ -21,7 +22,16 @@ def lock_folder(folder: Path) -> PathLock:
     """Make and lock a folder that will be written, and remove what killed runs left of old ones.
 
     A folder whose replacement was cut off between two renames has its name again.
+
+    Raises
+    ------
+    FileFormatError
+        If it is a file.
+    StoreLockedError
+        If another process is writing it.
     """
+    if folder.exists() and not folder.is_dir():
+        raise FileFormatError(f"{folder} is a file; a store is a folder.")
     old = _old_of(folder)
     if old.exists() and not folder.exists():
         # Whoever replaces it just now has it locked.

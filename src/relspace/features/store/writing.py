@@ -43,7 +43,7 @@ from relspace.rows.ledger import (
     job_header,
 )
 from relspace.rows.locations import file_system, located
-from relspace.rows.locks import BothLocks, FolderLock, Lease, StoreLock, StoreLockedError
+from relspace.rows.locks import BothLocks, Lease, PathLock, StoreLock, StoreLockedError
 from relspace.rows.output import empty_group
 from relspace.rows.replacing import discard_new, is_there, lock_folder, new_of, replace_folder
 
@@ -156,7 +156,7 @@ class FeatureStoreWriter:
         # lock is on the folder itself and stays with it through the renaming.
         unfinished = new_of(place)
         unfinished.mkdir(parents=True, exist_ok=True)
-        lock: StoreLock = FolderLock(unfinished)
+        lock: StoreLock = PathLock(unfinished)
         try:
             for one in unfinished.iterdir():
                 shutil.rmtree(one) if one.is_dir() else one.unlink()
@@ -244,11 +244,7 @@ class FeatureStoreWriter:
         place = located(path)
         if is_free(place):
             return None
-        lock: StoreLock
-        if isinstance(place, Path):
-            lock = FolderLock(place) if place.exists() else lock_folder(place)
-        else:
-            lock = Lease(place, progress)
+        lock: StoreLock = lock_folder(place) if isinstance(place, Path) else Lease(place, progress)
         say = progress or (lambda message: None)
         try:
             try:
@@ -294,7 +290,7 @@ class FeatureStoreWriter:
             _refuse_another(new, root, header, items, job, resume)
         except (FileFormatError, OtherExtractionError):
             return None
-        return cls._reopen(new, header, BothLocks(lock, FolderLock(new)), progress, place)
+        return cls._reopen(new, header, BothLocks(lock, PathLock(new)), progress, place)
 
     @classmethod
     def _reopen(
