@@ -13,12 +13,12 @@ from relspace.features.layer import LayerFeatures
 from relspace.features.models import ModuleModel, OnnxModel, load_model
 from relspace.features.models.text import TruncatedTextWarning
 from relspace.features.positions import (
-    Places,
+    Positions,
     TokenGrid,
-    choose_places,
-    read_places,
+    choose_positions,
+    read_positions,
     token_centers,
-    token_places,
+    token_positions,
 )
 from relspace.features.preprocessing import Preprocessing
 from relspace.features.store.format import FORMAT as _FORMAT
@@ -52,7 +52,7 @@ __all__ = [
     "ModuleModel",
     "OnnxModel",
     "OtherExtractionError",
-    "Places",
+    "Positions",
     "Preprocessing",
     "RowSource",
     "SkippedImageWarning",
@@ -60,7 +60,7 @@ __all__ = [
     "TokenGrid",
     "TruncatedTextWarning",
     "UnreadableImageError",
-    "choose_places",
+    "choose_positions",
     "extract",
     "gives_arrays",
     "is_held",
@@ -70,19 +70,23 @@ __all__ = [
     "open_images",
     "read",
     "read_layers",
-    "read_places",
+    "read_positions",
     "record",
     "scan",
     "scan_layers",
     "scan_table",
     "token_centers",
     "token_features",
-    "token_places",
+    "token_positions",
 ]
 
 register(_FORMAT)
 
-_RENAMED = {"open_layers": "scan_layers", "open_rows": "scan", "read_features": "read"}
+_RENAMED = {
+    **{"open_layers": "scan_layers", "open_rows": "scan", "read_features": "read"},
+    **{"Places": "Positions", "choose_places": "choose_positions"},
+    **{"read_places": "read_positions", "token_places": "token_positions"},
+}
 
 
 def __getattr__(name: str) -> object:

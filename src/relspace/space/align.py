@@ -89,7 +89,7 @@ def align(
         have ids, ``"position"`` must say that rows are matched so.
     layer : str, or mapping of str to str, optional
         For feature sets: which layer, of all or of each. By default their last.
-    landmarks : int, sequence of int, or Places
+    landmarks : int, sequence of int, or Positions
         How many items are landmarks (all, where there are no more; else a seeded random choice),
         or which, as rows of the first set. For tokens on grids: how many places, or which.
     density : float, optional

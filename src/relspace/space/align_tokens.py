@@ -11,7 +11,7 @@ import torch
 from relspace._core.pairing import ItemContents, pair_sets
 from relspace._core.validation import ItemId, check_choice, check_count
 from relspace.errors import InvalidTypeError, NonFiniteError
-from relspace.features import FeatureSet, Places, TokenGrid, choose_places
+from relspace.features import FeatureSet, Positions, TokenGrid, choose_positions
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.relative import STANDARDIZATIONS, column_profile
 from relspace.space.aligned_set import (
@@ -54,7 +54,7 @@ def align_tokens(
     places = _chosen_places(landmarks, grids, random_state)
     aligners, mixings, relative = {}, {}, {}
     for name, layer in layers.items():
-        some = layer.read_places(places).to(layer.read(0, 1).device)
+        some = layer.read_positions(places).to(layer.read(0, 1).device)
         aligners[name] = aligner = fit_aligner(of_rows, some, name)
         mixings[name] = _mixing(aligner, settings.standardize) if is_mixed else None
         relative[name] = layer.mapped(len(places), _RowsOfTokens(RelativeRows(aligner), name))
@@ -79,17 +79,17 @@ def align_tokens(
     )
 
 
-def _chosen_places(landmarks: object, grids: Mapping[str, TokenGrid], seed: int) -> Places:
+def _chosen_places(landmarks: object, grids: Mapping[str, TokenGrid], seed: int) -> Positions:
     """The places given, or as many at random where all the grids can be read."""
-    if isinstance(landmarks, Places):
+    if isinstance(landmarks, Positions):
         return refuse_few_landmarks(landmarks)
     if not isinstance(landmarks, numbers.Real):
         raise InvalidTypeError(
             f"landmarks is of type {type(landmarks).__name__}; for tokens on grids it must be a "
-            "number of places, or Places."
+            "number of places, or Positions."
         )
     wanted = check_count(landmarks, "landmarks", at_least=3)
-    return refuse_few_landmarks(choose_places(grids, wanted, random_state=seed))
+    return refuse_few_landmarks(choose_positions(grids, wanted, random_state=seed))
 
 
 def _mixing(aligner: Aligner, standardize: str) -> torch.Tensor | None:
