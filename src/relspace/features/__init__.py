@@ -1,7 +1,6 @@
 """Feature sets: where features come from and how their items are named."""
 
-import warnings
-
+from relspace._core.deprecation import warn_renamed
 from relspace._core.pairing import ItemContents, ItemContentWarning
 from relspace.features.extraction import SkippedImageWarning, extract
 from relspace.features.feature_model import FeatureModel
@@ -29,6 +28,7 @@ from relspace.rows.layers import LayerFile, read_layers, scan_layers
 from relspace.rows.locks import StoreLockedError
 from relspace.rows.registry import (
     FeatureTable,
+    contents_of,
     gives_arrays,
     is_held,
     is_table_file,
@@ -61,6 +61,7 @@ __all__ = [
     "TruncatedTextWarning",
     "UnreadableImageError",
     "choose_positions",
+    "contents_of",
     "extract",
     "gives_arrays",
     "is_held",
@@ -92,10 +93,5 @@ _RENAMED = {
 def __getattr__(name: str) -> object:
     if name not in _RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    new = _RENAMED[name]
-    warnings.warn(
-        f"relspace.features.{name} is called relspace.features.{new} now.",
-        DeprecationWarning,
-        stacklevel=2,
-    )
-    return globals()[new]
+    warn_renamed(f"relspace.features.{name}", f"relspace.features.{_RENAMED[name]}")
+    return globals()[_RENAMED[name]]

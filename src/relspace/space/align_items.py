@@ -12,6 +12,7 @@ import torch
 from relspace._core.arrays import bytes_in_floats
 from relspace._core.memory import memory_budget_bytes, row_slices
 from relspace._core.pairing import ItemContents, pair_sets
+from relspace._core.resources import Resources
 from relspace._core.validation import ItemId, as_item_indices, check_count, refuse_non_finite
 from relspace.errors import InvalidTypeError, NonFiniteError
 from relspace.features import Positions
@@ -25,7 +26,6 @@ from relspace.space.aligned_set import (
     AlignedSet,
     MadeRows,
     fit_aligner,
-    fits_to_hold,
     refuse_few_landmarks,
 )
 from relspace.space.aligner import RelativeRows
@@ -57,7 +57,7 @@ def align_items(
     own = torch.full((n,), NO_LANDMARK)
     own[chosen] = torch.arange(len(chosen))
     row_bytes = sum(bytes_in_floats(one.rows.dtype) for one in sets.values()) * len(chosen)
-    held = fits_to_hold(n * row_bytes, memory_budget)
+    held = Resources.of(memory_budget).holds(n * row_bytes)
     aligned = {}
     for name, one in sets.items():
         try:

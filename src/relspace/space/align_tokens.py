@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from relspace._core.pairing import ItemContents, pair_sets
+from relspace._core.resources import Resources
 from relspace._core.validation import ItemId, check_choice, check_count
 from relspace.errors import InvalidTypeError, NonFiniteError
 from relspace.features import FeatureSet, Positions, TokenGrid, choose_positions
@@ -17,7 +18,6 @@ from relspace.kernels.relative import STANDARDIZATIONS, column_profile
 from relspace.space.aligned_set import (
     AlignedSet,
     fit_aligner,
-    fits_to_hold,
     hold_rows,
     refuse_few_landmarks,
 )
@@ -59,7 +59,7 @@ def align_tokens(
         mixings[name] = _mixing(aligner, settings.standardize) if is_mixed else None
         relative[name] = layer.mapped(len(places), _RowsOfTokens(RelativeRows(aligner), name))
     n_bytes = sum(one.shape[0] * len(places) * one.dtype.itemsize for one in relative.values())
-    held = fits_to_hold(n_bytes, memory_budget)
+    held = Resources.of(memory_budget).holds(n_bytes)
     aligned = {
         name: AlignedSet(
             aligners[name], hold_rows(rows) if held else rows, False, rows.dtype, mixings[name]
