@@ -26,22 +26,8 @@ def draw_comparison(
 ) -> Figure:
     """Draw a value on the axis of its measure, beside what permutations of the items give.
 
-    Parameters
-    ----------
-    title : str
-        What was measured.
-    value, chance : float
-        The value and its mean under permutation.
-    null : array of shape (n_permutations,)
-        Values under permutation; may be empty.
-    interval : tuple of float, optional
-        Confidence interval of the value.
-    ceiling : float, optional
-        What split halves reach.
-    p_value : float, optional
-        Of the value.
-    theme : Theme
-        Colours.
+    ``chance`` is the mean of the ``null``, values under permutation, which may be empty;
+    ``interval`` is that of the value, and ``ceiling`` what split halves reach.
     """
     with themed(theme):
         figure = new_figure(5.4, 2.6)

@@ -39,22 +39,13 @@ def draw_layer_comparison(
 
     Parameters
     ----------
-    title : str
-        What was measured.
-    models : (str, str)
-        Names, rows first.
-    layers : (sequence of str, sequence of str)
-        Layers from input to output.
     values, chance : array of shape (L, M)
-        The table and its chance levels; NaN where there is none.
+        The table of the first model's layers by the second's, and its chance levels; NaN where
+        there is none.
     drift : (array of shape (L - 1,), array of shape (M - 1,))
         Values between consecutive layers.
     path : sequence of (int, int)
         Monotone alignment.
-    is_distance : bool
-        Whether small values mean alike.
-    theme : Theme
-        Colours.
 
     Returns
     -------
@@ -120,10 +111,6 @@ def draw_model_comparison(
 
     Parameters
     ----------
-    title : str
-        What was measured.
-    models : sequence of str
-        Names.
     summary : array of shape (n_models, n_models)
         Mean best matches.
     merges : array of shape (n_models - 1, 4)
@@ -134,12 +121,6 @@ def draw_model_comparison(
         Share of the variance that the plane holds.
     best : mapping of str to mapping of str to array of shape (L,)
         Model x model x layer.
-    chance : float
-        What unrelated features give.
-    is_distance : bool
-        Whether small values mean alike.
-    theme : Theme
-        Colours.
 
     Returns
     -------

@@ -48,12 +48,7 @@ def draw_items(
 def draw_panels(colors: Mapping[str, NDArray[np.float32]], *, theme: Theme = LIGHT) -> Figure:
     """Draw images across and sets down, every token in its colour.
 
-    Parameters
-    ----------
-    colors : mapping of str to array of shape (n_images, rows, columns, 3)
-        sRGB in [0, 1]; the number of images is the same.
-    theme : Theme
-        Colours of ground and ink.
+    ``colors`` holds arrays of shape (n_images, rows, columns, 3), sRGB in [0, 1], by set.
     """
     n_images = len(next(iter(colors.values())))
     with themed(theme):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -258,27 +258,22 @@ def _last_layers(rows: Mapping[LayerKey, torch.Tensor]) -> list[LayerKey]:
 def _cut(rows: Mapping[str, torch.Tensor], random_state: int) -> NormalizedCut:
     n_components = min(_EMBEDDING_COMPONENTS, min(_NODES, sum(map(len, rows.values()))) - 2)
 
-    def at(density: float) -> NormalizedCut:
-        return NormalizedCut(
-            n_components, density=density, n_landmarks=_NODES, random_state=random_state
-        ).fit(rows)
-
-    first, *denser = _DENSITIES
-    with suppress(BandwidthError):
-        return at(first)
-    for density in denser[:-1]:
-        with suppress(BandwidthError):
-            return _warned(at(density), first)
-    return _warned(at(denser[-1]), first)
-
-
-def _warned(cut: NormalizedCut, usual: float) -> NormalizedCut:
-    warnings.warn(
-        "many patches coincide, as those of flat regions do: colours and segments are those of a "
-        f"graph of density {cut.density} instead of {usual}.",
-        DensityWarning,
-        stacklevel=5,
-    )
+    for density in _DENSITIES:
+        options: dict[str, Any] = {"density": density, "n_landmarks": _NODES}
+        try:
+            cut = NormalizedCut(n_components, random_state=random_state, **options).fit(rows)
+        except BandwidthError:
+            if density == _DENSITIES[-1]:
+                raise
+            continue
+        break
+    if density > _DENSITIES[0]:
+        warnings.warn(
+            "many patches coincide, as those of flat regions do: colours and segments are those of "
+            f"a graph of density {density} instead of {_DENSITIES[0]}.",
+            DensityWarning,
+            stacklevel=4,
+        )
     return cut
 
 

@@ -175,7 +175,7 @@ class LayerTable:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart: its title, its values in the order of the chart's places."""
+    """One line of a chart: its title, and a value for each of the chart's labels."""
 
     title: str
     values: Sequence[float]
@@ -184,11 +184,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurveChart:
-    """Lines over layers or other ordered places, with their chance level."""
+    """Lines over layers, or whatever the labels name in order, with their chance level."""
 
     title: str
     y_title: str
-    places: Sequence[str]
+    labels: Sequence[str]
     curves: Sequence[Curve]
     chance: float | None = None
     x_title: str = "layer"
@@ -205,7 +205,7 @@ class Scatter:
     items : sequence of str
         Titles of the items; item i is point i of every set.
     points : mapping of str to array of shape (n, 2)
-        Places by set.
+        Points of the plane by set.
     colors : mapping of str to array of shape (n, 3), uint8
         sRGB by set.
     shows_images : bool
@@ -350,7 +350,7 @@ def _check(data: ReportData) -> None:
         )
     for chart in data.charts:
         for curve in chart.curves:
-            _expect(f"curve {curve.title}", np.asarray(curve.values), (len(chart.places),), None)
+            _expect(f"curve {curve.title}", np.asarray(curve.values), (len(chart.labels),), None)
     for scatter in data.scatters:
         for name, points in scatter.points.items():
             _expect(f"points of {name}", points, (len(scatter.items), 2), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import math
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -27,40 +28,11 @@ def packed_figures(data: ReportData) -> dict[str, Any]:
             }
             for model in data.models
         ],
-        "scales": _numbers(data.quantization.scales) if data.quantization else [],
+        "scales": _plain(data.quantization.scales) if data.quantization else [],
         "layer_tables": [
-            {
-                "title": table.title,
-                "row_model": table.row_model,
-                "column_model": table.column_model,
-                "row_layers": list(table.row_layers),
-                "column_layers": list(table.column_layers),
-                "values": _numbers(table.values),
-                "chance": _number(table.chance),
-                "p_values": None if table.p_values is None else _numbers(table.p_values),
-                "is_distance": table.is_distance,
-                "scale": table.scale or table.title,
-            }
-            for table in data.layer_tables
+            {**_plain(table), "scale": table.scale or table.title} for table in data.layer_tables
         ],
-        "charts": [
-            {
-                "title": chart.title,
-                "x_title": chart.x_title,
-                "y_title": chart.y_title,
-                "places": list(chart.places),
-                "chance": _number(chart.chance),
-                "curves": [
-                    {
-                        "title": curve.title,
-                        "values": _numbers(curve.values),
-                        "is_control": curve.is_control,
-                    }
-                    for curve in chart.curves
-                ],
-            }
-            for chart in data.charts
-        ],
+        "charts": [_plain(chart) for chart in data.charts],
         "scatters": [
             {
                 "title": scatter.title,
@@ -69,7 +41,7 @@ def packed_figures(data: ReportData) -> dict[str, Any]:
                 "sets": [
                     {
                         "name": name,
-                        "points": _numbers(points),
+                        "points": _plain(points),
                         "colors": np.asarray(scatter.colors[name]).tolist(),
                     }
                     for name, points in scatter.points.items()
@@ -118,18 +90,22 @@ def _packed_layer(layer: ReportLayer) -> dict[str, Any]:
             for name in [*known, *(name for name in layer.colors if name not in known)]
         },
         "segments": {str(k): pack(layer.segments[k]) for k in sorted(layer.segments)},
-        "boxes": None if layer.boxes is None else _numbers(layer.boxes),
+        "boxes": _plain(layer.boxes),
         "averaged_from": layer.averaged_from,
     }
 
 
-def _numbers(values: object) -> Any:
-    """Nested lists of numbers, rounded to what can be seen, None for those that are not finite."""
-    array = np.asarray(values, dtype=float)
-    if array.ndim == 0:
-        return _number(float(array))
-    return [_numbers(one) for one in array]
+def _plain(value: Any) -> Any:
+    """Data classes, sequences and arrays as dicts, lists and numbers."""
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, np.ndarray):
+        return _plain(value.astype(float).tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return _number(value) if isinstance(value, float) else value
 
 
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+def _number(value: float) -> float | None:
+    """Rounded to what can be seen; None where it is not finite."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None

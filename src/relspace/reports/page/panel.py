@@ -68,5 +68,5 @@ def report_panel(data: ReportData, theme: Theme, *, n_images: int = 5, n_layers:
 
 
 def _evenly(layers: Sequence[ReportLayer], n_layers: int) -> list[ReportLayer]:
-    places = np.linspace(len(layers) - 1, 0, min(n_layers, len(layers))).round().astype(int)
-    return [layers[place] for place in places[::-1]]
+    numbers = np.linspace(len(layers) - 1, 0, min(n_layers, len(layers))).round().astype(int)
+    return [layers[number] for number in numbers[::-1]]

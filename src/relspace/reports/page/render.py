@@ -109,7 +109,9 @@ def _environment() -> Environment:
 
 def _shown(value: object) -> object:
     """Text of the page without what turns or hides the text around it; markup as it is."""
-    if isinstance(value, str) and not hasattr(value, "__html__"):
+    from markupsafe import Markup
+
+    if isinstance(value, str) and not isinstance(value, Markup):
         return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], value)
     return value
 

@@ -71,7 +71,7 @@ test("a curve is broken where it has no value", () => {
   const chart = {
     title: "C",
     y_title: "y",
-    places: ["a", "b", "c", "d"],
+    labels: ["a", "b", "c", "d"],
     chance: 0.1,
     curves: [{ title: "one", values: [0.1, null, 0.3, 0.4], is_control: false }],
   };

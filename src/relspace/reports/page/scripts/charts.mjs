@@ -154,13 +154,13 @@ export function layerMap(table, scale, map, colors, { chosen = null, alone = fal
 
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 
-/** Curves over ordered places, with their names at their ends and the chance level dashed. */
+/** Curves over ordered labels, with their names at their ends and the chance level dashed. */
 export function curves(chart, colors) {
   const [width, height, left, right, top, bottom] = [620, 320, 52, 170, 16, 74];
   const all = finite([...chart.curves.map(({ values }) => values), chart.chance === null ? [] : [chart.chance]]);
   const low = Math.min(0, ...all);
   const high = Math.max(...all) * 1.06 || 1;
-  const n = chart.places.length;
+  const n = chart.labels.length;
   const x = (i) => left + ((width - left - right) * (n === 1 ? 0.5 : i / (n - 1)));
   const y = (value) => top + (height - top - bottom) * (1 - (value - low) / (high - low));
   const parts = [];
@@ -171,11 +171,11 @@ export function curves(chart, colors) {
     );
   }
   const every = Math.ceil(n / 14);
-  chart.places.forEach((place, i) => {
+  chart.labels.forEach((label, i) => {
     if (i % every > 0) return;
     const below = height - bottom + 18;
     parts.push(
-      `<text x="${x(i) + 4}" y="${below}" text-anchor="end" fill="${colors.quiet}" transform="rotate(-32 ${x(i) + 4} ${below})">${named(place, 14)}</text>`,
+      `<text x="${x(i) + 4}" y="${below}" text-anchor="end" fill="${colors.quiet}" transform="rotate(-32 ${x(i) + 4} ${below})">${named(label, 14)}</text>`,
     );
   });
   parts.push(`<text x="${left}" y="${top - 4}" fill="${colors.quiet}">${escapeText(chart.y_title)}</text>`);
@@ -195,7 +195,7 @@ export function curves(chart, colors) {
     parts.push(`<path d="${path}" fill="none" stroke="${color}" stroke-width="2.2" stroke-dasharray="${dash}" stroke-linejoin="round"/>`);
     points.forEach((point, i) => {
       if (point === null) return;
-      const says = `${title}, ${chart.places[i]}: ${values[i].toFixed(3)}`;
+      const says = `${title}, ${chart.labels[i]}: ${values[i].toFixed(3)}`;
       parts.push(
         `<circle cx="${point[0].toFixed(1)}" cy="${point[1].toFixed(1)}" r="3.2" fill="${colors.ground}" stroke="${color}" stroke-width="2"><title>${escapeText(says)}</title></circle>`,
       );
@@ -260,10 +260,10 @@ export function scatter(chart, colors, linked = null) {
     parts.push(`<g stroke="${colors.ground}" stroke-width="0.7">${marks.join("")}</g>`);
   });
   if (linked !== null) {
-    const places = chart.sets.map(({ points }) => at(points[linked]));
+    const spots = chart.sets.map(({ points }) => at(points[linked]));
     parts.push(
-      `<g pointer-events="none"><path d="M${places.map((place) => place.join(" ")).join("L")}" fill="none" stroke="${colors.ink}" stroke-width="1.6"/>`,
-      ...places.map(([x, y]) => `<circle cx="${x}" cy="${y}" r="7" fill="none" stroke="${colors.ink}" stroke-width="2"/>`),
+      `<g pointer-events="none"><path d="M${spots.map((spot) => spot.join(" ")).join("L")}" fill="none" stroke="${colors.ink}" stroke-width="1.6"/>`,
+      ...spots.map(([x, y]) => `<circle cx="${x}" cy="${y}" r="7" fill="none" stroke="${colors.ink}" stroke-width="2"/>`),
       "</g>",
     );
   }
