@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -189,8 +190,9 @@ def test_sets_smaller_than_a_group_can_be_sampled(n: int, m: int | None) -> None
     assert bandwidth.sigma == pytest.approx(solve_bandwidth(X, Y).sigma, rel=0.05)
 
 
-def test_warns_where_the_largest_sample_does_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relspace.kernels.bandwidth._LARGEST_SAMPLE_BYTES", 2**22)
+def test_warns_where_the_largest_sample_does_not_do(assume_free: Callable[..., None]) -> None:
+    # A sample takes a quarter of what is free.
+    assume_free(4 * 2**23)
     with pytest.warns(SamplingWarning, match="standard error of .*% of it .* asked for"):
         bandwidth = solve_bandwidth(_heavy(40_000), max_items=100, tolerance=1e-4)
     assert not bandwidth.converged

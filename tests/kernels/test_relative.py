@@ -1,11 +1,13 @@
 """Relative features in float32, compiled or not: against float64, which torch computes."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 import relspace
 from relspace.kernels import fit_normalization
-from relspace.kernels.compiled import fused
+from relspace.kernels.backend import at_most
 from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.relative import (
     NO_LANDMARK,
@@ -17,16 +19,13 @@ from relspace.kernels.relative import (
 )
 
 
-@pytest.fixture(params=["compiled", "torch"])
-def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "torch":
-        monkeypatch.setattr(fused, "_library", None)
-    elif not fused.is_compiled():
-        pytest.skip("the package was installed without a C compiler")
-    return str(request.param)
+@pytest.fixture(params=["loops", "torch"])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    with at_most(request.param):
+        yield request.param
 
 
-@pytest.mark.usefixtures("loops")
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("how", STANDARDIZATIONS)
 @pytest.mark.parametrize("with_own", [False, True])
 @pytest.mark.parametrize("shape", [(40, 7), (33, 70), (5, 600)])
@@ -73,3 +72,10 @@ def test_described_rows_are_those_of_float64(
     alone = standardize_rows(affinities.clone(), profile, own, how=how)
     expected = standardize_rows(affinities.double(), in_type(torch.float64), own, how=how)
     torch.testing.assert_close(alone.double(), expected, rtol=0.0, atol=2e-5)
+
+
+@pytest.mark.usefixtures("way")
+def test_rows_without_anything_stay_at_zero() -> None:
+    profile = ColumnProfile(torch.zeros(9), torch.ones(9), None)
+    rows = standardize_rows(torch.zeros(2, 9), profile, None, how="none")
+    assert torch.equal(rows, torch.zeros(2, 9))

@@ -36,7 +36,7 @@ def free_memory_bytes(device: torch.device | None = None) -> int:
 
 @contextmanager
 def limited_memory(host: int, gpu: int | None = None) -> Iterator[None]:
-    """Let calls in this context, and in no other thread, take so many bytes for free memory."""
+    """Let calls in this context take so many bytes for the free memory."""
     before = _limits.set((host, host if gpu is None else gpu))
     try:
         yield

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -75,7 +76,8 @@ def side_by_side(
             stopped.set()
             raise
 
-    futures = [_threads(torch.get_num_threads()).submit(run) for _ in range(n_threads)]
+    pool = _threads(torch.get_num_threads())
+    futures = [pool.submit(copy_context().run, run) for _ in range(n_threads)]
     try:
         for future in futures:
             future.result()
@@ -105,7 +107,7 @@ def on_one_core(work: Callable[[], _Result], device: torch.device) -> _Result:
         with torch.no_grad():
             return work()
 
-    return _threads(n_threads).submit(without_gradients).result()
+    return _threads(n_threads).submit(copy_context().run, without_gradients).result()
 
 
 @contextmanager
@@ -138,7 +140,7 @@ def background_thread(name: str, *, one_core: bool) -> Iterator[Submit]:
             return call(*arguments)
 
     def submit(call: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
-        return pool.submit(run, call, arguments)
+        return pool.submit(copy_context().run, run, call, arguments)
 
     try:
         if one_core:

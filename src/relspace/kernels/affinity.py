@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -15,6 +16,7 @@ from relspace._core.validation import (
     check_same_width,
     refuse_non_finite,
 )
+from relspace.kernels.backend import backend, loops_for
 from relspace.kernels.bandwidth import (
     DEFAULT_DENSITY,
     Bandwidth,
@@ -22,20 +24,18 @@ from relspace.kernels.bandwidth import (
     check_sigma,
     solve_all_pairs,
 )
-from relspace.kernels.compiled import fused, strips
-from relspace.kernels.density import LOG2_E
+from relspace.kernels.compiled.strips import affinities_in_strips
 from relspace.kernels.distances import (
-    MATRICES_OF_GRADIENT,
-    PairTiles,
     differentiable_squared_distances,
     fill_pairs,
-    finish_tiles,
+    mirrored_part,
     off_diagonal,
     refuse_matrix,
 )
 from relspace.kernels.frame import Frame, place_sets, unit_vectors
 from relspace.kernels.precision import full_precision, product
 from relspace.kernels.scale import times_power_of_two
+from relspace.kernels.tiles import LOG2_E, PairTiles
 
 # Where threads that wait for each other lose more time than they save.
 _PAIRS_FOR_ONE_CORE = 640**2
@@ -179,13 +179,14 @@ def _affinity(
     wants_gradient = torch.is_grad_enabled() and any(
         isinstance(tensor, torch.Tensor) and tensor.requires_grad for tensor in (x, y, bandwidth)
     )
-    held = _matrices_of_gradient(bandwidth, cosine=cosine) if wants_gradient else None
-    refuse_matrix(x, y, "the affinity matrix", for_gradient=held)
+    matrices = matrices_of_gradient(bandwidth, cosine=cosine) if wants_gradient else 1
+    refuse_matrix(x, y, "the affinity matrix", matrices)
     affinity = None
-    if y is None and not cosine and not wants_gradient and strips.suit(x):
+    plain = y is None and not cosine and not wants_gradient
+    if plain and backend(x, whole_set=True) == "strips":
         with torch.no_grad():
             value = None if bandwidth is None else float(bandwidth)
-            affinity, _ = strips.affinities_in_strips(x, value, c) or (None, None)
+            affinity, _ = affinities_in_strips(x, value, c) or (None, None)
     if affinity is None:
         refuse_non_finite(x, "X")
         if cosine:
@@ -244,34 +245,38 @@ def _in_place(
     else:
         pairs, root = solve_all_pairs(X, Y, frame, density, cosine=cosine, out=out)
         scale = math.exp(-root.log_variance)
-    _exponentiate(out, pairs, scale, symmetric=Y is None)
+    _exponentiate(out, pairs, scale)
     return out
 
 
-def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float, *, symmetric: bool) -> None:
+def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float) -> None:
     # Beyond the largest float the diagonal's 0 would become 0 * inf.
     factor = min(scale * LOG2_E, torch.finfo(out.dtype).max)
+    loops = loops_for(out)
 
-    def exponentiate(tile: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
-        return torch.mul(tile, factor, out=to).exp2_()
+    def make() -> Callable[[int], None]:
+        own = loops(out)
 
-    def exponentiate_compiled(number: int) -> float:
-        tile, (rows, columns) = pairs.tiles[number], pairs.places[number]
-        mirrored = out[columns, rows] if symmetric and rows != columns else None
-        return fused.exponentiate(tile, factor, to=out[rows, columns], mirrored=mirrored)
+        def exponentiate(number: int) -> None:
+            rows, columns = pairs.slices[number]
+            own.exponentiate(
+                pairs.tiles[number],
+                factor,
+                out=out[rows, columns],
+                mirrored=mirrored_part(out, pairs, number),
+                on_diagonal=bool(pairs.n_self) and rows == columns,
+            )
 
-    if fused.suits(out):
-        side_by_side(lambda: exponentiate_compiled, range(len(pairs.tiles)), out.device)
-    else:
-        finish_tiles(out, pairs, exponentiate, symmetric=symmetric)
+        return exponentiate
+
+    side_by_side(make, range(len(pairs.tiles)), out.device)
 
 
-def _matrices_of_gradient(sigma: float | torch.Tensor | None, *, cosine: bool) -> int:
+def matrices_of_gradient(sigma: float | torch.Tensor | None, *, cosine: bool = False) -> int:
     """Matrices of the result's size that are held with the gradient, as was measured."""
-    of_affinity = 1 if sigma is not None else 3
     # Where the bandwidth has a gradient of its own, its square meets every distance.
-    of_sigma = 1 if isinstance(sigma, torch.Tensor) else 0
-    return MATRICES_OF_GRADIENT + of_affinity + of_sigma + (1 if cosine else 0)
+    of_sigma = 3 if sigma is None else 2 if isinstance(sigma, torch.Tensor) else 1
+    return 6 + of_sigma + cosine
 
 
 def _differentiable(
@@ -296,8 +301,8 @@ def _differentiable(
             scale = frame.inverse_variance(_number(sigma))
         wide = place_sets(X, Y, frame, scale=scale, cosine=cosine)[0].points.dtype
     if wide != X.dtype:
-        held = _matrices_of_gradient(sigma, cosine=cosine)
-        refuse_matrix(X, Y, "the affinity matrix", for_gradient=held, dtype=wide)
+        matrices = matrices_of_gradient(sigma, cosine=cosine)
+        refuse_matrix(X, Y, "the affinity matrix", matrices, dtype=wide)
     given = X.dtype
     if wide == torch.float64:
         frame = frame.wide()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from relspace._core.resources import Resources
 from relspace._core.validation import (
     as_features,
     check_count,
@@ -29,9 +30,10 @@ from relspace.kernels.density import (
     solve_root,
     starting_log_variance,
 )
-from relspace.kernels.distances import PairTiles, fill_pairs
+from relspace.kernels.distances import fill_pairs
 from relspace.kernels.frame import Cloud, Frame, place_sets, too_coarse
-from relspace.kernels.sampling import GROUP, Sampler
+from relspace.kernels.sampling import GROUP, Sampler, projected_sample
+from relspace.kernels.tiles import PairTiles, projected_tiles
 
 #: Mean affinity between distinct items that auto-scaling aims at.
 DEFAULT_DENSITY = 0.05
@@ -191,6 +193,8 @@ def solve_bandwidth(
     InvalidInputError
         If ``density`` is not between 0 and 1, there are fewer than 3 items, or the features hold
         NaN or infinity.
+    MemoryBudgetError
+        If the distances of all pairs that count would not fit.
 
     Warns
     -----
@@ -211,14 +215,30 @@ def solve_bandwidth(
     relative = check_fraction(tolerance, "tolerance")
     limit = check_count(max_items, "max_items", at_least=3)
     seed = check_random_state(random_state)
+    m = None if y is None else len(y)
+    Resources(device=x.device).require(
+        projected_bandwidth(len(x), m, x.shape[1], x.dtype, max_items=limit),
+        f"a bandwidth over all pairs of {len(x)} items",
+        "lower {max_items}",
+    )
     with torch.no_grad():
         frame = Frame.of(x, y)
-        if x.shape[0] * (x if y is None else y).shape[0] <= limit**2:
+        if len(x) * (m or len(x)) <= limit**2:
             pairs, root = solve_all_pairs(x, y, frame, c)
             reached = pair_moments(pairs, math.exp(-root.log_variance)).density
             sigma = frame.length(math.exp(root.log_variance / 2))
             return exact_bandwidth(root, reached, c, sigma=sigma, **count_pairs(pairs, x, y))
         return _solve_by_sampling(x, y, frame, c, relative, seed)
+
+
+def projected_bandwidth(
+    n: int, m: int | None, width: int, dtype: torch.dtype, *, max_items: int = 8192
+) -> int:
+    """Bytes that :func:`solve_bandwidth` adds at its peak; a sample is not larger than fits."""
+    if n * (m or n) <= max_items**2:
+        return projected_tiles(n, m, width, dtype, held=True)
+    first = _FIRST_GROUPS * GROUP**2 * dtype.itemsize
+    return 3 * first + projected_sample(max(n, m or 0), width, dtype)
 
 
 def as_pair(X: object, Y: object | None) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -275,7 +295,8 @@ def _solve_by_sampling(
     sampler = Sampler(X, Y, frame, seed, cosine=False)
     cloud = frame.place(X[: _FIRST_GROUPS * GROUP])
     wide = cloud.points.dtype == torch.float64
-    largest = _LARGEST_SAMPLE_BYTES // (GROUP * GROUP * X.element_size())
+    room = Resources(device=X.device).for_blocks(at_most=_LARGEST_SAMPLE_BYTES)
+    largest = max(_FIRST_GROUPS, room // (GROUP * GROUP * X.element_size()))
     n_groups, start, iterations = _FIRST_GROUPS, None, 0
     while True:
         sample = sampler.grow(n_groups)

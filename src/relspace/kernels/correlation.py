@@ -8,17 +8,50 @@ from dataclasses import dataclass
 import torch
 
 from relspace._core.deprecation import warn_renamed
-from relspace._core.memory import row_slices
 from relspace._core.resources import Resources
 from relspace._core.validation import Array
 from relspace.kernels.precision import full_precision
 from relspace.kernels.relative import NO_LANDMARK
 
+# More rows at a time are no faster on a CPU.
 _BLOCK_BYTES = 2**27
 
 
+def correlation_from_sums(
+    products: torch.Tensor,
+    left: torch.Tensor,
+    left_squares: torch.Tensor,
+    right: torch.Tensor,
+    right_squares: torch.Tensor,
+    n_columns: torch.Tensor,
+) -> torch.Tensor:
+    r"""Correlate rows a and b over the columns that count, from sums over these alone.
+
+    .. math::
+        r = \frac{\sum a b - \sum a \sum b / n}
+                 {\sqrt{\sum a^2 - (\sum a)^2 / n} \sqrt{\sum b^2 - (\sum b)^2 / n}}
+    """
+    covariance = (left * right).div_(n_columns).neg_().add_(products)
+    spreads = [
+        sums.square().div_(n_columns).neg_().add_(squares).clamp_min_(0.0).sqrt_()
+        for sums, squares in ((left, left_squares), (right, right_squares))
+    ]
+    spread = spreads[0].mul_(spreads[1]).clamp_min_(torch.finfo(products.dtype).tiny)
+    return covariance.div_(spread)
+
+
+def projected_correlations(n_a: int, n_b: int, dtype: torch.dtype) -> int:
+    """Bytes of correlating so many rows with so many others at once."""
+    return 12 * n_a * n_b * dtype.itemsize
+
+
 def correlation_blocks(
-    A: torch.Tensor, B: torch.Tensor, own_a: torch.Tensor | None, own_b: torch.Tensor | None
+    A: torch.Tensor,
+    B: torch.Tensor,
+    own_a: torch.Tensor | None,
+    own_b: torch.Tensor | None,
+    *,
+    resources: Resources | None = None,
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Correlate every row of A with every row of B, some rows of A at a time.
 
@@ -32,6 +65,8 @@ def correlation_blocks(
         Standardised relative features over the same landmarks.
     own_a, own_b : LongTensor of shape (n_a,) and (n_b,), or None
         Each item's own column, :data:`NO_LANDMARK` or None for items that are no landmarks.
+    resources : Resources, optional
+        What blocks may take.
 
     Yields
     ------
@@ -40,25 +75,18 @@ def correlation_blocks(
     correlation : tensor of shape (len(rows), n_b)
         Their correlations with all rows of B.
     """
-    budget = Resources(device=A.device).for_blocks()
-    if A.device.type == "cpu":
-        # More rows at a time are no faster here.
-        budget = min(budget, _BLOCK_BYTES)
-    for rows in row_slices(A.shape[0], 6 * B.shape[0] * A.element_size(), budget):
-        left = A[rows]
+    resources = (resources or Resources()).on(A.device)
+    at_most = _BLOCK_BYTES if A.device.type == "cpu" else None
+    of_row = projected_correlations(1, len(B), A.dtype)
+    mine, theirs = _own_columns(own_a, A), _own_columns(own_b, B)
+    for rows in resources.blocks(len(A), of_row, at_most=at_most):
         with full_precision():
-            products = left @ B.T
+            products = A[rows] @ B.T
         if own_a is None and own_b is None:
             yield rows, products
-            continue
-        mine = _own(own_a, A.shape[0], A.device)[rows]
-        theirs = _own(own_b, B.shape[0], A.device)
-        dropped_left = _entries(left, theirs)
-        dropped_right = _entries(B, mine).T
-        yield (
-            rows,
-            _without_dropped(products, dropped_left, dropped_right, mine, theirs, A.shape[1]),
-        )
+        else:
+            left, right = _entries(A[rows], theirs), _entries(B, mine[rows]).T
+            yield rows, _without(products, left, right, mine[rows, None], theirs, A.shape[1])
 
 
 @full_precision()
@@ -69,47 +97,40 @@ def correlation_of_pairs(
     products = torch.einsum("ij,ij->i", A, B)
     if own_a is None and own_b is None:
         return products
-    mine = _own(own_a, A.shape[0], A.device)
-    theirs = _own(own_b, B.shape[0], A.device)
-    dropped_left = A.gather(1, theirs.clamp_min(0)[:, None])[:, 0] * (theirs != NO_LANDMARK)
-    dropped_right = B.gather(1, mine.clamp_min(0)[:, None])[:, 0] * (mine != NO_LANDMARK)
-    columns = A.shape[1] - (mine != NO_LANDMARK).to(A.dtype) - (theirs != NO_LANDMARK).to(A.dtype)
-    columns += ((mine == theirs) & (mine != NO_LANDMARK)).to(A.dtype)
-    return _correlation(products, dropped_left, dropped_right, columns)
+    mine, theirs = _own_columns(own_a, A), _own_columns(own_b, B)
+    left = A.gather(1, theirs.clamp_min(0)[:, None])[:, 0] * (theirs != NO_LANDMARK)
+    right = B.gather(1, mine.clamp_min(0)[:, None])[:, 0] * (mine != NO_LANDMARK)
+    return _without(products, left, right, mine, theirs, A.shape[1])
 
 
-def _own(own: torch.Tensor | None, n_items: int, device: torch.device) -> torch.Tensor:
+def _own_columns(own: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
     if own is None:
-        return torch.full((n_items,), NO_LANDMARK, device=device)
-    return own.to(device)
+        return torch.full((len(rows),), NO_LANDMARK, device=rows.device)
+    return own.to(rows.device)
 
 
 def _entries(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    return rows[:, columns.clamp_min(0)] * (columns != NO_LANDMARK)
+    return rows[:, columns.clamp_min(0)].mul_(columns != NO_LANDMARK)
 
 
-def _without_dropped(
+def _without(
     products: torch.Tensor,
-    dropped_left: torch.Tensor,
-    dropped_right: torch.Tensor,
+    left: torch.Tensor,
+    right: torch.Tensor,
     mine: torch.Tensor,
     theirs: torch.Tensor,
     n_columns: int,
 ) -> torch.Tensor:
+    """Correlate rows of mean 0 and norm 1 without the entries that the pair's own columns hold.
+
+    A row is 0 in its own column, so only ``left``, its entry in the other's, is left out of sums.
+    """
     is_mine, is_theirs = mine != NO_LANDMARK, theirs != NO_LANDMARK
-    columns = n_columns - is_mine[:, None].to(products.dtype) - is_theirs.to(products.dtype)
-    columns += ((mine[:, None] == theirs) & is_mine[:, None]).to(products.dtype)
-    return _correlation(products, dropped_left, dropped_right, columns)
-
-
-def _correlation(
-    products: torch.Tensor, left: torch.Tensor, right: torch.Tensor, columns: torch.Tensor
-) -> torch.Tensor:
-    """Correlation of rows of mean 0 and norm 1 without the entries ``left`` and ``right``."""
-    covariance = products - left * right / columns
-    share = 1 + 1 / columns
-    norms = (1 - share * left.square()).clamp_min(0.0) * (1 - share * right.square()).clamp_min(0.0)
-    return covariance / norms.sqrt().clamp_min(torch.finfo(products.dtype).tiny)
+    columns = (is_mine & (mine == theirs)).to(products.dtype).add_(n_columns)
+    columns.sub_(is_mine.to(products.dtype)).sub_(is_theirs.to(products.dtype))
+    # Sums are the negative of what is left out, which only enters by products and squares.
+    squares = (left.square().neg_().add_(1.0), right.square().neg_().add_(1.0))
+    return correlation_from_sums(products, left, squares[0], right, squares[1], columns)
 
 
 @dataclass(frozen=True)

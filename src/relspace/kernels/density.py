@@ -10,8 +10,8 @@ import torch
 
 from relspace._core.threads import side_by_side
 from relspace.errors import BandwidthError
-from relspace.kernels.compiled import fused
-from relspace.kernels.distances import PairTiles, Scratch
+from relspace.kernels.backend import loops_for
+from relspace.kernels.tiles import LOG2_E, PairTiles
 
 _MAX_ITERATIONS = 100
 _LONGEST_STEP = 4.0
@@ -24,11 +24,6 @@ _TILES_FOR_START = 16
 _FEW_PAIRS = 2**18
 # Below this multiple of the rounding of a squared distance, affinities are made of rounding.
 _ROUNDINGS = 16.0
-# A power of 2 that is 0 in every float type.
-_UNDERFLOW = -1e4
-
-#: exp(x) = 2^(x LOG2_E).
-LOG2_E = math.log2(math.e)
 
 
 @dataclass(frozen=True)
@@ -59,39 +54,26 @@ def pair_moments(pairs: PairTiles, scale: float) -> Moments:
     """
     # exp2 costs a third of exp.
     factor = scale * LOG2_E
+    loops = loops_for(pairs.tiles[0])
 
     def make() -> Callable[[int], tuple[float, ...]]:
-        tile = pairs.tiles[0]
-        exponents, affinities = Scratch(tile, "exponents"), Scratch(tile, "affinities")
+        own = loops(pairs.tiles[0])
 
         def moments(number: int) -> tuple[float, ...]:
-            tile, weight = pairs.tiles[number], pairs.weights[number]
-            with_itself = bool(pairs.n_self) and weight == 1
-            if fused.suits(tile):
-                of_tile = fused.sum_moments(tile, factor, without_diagonal=with_itself)
-                return tuple(weight * m / (-LOG2_E) ** k for k, m in enumerate(of_tile))
-            exponent = torch.mul(tile, factor, out=exponents.of(*tile.shape))
-            # Where an affinity underflows to 0 its exponent may be infinite: together they are 0.
-            exponent.clamp_min_(_UNDERFLOW)
-            if with_itself:
-                # An item's affinity with itself does not count.
-                exponent.diagonal(dim1=-2, dim2=-1).fill_(_UNDERFLOW)
-            affinity = torch.exp2(exponent, out=affinities.of(*tile.shape))
-            sums = [float(affinity.sum())]
-            for k in range(3):
-                if k:
-                    affinity.mul_(exponent)
-                sums.append(float(torch.dot(affinity.view(-1), exponent.view(-1))))
+            weight = pairs.weights[number]
+            # An item's affinity with itself does not count.
+            on_diagonal = bool(pairs.n_self) and weight == 1
+            sums = own.moments(pairs.tiles[number], factor, without_diagonal=on_diagonal)
             return tuple(weight * m / (-LOG2_E) ** k for k, m in enumerate(sums))
 
         return moments
 
-    tiles = range(len(pairs.tiles))
-    if sum(tile.numel() for tile in pairs.tiles) <= _FEW_PAIRS:
+    numbers = range(len(pairs.tiles))
+    if pairs.n_values <= _FEW_PAIRS:
         # Threads would take longer to start.
-        per_tile = list(map(make(), tiles))
+        per_tile = list(map(make(), numbers))
     else:
-        per_tile = side_by_side(make, tiles, pairs.tiles[0].device)
+        per_tile = side_by_side(make, numbers, pairs.tiles[0].device)
     zeroth, first, second, third = (math.fsum(column) for column in zip(*per_tile, strict=True))
     return Moments(zeroth, first, second, third, pairs.n_pairs)
 
@@ -101,10 +83,10 @@ def sample_pairs(pairs: PairTiles) -> PairTiles | None:
 
     Rows lie evenly over the tiles, at a distance that is odd: features may come in a pattern.
     """
-    if sum(tile.numel() for tile in pairs.tiles) <= _MANY_PAIRS:
+    if pairs.n_values <= _MANY_PAIRS:
         return None
-    tiles = pairs.tiles[:: -(-len(pairs.tiles) // _TILES_FOR_START)]
-    weights = pairs.weights[:: -(-len(pairs.tiles) // _TILES_FOR_START)]
+    every = -(-len(pairs.tiles) // _TILES_FOR_START)
+    tiles, weights = pairs.tiles[::every], pairs.weights[::every]
     step = sum(tile.numel() for tile in tiles) // _PAIRS_FOR_START | 1
     parts: dict[int, list[torch.Tensor]] = {}
     n_pairs = 0

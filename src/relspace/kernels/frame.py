@@ -14,13 +14,14 @@ from relspace._core.memory import chunk_slices, empty_matrix
 from relspace._core.threads import side_by_side
 from relspace._core.validation import smallest_exact
 from relspace.errors import InvalidInputError, UndefinedValueError
-from relspace.kernels.compiled import fused
+from relspace.kernels.backend import loops_for
 from relspace.kernels.scale import (
     exponent_of,
     largest_magnitude,
     times_power_of_two,
     to_unit_scale,
 )
+from relspace.kernels.tiles import TorchLoops
 
 # Location and size only keep numbers small, so a few rows tell enough of them.
 _ROWS_FOR_LOCATION = 33
@@ -155,26 +156,15 @@ class Frame:
         """
         points = empty_matrix(X.shape[0], X.shape[1], like=self.origin)
         half_norms = self.origin.new_empty(len(X))
-        compiled = fused.suits(X) and self.origin.dtype == X.dtype
+        kind = loops_for(self.origin) if X.dtype == self.origin.dtype else TorchLoops
+        loops = kind(self.origin)
 
         def place(rows: slice) -> None:
-            if compiled:
-                fused.place_rows(
-                    self.bring(X[rows]),
-                    self.origin,
-                    self.unit,
-                    points=points[rows],
-                    half_norms=half_norms[rows],
-                )
-                return
-            brought = self.bring(X[rows])
-            block = torch.sub(brought, self.origin, out=points[rows]).div_(self.unit)
-            norms = torch.linalg.vector_norm(block, dim=1)
-            torch.mul(norms, norms, out=half_norms[rows]).div_(2)
+            to = {"points": points[rows], "half_norms": half_norms[rows]}
+            loops.place(self.bring(X[rows]), self.origin, self.unit, **to)
 
         step = _ROWS_IN_CACHE if X.device.type == "cpu" else max(1, len(X))
-        blocks = chunk_slices(len(X), step)
-        side_by_side(lambda: place, blocks, X.device)
+        side_by_side(lambda: place, chunk_slices(len(X), step), X.device)
         if refuse_far and X.dtype == torch.float64 and not bool(half_norms.isfinite().all()):
             raise InvalidInputError(
                 f"the features span more than floats can square: some of {len(X)} rows lie "

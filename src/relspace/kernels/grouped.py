@@ -8,8 +8,9 @@ from typing import Self
 
 import torch
 
-from relspace._core.memory import empty_matrix, row_slices
+from relspace._core.memory import empty_matrix
 from relspace._core.resources import Resources
+from relspace.kernels.correlation import correlation_from_sums, projected_correlations
 from relspace.kernels.precision import full_precision
 
 # Fewer columns than this make no correlation.
@@ -69,8 +70,8 @@ class GroupedRows:
             rows = _mixed(rows, groups, columns, mixing.to(rows))
         sums = rows.new_zeros((len(rows), n_groups)).index_add_(1, columns, rows)
         squares = torch.zeros_like(sums)
-        budget = Resources(device=rows.device).for_blocks()
-        for part in row_slices(len(rows), rows.shape[1] * rows.element_size(), budget):
+        row_bytes = rows.shape[1] * rows.element_size()
+        for part in Resources(device=rows.device).blocks(len(rows), row_bytes):
             squares[part].index_add_(1, columns, rows[part].square())
         return cls(rows, groups, columns, sums, squares)
 
@@ -118,11 +119,11 @@ def grouped_correlation_blocks(
     of_group = [(B.groups == g).nonzero().flatten() for g in range(B.sums.shape[1])]
     columns_of = [(B.columns == g).nonzero().flatten() for g in range(B.sums.shape[1])]
     n_columns = A.n_columns
-    budget = Resources(device=A.rows.device).for_blocks()
-    bytes_per_row = 8 * max(len(B.rows), 1) * A.rows.element_size()
+    resources = Resources(device=A.rows.device)
+    of_row = projected_correlations(1, max(len(B.rows), 1), A.rows.dtype)
     for group in sorted(set(A.groups.tolist())):
         first, last = _extent(A.groups, group)
-        for part in row_slices(last - first, bytes_per_row, budget):
+        for part in resources.blocks(last - first, of_row):
             rows = slice(first + part.start, first + part.stop)
             left = A.rows[rows].clone()
             left[:, columns_of[group]] = 0.0
@@ -152,8 +153,8 @@ def grouped_correlation_of_pairs(A: GroupedRows, B: GroupedRows) -> torch.Tensor
     """Correlate row i of A with row i of B; otherwise as :func:`grouped_correlation_blocks`."""
     result = A.rows.new_empty(len(A.rows))
     n_columns = A.n_columns
-    budget = Resources(device=A.rows.device).for_blocks()
-    for part in row_slices(len(A.rows), 6 * A.rows.shape[1] * A.rows.element_size(), budget):
+    row_bytes = 6 * A.rows.shape[1] * A.rows.element_size()
+    for part in Resources(device=A.rows.device).blocks(len(A.rows), row_bytes):
         mine, theirs = A.groups[part], B.groups[part]
         kept = (A.columns != mine[:, None]) & (A.columns != theirs[:, None])
         left, right = A.rows[part] * kept, B.rows[part] * kept
@@ -173,13 +174,14 @@ def _mixed(
 ) -> torch.Tensor:
     n, m = rows.shape
     row_bytes = m * rows.element_size()
-    Resources(device=rows.device).require(
+    resources = Resources(device=rows.device)
+    resources.require(
         n * row_bytes,
         f"the decorrelated relative features of {n} tokens over {m} landmarks",
         "compare fewer images, or align with {standardize='columns'}",
     )
     mixed = empty_matrix(n, m, like=rows)
-    for part in row_slices(n, 4 * row_bytes, Resources(device=rows.device).for_blocks()):
+    for part in resources.blocks(n, 4 * row_bytes):
         own = columns == groups[part, None]
         with full_precision():
             torch.mm(rows[part].masked_fill(own, 0.0), mixing, out=mixed[part])
@@ -224,10 +226,8 @@ def _correlation(
 ) -> torch.Tensor:
     """Correlation from sums over the columns that count, scaled to one scatter."""
     count = columns.clamp_min(1.0)
-    covariance = products - left * right / count
-    left_spread = (left_squares - left.square() / count).clamp_min(0.0)
-    right_spread = (right_squares - right.square() / count).clamp_min(0.0)
-    tiny = torch.finfo(products.dtype).tiny
-    correlation = covariance / (left_spread.sqrt() * right_spread.sqrt()).clamp_min(tiny)
-    correlation = correlation * (count / within_group.clamp_min(1.0)).sqrt()
+    correlation = (
+        correlation_from_sums(products, left, left_squares, right, right_squares, count)
+        * (count / within_group.clamp_min(1.0)).sqrt()
+    )
     return torch.where(columns >= _FEWEST_COLUMNS, correlation, torch.zeros_like(correlation))

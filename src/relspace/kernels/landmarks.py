@@ -51,10 +51,21 @@ def choose_landmarks(n_items: int, n_landmarks: int, *, random_state: int = 0) -
     n = check_count(n_items, "n_items")
     m = check_count(n_landmarks, "n_landmarks")
     seed = check_random_state(random_state)
-    Resources().require(_INDEX_BYTES * min(n, m), f"{min(n, m)} landmarks", "lower {n_landmarks}")
+    needed = projected_landmarks(n, m)
+    Resources().require(needed, f"choosing {min(n, m)} landmarks", "lower {n_landmarks}")
     if n <= m:
         return torch.arange(n)
     return draw_distinct(n, m, torch.Generator().manual_seed(seed))
+
+
+def projected_landmarks(n_items: int, n_landmarks: int) -> int:
+    """Bytes that :func:`choose_landmarks` adds at its peak."""
+    if n_items <= n_landmarks:
+        return _INDEX_BYTES * n_items
+    if n_items <= max(_PERMUTED_ITEMS, 2 * n_landmarks):
+        return _INDEX_BYTES * (n_items + 5 * n_landmarks)
+    # Draws that may repeat, which are sorted, and those of them that differ.
+    return 16 * _INDEX_BYTES * n_landmarks
 
 
 def draw_distinct(n_items: int, n_drawn: int, generator: torch.Generator) -> torch.Tensor:

@@ -189,6 +189,16 @@ def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
     return Normalization(center, scale, axes, unit, exponent, rest.to(X.dtype) if counts else None)
 
 
+def projected_normalization(n: int, width: int, method: str, dtype: torch.dtype) -> int:
+    """Bytes that :func:`fit_normalization` adds at its peak, most of them in float64."""
+    step = method.removesuffix("+unit")
+    if step in ("none", "unit"):
+        return 0
+    smaller = min(n, width)
+    axes = 8 * (6 * smaller**2 + 2 * width * smaller) if step in _WHITENING else 0
+    return n * width * (dtype.itemsize + 4 * 8) + axes
+
+
 def _deviations(X: torch.Tensor, centered: torch.Tensor) -> torch.Tensor:
     """The standard deviation of every channel; 1 for those that don't vary."""
     largest, smallest = X.abs().amax(dim=0), smallest_exact(X.dtype)

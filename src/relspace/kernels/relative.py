@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -11,12 +12,11 @@ from relspace._core.resources import Resources
 from relspace._core.threads import side_by_side
 from relspace._core.validation import refuse_non_finite
 from relspace.errors import InvalidInputError
-from relspace.kernels.compiled import fused
-from relspace.kernels.density import LOG2_E
-from relspace.kernels.distances import fill_half_squared
+from relspace.kernels.backend import loops_for
 from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.normalization import Normalization
 from relspace.kernels.precision import full_precision
+from relspace.kernels.tiles import LOG2_E
 
 #: In place of a landmark's number: the item is no landmark.
 NO_LANDMARK = -1
@@ -31,11 +31,10 @@ STANDARDIZATIONS = ("whiten", "half-whiten", "columns", "none")
 #: Of the columns' variances along their principal axes, the power that is divided by.
 _WHITENING = {"whiten": 0.5, "half-whiten": 0.25}
 
-# Rows that are worked on from the features to the result while they are in a CPU's cache.
+# Rows that are worked on from the features to the result while they are in a CPU's cache, and on a
+# GPU at most.
 _ROWS_IN_CACHE = 512
-# On a GPU, at most so many, and what features take there until they are affinities.
 _ROWS_ON_DEVICE = 2**16
-_COPIES_OF_FEATURES = 5
 
 
 @dataclass(frozen=True)
@@ -92,20 +91,21 @@ def column_profile(affinity: torch.Tensor, *, standardize: str) -> ColumnProfile
     return ColumnProfile(mean, deviation, whitening.to(affinity.dtype))
 
 
-def affinity_rows(points: Cloud, landmarks: Cloud, scale: float, out: torch.Tensor) -> None:
-    """Write the affinities of points to landmarks into ``out``, under :func:`full_precision`.
+def projected_profile(n_landmarks: int, dtype: torch.dtype) -> int:
+    """Bytes that :func:`column_profile` adds at its peak: matrices of landmarks, in float64."""
+    return n_landmarks**2 * (2 * dtype.itemsize + 6 * 8)
 
-    Parameters
-    ----------
-    points, landmarks : Cloud
-        In one frame.
-    scale : float
-        1 / sigma^2 in units of the frame.
-    out : tensor of shape (n, m)
-        Where the result goes.
-    """
-    fill_half_squared(out, points, landmarks)
-    out.mul_(scale * LOG2_E).exp2_()
+
+def projected_row(n_landmarks: int, width: int, dtype: torch.dtype) -> int:
+    """Bytes of work on one row, from its features to the result, which is not counted."""
+    return dtype.itemsize * (5 * width + 2 * n_landmarks)
+
+
+def projected_rows(n: int, n_landmarks: int, width: int, dtype: torch.dtype) -> int:
+    """Bytes that :func:`relative_rows` adds on a CPU at its peak, the result included."""
+    at_once = min(n, torch.get_num_threads() * _ROWS_IN_CACHE)
+    result = n * n_landmarks * dtype.itemsize
+    return result + at_once * projected_row(n_landmarks, width, dtype)
 
 
 def relative_rows(
@@ -160,9 +160,12 @@ def relative_rows(
     out = empty_matrix(n, m, like=like)
     step = _ROWS_IN_CACHE
     if out.device.type != "cpu":
-        per_row = out.element_size() * (_COPIES_OF_FEATURES * X.shape[1] + 2 * m)
         budget = Resources.of(memory_budget, device=out.device).for_blocks()
-        step = max(1, min(_ROWS_ON_DEVICE, budget // per_row))
+        step = budget // projected_row(m, X.shape[1], like.dtype)
+        step = max(1, min(_ROWS_ON_DEVICE, step))
+
+    loops = loops_for(out)(out)
+    steps = {} if how is None else _steps(profile, how)
 
     def fill(rows: slice) -> None:
         first = first_row + rows.start
@@ -175,18 +178,12 @@ def relative_rows(
                 f"row {first + far} of X lies farther from the landmarks than floats can square "
                 "in units of their distances; remove it, or fit on landmarks that are like it."
             )
-        mine = None if own is None else own[rows]
-        if fused.suits(out):
-            torch.mm(points.points, landmarks.points.T, out=out[rows])
-            halves = points.half_norms, landmarks.half_norms
-            if how is None:
-                fused.describe_rows(out[rows], halves, scale * LOG2_E)
-            else:
-                _standardize_compiled(out[rows], profile, mine, how, halves, scale * LOG2_E)
+        pairs = (points, landmarks, scale * LOG2_E)
+        if how is None:
+            loops.affinities(*pairs, out[rows])
             return
-        affinity_rows(points, landmarks, scale, out[rows])
-        if how is not None:
-            standardize_rows(out[rows], profile, mine, how=how)
+        mine = None if own is None else own[rows]
+        loops.relative_rows(out[rows], profile, mine, **steps, pairs=pairs)
 
     with full_precision():
         side_by_side(lambda: fill, chunk_slices(n, step), out.device)
@@ -221,60 +218,17 @@ def standardize_rows(
     tensor of shape (n, m)
         ``affinity``, overwritten.
     """
-    if fused.suits(affinity):
-        _standardize_compiled(affinity, profile, own, how)
-        return affinity
-    n, m = affinity.shape
-    per_column = None if how == "none" else profile.deviation.reciprocal()
-    step = _ROWS_IN_CACHE if affinity.device.type == "cpu" else max(1, n)
-    for start in range(0, n, step):
-        rows = affinity[start : start + step]
-        rows.sub_(profile.mean)
-        if per_column is not None:
-            rows.mul_(per_column)
-        used = torch.full((len(rows), 1), float(m), dtype=rows.dtype, device=rows.device)
-        place = None
-        if own is not None:
-            mine = own[start : start + step]
-            item = (mine != NO_LANDMARK).nonzero().flatten()
-            place = (item, mine[item])
-            rows[place] = 0.0
-            used[item] -= 1
-        if how in _WHITENING:
-            assert profile.whitening is not None
-            with full_precision():
-                rows.copy_(rows @ profile.whitening)
-            if place is not None:
-                rows[place] = 0.0
-        rows.sub_(rows.sum(dim=1, keepdim=True) / used)
-        if place is not None:
-            rows[place] = 0.0
-        norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        rows.div_(torch.where(norms > 0, norms, torch.ones_like(norms)))
+    loops = loops_for(affinity)(affinity)
+    steps = _steps(profile, how)
+    step = _ROWS_IN_CACHE if affinity.device.type == "cpu" else max(1, len(affinity))
+    with full_precision():
+        for rows in chunk_slices(len(affinity), step):
+            mine = None if own is None else own[rows]
+            loops.relative_rows(affinity[rows], profile, mine, **steps)
     return affinity
 
 
-def _standardize_compiled(
-    rows: torch.Tensor,
-    profile: ColumnProfile,
-    own: torch.Tensor | None,
-    how: str,
-    halves: tuple[torch.Tensor, torch.Tensor] | None = None,
-    factor: float = 0.0,
-) -> None:
-    """What :func:`standardize_rows` does, in compiled passes; with ``halves`` from products on."""
-    own = None if own is None else own.contiguous()
-    fused.describe_rows(
-        rows,
-        halves,
-        factor,
-        mean=profile.mean,
-        per_column=None if how == "none" else profile.deviation.reciprocal(),
-        own=own,
-        last=how not in _WHITENING,
-    )
-    if how in _WHITENING:
-        assert profile.whitening is not None
-        with full_precision():
-            rows.copy_(rows @ profile.whitening)
-        fused.describe_rows(rows, own=own, last=True)
+def _steps(profile: ColumnProfile, how: str) -> dict[str, Any]:
+    """What is done to centred columns: each divided, or left, and whether they are mixed then."""
+    per_column = None if how == "none" else profile.deviation.reciprocal()
+    return {"per_column": per_column, "whiten": how in _WHITENING}

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace.kernels.distances import PairTiles
 from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.precision import full_precision
+from relspace.kernels.tiles import PairTiles
 
 #: Items in a group, all of whose pairs count.
 GROUP = 64
+
+# Features that are drawn at once.
+_DRAWN_AT_ONCE = 2**22
+
+
+def projected_sample(n: int, width: int, dtype: torch.dtype) -> int:
+    """Bytes that drawing groups takes beside their distances: features of two sets, placed too."""
+    at_once = min(n * width, max(_DRAWN_AT_ONCE, GROUP * width))
+    return 4 * at_once * dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class Sampler:
 
     def grow(self, n_groups: int) -> Sample:
         """Draw groups until there are ``n_groups``; distances already computed are kept."""
-        step = max(1, 2**25 // (GROUP * self.sets[0].shape[1]))
+        step = max(1, _DRAWN_AT_ONCE // (GROUP * self.sets[0].shape[1]))
         while self.n_groups < n_groups:
             wanted = min(step, n_groups - self.n_groups)
             clouds = [self.frame.place(X[self._draw(k, wanted)]) for k, X in enumerate(self.sets)]

@@ -53,6 +53,13 @@ def times_power_of_two(X: torch.Tensor, exponent: int | torch.Tensor) -> torch.T
     return X * _powers(half).to(X.dtype) * _powers(exponent - half).to(X.dtype)
 
 
+def scale_in_place(X: torch.Tensor, exponent: int) -> torch.Tensor:
+    """Features times 2^exponent, overwritten; see :func:`times_power_of_two`."""
+    for part in _parts(exponent, X.dtype):
+        X.mul_(math.ldexp(1.0, part))
+    return X
+
+
 def to_unit_scale(X: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Bring the largest magnitude of finite features into [1, 2) by a power of two.
 

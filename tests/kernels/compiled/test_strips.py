@@ -1,20 +1,20 @@
 """Affinities in compiled strips: against float64, against tiles, and when they are left alone."""
 
+import ctypes
 import math
-import sys
 
 import pytest
 import torch
 
 from relspace import rbf_affinity
 from relspace.errors import BandwidthError, NonFiniteError
-from relspace.kernels.compiled import fused, strips
+from relspace.kernels.backend import at_most
+from relspace.kernels.compiled import strips
+from relspace.kernels.compiled.library import LIBRARY
 from relspace.kernels.density import Moments, solve_root
 from relspace.kernels.frame import Frame
 
-pytestmark = pytest.mark.skipif(
-    not fused.is_compiled(), reason="compiled loops are switched off, or were never made"
-)
+pytestmark = pytest.mark.skipif(LIBRARY is None, reason="switched off, or never compiled")
 
 SHAPES = [(3, 1), (15, 2), (16, 7), (17, 64), (33, 16), (130, 200), (257, 128), (600, 30)]
 # Strips that share what they multiply with.
@@ -31,25 +31,15 @@ def in_float64(X: torch.Tensor, sigma: float) -> torch.Tensor:
     return (-torch.cdist(points, points).square() / (2 * sigma**2)).exp()
 
 
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def threads(request: pytest.FixtureRequest):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("shape", [*SHAPES, MANY])
-def test_affinities_and_density_are_right(shape: tuple[int, int], threads: int) -> None:
+def test_affinities_and_density_are_right(shape: tuple[int, int]) -> None:
     X = make_features(*shape)
     found = strips.affinities_in_strips(X, None, 0.3)
     assert found is not None
-    A, bandwidth = found
+    A, root = found
     n = len(X)
-    assert bandwidth is not None
-    assert bandwidth.converged
-    assert (bandwidth.n_pairs, bandwidth.n_items) == (n * (n - 1) // 2, n)
-    expected = in_float64(X, bandwidth.sigma)
+    assert root is not None
+    expected = in_float64(X, math.exp(root.log_variance / 2))
     torch.testing.assert_close(A.double(), expected, rtol=0.0, atol=5e-5)
     density = float((expected.sum() - n) / (n * (n - 1)))
     assert density == pytest.approx(0.3, rel=2e-5)
@@ -82,40 +72,32 @@ def test_a_given_bandwidth_is_used(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("density", [0.01, 0.05, 0.5, 0.95])
-def test_strips_and_tiles_agree(density: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strips_and_tiles_agree(density: float) -> None:
     X = make_features(300, 40)
     in_strips = rbf_affinity(X, density=density)
     given = rbf_affinity(X, sigma=4.0)
-    monkeypatch.setattr(strips, "suit", lambda X: False)
-    torch.testing.assert_close(in_strips, rbf_affinity(X, density=density), rtol=0.0, atol=1e-5)
-    torch.testing.assert_close(given, rbf_affinity(X, sigma=4.0), rtol=0.0, atol=1e-5)
-
-
-def test_what_is_found_does_not_depend_on_who_shares_the_work(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    X = make_features(600, 40)
-    together = rbf_affinity(X)
-    monkeypatch.setattr(fused, "_team", (None, None))
-    assert torch.equal(rbf_affinity(X), together)
+    with at_most("loops"):
+        torch.testing.assert_close(in_strips, rbf_affinity(X, density=density), rtol=0.0, atol=1e-5)
+        torch.testing.assert_close(given, rbf_affinity(X, sigma=4.0), rtol=0.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("level", [0, 3, 4])
 @pytest.mark.parametrize("shape", [*SHAPES, (530, 300), MANY])
 def test_every_kind_of_processor_has_the_same_affinities(
-    shape: tuple[int, int], level: int, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int], level: int
 ) -> None:
-    if level > fused._level:
+    assert LIBRARY is not None
+    if level > LIBRARY.level:
         pytest.skip(f"this processor is not of level {level} of x86-64")
-    monkeypatch.setattr(fused, "_level", level)
     X = make_features(*shape)
     sigma = 2.0 * math.sqrt(shape[1])
-    given = strips.affinities_in_strips(X, sigma, 0.05)
-    solved = strips.affinities_in_strips(X, None, 0.3)
+    given = strips.affinities_in_strips(X, sigma, 0.05, level=level)
+    solved = strips.affinities_in_strips(X, None, 0.3, level=level)
     assert given is not None
     assert solved is not None
     torch.testing.assert_close(given[0].double(), in_float64(X, sigma), rtol=0.0, atol=2e-5)
-    expected = in_float64(X, float(solved[1] or 0))
+    assert solved[1] is not None
+    expected = in_float64(X, math.exp(solved[1].log_variance / 2))
     torch.testing.assert_close(solved[0].double(), expected, rtol=0.0, atol=2e-5)
 
 
@@ -138,8 +120,8 @@ def test_the_compiled_solution_takes_the_steps_of_the_reference(density: float) 
     start = -math.log(math.log(1 / density))
     root = solve_root(moments, density, start=start, lowest=-20.0, last_step=3e-2)
     assert found[1].iterations == root.iterations
-    sigma = frame.unit * math.exp(root.log_variance / 2)
-    assert found[1].sigma == pytest.approx(sigma, rel=2e-6)
+    in_own_units = root.log_variance + 2 * math.log(frame.unit)
+    assert found[1].log_variance == pytest.approx(in_own_units, abs=4e-6)
 
 
 def test_rows_may_lie_apart() -> None:
@@ -152,8 +134,10 @@ def test_rows_may_lie_apart() -> None:
 def test_a_set_is_located_as_by_torch(n: int) -> None:
     X = make_features(n, 37, offset=50.0)
     X[n // 3] = 1e3
-    whole = strips.describe(X, 1e6, 0.05, torch.empty(n, n))
-    assert fused.affinities_of_set(whole)
+    assert LIBRARY is not None
+    whole = strips.describe(X, 1e6, 0.05, torch.empty(n, n), LIBRARY.level)
+    LIBRARY.affinities_of_set(ctypes.byref(whole))
+    assert whole.done
     frame = Frame.of(X)
     assert torch.equal(whole.memory[-1][-37:], frame.origin)
     assert whole.unit == pytest.approx(frame.unit)
@@ -196,18 +180,3 @@ def test_bandwidths_finer_than_float32_are_left_to_others() -> None:
     assert strips.affinities_in_strips(X, 1e-3, 0.05) is None
     torch.testing.assert_close(rbf_affinity(X, sigma=1e-3), torch.eye(50), rtol=0.0, atol=1e-6)
     assert strips.affinities_in_strips(X, 1e30, 0.05) is not None
-
-
-@pytest.mark.skipif(
-    sys.platform != "linux" or fused._level == 0, reason="strips are for other processors"
-)
-def test_only_small_contiguous_float32_sets_suit(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert strips.suit(torch.empty(8192, 2))
-    assert not strips.suit(torch.empty(8193, 2))
-    assert not strips.suit(torch.empty(20, 2, dtype=torch.float64))
-    assert not strips.suit(torch.empty(2, 20).T)
-    monkeypatch.setattr(fused, "_team", (None, None))
-    assert not strips.suit(torch.empty(8192, 2))
-    assert strips.suit(torch.empty(500, 2))
-    monkeypatch.setattr(fused, "_has_product", False)
-    assert not strips.suit(torch.empty(500, 2))

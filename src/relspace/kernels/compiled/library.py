@@ -1,0 +1,81 @@
+"""The compiled library, loaded through ctypes; None where there is none."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+
+_Address, _Count = ctypes.c_void_p, ctypes.c_ssize_t
+_Float, _Double, _Flag = ctypes.c_float, ctypes.c_double, ctypes.c_int
+
+
+class WholeSet(ctypes.Structure):
+    """A set whose affinities with itself are asked for; ``whole_set.h`` says what fields are."""
+
+    #: What the addresses are of, kept as long as they are.
+    memory: tuple[torch.Tensor, ...]
+
+    _fields_ = (
+        *(("rows", _Address), ("n", _Count), ("width", _Count), ("stride", _Count)),
+        *(("sigma", _Double), ("density", _Double)),
+        *(("last_step", _Double), ("rounding", _Double)),
+        *(("matrix", _Address), ("origin", _Address), ("half_norms", _Address)),
+        *(("panels", _Address), ("sums", _Address)),
+        *(("level", _Count), ("team", _Address), ("wait", _Address)),
+        *(("unit", _Double), ("log_variance", _Double), ("reached", _Double)),
+        *(("iterations", _Count), ("done", _Count)),
+        *(("affinities", _Address), ("taken", _Address)),
+    )
+
+
+class Library:
+    """Functions in C, which the sources explain, and what the processor has."""
+
+    def __init__(self, path: Path) -> None:
+        compiled = ctypes.CDLL(str(path))
+        matrix = (_Address, _Count, _Count, _Count)
+        self.sum_moments = compiled.sum_moments
+        self.sum_moments.argtypes = [*matrix, _Float, _Count, _Address]
+        self.subtract_norms = compiled.subtract_norms
+        self.subtract_norms.argtypes = [
+            *(_Address, _Count, _Count, _Address, _Address, _Address, _Count, _Flag)
+        ]
+        self.exponentiate = compiled.exponentiate
+        self.exponentiate.argtypes = [*matrix, _Float, _Address, _Count, _Address, _Count]
+        self.describe_rows = compiled.describe_rows
+        self.describe_rows.argtypes = [
+            *(*matrix, _Address, _Address, _Float, _Address, _Address, _Address, _Flag)
+        ]
+        self.place_rows = compiled.place_rows
+        self.place_rows.argtypes = [*matrix, _Address, _Float, _Address, _Address]
+        self.affinities_of_set = compiled.affinities_of_set
+        self.affinities_of_set.argtypes = [ctypes.POINTER(WholeSet)]
+        for function in (
+            *(self.sum_moments, self.subtract_norms, self.describe_rows),
+            *(self.place_rows, self.affinities_of_set),
+        ):
+            function.restype = None
+        self.exponentiate.restype = _Double
+        #: The level of x86-64 that is used: 0, 3 or 4.
+        self.level = int(compiled.level_of_processor())
+        #: Whether products are fast: older processors of this kind can't multiply and add at once.
+        self.multiplies = self.level > 0 or platform.machine().lower() not in ("x86_64", "amd64")
+
+
+def _load() -> Library | None:
+    if os.environ.get("RELSPACE_COMPILED") == "0":
+        return None
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name("_fused" + suffix)
+        if path.exists():
+            return Library(path)
+    return None
+
+
+#: None where no compiler was at hand at installation, or with ``RELSPACE_COMPILED=0``.
+LIBRARY = _load()

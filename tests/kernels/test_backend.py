@@ -1,0 +1,71 @@
+"""Which backend is chosen: by type, device, layout, size, environment and context."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from relspace._core.threads import on_one_core, side_by_side
+from relspace.kernels.backend import at_most, backend
+from relspace.kernels.compiled.library import LIBRARY
+
+compiled = pytest.mark.skipif(LIBRARY is None, reason="switched off, or never compiled")
+
+
+@compiled
+def test_only_float32_rows_on_the_processor_are_compiled() -> None:
+    assert backend(torch.empty(2, 2)) == "loops"
+    assert backend(torch.empty(2, 2, dtype=torch.float64)) == "torch"
+    assert backend(torch.empty(2, 3).T) == "torch"
+    assert backend(torch.empty(2, 2, device="meta")) == "torch"
+
+
+@compiled
+@pytest.mark.skipif(
+    LIBRARY is None or not LIBRARY.multiplies, reason="strips are for other processors"
+)
+def test_small_sets_are_worked_on_in_strips() -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads, most in ((1, 1024), (2, 1024), (4, 640)):
+            torch.set_num_threads(threads)
+            assert backend(torch.empty(most, 2), whole_set=True) == "strips"
+            assert backend(torch.empty(most + 1, 2), whole_set=True) == "loops"
+            assert backend(torch.empty(most, 2)) == "loops"
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_context_limits_the_choice_in_all_threads() -> None:
+    X = torch.empty(9, 9)
+
+    def ask(_: object = None) -> str:
+        return backend(X, whole_set=True)
+
+    usual = ask()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with at_most("torch"):
+            assert ask() == "torch"
+            assert on_one_core(ask, X.device) == "torch"
+            assert side_by_side(lambda: ask, range(4), X.device) == ["torch"] * 4
+    finally:
+        torch.set_num_threads(before)
+    assert ask() == usual
+
+
+@compiled
+@pytest.mark.parametrize(("value", "chosen"), [("0", "torch"), ("1", "loops")])
+def test_the_environment_switches_compiled_code_off(value: str, chosen: str) -> None:
+    code = "import torch; from relspace.kernels.backend import backend; "
+    code += "print(backend(torch.empty(2, 2)))"
+    environment = {**os.environ, "RELSPACE_COMPILED": value}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert run.stdout.strip() == chosen
