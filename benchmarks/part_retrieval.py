@@ -17,18 +17,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import relspace
-from examples.portraits.color_agreement import color_agreement
-from examples.portraits.contenders import contenders
 from examples.portraits.held_out import hold_out
-from examples.portraits.methods import Method, Sides, aligned, separately
 from examples.portraits.networks import NETWORKS, load_network
-from examples.portraits.retrieval import (
-    NEAREST,
-    Patches,
-    Retrieval,
-    mean_of,
-    retrieval_of,
-)
 from examples.portraits.study import (
     N_GRAPH_NODES,
     N_LANDMARK_IMAGES,
@@ -40,6 +30,16 @@ from examples.portraits.study import (
     sides,
 )
 from relspace import TokenSpace
+from relspace.demo.color_agreement import color_agreement
+from relspace.demo.contenders import contenders
+from relspace.demo.methods import Method, Sides, aligned, separately
+from relspace.demo.retrieval import (
+    NEAREST,
+    Patches,
+    Retrieval,
+    mean_of,
+    retrieval_of,
+)
 from relspace.embedding.joint_colors import color_jointly
 from relspace.features import FeatureSet
 
@@ -204,7 +204,7 @@ def _retrieved(
         patches.images[queries, None] == others.images, torch.inf
     )
     nearest = apart.topk(NEAREST, largest=False).indices
-    return retrieval_of(patches.parts[queries], others.parts[nearest])
+    return retrieval_of(patches.parts[queries], others.parts[nearest], patches.names)
 
 
 def contest(seeds: Sequence[int], say: Say) -> list[dict[str, float]]:

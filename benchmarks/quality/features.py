@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from examples.digits import digits as digits_module
+from examples.digits import networks as demo_networks
+from examples.digits.digits import Digits, accuracy, extract, load_split
 from quality import networks, training
 from quality.networks import FAMILIES, SHALLOW
 from quality.training import Treatment, train
 from relspace._core.archive import read_archive, write_archive
-from relspace.demo import digits as digits_module
-from relspace.demo import networks as demo_networks
-from relspace.demo.digits import Digits, accuracy, extract, load_split
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "quality"
 _KIND = "features of a benchmark's network"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from relspace.demo import weights
-from relspace.demo.networks import (
+from examples.digits import weights
+from examples.digits.networks import (
     IMAGE_SIDE,
     N_CLASSES,
     DigitNetwork,

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from examples.digits.descent import descend
+from examples.digits.digits import Digits
+from examples.digits.networks import IMAGE_SIDE, N_CLASSES, DigitNetwork
 from quality.networks import initial_network
-from relspace.demo.descent import descend
-from relspace.demo.digits import Digits
-from relspace.demo.networks import IMAGE_SIDE, N_CLASSES, DigitNetwork
 
 STEPS = 300
 BATCH = 64

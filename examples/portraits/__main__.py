@@ -14,7 +14,7 @@ from relspace.cli.group import Progress
     "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("relspace-demo"),
+    default=Path("relspace-portraits"),
     show_default=True,
     metavar="FOLDER",
     help="Folder for the figures, the numbers and the report; files of these names are replaced.",
@@ -24,7 +24,7 @@ def main(output: Path, random_state: int) -> None:
     """Align a network that learned boundaries and one that learned parts, offline, in a minute.
 
     How often does a patch of one find the same part in the other, before alignment, after it, and
-    by chance? The report holds the digits study of `relspace demo` too.
+    by chance? The report holds the digits study too.
     """
     with Progress() as progress:
         progress("Loading torch")

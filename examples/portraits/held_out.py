@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from examples.portraits.drawing import SIDE, Portraits, draw_portraits, part_shares
+from examples.portraits.drawing import PARTS, SIDE, Portraits, draw_portraits, part_shares
 from examples.portraits.networks import PortraitNetwork
-from examples.portraits.retrieval import Patches
-from relspace.features import FeatureSet, TokenGrid, token_centers, token_positions
+from relspace.demo.retrieval import Patches
+from relspace.features import FeatureSet, TokenGrid, token_centers, token_places
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ class HeldOut:
         grid = self.grid(network, self.queried_images)
         parts = self.portraits.parts[self.queried_images.start :]
         return Patches(
-            token_positions(grid).images,
+            token_places(grid).images,
             part_shares(parts, grid.rows).flatten(0, 2).argmax(1),
             token_centers(grid).reshape(-1, 2).float(),
+            PARTS,
         )
 
     def seen_by(self, networks: Mapping[str, PortraitNetwork]) -> HeldOut:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from examples.digits import weights
+from examples.digits.networks import TransformerBlock
+from examples.digits.weights import NetworkRecord
 from examples.portraits.drawing import PARTS, SIDE
-from relspace.demo import weights
-from relspace.demo.networks import TransformerBlock
-from relspace.demo.weights import NetworkRecord
 
 #: Each token predicts for this many cells across and down its patch.
 CELLS = 2

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from examples.digits import study as digits
+from examples.digits.figure import draw_study
+from examples.digits.page import study_sections
 from examples.portraits.figure import draw_numbers_figure, draw_panel_figure
 from examples.portraits.page import report_data
 from examples.portraits.study import run_study
 from relspace._core.validation import check_random_state
-from relspace.demo import study as digits
-from relspace.demo.figure import draw_study
-from relspace.demo.page import study_sections
 from relspace.demo.run import write_results
 from relspace.pictures.theme import DARK, LIGHT
 
@@ -24,7 +24,7 @@ def run(
     random_state: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Run the portraits study, and the digits study of ``relspace demo`` for the same page.
+    """Run the portraits study, and the digits study for the same page.
 
     Parameters
     ----------

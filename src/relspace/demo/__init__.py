@@ -1,1 +1,1 @@
-"""A case study that runs offline, on real data shipped with a dependency of the package."""
+"""The demo: photographs seen by two pretrained networks, with the truth drawn over them by hand."""

@@ -1,184 +1,216 @@
-"""What the page of the digits case study holds: numbers, tables, the figure, words."""
+"""What the demo's page and picture show: photographs to explore, the panel, tables, words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from relspace.demo.matching import RATE_TITLES
-from relspace.reports.page import KeyNumber, Picture, ReportData, Section, Table
+import numpy as np
+
+from relspace.demo.pretrained import CATEGORIES, SALIENCY, TITLES
+from relspace.demo.study import PhotographStudy, item_names
+from relspace.pictures.panels import AFTER, BEFORE, panel_png, panel_rows
+from relspace.pictures.theme import Theme
+from relspace.reports.feature_sets import summarize_feature_sets
+from relspace.reports.page import KeyNumber, ReportData, Section, Table
+from relspace.reports.page.comparison import feature_sets_page
+
+#: The photographs of the picture.
+_DRAWN = ("astronaut", "chelsea", "china", "coffee", "flower", "motorcycle")
+_DRAWN_SIDE = 320
+# Of the page's layers; more would take longer and look the same.
+_N_LANDMARKS = 512
 
 
-def percent(rate: float) -> str:
-    """A rate as percent, with a decimal where it is small."""
-    return f"{100 * rate:.1f} %" if rate < 0.0995 else f"{100 * rate:.0f} %"
+def draw_panel(study: PhotographStudy, theme: Theme) -> bytes:
+    """Draw photographs across, layers of both networks down, in joint colours, as one PNG."""
+    names = [one.name for one in study.photographs]
+    shown = [names.index(name) for name in _DRAWN]
+    images = [
+        np.asarray(study.photographs[number].image.resize((_DRAWN_SIDE, _DRAWN_SIDE))) / 255
+        for number in shown
+    ]
+    titles = {}
+    for key in study.panels["after"].colors:
+        network, layer = key.split(", ")
+        titles[key] = f"{network}\n{TITLES[layer]}"
+    halves = {
+        title: panel_rows(study.panels[when].colors, shown, titles=titles)
+        for when, title in {"before": BEFORE, "after": AFTER}.items()
+    }
+    heading = "Two pretrained networks look at the same photographs; one joint cut colours both"
+    return panel_png(images, halves, theme, title=heading)
 
 
-def report_data(summary: Mapping[str, Any], light: bytes, dark: bytes) -> ReportData:
-    """Lay the case study out as a page; the figure is a PNG for light and one for dark pages."""
-    found = summary["penultimate"]
-    return ReportData(
-        title="The same digits in two networks",
+def report_data(
+    study: PhotographStudy,
+    folder: Path,
+    *,
+    random_state: int,
+    say: Callable[[str], None],
+) -> ReportData:
+    """Lay the study out as a page.
+
+    Parameters
+    ----------
+    study : PhotographStudy
+        What was found.
+    folder : Path
+        Where the photographs lie.
+    random_state : int
+        Seed.
+    say : callable
+        Gets a line at the start of every step.
+
+    Returns
+    -------
+    ReportData
+        The page of both networks' layers, with the study's numbers before it.
+    """
+    others = [one.name for one in study.photographs if one.name not in _DRAWN]
+    names = [f"{name}.png" for name in (*_DRAWN, *others)]
+    ids = item_names(study.features)
+    wholes = [ids.index(name) for name in names]
+    found = summarize_feature_sets(
+        {name: one.select(images=wholes) for name, one in study.features.items()},
+        images=[str(folder / name) for name in names],
+        landmarks=_N_LANDMARKS,
+        n_images=len(_DRAWN),
+        random_state=random_state,
+        progress=_once_each(say),
+    )
+    page = feature_sets_page(found, "Two pretrained networks, the same photographs")
+    summary = study.summary
+    retrieval, colors, controls = (summary[key] for key in ("retrieval", "colors", "controls"))
+    matching = summary["matching"]
+    before = max(one["mean"] for one in retrieval.values() if one["kind"] == "before")
+    return dataclasses.replace(
+        page,
         lead=(
-            "A convolutional network and a vision transformer learned the same handwritten digits, "
-            "each for itself. Described by the same landmarks, their features meet in one space, "
-            "where an image of one network can be looked for in the other."
+            f"{SALIENCY} learned where salient objects end, {CATEGORIES} what they are called. "
+            "They differ in architecture, task, width and grid, and neither saw the other. "
+            "Described by the same landmarks, their patches meet in one space: an object, its "
+            "outline and the background have the same colours in both."
         ),
         key_numbers=[
             KeyNumber(
-                percent(found["after"][rate]),
-                title,
-                f"before {percent(found['before'][rate])}, landmarks shuffled "
-                f"{percent(found['shuffled'][rate])}, chance {percent(found['chance'][rate])}",
-            )
-            for rate, title in RATE_TITLES.items()
-        ],
-        sections=study_sections(summary, light, dark),
-    )
-
-
-def study_sections(summary: Mapping[str, Any], light: bytes, dark: bytes) -> list[Section]:
-    """Lay the case study out as sections, which may stand below those of another study."""
-    found, alignment, data = summary["penultimate"], summary["alignment"], summary["data"]
-    first, second = (
-        f"{summary['networks'][side['network']]['title'].lower()} ({side['layer']}, "
-        f"{side['width']} features)"
-        for side in (found["from"], found["to"])
-    )
-    return [
-        Section(
-            "Digits: the picture",
-            [
-                "A convolutional network and a vision transformer learned the same handwritten "
-                "digits, each for itself. Their features have different widths and axes that mean "
-                "nothing to each other. Aligned, nearly every image of one network lands among "
-                "images of the same digit in the other, and far more often than by chance next to "
-                "itself.",
-                f"From the {first} to the {second}: the penultimate layers, chosen before "
-                "anything was measured.",
-            ],
-            pictures=[
-                Picture(
-                    "Top: the queried digits in the space that both networks share, before and "
-                    "after. Middle: the nearest image across networks. Bottom: how often it is "
-                    "the right one, for the penultimate layers and for every pair of layers.",
-                    "Scatter plots, nearest images, bars and layer tables of the matching of "
-                    "two networks; all numbers are in the tables below.",
-                    light,
-                    dark,
-                )
-            ],
-        ),
-        _penultimate_section(summary),
-        _layers_section(summary["layers"]),
-        Section(
-            "Digits: how it was measured",
-            [
-                f"The networks were trained on {data['n_train']:,} digits. The other "
-                f"{data['n_held_out']} are cut at random into {alignment['n_landmarks']} "
-                f"landmarks and {alignment['n_queried']} queried images: no queried image was "
-                "trained on, and none is a landmark.",
-                "Relative features: each network describes an image by its affinities to the "
-                "landmarks, with its own features and a bandwidth at which the mean affinity "
-                f"is {alignment['density']}; affinities are standardised per landmark. Rows "
-                "of the two networks then have the same columns and are compared by "
-                "correlation.",
-                "Before: the narrower features are filled up with zeros and compared by "
-                "Euclidean distance, as they are or centred and at unit norm.",
-                "Control: the same alignment with the landmarks of one network shuffled. It "
-                "has everything but the correspondence, and must fall to chance. Whole "
-                "classes move together there, so its class agreement varies much from draw "
-                "to draw; its mean is what counts.",
-            ],
-            tables=[_networks_table(summary)],
-        ),
-    ]
-
-
-def _penultimate_section(summary: Mapping[str, Any]) -> Section:
-    found, draws, distance = (
-        summary["penultimate"],
-        summary["draws"],
-        summary["penultimate"]["distance"],
-    )
-    order = ["before", "before_scaled", "after", "shuffled", "chance"]
-    titles = ["before", "unit norm, before", "after", "shuffled landmarks", "chance"]
-
-    def spread(when: str, rate: str) -> str:
-        one = draws[when][rate]
-        return f"{100 * one['mean']:.1f} ± {100 * one['standard_deviation']:.1f}"
-
-    return Section(
-        "Digits: penultimate layers",
-        [
-            f"In the common space the distance (1 - correlation) between the two networks' rows "
-            f"of one image is {distance['same_item']:.2f} on average, between rows of different "
-            f"images {distance['other_items']:.2f}; unrelated rows have {distance['chance']:.0f}."
-        ],
-        tables=[
-            Table(
-                "Share of queried images, in percent.",
-                ["", *titles],
-                [
-                    [title, *(percent(found[when][rate]) for when in order)]
-                    for rate, title in RATE_TITLES.items()
-                ],
-                emphasis=3,
+                _percent(retrieval["aligned"]["mean"]),
+                "of the five nearest patches of the other network, in other photographs, show the "
+                "same: object, outline or background",
+                f"before {_percent(before)}, positions alone "
+                f"{_percent(controls['position']['mean'])}, chance "
+                f"{_percent(controls['chance']['mean'])}",
             ),
-            Table(
-                f"The same over {draws['n_draws']} random choices of landmarks: mean ± standard "
-                "deviation, in percent.",
-                ["", *titles],
-                [
-                    [title, *(spread(when, rate) for when in order)]
-                    for rate, title in RATE_TITLES.items()
-                ],
-                emphasis=3,
+            KeyNumber(
+                _percent(matching["aligned"]["top1"]),
+                f"of positions find themselves among {summary['data']['n_places']} in the other "
+                "network",
+                f"relative representations {_percent(matching['relative_centered']['top1'])}, CCA "
+                f"on pairs {_percent(matching['cca']['top1'])}, chance "
+                f"{_percent(matching['chance'])}",
+            ),
+            KeyNumber(
+                f"{colors['after']['consistency']:.2f}",
+                "colour difference of the same across networks, over that of different things",
+                f"before {colors['before']['consistency']:.2f}",
             ),
         ],
+        tables=[_methods_table(summary), _colors_table(summary), *page.tables],
+        sections=[*page.sections, _how_section(summary)],
     )
 
 
-def _layers_section(table: Mapping[str, Any]) -> Section:
-    rows, columns = table["rows"]["layers"], table["columns"]["layers"]
+def _once_each(say: Callable[[str], None]) -> Callable[[int, int, str], None]:
+    """Say what each step is called, once."""
+    said: set[str] = set()
 
-    def of_rate(when: str, rate: str, caption: str) -> Table:
-        return Table(
-            f"{caption}, in percent (chance {percent(table['chance'][rate])}).",
-            ["", *columns],
-            [
-                [layer, *(f"{100 * value:.1f}" for value in line)]
-                for layer, line in zip(rows, table[when][rate], strict=True)
-            ],
+    def tell(done: int, total: int, text: str) -> None:
+        if text not in said:
+            said.add(text)
+            say(text)
+
+    return tell
+
+
+def summary_table(summary: Mapping[str, Any]) -> str:
+    """Lay the study's numbers out for a terminal, as several lines."""
+    lines = []
+    for one in (_methods_table(summary), _colors_table(summary)):
+        lines.append(
+            "".join(f"{name:>12}" if at else f"{name:<38}" for at, name in enumerate(one.columns))
         )
+        for title, *values in one.rows:
+            shown = [
+                f"{value:>12.3f}" if isinstance(value, float) else f"{'':>12}" for value in values
+            ]
+            lines.append(f"{title:<38}" + "".join(shown))
+        lines.append("")
+    return "\n".join(lines).rstrip()
 
-    return Section(
-        "Digits: every pair of layers",
+
+def _methods_table(summary: Mapping[str, Any]) -> Table:
+    concepts, matching = summary["data"]["concepts"], summary["matching"]
+    rows: list[list[str | float]] = [
         [
-            "Early layers still know which image it was, and agree on it across architectures; "
-            "late layers know which digit it is, and agree on that."
-        ],
-        tables=[
-            of_rate("after", "top1", "After: the same image is nearest"),
-            of_rate("after", "label", "After: the nearest other image shows the same digit"),
-            of_rate("before", "top1", "Before: the same image is nearest"),
-            of_rate("before", "label", "Before: the nearest other image shows the same digit"),
-        ],
+            one["title"],
+            one["mean"],
+            *(one["per_part"][concept] for concept in concepts),
+            matching[key]["top1"],
+        ]
+        for key, one in summary["retrieval"].items()
+    ]
+    for title, key in {"control: positions alone": "position", "chance": "chance"}.items():
+        one = summary["controls"][key]
+        last: str | float = matching["chance"] if key == "chance" else ""
+        rows.append([title, one["mean"], *(one["per_part"][name] for name in concepts), last])
+    return Table(
+        "Of the five nearest patches of the other network, in other photographs, how many show the "
+        "same? Last column: how often a position is nearest to itself in the other network.",
+        ["", "same", *concepts, "itself"],
+        rows,
+        emphasis=1,
     )
 
 
-def _networks_table(summary: Mapping[str, Any]) -> Table:
+def _colors_table(summary: Mapping[str, Any]) -> Table:
+    titles = {"before": "before", "after": "after", "position": "control: positions alone"}
     return Table(
-        "The networks.",
-        ["", "parameters", "held-out digits right", "seed", "layers (features)"],
+        "Joint colours. Difference: of the same across networks, over that of different things. "
+        "Colours can agree without meaning anything, as those of positions do, so it is read "
+        "beside what is found by colour alone.",
+        ["", "difference", "found"],
         [
             [
-                record["title"],
-                f"{record['n_parameters']:,}",
-                percent(record["accuracy_held_out"]),
-                str(record["seed"]),
-                ", ".join(f"{layer} ({width})" for layer, width in record["layers"].items()),
+                title,
+                summary["colors"][key]["consistency"],
+                summary["colors"][key]["retrieval"]["mean"],
             ]
-            for record in summary["networks"].values()
+            for key, title in titles.items()
+        ],
+        emphasis=2,
+    )
+
+
+def _how_section(summary: Mapping[str, Any]) -> Section:
+    data = summary["data"]
+    pair = " and ".join(f"{name} ({layer})" for name, layer in summary["pair"].items())
+    return Section(
+        "How it was measured",
+        [
+            "Nine photographs that scikit-image, scikit-learn and matplotlib ship, and two crops "
+            "of each. Objects were outlined by hand; a patch shows the object where it covers at "
+            "least 0.9 of it, background up to 0.05, the outline in between; towers, trees and "
+            "what else could count as an object are left out. Alignment sees none of that.",
+            f"Numbers are of {pair}. In {data['n_folds']} folds, three photographs are asked for "
+            f"and {data['n_landmarks']} landmarks are positions in the other six and their crops, "
+            "read off each network's own grid. Peers see the same landmarks; CCA is fitted on them "
+            "as pairs. Settings are those that the drawn portraits chose; nothing was chosen on "
+            "photographs. Colours are joint over nine photographs, with landmarks in all of them.",
         ],
     )
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f} %" if rate < 0.0995 else f"{100 * rate:.0f} %"

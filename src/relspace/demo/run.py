@@ -1,4 +1,4 @@
-"""The demo: the digits study, its numbers, its figure and its page."""
+"""The demo as files: numbers, a picture and a page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from relspace import __version__
 from relspace._core.files import write_whole
 from relspace._core.validation import check_random_state
-from relspace.demo import study as digits
 
 if TYPE_CHECKING:
     from relspace.reports.page import ReportData
@@ -26,32 +25,35 @@ def run_demo(
     random_state: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Run the case study; write ``summary.json``, ``digits.png`` and ``report.html`` into a folder.
+    """Run the case study and write what it found.
+
+    ``summary.json``, ``photographs.png`` and ``report.html`` are written into the folder, beside
+    the photographs and both networks' features.
 
     Returns
     -------
     dict
-        What ``summary.json`` holds; :func:`summary_table` prints it.
+        What ``summary.json`` holds; :func:`relspace.demo.page.summary_table` prints it.
 
     Raises
     ------
     MissingDependencyError
-        If scikit-learn, matplotlib or jinja2 isn't installed.
+        If a package that holds a network or photographs, matplotlib or jinja2 isn't installed.
     """
-    from relspace.demo.figure import draw_study
-    from relspace.demo.page import report_data
-    from relspace.pictures.theme import DARK, LIGHT
+    from relspace.demo.page import draw_panel, report_data
+    from relspace.demo.study import run_study
+    from relspace.pictures.theme import LIGHT
 
     seed = check_random_state(random_state)
     say = progress or (lambda _: None)
-    study = digits.run_study(random_state=seed, progress=say)
-    say("Drawing the figure and the page")
-    light, dark = (draw_study(study, theme) for theme in (LIGHT, DARK))
+    study = run_study(output, random_state=seed, say=say)
+    say("Drawing the picture and the page")
+    page = report_data(study, output / "photographs", random_state=seed, say=say)
     return write_results(
         output,
-        {"digits": study.summary},
-        {"digits.png": light},
-        report_data(study.summary, light, dark),
+        {"photographs": study.summary},
+        {"photographs.png": draw_panel(study, LIGHT)},
+        page,
         random_state=seed,
     )
 
@@ -85,8 +87,3 @@ def write_results(
         write_whole(output / name, png)
     write_whole(output / "report.html", html)
     return summary
-
-
-def summary_table(summary: Mapping[str, Any]) -> str:
-    """Lay the main numbers of :func:`run_demo` out for a terminal, as several lines."""
-    return "Digits\n" + digits.summary_table(summary["digits"])

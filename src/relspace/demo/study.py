@@ -1,226 +1,362 @@
-"""The digits case study: from the two networks that ship to numbers and points."""
+"""The photographs study: how well are the same things found across two pretrained networks?"""
 
 from __future__ import annotations
 
-import platform
-import statistics
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from relspace import __version__
-from relspace._core.validation import check_random_state
-from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, extract, load_split
-from relspace.demo.matching import (
-    RATE_TITLES,
-    Split,
-    bring_to_unit_norm,
-    compare_penultimate,
-    layer_rates,
-    nearest_after,
-    nearest_before,
-    pad_to_common_width,
+from relspace.demo.color_agreement import (
+    ColorAgreement,
+    color_agreement,
+    mean_agreement,
+    retrieval_both_ways,
 )
-from relspace.demo.networks import NETWORKS, load_network
-from relspace.kernels.axes import principal_plane
-from relspace.space.align import align
+from relspace.demo.contenders import contenders
+from relspace.demo.methods import (
+    Sides,
+    aligned,
+    principal_components,
+    separately,
+    with_random_signs,
+)
+from relspace.demo.photographs import CONCEPTS, Photograph, load_photographs, patches_of
+from relspace.demo.pretrained import PAIR, SHOWN, load_networks
+from relspace.demo.retrieval import (
+    Patches,
+    Retrieval,
+    chance,
+    choose_queries,
+    mean_of,
+)
+from relspace.embedding.joint_colors import JointColors, color_jointly
+from relspace.features import FeatureSet, Places, TokenGrid, choose_places, extract
+from relspace.space.defaults import TOKENS
 
-N_LANDMARKS = 297
-N_DRAWS = 20
+N_FOLDS = 3
+N_LANDMARKS = 1024
+QUERIES_PER_CONCEPT = 200
+#: Places of each photograph that are looked for in the other network.
+N_MATCHED = 100
+N_GRAPH_NODES = 2048
+#: Pictures take columns as they are, as those of tokens on grids do: three dimensions hold more
+#: of these.
+PICTURE_DENSITY = 0.02
+#: Draws of the signs of principal components, over which what they find is averaged.
+N_SIGNS = 4
+_JITTER = 0.01
 
 
 @dataclass(frozen=True)
-class Study:
-    """What the case study found: all its numbers, and what its pictures are drawn from.
+class PhotographStudy:
+    """What the study found: all its numbers, and what its pictures are drawn from.
 
     Attributes
     ----------
     summary : dict
-        Numbers, seeds, versions and parameters, ready for JSON.
-    digits : Digits
-        The queried digits.
-    points : dict of str to list of two arrays of shape (q, 2)
-        ``before`` (unit norm, padded) and ``after``: for each network, the queried digits on the
-        first two principal components of both networks' rows together.
-    nearest : dict of str to LongTensor of shape (q,)
-        ``before``, ``after`` and ``after_first`` (the first layers instead of the penultimate
-        ones): for each queried digit in the first network, the nearest one in the second, as an
-        index into ``digits``.
+        Numbers, ready for JSON.
+    photographs : list of Photograph
+        The nine.
+    features : dict of str to FeatureSet
+        Both networks' features of the photographs and of their crops.
+    panels : dict of str to JointColors
+        ``before`` and ``after``: colours of the shown layers' patches, by "network, layer".
     """
 
     summary: dict[str, Any]
-    digits: Digits
-    points: dict[str, list[NDArray[np.float64]]]
-    nearest: dict[str, Tensor]
+    photographs: list[Photograph]
+    features: dict[str, FeatureSet]
+    panels: dict[str, JointColors]
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one torch thread, and restore the caller's number.
+@dataclass(frozen=True)
+class Fold:
+    """Some photographs that are asked for, described by landmarks in all others.
 
-    The study's matrices are so small that threads mostly wait for each other, on a busy machine
-    three times as long as the work takes.
+    Attributes
+    ----------
+    sides : Sides
+        Tokens of the asked photographs, and landmarks, of the pair of layers.
+    patches : two Patches
+        What the tokens show.
+    queries : two LongTensors
+        The tokens that are asked for.
+    matched : Sides
+        The same places of the asked photographs in both networks.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+
+    sides: Sides
+    patches: tuple[Patches, Patches]
+    queries: tuple[Tensor, Tensor]
+    matched: Sides
 
 
-@one_thread()
-def run_study(*, random_state: int = 0, progress: Callable[[str], None] | None = None) -> Study:
-    """Align the two networks on held-out digits and match them, before and after.
+def save_photographs(photographs: Sequence[Photograph], folder: Path) -> None:
+    """Write photographs and their crops into a folder, as PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in photographs:
+        for name, image in {one.name: one.image, **one.crops()}.items():
+            image.save(folder / f"{name}.png")
 
-    ``random_state`` seeds the choice of landmarks and is the first of the seeds of its repetitions;
-    ``progress`` gets a line at the start of every step.
+
+def run_study(
+    output: Path, *, random_state: int = 0, say: Callable[[str], None]
+) -> PhotographStudy:
+    """Run the study; alignment sees tokens and places, never what was drawn.
+
+    Parameters
+    ----------
+    output : Path
+        The folder, for the photographs and the features of both networks; features that are there
+        already are used again where networks and photographs are the same.
+    random_state : int
+        Seed of the landmarks and of what is asked for.
+    say : callable
+        Gets a line at the start of every step.
+
+    Returns
+    -------
+    PhotographStudy
+        Numbers and what the pictures need.
     """
-    seed = check_random_state(random_state)
-    say = progress or (lambda _: None)
-    say("Loading two networks and the digits they have never seen")
-    held_out = load_split()[1]
-    loaded = {name: load_network(name) for name in NETWORKS}
-    say("Extracting the features of every layer")
-    layers = {name: extract(network, held_out.images) for name, (network, _) in loaded.items()}
-    (a, layers_a), (b, layers_b) = layers.items()
-    last_a, last_b = list(layers_a)[-1], list(layers_b)[-1]
-    X, Y, labels = layers_a[last_a], layers_b[last_b], held_out.labels
-    n = len(labels)
-
-    say("Matching every layer of one network with every layer of the other")
-    split = Split.draw(n, N_LANDMARKS, seed)
-    tables = layer_rates(layers_a, layers_b, labels, split)
-    say(f"Repeating the penultimate layers with {N_DRAWS} choices of landmarks")
-    draws = [
-        compare_penultimate(X, Y, labels, Split.draw(n, N_LANDMARKS, draw), draw)
-        for draw in range(seed, seed + N_DRAWS)
+    photographs = load_photographs()
+    networks = load_networks()
+    folder = output / "photographs"
+    save_photographs(photographs, folder)
+    features: dict[str, FeatureSet] = {}
+    for name, model in networks.items():
+        extracted = extract(model, folder, output / f"{name}.zarr", batch_size=4, progress=say)
+        assert isinstance(extracted, FeatureSet)
+        features[name] = extracted
+    say("Looking for objects, outlines and backgrounds across the networks")
+    folds = [
+        _fold(features, photographs, asked, random_state)
+        for asked in np.array_split(_shuffled(len(photographs)), N_FOLDS)
     ]
-
-    space = align({a: X, b: Y}, landmarks=split.landmarks, random_state=seed)
-    first = {name: next(iter(features.values())) for name, features in layers.items()}
-    first_space = align(first, landmarks=split.landmarks, random_state=seed)
-    queried = split.queried
-    number_of = torch.full((n,), -1)
-    number_of[queried] = torch.arange(len(queried))
-    summary = {
-        "relspace": __version__,
-        "random_state": seed,
+    ways = contenders(*sorted(one.shape[1] for one in _pair(folds[0].sides)))
+    found = {
+        key: mean_of([_retrieve(fold, way.method(fold.sides)) for fold in folds])
+        for key, way in ways.items()
+    }
+    matched = {
+        key: float(np.mean([_top1(way.method(fold.matched)) for fold in folds]))
+        for key, way in ways.items()
+    }
+    # The picture shows one choice of the axes' signs; numbers are means over draws of them.
+    narrow = min(one.shape[1] for one in _pair(folds[0].sides))
+    drawn = [
+        with_random_signs(separately(principal_components(narrow)), draw) for draw in range(N_SIGNS)
+    ]
+    found["principal_components"] = mean_of(
+        [_retrieve(fold, method(fold.sides)) for fold in folds for method in drawn]
+    )
+    matched["principal_components"] = float(
+        np.mean([_top1(method(fold.matched)) for fold in folds for method in drawn])
+    )
+    controls = {
+        "chance": mean_of([chance(one) for fold in folds for one in fold.patches]),
+        "position": mean_of(
+            [_retrieve(fold, _positions(fold.patches), euclidean=True) for fold in folds]
+        ),
+    }
+    say("Colouring both networks' patches jointly, before and after")
+    panels, colors = _pictures(features, photographs, random_state)
+    n_places = len(folds[0].matched.X)
+    summary: dict[str, Any] = {
         "data": {
-            "name": "scikit-learn's handwritten digits, 8 x 8",
-            "n_train": N_TRAIN,
-            "n_held_out": n,
-            "split_seed": SPLIT_SEED,
+            "photographs": [one.name for one in photographs],
+            "concepts": list(CONCEPTS),
+            "n_folds": N_FOLDS,
+            "n_landmarks": N_LANDMARKS,
+            "n_queried": [sum(len(fold.queries[side]) for fold in folds) for side in (0, 1)],
+            "n_places": n_places,
         },
-        "networks": {
-            name: {**record, "layers": {layer: X.shape[1] for layer, X in layers[name].items()}}
-            for name, (_, record) in loaded.items()
+        "pair": dict(PAIR),
+        "retrieval": {
+            key: {"title": one.title, "kind": one.kind, **found[key].to_dict()}
+            for key, one in ways.items()
         },
-        "alignment": {
-            "n_landmarks": len(split.landmarks),
-            "n_queried": len(queried),
-            **space.parameters,
-            "bandwidths": {name: space.aligner(name).bandwidth_.to_dict() for name in (a, b)},
+        "matching": {
+            "chance": 1 / n_places,
+            **{key: {"title": one.title, "top1": matched[key]} for key, one in ways.items()},
         },
-        "penultimate": {
-            "from": {"network": a, "layer": last_a, "width": X.shape[1]},
-            "to": {"network": b, "layer": last_b, "width": Y.shape[1]},
-            **draws[0],
-            "distance": _mean_distances(space.pairwise(a, b), queried),
-        },
-        "draws": {
-            "n_draws": N_DRAWS,
-            **{
-                when: {rate: _spread([draw[when][rate] for draw in draws]) for rate in RATE_TITLES}
-                for when in draws[0]
-            },
-        },
-        "layers": {
-            "rows": {"network": a, "layers": list(layers_a)},
-            "columns": {"network": b, "layers": list(layers_b)},
-            **tables,
-            "chance": draws[0]["chance"],
-        },
-        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+        "controls": {key: one.to_dict() for key, one in controls.items()},
+        "colors": colors,
     }
-    scaled = [bring_to_unit_norm(one, split.landmarks) for one in (X, Y)]
-    padded = pad_to_common_width(*(one[queried] for one in scaled))
-    rows = {name: torch.as_tensor(space[name])[queried] for name in (a, b)}
-    nearest = {
-        "before": nearest_before(scaled[0], scaled[1], queried),
-        "after": nearest_after(space, a, b, queried),
-        "after_first": nearest_after(first_space, a, b, queried),
-    }
-    return Study(
-        summary=summary,
-        digits=held_out.take(queried),
-        points={
-            "before": list(principal_plane({a: padded[0], b: padded[1]}).values()),
-            "after": list(principal_plane(rows).values()),
-        },
-        nearest={when: number_of[found[:, 0]] for when, found in nearest.items()},
-    )
+    return PhotographStudy(summary, photographs, features, panels)
 
 
-def summary_table(summary: Mapping[str, Any]) -> str:
-    """Lay the study's main numbers out for a terminal, as several lines."""
-    found, draws = summary["penultimate"], summary["draws"]
-    sides = [
-        f"{NETWORKS[side['network']].title} ({side['layer']}, {side['width']} features)"
-        for side in (found["from"], found["to"])
-    ]
-    counts = summary["alignment"]
-    lines = [
-        f"{sides[0]} -> {sides[1]}",
-        f"{counts['n_queried']} held-out digits are matched; "
-        f"{counts['n_landmarks']} others are the landmarks.",
-        "",
-        f"{'':<42}{'before':>8}{'after':>8}{'chance':>8}   after, {draws['n_draws']} draws",
-    ]
-    for rate, title in RATE_TITLES.items():
-        spread = draws["after"][rate]
-        before, after, chance = (found[when][rate] for when in ("before", "after", "chance"))
-        lines.append(
-            f"{title:<42}{before:>8.3f}{after:>8.3f}{chance:>8.3f}"
-            f"   {spread['mean']:.3f} +- {spread['standard_deviation']:.3f}"
+def _shuffled(n: int) -> np.ndarray:
+    """An order in which portraits, still lifes and buildings don't stand side by side."""
+    return np.random.default_rng(0).permutation(n)
+
+
+def _pair(sides: Sides) -> tuple[Tensor, Tensor]:
+    return sides.X, sides.Y
+
+
+def item_names(features: Mapping[str, FeatureSet]) -> list[str]:
+    """Return what the items of both networks are called."""
+    return [str(one) for one in next(iter(features.values())).ids or ()]
+
+
+def _grid(features: Mapping[str, FeatureSet], name: str, layer: str) -> TokenGrid:
+    grid = features[name][layer].grid
+    assert grid is not None
+    return grid
+
+
+def _fold(
+    features: Mapping[str, FeatureSet],
+    photographs: Sequence[Photograph],
+    asked: np.ndarray,
+    random_state: int,
+) -> Fold:
+    ids = item_names(features)
+    names = tuple(photographs[int(one)].name for one in asked)
+    wholes = [ids.index(f"{name}.png") for name in names]
+    others = [number for number, one in enumerate(ids) if not one.startswith(names)]
+    grids = {name: _grid(features, name, layer) for name, layer in PAIR.items()}
+    landmarks = _places_in(grids, others, N_LANDMARKS, random_state)
+    places = _places_in(grids, wholes, N_MATCHED * len(wholes), random_state + 1)
+    tokens, at_landmarks, at_places, patches = [], [], [], []
+    for name, layer in PAIR.items():
+        one, grid = features[name], grids[name]
+        tokens.append(_tensor(one.tokens(layer=layer, images=wholes)))
+        at_landmarks.append(_tensor(one.read_places(landmarks, layer=layer)))
+        at_places.append(_tensor(one.read_places(places, layer=layer)))
+        patches.append(
+            Patches(*patches_of([photographs[int(i)] for i in asked], grid, wholes), CONCEPTS)
         )
-    table = summary["layers"]
-    value, row, column = max(
-        (value, row, column)
-        for row, line in enumerate(table["after"]["top1"])
-        for column, value in enumerate(line)
-    )
-    pair = f"{table['rows']['layers'][row]} -> {table['columns']['layers'][column]}"
-    lines += [
-        "",
-        f"Of all {len(table['rows']['layers']) * len(table['columns']['layers'])} pairs of layers "
-        f"{pair} matches best: top-1 {table['before']['top1'][row][column]:.3f} before, "
-        f"{value:.3f} after.",
+    kept = [one.parts >= 0 for one in patches]
+    tokens = [one[rows] for one, rows in zip(tokens, kept, strict=True)]
+    known = [
+        replace(one, images=one.images[rows], parts=one.parts[rows], centers=one.centers[rows])
+        for one, rows in zip(patches, kept, strict=True)
     ]
-    return "\n".join(lines)
+    return Fold(
+        Sides(*tokens, *at_landmarks),
+        (known[0], known[1]),
+        (
+            choose_queries(known[0], QUERIES_PER_CONCEPT, random_state),
+            choose_queries(known[1], QUERIES_PER_CONCEPT, random_state),
+        ),
+        Sides(*at_places, *at_landmarks),
+    )
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    return {
-        "mean": statistics.fmean(values),
-        "standard_deviation": statistics.stdev(values),
-        "lowest": min(values),
-        "highest": max(values),
+def _places_in(
+    grids: Mapping[str, TokenGrid], images: Sequence[int], n: int, random_state: int
+) -> Places:
+    """Choose places of some images."""
+    index = torch.as_tensor(images)
+    chosen = choose_places(
+        {name: grid.select(index) for name, grid in grids.items()}, n, random_state=random_state
+    )
+    return Places(index[chosen.images], chosen.y, chosen.x)
+
+
+def _tensor(rows: Any) -> Tensor:
+    return torch.as_tensor(rows).float()
+
+
+def _retrieve(fold: Fold, rows: tuple[Tensor, Tensor], *, euclidean: bool = False) -> Retrieval:
+    return retrieval_both_ways(rows, fold.patches, fold.queries, euclidean=euclidean)
+
+
+def _top1(rows: tuple[Tensor, Tensor]) -> float:
+    """How often a place finds itself among all places in the other network, both directions."""
+    similarity = rows[0] @ rows[1].T
+    own = torch.arange(len(similarity))
+    hits = [(one.argmax(1) == own).double().mean() for one in (similarity, similarity.T)]
+    return float(sum(hits) / 2)
+
+
+def _positions(patches: Sequence[Patches]) -> tuple[Tensor, Tensor]:
+    """Where patches lie, moved a little so that no two lie at the same position."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = (
+        one.centers + _JITTER * torch.randn(one.centers.shape, generator=generator)
+        for one in patches
+    )
+    return first, second
+
+
+def _pictures(
+    features: Mapping[str, FeatureSet], photographs: Sequence[Photograph], random_state: int
+) -> tuple[dict[str, JointColors], dict[str, Any]]:
+    """Colour the shown layers jointly, and judge the colours of the pair."""
+    ids = item_names(features)
+    wholes = [ids.index(f"{one.name}.png") for one in photographs]
+    shown = {f"{name}, {layer}": (name, layer) for name in SHOWN for layer in SHOWN[name]}
+    grids = {key: _grid(features, name, layer) for key, (name, layer) in shown.items()}
+    landmarks = _places_in(grids, range(len(ids)), N_LANDMARKS, random_state)
+    narrow = min(features[name][layer].shape[1] for name, layer in shown.values())
+    before, after, shapes, patches = {}, {}, {}, {}
+    for key, (name, layer) in shown.items():
+        tokens = _tensor(features[name].tokens(layer=layer, images=wholes))
+        marks = _tensor(features[name].read_places(landmarks, layer=layer))
+        shapes[key] = (grids[key].rows, grids[key].columns)
+        before[key] = principal_components(narrow)(marks, tokens)
+        after[key] = aligned(PICTURE_DENSITY, TOKENS.normalize, "columns")(marks, tokens)
+        if PAIR[name] == layer:
+            patches[key] = Patches(*patches_of(photographs, grids[key], wholes), CONCEPTS)
+    lasts = list(patches)
+    at = dict(zip(lasts, _positions([patches[key] for key in lasts]), strict=True))
+
+    def colored(sets: Mapping[str, Tensor]) -> JointColors:
+        return color_jointly(
+            sets,
+            {key: shapes[key] for key in sets},
+            n_components=8,
+            n_landmarks=N_GRAPH_NODES,
+            random_state=random_state,
+        )
+
+    panels = {"before": colored(before), "after": colored(after), "position": colored(at)}
+    agreement = {when: _agreement(joint, patches, random_state) for when, joint in panels.items()}
+    agreement["before"] = mean_agreement(
+        [
+            _agreement(
+                colored(
+                    {key: _signed(before[key], number + draw) for number, key in enumerate(lasts)}
+                ),
+                patches,
+                random_state,
+            )
+            for draw in range(N_SIGNS)
+        ]
+    )
+    numbers = {
+        when: {**found.to_dict(), "rank_correlation": panels[when].rank_correlation}
+        for when, found in agreement.items()
     }
+    del panels["position"]
+    return panels, numbers
 
 
-def _mean_distances(pairwise: object, queried: Tensor) -> dict[str, float]:
-    among = torch.as_tensor(pairwise)[queried][:, queried].double()
-    n = len(among)
-    same = among.diagonal().sum()
-    return {
-        "same_item": float(same / n),
-        "other_items": float((among.sum() - same) / (n * (n - 1))),
-        "chance": 1.0,
-    }
+def _agreement(
+    joint: JointColors, patches: Mapping[str, Patches], random_state: int
+) -> ColorAgreement:
+    """Compare colours with what was drawn, where it was."""
+    colors, known = [], []
+    for key, one in patches.items():
+        rows = one.parts >= 0
+        flat = torch.from_numpy(np.ascontiguousarray(joint.colors[key])).flatten(0, 2)
+        colors.append(flat[rows])
+        known.append(
+            replace(one, images=one.images[rows], parts=one.parts[rows], centers=one.centers[rows])
+        )
+    queries = [choose_queries(one, QUERIES_PER_CONCEPT, random_state) for one in known]
+    return color_agreement(colors, known, queries)
+
+
+def _signed(rows: Tensor, random_state: int) -> Tensor:
+    """The same components with the signs of all axes drawn anew."""
+    generator = torch.Generator().manual_seed(random_state)
+    return rows * (torch.randint(0, 2, (1, rows.shape[1]), generator=generator) * 2 - 1)

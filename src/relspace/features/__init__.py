@@ -1,6 +1,7 @@
 """Feature sets: where features come from and how their items are named."""
 
-from relspace._core.deprecation import warn_renamed
+import warnings
+
 from relspace._core.pairing import ItemContents, ItemContentWarning
 from relspace.features.extraction import SkippedImageWarning, extract
 from relspace.features.feature_model import FeatureModel
@@ -12,12 +13,12 @@ from relspace.features.layer import LayerFeatures
 from relspace.features.models import ModuleModel, OnnxModel, load_model
 from relspace.features.models.text import TruncatedTextWarning
 from relspace.features.positions import (
-    Positions,
+    Places,
     TokenGrid,
-    choose_positions,
-    read_positions,
+    choose_places,
+    read_places,
     token_centers,
-    token_positions,
+    token_places,
 )
 from relspace.features.preprocessing import Preprocessing
 from relspace.features.store.format import FORMAT as _FORMAT
@@ -28,7 +29,6 @@ from relspace.rows.layers import LayerFile, read_layers, scan_layers
 from relspace.rows.locks import StoreLockedError
 from relspace.rows.registry import (
     FeatureTable,
-    contents_of,
     gives_arrays,
     is_held,
     is_table_file,
@@ -52,7 +52,7 @@ __all__ = [
     "ModuleModel",
     "OnnxModel",
     "OtherExtractionError",
-    "Positions",
+    "Places",
     "Preprocessing",
     "RowSource",
     "SkippedImageWarning",
@@ -60,8 +60,7 @@ __all__ = [
     "TokenGrid",
     "TruncatedTextWarning",
     "UnreadableImageError",
-    "choose_positions",
-    "contents_of",
+    "choose_places",
     "extract",
     "gives_arrays",
     "is_held",
@@ -71,27 +70,28 @@ __all__ = [
     "open_images",
     "read",
     "read_layers",
-    "read_positions",
+    "read_places",
     "record",
     "scan",
     "scan_layers",
     "scan_table",
     "token_centers",
     "token_features",
-    "token_positions",
+    "token_places",
 ]
 
 register(_FORMAT)
 
-_RENAMED = {
-    **{"open_layers": "scan_layers", "open_rows": "scan", "read_features": "read"},
-    **{"Places": "Positions", "choose_places": "choose_positions"},
-    **{"read_places": "read_positions", "token_places": "token_positions"},
-}
+_RENAMED = {"open_layers": "scan_layers", "open_rows": "scan", "read_features": "read"}
 
 
 def __getattr__(name: str) -> object:
     if name not in _RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warn_renamed(f"relspace.features.{name}", f"relspace.features.{_RENAMED[name]}")
-    return globals()[_RENAMED[name]]
+    new = _RENAMED[name]
+    warnings.warn(
+        f"relspace.features.{name} is called relspace.features.{new} now.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return globals()[new]

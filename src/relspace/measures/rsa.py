@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from relspace._core.memory import refuse_too_large
 from relspace._core.validation import check_choice, name_some
@@ -22,7 +23,7 @@ from relspace.kernels.frame import (
     unit_vectors,
 )
 from relspace.kernels.ties import cloud_for_ties, mean_ranks
-from relspace.measures._measure import Measure, Names, Range
+from relspace.measures._measure import Measure
 from relspace.measures.pair_matrix import (
     Centering,
     PairEntries,
@@ -54,11 +55,12 @@ class RSA(PairMeasure):
     Attributes
     ----------
     distance : str
-        The entries of an RDM: ``"euclidean"``, ``"squared_euclidean"``, ``"correlation"`` (1 - r
-        over features) or ``"cosine"`` distances.
+        What an entry of an RDM is: the ``"euclidean"``, ``"squared_euclidean"``, ``"correlation"``
+        (1 - r over features) or ``"cosine"`` distance of two items.
     comparison : str
         How RDMs are compared: by their Pearson ``"correlation"``, by that of their ranks
-        (``"spearman"``; ties share their mean rank), or by their ``"cosine"``.
+        (``"spearman"``; ties share their mean rank), or by their ``"cosine"``. For Kendall's tau-a
+        see :class:`KendallRSA`.
     """
 
     distance: Distance = "correlation"
@@ -69,11 +71,11 @@ class RSA(PairMeasure):
         check_choice(self.comparison, "comparison", COMPARISONS)
 
     @property
-    def range(self) -> Range:
+    def range(self) -> tuple[float, float]:
         return (0.0, 1.0) if self.comparison == "cosine" else (-1.0, 1.0)
 
     @property
-    def invariances(self) -> Names:
+    def invariances(self) -> tuple[str, ...]:
         return _INVARIANCES[self.distance]
 
     @property
@@ -85,7 +87,7 @@ class RSA(PairMeasure):
         return "none" if self.comparison == "cosine" else "mean"
 
     def bytes_per_pair(self, n_sets: int) -> int:
-        # The ranks of each set, and temporaries of ranking one.
+        """Ranks of each set, and what ranking those of one takes."""
         return 8 * (n_sets + 4) if self.comparison == "spearman" else 0
 
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
@@ -133,7 +135,7 @@ def _entries(X: torch.Tensor, distance: str, name: str) -> PairEntries:
 
 
 def _without_item_means(X: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
-    """Subtract each item's mean from its features, which were given as ``dtype``."""
+    """Subtract each item's mean from its features, which were given in a float type."""
     rounding = 4 * torch.finfo(dtype).eps * X.abs().amax(dim=1)
     X = X - X.mean(dim=1, keepdim=True)
     flat = (X.abs().amax(dim=1) <= rounding).nonzero().flatten().tolist()
@@ -147,7 +149,11 @@ def _without_item_means(X: torch.Tensor, dtype: torch.dtype, name: str) -> torch
 
 
 def _about_what_they_share(directions: torch.Tensor, dtype: torch.dtype, name: str) -> Cloud:
-    """Subtract the mean of unit vectors, so that directions which differ little keep all digits."""
+    """Unit vectors in float64 less their mean, as points in a float type.
+
+    Where one feature dominates all items, their directions differ by less than float32 tells
+    from 1. Differences from the mean keep all digits.
+    """
     points = (directions - directions.mean(dim=0)).to(dtype)
     half_norms = squared_norms(points) / 2
     apart = math.sqrt(4 * float(half_norms.mean(dtype=torch.float64)))
@@ -161,10 +167,11 @@ def _about_what_they_share(directions: torch.Tensor, dtype: torch.dtype, name: s
 
 
 def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
-    """Centred ranks of the distances of distinct items; ties share their mean rank.
+    """Ranks of the distances of distinct items, ties sharing their mean, centred and scaled.
 
-    Distances are compared in float64. Those that differ by rounding alone are tied. Squared
-    Euclidean distances of whole multiples of a power of two have no rounding.
+    Distances are compared in float64. Those that differ by rounding alone are tied; squared
+    Euclidean distances of whole numbers (or of whole multiples of a power of two) have no rounding
+    and are tied where they are equal.
     """
     n = len(X)
     refuse_too_large(
@@ -186,21 +193,12 @@ def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
 
 
 def _rankable_entries(X: torch.Tensor, distance: str, name: str) -> tuple[PairEntries, bool]:
-    """Entries in the order of the distances, and whether they have no rounding."""
+    """Entries in the order of the distances, tied as they are, and whether without rounding."""
     if distance in ("euclidean", "squared_euclidean"):
-        # A root would separate small distances that differ by rounding alone.
+        # A root would tear apart small distances that rounding alone tells from each other.
         cloud, exact = cloud_for_ties(X)
         return PairEntries(cloud, _squared_distances), exact
     return _entries(X.to(torch.float64), distance, name), False
-
-
-@dataclass(frozen=True, eq=False)
-class RankedPairs:
-    """Ranks (n, n) of pairs, a mask of those above the diagonal, the share of untied ranks."""
-
-    ranks: torch.Tensor
-    above: torch.Tensor
-    untied: float
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -221,7 +219,7 @@ class KendallRSA(Measure):
         check_choice(self.distance, "distance", DISTANCES)
 
     @property
-    def invariances(self) -> Names:
+    def invariances(self) -> tuple[str, ...]:
         return _INVARIANCES[self.distance]
 
     @property
@@ -229,31 +227,37 @@ class KendallRSA(Measure):
         return "0"
 
     def bytes_per_pair(self, n_sets: int) -> int:
-        # The ranks of each set, and temporaries of counting concordant pairs.
+        """Ranks of each set, and what counting concordant ones takes."""
         return 8 * (n_sets + 6)
 
-    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> RankedPairs:
-        matrix = rank_matrix(X, self.distance, name).kept
-        assert matrix is not None
-        above = torch.ones_like(matrix, dtype=torch.bool).triu_(1)
-        counts = np.unique(matrix[above].cpu().numpy(), return_counts=True)[1]
-        n_pairs = int(above.sum())
-        tied = float(counts @ (counts - 1.0)) / (n_pairs * (n_pairs - 1))
-        return RankedPairs(matrix, above, 1 - tied)
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairMatrix:
+        return rank_matrix(X, self.distance, name)
 
     def from_factors(
-        self, x: RankedPairs, y: RankedPairs, permutation: torch.Tensor | None = None
+        self, x: PairMatrix, y: PairMatrix, permutation: torch.Tensor | None = None
     ) -> float:
+        """Compare two sets by the ranks of their distances."""
         from scipy.stats import kendalltau
 
-        left = x.ranks if permutation is None else x.ranks[permutation][:, permutation]
-        a, b = left[x.above].cpu().numpy(), y.ranks[x.above].cpu().numpy()
+        assert x.kept is not None
+        assert y.kept is not None
+        n = len(x)
+        above = torch.ones((n, n), dtype=torch.bool, device=x.kept.device).triu_(1)
+        left = x.kept if permutation is None else x.kept[permutation][:, permutation]
+        a, b = left[above].cpu().numpy(), y.kept[above].cpu().numpy()
         # tau-b leaves tied pairs out of its denominator; tau-a counts them.
-        untied = math.sqrt(x.untied * y.untied)
+        untied = math.sqrt((1 - _tied_share(a)) * (1 - _tied_share(b)))
         return float(kendalltau(a, b, variant="b").statistic) * untied
 
-    def expected_by_chance(self, x: RankedPairs, y: RankedPairs) -> float:
+    def expected_by_chance(self, x: PairMatrix, y: PairMatrix) -> float:
+        """Under all permutations a pair of entries is concordant as often as discordant."""
         return 0.0
+
+
+def _tied_share(values: NDArray[np.float64]) -> float:
+    counts = np.unique(values, return_counts=True)[1]
+    m = len(values)
+    return float(counts @ (counts - 1.0)) / (m * (m - 1))
 
 
 MEASURES: tuple[Measure, ...] = (

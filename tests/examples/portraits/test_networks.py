@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from examples.digits.weights import write_weights
 from examples.portraits.drawing import Portraits, draw_portraits
 from examples.portraits.networks import (
     NETWORKS,
@@ -25,7 +26,6 @@ from examples.portraits.train import (
     train,
     varied,
 )
-from relspace.demo.weights import write_weights
 
 SHAPES = {"boundaries": (24, 24, 64), "parts": (12, 12, 96)}
 MAX_BYTES = 2_000_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relspace._core.pairing import ItemContents
 from relspace.errors import InvalidInputError
 from relspace.features.feature_set import FeatureSet
 from relspace.features.store.reading import is_store, open_features
@@ -28,10 +27,6 @@ def _open(location: Path | str, request: Request) -> FeatureTable:
     return FeatureTable(chosen, found.ids, location, layer, contents=found.contents)
 
 
-def _contents(features: FeatureSet) -> ItemContents | None:
-    return features.contents
-
-
 def _rows(features: FeatureSet) -> RowSource:
     if len(features.layers) > 1:
         raise InvalidInputError(
@@ -40,10 +35,4 @@ def _rows(features: FeatureSet) -> RowSource:
     return features[features.layers[0]]
 
 
-FORMAT = StoreFormat(
-    recognizes=is_store,
-    open=_open,
-    kind=FeatureSet,
-    rows=_rows,
-    contents=_contents,
-)
+FORMAT = StoreFormat(recognizes=is_store, open=_open, kind=FeatureSet, rows=_rows)

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from examples.portraits.drawing import PARTS
-from examples.portraits.retrieval import (
+from relspace.demo.retrieval import (
     Patches,
     Retrieval,
     for_euclidean,
@@ -57,14 +56,16 @@ def mean_agreement(several: Sequence[ColorAgreement]) -> ColorAgreement:
     n = len(several)
     return ColorAgreement(
         consistency=sum(one.consistency for one in several) / n,
-        per_part={name: sum(one.per_part[name] for one in several) / n for name in PARTS},
+        per_part={
+            name: sum(one.per_part[name] for one in several) / n for name in several[0].per_part
+        },
         retrieval=mean_of([one.retrieval for one in several]),
     )
 
 
-def mean_colors(lab: Tensor, parts: Tensor) -> Tensor:
-    """Mean colour of each part, (7, 3)."""
-    return torch.stack([lab[parts == part].mean(0) for part in range(len(PARTS))])
+def mean_colors(lab: Tensor, parts: Tensor, n_parts: int) -> Tensor:
+    """Mean colour of each part, (n_parts, 3)."""
+    return torch.stack([lab[parts == part].mean(0) for part in range(n_parts)])
 
 
 def color_agreement(
@@ -82,13 +83,16 @@ def color_agreement(
         The patches that retrieval is asked for.
     """
     lab = [srgb_to_oklab(one) for one in colors]
-    first, second = (mean_colors(one, its.parts) for one, its in zip(lab, patches, strict=True))
+    names = patches[0].names
+    first, second = (
+        mean_colors(one, its.parts, len(names)) for one, its in zip(lab, patches, strict=True)
+    )
     apart = torch.cdist(first, second)
     same = apart.diagonal()
-    different = apart[~torch.eye(len(PARTS), dtype=torch.bool)].mean()
+    different = apart[~torch.eye(len(names), dtype=torch.bool)].mean()
     return ColorAgreement(
         consistency=float(same.mean() / different),
-        per_part={name: float(same[part] / different) for part, name in enumerate(PARTS)},
+        per_part={name: float(same[part] / different) for part, name in enumerate(names)},
         retrieval=retrieval_both_ways(lab, patches, queries, euclidean=True),
     )
 
@@ -120,5 +124,5 @@ def retrieval_both_ways(
             asked, others = for_euclidean(asked, others)
         images, parts = patches[here].images[queries[here]], patches[here].parts[queries[here]]
         nearest = nearest_by_correlation(asked, others, images, patches[there].images)
-        found.append(retrieval_of(parts, patches[there].parts[nearest]))
+        found.append(retrieval_of(parts, patches[there].parts[nearest], patches[here].names))
     return mean_of(found)

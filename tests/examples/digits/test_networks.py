@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from relspace.demo.digits import Digits, accuracy, load_split
-from relspace.demo.networks import NETWORKS, initial_network, load_network
-from relspace.demo.train import shift, train
-from relspace.demo.weights import write_weights
+from examples.digits.digits import Digits, accuracy, load_split
+from examples.digits.networks import NETWORKS, initial_network, load_network
+from examples.digits.train import shift, train
+from examples.digits.weights import write_weights
 
 LAYERS = {
     "cnn": {"conv1": 96, "conv2": 192, "conv3": 256, "hidden": 96},

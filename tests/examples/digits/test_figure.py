@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from relspace.demo.figure import draw_digits, draw_image_rows, draw_rates
+from examples.digits.figure import draw_digits, draw_image_rows, draw_rates
 from relspace.pictures.theme import LIGHT, figure_bytes, new_figure, themed
 
 BARS = ("before", "before_scaled", "after", "shuffled", "chance")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from examples.portraits.color_agreement import color_agreement, retrieval_both_ways
 from examples.portraits.drawing import PARTS
-from examples.portraits.retrieval import (
+from relspace.demo.color_agreement import color_agreement, retrieval_both_ways
+from relspace.demo.retrieval import (
     Patches,
     chance,
     choose_queries,
@@ -24,7 +24,7 @@ def patches(seed: int, per_image: int = 70) -> Patches:
     generator = torch.Generator().manual_seed(seed)
     images = torch.arange(N_IMAGES).repeat_interleave(per_image)
     parts = torch.arange(N_IMAGES * per_image) % len(PARTS)
-    return Patches(images, parts, torch.rand(len(images), 2, generator=generator) * 96)
+    return Patches(images, parts, torch.rand(len(images), 2, generator=generator) * 96, PARTS)
 
 
 def rows_of(its: Patches, seed: int, noise: float) -> torch.Tensor:
@@ -58,7 +58,7 @@ def test_retrieval_counts_by_part_and_weighs_parts_alike() -> None:
     found = asked[:, None].repeat(1, 5)
     found[0] = 1
     found[3, :3] = 0
-    counted = retrieval_of(asked, found)
+    counted = retrieval_of(asked, found, PARTS)
     assert counted.per_part["background"] == pytest.approx(2 / 3)
     assert counted.per_part["hair"] == pytest.approx(2 / 5)
     assert counted.mean == pytest.approx((2 / 3 + 2 / 5 + 5) / 7)
@@ -77,7 +77,10 @@ def test_perfect_rows_find_every_part_and_noise_finds_chance() -> None:
 
 def test_chance_is_one_in_seven_whatever_the_shares() -> None:
     uneven = Patches(
-        torch.zeros(40), torch.tensor([0] * 30 + list(range(7)) + [1] * 3), torch.zeros(40, 2)
+        torch.zeros(40),
+        torch.tensor([0] * 30 + list(range(7)) + [1] * 3),
+        torch.zeros(40, 2),
+        PARTS,
     )
     assert chance(uneven).mean == pytest.approx(1 / 7)
     assert chance(uneven).per_part["background"] == 31 / 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from examples.portraits.methods import (
+from relspace.demo.methods import (
     Method,
     aligned,
     canonical_correlation,

@@ -1,4 +1,4 @@
-"""Train the demo's two networks: ``python -m relspace.demo.train`` makes the weights that ship."""
+"""Train the study's two networks: ``python -m examples.digits.train`` makes their weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from relspace.demo.descent import descend
-from relspace.demo.digits import N_TRAIN, SPLIT_SEED, Digits, accuracy, load_split
-from relspace.demo.networks import NETWORKS, DigitNetwork, initial_network
-from relspace.demo.weights import write_weights
+from examples.digits.descent import descend
+from examples.digits.digits import N_TRAIN, SPLIT_SEED, Digits, accuracy, load_split
+from examples.digits.networks import NETWORKS, DigitNetwork, initial_network
+from examples.digits.weights import write_weights
 
 EPOCHS = 60
 BATCH = 50

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from relspace.demo.matching import (
+from examples.digits.matching import (
     Split,
     bring_to_unit_norm,
     chance_rates,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from examples.portraits.methods import (
+from relspace.demo.methods import (
     Method,
     Sides,
     aligned,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,29 +10,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from examples.portraits.drawing import PARTS
-
 NEAREST = 5
 _ROWS = 256
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Patches of one network over the portraits that are asked for.
+    """Patches of one network over the images that are asked for.
 
     Attributes
     ----------
     images : LongTensor of shape (n,)
-        The portrait of each patch.
+        The image of each patch.
     parts : LongTensor of shape (n,)
-        The part that covers most of each patch.
+        What each patch shows, as an index of ``names``; below 0 where nobody can tell.
     centers : tensor of shape (n, 2)
-        Where its centre lies, y and x in pixels.
+        Where its centre lies, y and x.
+    names : tuple of str
+        What there is to be shown.
     """
 
     images: Tensor
     parts: Tensor
     centers: Tensor
+    names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,7 +66,7 @@ def choose_queries(patches: Patches, per_part: int, random_state: int) -> Tensor
     """Choose up to so many patches of every part at random."""
     generator = torch.Generator().manual_seed(random_state)
     order = torch.randperm(len(patches), generator=generator)
-    kept = [order[patches.parts[order] == part][:per_part] for part in range(len(PARTS))]
+    kept = [order[patches.parts[order] == part][:per_part] for part in range(len(patches.names))]
     return torch.cat(kept).sort().values
 
 
@@ -104,7 +106,7 @@ def for_euclidean(rows: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def retrieval_of(asked: Tensor, found: Tensor) -> Retrieval:
+def retrieval_of(asked: Tensor, found: Tensor, names: Sequence[str]) -> Retrieval:
     """Count how many of the patches found show the part asked for.
 
     Parameters
@@ -113,19 +115,25 @@ def retrieval_of(asked: Tensor, found: Tensor) -> Retrieval:
         Part of each query.
     found : LongTensor of shape (n, k)
         Parts of the patches found.
+    names : sequence of str
+        The names of the parts.
     """
     right = (found == asked[:, None]).double().mean(1)
-    return Retrieval({name: float(right[asked == part].mean()) for part, name in enumerate(PARTS)})
+    return Retrieval({name: float(right[asked == part].mean()) for part, name in enumerate(names)})
 
 
 def mean_of(several: list[Retrieval]) -> Retrieval:
     """Average retrievals part by part, both directions between two models for example."""
     return Retrieval(
-        {part: sum(one.per_part[part] for one in several) / len(several) for part in PARTS}
+        {
+            part: sum(one.per_part[part] for one in several) / len(several)
+            for part in several[0].per_part
+        }
     )
 
 
 def chance(patches: Patches) -> Retrieval:
     """What patches drawn at random would reach: each part's share of all."""
-    share = torch.bincount(patches.parts, minlength=len(PARTS)).double() / len(patches)
-    return Retrieval({name: float(share[part]) for part, name in enumerate(PARTS)})
+    known = patches.parts[patches.parts >= 0]
+    share = torch.bincount(known, minlength=len(patches.names)).double() / len(known)
+    return Retrieval({name: float(share[part]) for part, name in enumerate(patches.names)})

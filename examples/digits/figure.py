@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.demo.networks import NETWORKS
+from examples.digits.networks import NETWORKS
 from relspace.pictures.color_maps import even_hues
 from relspace.pictures.layer_plots import draw_layer_maps
 from relspace.pictures.theme import Theme, figure_bytes, new_figure, themed
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-    from relspace.demo.study import Study
+    from examples.digits.study import Study
 
 _GROUPS = {
     "top1": "same image\nis nearest",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relspace.demo.networks import DigitNetwork
+from examples.digits.networks import DigitNetwork
 from relspace.errors import MissingDependencyError
 
 N_TRAIN = 1000

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from relspace.demo.figure import draw_study
-from relspace.demo.matching import RATE_TITLES
-from relspace.demo.page import percent
-from relspace.demo.study import (
+from examples.digits.figure import draw_study
+from examples.digits.matching import RATE_TITLES
+from examples.digits.page import percent
+from examples.digits.study import (
     Study,
     one_thread,
     run_study,

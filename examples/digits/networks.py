@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from relspace.demo import weights
-from relspace.demo.weights import NetworkRecord
+from examples.digits import weights
+from examples.digits.weights import NetworkRecord
 
 IMAGE_SIDE = 8
 N_CLASSES = 10
@@ -139,4 +139,4 @@ def initial_network(name: str, seed: int) -> DigitNetwork:
 
 def load_network(name: str) -> tuple[DigitNetwork, dict[str, Any]]:
     """Load one of :data:`NETWORKS` as it ships, and how it was trained and what it reached."""
-    return weights.shipped_network(NETWORKS[name].build, "relspace.demo", name)
+    return weights.shipped_network(NETWORKS[name].build, "examples.digits", name)

@@ -1,0 +1,1 @@
+"""Digits: two networks that learned the same digits apart, and find the same images."""
