@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,15 +67,16 @@ def drop_pages(place: Path) -> None:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def in_turn(way: str) -> None:
+def switch_off(way: str) -> None:
     """Switch off what the way does without, in this process."""
     import relspace.rows.transform as streaming
     from relspace.rows.ahead import read_ahead
 
-    def read_blocks(
+    @contextmanager
+    def in_turn(
         source: Any, blocks: Iterable[slice], copies: Any
-    ) -> Generator[tuple[slice, torch.Tensor], None, None]:
-        return read_ahead(lambda rows: source.read(rows.start, rows.stop), blocks, ahead=False)
+    ) -> Iterator[Iterator[tuple[slice, torch.Tensor]]]:
+        yield read_ahead(lambda rows: source.read(rows.start, rows.stop), blocks, ahead=False)
 
     @contextmanager
     def write_at_once(
@@ -92,7 +93,7 @@ def in_turn(way: str) -> None:
 
     switched: Any = streaming
     if way in ("in turn", "writing behind"):
-        switched.read_blocks = read_blocks
+        switched.prefetched = in_turn
     if way in ("in turn", "reading ahead"):
         switched.write_behind = write_at_once
 
@@ -117,7 +118,7 @@ def run(way: str, source: Path, budget: str, bytes_per_second: float | None) -> 
     from relspace.cli import commands
 
     space, out = source.parent / "space.safetensors", source.parent / f"out-{os.getpid()}.zarr"
-    in_turn(way)
+    switch_off(way)
     if bytes_per_second is not None:
         slow_down(bytes_per_second)
     arguments = ["transform", str(space), "tokens", str(source), "-o", str(out)]

@@ -16,7 +16,7 @@ from relspace._core.device_copies import DeviceCopies
 from relspace._core.memory import chunk_slices
 from relspace.features import FeatureSet, TokenGrid, scan
 from relspace.features.layer import LayerFeatures, RowItems
-from relspace.rows.ahead import read_ahead, read_blocks, write_behind
+from relspace.rows.ahead import prefetched, read_ahead, write_behind
 from relspace.rows.formats.memory import ArrayRows
 from relspace.rows.formats.shards import ShardedRows
 from relspace.rows.source import GeneratedRows
@@ -256,15 +256,15 @@ def test_only_files_are_read_in_another_thread(tmp_path: Path) -> None:
         seen.append(threading.get_ident())
         return X[start:stop]
 
-    for _ in read_blocks(GeneratedRows(X.shape, make), BLOCKS, DeviceCopies()):
-        pass
+    with prefetched(GeneratedRows(X.shape, make), BLOCKS, DeviceCopies()) as blocks:
+        assert len(list(blocks)) == len(BLOCKS)
     assert set(seen) == {here}
     stored = scan(X)
     stored.lies_in = "files"
     stored._array = _Noting(seen)
     seen.clear()
-    for _ in read_blocks(stored, BLOCKS, DeviceCopies()):
-        pass
+    with prefetched(stored, BLOCKS, DeviceCopies()) as blocks:
+        assert len(list(blocks)) == len(BLOCKS)
     assert here not in seen
     assert len(set(seen)) == 1
 
@@ -286,7 +286,8 @@ def test_what_rows_are_made_of_is_read_ahead(tmp_path: Path) -> None:
     source.lies_in = "files"
     grid = TokenGrid.whole(5, 5, n_images=12)
     layer = LayerFeatures("last", RowItems(source, grid), grid, None).mapped(8, double)
-    found = list(read_blocks(layer, BLOCKS, DeviceCopies()))
+    with prefetched(layer, BLOCKS, DeviceCopies()) as blocks:
+        found = list(blocks)
     assert torch.equal(torch.cat([rows for _, rows in found]), 2 * torch.from_numpy(X))
     assert set(made_in) == {here}
     assert here not in read_in
@@ -296,8 +297,9 @@ def test_what_rows_are_made_of_is_read_ahead(tmp_path: Path) -> None:
         for budget in (2**30, 1000)
     )
     assert made.rows("a").lies_in == "code"
-    blocks = read_blocks(made.rows("a"), BLOCKS, DeviceCopies())
-    torch.testing.assert_close(torch.cat([rows for _, rows in blocks]), held.rows("a").read(0, 300))
+    with prefetched(made.rows("a"), BLOCKS, DeviceCopies()) as blocks:
+        found = list(blocks)
+    torch.testing.assert_close(torch.cat([rows for _, rows in found]), held.rows("a").read(0, 300))
     assert np.allclose(made["a"], held["a"], atol=1e-6)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, Self, overload
@@ -31,7 +30,7 @@ from relspace.embedding.sets import (
 )
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features.fitted import FittedMap
-from relspace.rows.ahead import read_blocks
+from relspace.rows.ahead import prefetched
 from relspace.rows.fitted import RowMap
 from relspace.rows.formats.memory import ArrayRows
 from relspace.rows.source import RowSource
@@ -176,7 +175,7 @@ class Coloring(FittedMap):
                 fitted.colors_[name] = colors.write(source, outputs[name], client=client)
                 continue
             found = weights.new_empty((source.shape[0], 3))
-            with closing(read_blocks(source, parts_of(source, budget), copies)) as blocks:
+            with prefetched(source, parts_of(source, budget), copies) as blocks:
                 for part, block in blocks:
                     found[part] = fitted.palette_(block, part.start)
             fitted.colors_[name] = restored(found, is_array=name in cut.arrays_)

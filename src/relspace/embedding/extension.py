@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +15,7 @@ from relspace._core.threads import side_by_side
 from relspace._core.validation import refuse_non_finite, to_numpy
 from relspace.embedding.graph import JointGraph
 from relspace.kernels.precision import full_precision
-from relspace.rows.ahead import read_blocks
+from relspace.rows.ahead import prefetched
 from relspace.rows.source import RowSource
 
 # Sums are taken over so many tokens at a time, wherever these come from: always the same bits.
@@ -93,7 +92,7 @@ class Extension:
         of_number = max(bytes_in_floats(source.dtype), self.walk.element_size())
         per_row = of_number * (4 * width + 3 * self.walk.shape[1])
         step = max(1, min(budget, _BLOCK_BYTES) // (per_row * ROWS_AT_A_TIME)) * ROWS_AT_A_TIME
-        with closing(read_blocks(source, chunk_slices(n, step), copies_for(self.device))) as blocks:
+        with prefetched(source, chunk_slices(n, step), copies_for(self.device)) as blocks:
             for rows, read in blocks:
                 yield (rows, *self.unrotated(self.brought(read, rows.start)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from relspace.embedding.palette import Axes, Neighbors, Palette, unit_rows
 from relspace.errors import MissingDependencyError
 from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.ties import mean_ranks
-from relspace.rows.ahead import read_blocks
+from relspace.rows.ahead import prefetched
 from relspace.rows.source import RowSource
 
 #: Ways from the embedding to three dimensions.
@@ -100,7 +99,7 @@ def _measure_rows(
     chosen, n_before = [], 0
     copies = copies_for(weights.device)
     for name, source in sources.items():
-        with closing(read_blocks(source, parts_of(source, budget), copies)) as blocks:
+        with prefetched(source, parts_of(source, budget), copies) as blocks:
             for part, block in blocks:
                 refuse_non_finite(block, f"the embedding of {name}", first_row=part.start)
                 rows = unit_rows(block, weights)

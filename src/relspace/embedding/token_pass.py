@@ -16,7 +16,7 @@ from relspace.embedding.extension import ExtendedRows, Extension, RotatedRows
 from relspace.embedding.orthonormal import DegreeGram
 from relspace.errors import InvalidInputError
 from relspace.kernels.precision import full_precision
-from relspace.rows.ahead import read_blocks
+from relspace.rows.ahead import prefetched
 from relspace.rows.fitted import Progress, RowFunction, write_begun
 from relspace.rows.identity import Identity, identify
 from relspace.rows.ledger import job_header, refuse_another_job
@@ -201,7 +201,7 @@ class _Pass:
         for name in self.sources:
             rows_of_set = self.extend(name, _shifted(progress, sums.done, n_tokens))
             parts = chunk_slices(rows_of_set.shape[0], _ROWS)
-            with closing(read_blocks(rows_of_set, parts, copies)) as blocks:
+            with prefetched(rows_of_set, parts, copies) as blocks:
                 for _, rows in blocks:
                     sums.add(rows[:, :-1], rows[:, -1])
         return sums

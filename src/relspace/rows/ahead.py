@@ -107,9 +107,10 @@ def write_behind(
             settle()
 
 
-def read_blocks(
+@contextmanager
+def prefetched(
     source: RowSource, blocks: Iterable[slice], copies: DeviceCopies
-) -> Generator[tuple[slice, torch.Tensor], None, None]:
+) -> Iterator[Iterator[tuple[slice, torch.Tensor]]]:
     """Read blocks of a source for a device, ahead where it lies in files.
 
     Rows in memory are there already, unless they have to go to a GPU. Those that code makes may
@@ -124,11 +125,15 @@ def read_blocks(
         Which are read.
     copies : DeviceCopies
         How they get to the device.
+
+    Yields
+    ------
+    iterator of (slice, tensor)
+        Each block and its rows. The thread that reads ends with the ``with`` block.
     """
     if (made_of := source.made_of) is not None:
-        with closing(read_blocks(made_of.source, blocks, copies)) as given:
-            for block, rows in given:
-                yield block, made_of.make(rows, block.start)
+        with prefetched(made_of.source, blocks, copies) as given:
+            yield ((block, made_of.make(rows, block.start)) for block, rows in given)
         return
     sent = read_ahead(
         lambda rows: copies.send(source.read(rows.start, rows.stop)),
@@ -137,5 +142,4 @@ def read_blocks(
         one_core=not copies.overlap,
     )
     with closing(sent):
-        for block, copy in sent:
-            yield block, copies.receive(copy)
+        yield ((block, copies.receive(copy)) for block, copy in sent)

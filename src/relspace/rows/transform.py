@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from relspace._core.memory import (
 )
 from relspace._core.validation import check_choice, check_count
 from relspace.errors import InvalidTypeError
-from relspace.rows.ahead import read_blocks, write_behind
+from relspace.rows.ahead import prefetched, write_behind
 from relspace.rows.identity import Identity, hash_ids, identify
 from relspace.rows.ledger import RESUME, Resume
 from relspace.rows.locations import refuse_inputs, refuse_shared
@@ -316,7 +315,7 @@ def _stream(
 
     with (
         write_behind(land, written, one_core=not copies.overlap) as put,
-        closing(read_blocks(source, chunks, copies)) as blocks,
+        prefetched(source, chunks, copies) as blocks,
     ):
         for chunk, rows in blocks:
             put(chunk, copies.fetch(compute(rows, chunk.start)))

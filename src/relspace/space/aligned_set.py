@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self, TypeVar
 
@@ -19,7 +18,7 @@ from relspace._core.memory import (
 )
 from relspace._core.validation import Array, Features
 from relspace.errors import BandwidthError, InvalidInputError
-from relspace.rows.ahead import read_blocks
+from relspace.rows.ahead import prefetched
 from relspace.rows.identity import Identity, hash_array, identify
 from relspace.rows.source import GeneratedRows, MappedRows, RowSource
 from relspace.space.aligner import Aligner, RelativeRows
@@ -195,7 +194,7 @@ def hold_rows(rows: RowSource) -> torch.Tensor:
     )
     held = empty_matrix(n, m, like=like)
     parts = chunk_slices(n, rows.whole_chunks(_BYTES_AT_A_TIME // (m * like.element_size())))
-    with closing(read_blocks(rows, parts, copies_for(like.device))) as blocks:
+    with prefetched(rows, parts, copies_for(like.device)) as blocks:
         for part, block in blocks:
             held[part] = block
     return held
