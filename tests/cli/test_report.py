@@ -36,7 +36,7 @@ def test_a_saved_space_becomes_one_page(folder: Path) -> None:
     assert result.stdout == "Report: page.html (0.1 MB)\n"
     html = (folder / "page.html").read_text()
     assert "<h1>A title</h1>" in html
-    assert "How alike left and right are once they are aligned" in html
+    assert "How alike the relative features of left and right are" in html
 
 
 def test_a_page_is_overwritten_only_by_force(folder: Path) -> None:
