@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT)]
 
 # Of the tests, whose types aren't checked.
 killed_runs: Any = import_module("tests.generators.killed_runs")
-written: Any = import_module("tests.test_interrupted_runs").written
+written: Any = import_module("tests.rows.test_interrupted_runs").written
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from examples.portraits.drawing import PARTS, SIDE, Portraits, draw_portraits, part_shares
 from examples.portraits.networks import PortraitNetwork
 from relspace.demo.retrieval import Patches
-from relspace.features import FeatureSet, TokenGrid, token_centers, token_places
+from relspace.features import FeatureSet, TokenGrid, token_centers, token_positions
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class HeldOut:
         grid = self.grid(network, self.queried_images)
         parts = self.portraits.parts[self.queried_images.start :]
         return Patches(
-            token_places(grid).images,
+            token_positions(grid).images,
             part_shares(parts, grid.rows).flatten(0, 2).argmax(1),
             token_centers(grid).reshape(-1, 2).float(),
             PARTS,

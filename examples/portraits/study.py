@@ -40,7 +40,7 @@ from relspace.demo.retrieval import (
     mean_of,
 )
 from relspace.embedding.joint_colors import JointColors, color_jointly
-from relspace.features import Places, choose_places
+from relspace.features import Positions, choose_positions
 from relspace.space.defaults import TOKENS
 
 N_LANDMARK_IMAGES = 40
@@ -69,7 +69,7 @@ class PortraitStudy:
         Numbers, ready for JSON.
     held_out : HeldOut
         The portraits and every layer's tokens.
-    places : Places
+    places : Positions
         The landmarks.
     panels : dict of str to JointColors
         ``before`` and ``after``: colours of the shown layers' patches, by "network, layer".
@@ -77,7 +77,7 @@ class PortraitStudy:
 
     summary: dict[str, Any]
     held_out: HeldOut
-    places: Places
+    places: Positions
     panels: dict[str, JointColors]
 
 
@@ -117,20 +117,20 @@ class Truth:
         return first, second
 
 
-def shared_places(held_out: HeldOut, n: int, seed: int) -> Places:
+def shared_places(held_out: HeldOut, n: int, seed: int) -> Positions:
     """Landmarks: places of the portraits apart that both networks see."""
     grids = {name: held_out.grid(name, held_out.landmark_images) for name in held_out.features}
-    return choose_places(grids, n, random_state=seed)
+    return choose_positions(grids, n, random_state=seed)
 
 
-def sides(held_out: HeldOut, places: Places, layers: tuple[str, str]) -> Sides:
+def sides(held_out: HeldOut, places: Positions, layers: tuple[str, str]) -> Sides:
     """What a method works on, for a pair of layers."""
     (a, first), (b, second) = zip(held_out.features, layers, strict=True)
     return Sides(
         held_out.tokens(a, first),
         held_out.tokens(b, second),
-        held_out.features[a].read_places(places, layer=first),
-        held_out.features[b].read_places(places, layer=second),
+        held_out.features[a].read_positions(places, layer=first),
+        held_out.features[b].read_positions(places, layer=second),
     )
 
 
@@ -264,7 +264,9 @@ def ratios(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
-def _untrained(held_out: HeldOut, truth: Truth, places: Places, pair: tuple[str, str]) -> Retrieval:
+def _untrained(
+    held_out: HeldOut, truth: Truth, places: Positions, pair: tuple[str, str]
+) -> Retrieval:
     """The same alignment of the same networks with the weights that they began with."""
     untrained = held_out.seen_by({name: initial_network(name, UNTRAINED_SEED) for name in NETWORKS})
     return truth.retrieve(separately(aligned())(sides(untrained, places, pair)))
@@ -286,7 +288,7 @@ def _layer_tables(held_out: HeldOut, seed: int) -> dict[str, Any]:
     def rows_of(name: str, bring: OneSided) -> dict[str, Tensor]:
         features = held_out.features[name]
         return {
-            layer: bring(features.read_places(places, layer=layer), held_out.tokens(name, layer))
+            layer: bring(features.read_positions(places, layer=layer), held_out.tokens(name, layer))
             for layer in features.layers
         }
 
@@ -313,7 +315,7 @@ def _layer_tables(held_out: HeldOut, seed: int) -> dict[str, Any]:
 
 
 def _pictures(
-    held_out: HeldOut, truth: Truth, places: Places, positions: tuple[Tensor, Tensor], seed: int
+    held_out: HeldOut, truth: Truth, places: Positions, positions: tuple[Tensor, Tensor], seed: int
 ) -> tuple[dict[str, JointColors], dict[str, Any], list[str]]:
     """Colour the shown layers jointly, and judge the colours of the two last ones."""
     shown = shown_layers(held_out)
@@ -327,7 +329,7 @@ def _pictures(
         grid = held_out.grid(network, held_out.queried_images)
         shapes[name] = (grid.rows, grid.columns)
         tokens = held_out.tokens(network, layer)
-        at_landmarks = held_out.features[network].read_places(places, layer=layer)
+        at_landmarks = held_out.features[network].read_positions(places, layer=layer)
         before[name] = unaligned(at_landmarks, tokens)
         after[name] = align_side(at_landmarks, tokens)
     lasts = [

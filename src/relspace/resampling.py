@@ -21,10 +21,10 @@ from relspace._core.validation import (
 )
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 
-# Less than a tensor of one row takes: what torch and Python hold beside its number.
+# A lower bound of what a tensor of one row takes in torch and Python.
 _UNIT_BYTES = 200
 _INDEX_BYTES = 8
-#: Units that resampling needs at least; fewer can't tell anything from chance.
+#: The fewest units that can be resampled.
 MIN_UNITS = 4
 
 
@@ -141,34 +141,13 @@ class PartitionFamily:
 
 @dataclass(frozen=True)
 class Units:
-    """What is resampled as a whole: single items, or groups of them.
-
-    Attributes
-    ----------
-    rows : tuple of LongTensor
-        The items of each unit, in order.
-    """
+    """What is resampled as a whole: single items, or groups of them; ``rows`` are those of each."""
 
     rows: tuple[torch.Tensor, ...]
 
     @classmethod
     def of(cls, n_items: int, groups: object | None = None) -> Units:
-        """Make units of single items, or of the items that share a group's label.
-
-        Parameters
-        ----------
-        n_items : int
-            How many items there are.
-        groups : sequence, optional
-            A label for each item, for example its image.
-
-        Raises
-        ------
-        ItemMismatchError
-            If there is not one label for each item.
-        InvalidInputError
-            If there are fewer than 4 units.
-        """
+        """Make units of single items, or of the items of each group, as :func:`number_units`."""
         if groups is None:
             count = check_count(n_items, "n_items")
             refuse_too_large(_UNIT_BYTES * count, f"resampling {count} items (n_items)")
@@ -179,7 +158,7 @@ class Units:
         return len(self.rows)
 
     def equal(self) -> torch.Tensor:
-        """The items as a (n_units, items_per_unit) table, for units that can trade places."""
+        """The items as a table (n_units, items_per_unit); refused for units of unequal size."""
         sizes = sorted({len(one) for one in self.rows})
         if len(sizes) > 1:
             raise InvalidInputError(
@@ -190,14 +169,26 @@ class Units:
 
 
 def number_units(n_items: int, groups: object | None = None) -> torch.Tensor:
-    """The number of each item's unit, in the order in which units first come.
+    """Number units from 0 in the order in which they first occur.
 
-    Parameters and errors are those of :meth:`Units.of`.
+    Parameters
+    ----------
+    n_items : int
+        How many items there are.
+    groups : sequence, optional
+        A label for each item, for example its image.
 
     Returns
     -------
     LongTensor of shape (n_items,)
-        Numbers from 0 on.
+        The number of each item's unit.
+
+    Raises
+    ------
+    ItemMismatchError
+        If there is not one label for each item.
+    InvalidInputError
+        If there are fewer than 4 units.
     """
     check_count(n_items, "n_items")
     if groups is None:
@@ -242,13 +233,12 @@ def number_units(n_items: int, groups: object | None = None) -> torch.Tensor:
 def shift_families(
     n_items: int, n_permutations: int, *, groups: object | None = None, random_state: int = 0
 ) -> list[ShiftFamily]:
-    """Draw random permutations of items, or of groups, as turns of rings.
+    """Draw random permutations of items, or of groups, as rotations of rings.
 
-    Units sit on a ring in one random order. All turns of the ring but the identity are a group of
-    permutations without it; where more are asked for, the first set is relabelled at random and
-    turned again (a coset). Every permutation is uniformly distributed, and a test that counts them
-    beside the identity is exact (Hemerik and Goeman 2018, theorem 2). Measures on pairs of items
-    get all turns of a ring at the price of one.
+    Units sit on a ring in random order. Its rotations are a group of permutations; more of them are
+    rotations after a random relabelling of the first set (a coset). Every permutation is uniformly
+    distributed, and a test that counts them beside the identity is exact (Hemerik and Goeman 2018,
+    theorem 2). Measures on pairs of items compute all rotations of a ring at the cost of one.
 
     Parameters
     ----------
@@ -264,7 +254,7 @@ def shift_families(
     Returns
     -------
     list of ShiftFamily
-        Permutations by ring; their ``shifts`` together are ``n_permutations``.
+        Permutations by ring, ``n_permutations`` in all.
     """
     count = check_resamples(n_permutations, "n_permutations")
     generator = torch.Generator().manual_seed(check_random_state(random_state))
@@ -379,8 +369,7 @@ def bootstrap(
 
     Halves are drawn without replacement (the delete-half jackknife, Shao and Wu 1989): to first
     order their spread is the standard error of the statistic on all items, as that of the
-    bootstrap is, but no item ever stands twice, where it would be its own nearest neighbour at
-    distance 0.
+    bootstrap is, but no item is drawn twice and becomes its own nearest neighbour at distance 0.
 
     Parameters
     ----------
@@ -424,8 +413,8 @@ def interval_around(
 ) -> tuple[float, float]:
     """Confidence interval of a value from its draws by :func:`bootstrap`.
 
-    What draws have in common beside the value, because they are of half as many items, is taken
-    off: the interval is the value plus the quantiles of their deviations from their own mean.
+    Draws on half as many items may be biased, so the interval is the value plus the quantiles of
+    their deviations from their own mean.
 
     Parameters
     ----------
@@ -444,7 +433,7 @@ def interval_around(
 def interval_within(
     bounds: tuple[float, float], observed: float, draws: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """The same interval, cut where a value can't be."""
+    """The same interval, clipped to the range of the values."""
     low, high = interval_around(observed, draws)
     return max(low, bounds[0]), min(high, bounds[1])
 

@@ -197,12 +197,12 @@ CASES = {
         _before_rows,
     ),
     "transform to a URL": replace(
-        _ZARR, place=lambda folder: f"memory://{folder.name}/out.zarr", stored_in="url"
+        _ZARR, place=lambda folder: f"memory:/{folder}/out.zarr", stored_in="url"
     ),
     "embed to .zarr": replace(_ZARR, run=embed),
     "extract to .zarr": _STORE,
     "extract to a URL": replace(
-        _STORE, place=lambda folder: f"memory://{folder.name}/out.zarr", stored_in="url"
+        _STORE, place=lambda folder: f"memory:/{folder}/out.zarr", stored_in="url"
     ),
 }
 
@@ -431,6 +431,52 @@ def test_a_full_disk_is_an_error_and_the_run_is_resumed_later(
             run(case, place)
     run(case, place)
     same(case.read(place), expected(case, tmp_path))
+
+
+def test_what_is_overwritten_stays_until_the_new_is_whole(
+    case: WriterCase, interrupt: Callable[[int], Any], tmp_path: Path
+) -> None:
+    if case.stored_in == "url":
+        pytest.skip("a URL can't be renamed")
+    place = case.place(tmp_path)
+    run(case, place, parameter=0.3)
+    old = case.read(place)
+    patched = interrupt(4)
+    with pytest.raises(CutOffError):
+        run(case, place, overwrite=True)
+    patched.undo()
+    same(case.read(place), old)
+    made: list[int] = []
+    with pytest.MonkeyPatch.context() as counted:
+        case.before_chunk(counted, made.append)
+        run(case, place, overwrite=True)
+    # The chunks that the run which was cut off had written are not made again.
+    assert len(made) == N // CHUNK - 4
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left <= {Path(place).name, f".{Path(place).name}.progress"}
+    same(case.read(place), expected(case, tmp_path))
+
+
+def test_a_replacement_that_was_given_up_or_cut_off_between_renames_leaves_the_old(
+    case: WriterCase, interrupt: Callable[[int], Any], tmp_path: Path
+) -> None:
+    if case.stored_in != "folder":
+        pytest.skip("files are replaced by one rename")
+    place = Path(case.place(tmp_path))
+    run(case, str(place), parameter=0.3)
+    old = case.read(str(place))
+    for cut_off in (False, True):
+        patched = interrupt(9)
+        with pytest.raises(CutOffError):
+            run(case, str(place), overwrite=True)
+        patched.undo()
+        if cut_off:
+            place.rename(place.with_name(f".{place.name}.old"))
+        with pytest.MonkeyPatch.context() as counted:
+            case.before_chunk(counted, lambda row: pytest.fail("a chunk was made"))
+            run(case, str(place), parameter=0.3)
+        same(case.read(str(place)), old)
+        assert [path.name for path in tmp_path.iterdir()] == [place.name]
 
 
 _READ_ONLY = """

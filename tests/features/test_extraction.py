@@ -32,7 +32,7 @@ from relspace.features import (
     SkippedImageWarning,
     StoreLockedError,
     UnreadableImageError,
-    choose_places,
+    choose_positions,
     extraction,
     open_features,
     read,
@@ -122,9 +122,9 @@ def test_places_agree_between_models(saved: Saved, photos: Path, tmp_path: Path)
     sets = relspace.extract(families, photos, tmp_path / "out", device="cpu", layers=["layer_3"])
     assert list(sets) == list(families)
     assert len({fs.ids for fs in sets.values()}) == 1
-    places = choose_places({name: fs.grid for name, fs in sets.items()}, 30)
+    places = choose_positions({name: fs.grid for name, fs in sets.items()}, 30)
     for fs in sets.values():
-        assert fs.read_places(places).shape == (30, fs["layer_3"].shape[1])
+        assert fs.read_positions(places).shape == (30, fs["layer_3"].shape[1])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         *("clip.zarr", "dinov2.zarr", "resnet.zarr", "sam.zarr"),
     ]

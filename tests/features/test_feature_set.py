@@ -14,7 +14,7 @@ from relspace.errors import (
     NonFiniteError,
     UnknownNameError,
 )
-from relspace.features import FeatureSet, choose_places, token_centers
+from relspace.features import FeatureSet, choose_positions, token_centers
 
 N, ROWS, COLUMNS, D = 6, 3, 4, 5
 MAPS = np.random.default_rng(0).normal(size=(N, ROWS, COLUMNS, D)).astype("float32")
@@ -83,7 +83,7 @@ def test_one_row_for_each_item_has_ids_and_no_grid() -> None:
     with pytest.raises(InvalidInputError, match="no grid"):
         fs.pool((2, 2))
     with pytest.raises(InvalidInputError, match="no grid"):
-        fs.read_places(choose_places(from_tokens()["layer_0"].grid, 3))
+        fs.read_positions(choose_positions(from_tokens()["layer_0"].grid, 3))
 
 
 @pytest.mark.parametrize(
@@ -189,13 +189,13 @@ def test_sets_of_different_grids_meet_at_places() -> None:
     fine = FeatureSet.from_arrays(
         {"a": np.zeros((2, 14, 14, 1))}, layout="bhwc", image_sizes=sizes, boxes=boxes
     )
-    places = choose_places([coarse.grid, fine.grid], 50)
+    places = choose_positions([coarse.grid, fine.grid], 50)
     expected = torch.stack([places.y, places.x], dim=1)
     for fs, kept in ((coarse, {}), (fine, {"boxes": boxes})):
         known = FeatureSet.from_arrays(
             {"a": token_centers(fs.grid)}, layout="bhwc", image_sizes=sizes, **kept
         )
-        torch.testing.assert_close(known.read_places(places), expected)
+        torch.testing.assert_close(known.read_positions(places), expected)
 
 
 def test_layers_with_grids_of_their_own_say_so() -> None:

@@ -20,6 +20,7 @@ import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError, NonFiniteError
 from relspace.features import scan
 from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.formats.zarr import ZarrRows
 from relspace.rows.ledger import ZarrLedger
 from relspace.rows.output import ZarrWriter, remove_output
 from relspace.rows.source import GeneratedRows
@@ -334,10 +335,12 @@ def test_a_worker_that_comes_late_does_not_write_into_the_output_of_another_job(
         assert isinstance(writer, ZarrWriter)
         digest = writer.digest
         ZarrWriter.join(str(out.path), digest).write(slice(0, 100), torch.zeros(100, 3))
-    with (
-        begin_output(replace(out, overwrite=True), ArrayRows(X), 3, {"operation": "second"}),
-        pytest.raises(InvalidInputError, match="became the output of another job"),
-    ):
+    overwriting = replace(out, overwrite=True)
+    with begin_output(overwriting, ArrayRows(X), 3, {"operation": "second"}) as writer:
+        for rows in writer.missing():
+            writer.write(rows, torch.ones(rows.stop - rows.start, 3))
+        assert isinstance(writer.finish(), ZarrRows)
+    with pytest.raises(InvalidInputError, match="became the output of another job"):
         ZarrWriter.join(str(out.path), digest)
 
 
@@ -426,3 +429,35 @@ def test_a_chunk_of_an_output_that_was_damaged_is_refused_by_name(
         chunk.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         with pytest.raises(FileFormatError, match=r"out\.zarr can't be read as Zarr"):
             rows.read(100, 200)
+
+
+def test_a_file_of_something_else_where_ids_would_go_is_kept(
+    aligner: rs.Aligner, tmp_path: Path
+) -> None:
+    (tmp_path / "out.ids.json").write_text('{"mine": 1}')
+    with pytest.raises(FileFormatError, match=r"out\.ids\.json, where ids .* something else"):
+        aligner.transform(X, out=Output(tmp_path / "out.npy", overwrite=True))
+    assert (tmp_path / "out.ids.json").read_text() == '{"mine": 1}'
+
+
+def test_rows_that_replace_others_never_have_their_ids(
+    aligner: rs.Aligner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def source(shift: int) -> GeneratedRows:
+        ids = tuple(range(shift, N + shift))
+        return GeneratedRows((N, D), lambda start, stop: X[start:stop] + shift, ids=ids)
+
+    aligner.transform(source(0), out=tmp_path / "out.npy")
+    replace_path = Path.replace
+    seen: list[tuple[int, ...] | None] = []
+
+    def replacing(self: Path, target: Path) -> Path:
+        seen.append(scan(tmp_path / "out.npy").ids)
+        found = replace_path(self, target)
+        seen.append(scan(tmp_path / "out.npy").ids)
+        return found
+
+    monkeypatch.setattr(Path, "replace", replacing)
+    aligner.transform(source(1), out=Output(tmp_path / "out.npy", overwrite=True))
+    assert seen[:2] == [None, None]
+    assert scan(tmp_path / "out.npy").ids == tuple(range(1, N + 1))

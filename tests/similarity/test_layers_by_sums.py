@@ -132,7 +132,7 @@ def test_rows_that_are_not_finite_constant_or_in_another_order_are_refused() -> 
     broken = a["in"].copy()
     broken[700, 2] = np.nan
     sources = [ArrayRows(broken), ArrayRows(b["a"])]
-    with pytest.raises(NonFiniteError, match="X holds NaN or infinity, first in row 700"):
+    with pytest.raises(NonFiniteError, match=r"X holds .* NaN or infinite .*\(700, "):
         sum_stacked_products(sources, ["X", "Y"])
     with pytest.raises(InvalidInputError, match="Y is constant"):
         sum_stacked_products([ArrayRows(a["in"]), ArrayRows(0.1 + 0 * b["a"])], ["X", "Y"])

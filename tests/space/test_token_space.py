@@ -12,7 +12,7 @@ import torch
 
 import relspace as rs
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
-from relspace.features import Places, TokenGrid, choose_places, token_centers
+from relspace.features import Positions, TokenGrid, choose_positions, token_centers
 from relspace.kernels.correlation import correlation_blocks
 
 N_IMAGES, SIZE = 8, 32
@@ -204,10 +204,10 @@ def test_unknown_standardizations_are_refused() -> None:
 
 def test_landmarks_can_be_given() -> None:
     sets = {"a": seen_by(1), "b": seen_by(2)}
-    places = choose_places([fs["late"].grid for fs in sets.values()], 60, random_state=5)
+    places = choose_positions([fs["late"].grid for fs in sets.values()], 60, random_state=5)
     space = rs.align(sets, landmarks=places)
     assert isinstance(space, rs.TokenSpace)
-    assert isinstance(space.places, Places)
+    assert isinstance(space.places, Positions)
     assert torch.equal(space.places.y, places.y)
 
 

@@ -80,6 +80,15 @@ class Resources:
             return False
         return is_free(n_bytes, self.device)
 
+    def holds(self, n_bytes: int) -> bool:
+        """Whether what takes so much is held, rather than read in blocks again and again.
+
+        It is up to the budget, by default up to half of what is free: working on it takes some too.
+        """
+        if self.memory is None:
+            return n_bytes <= free_memory_bytes(self.device) // 2
+        return n_bytes <= self.memory
+
     def require(self, n_bytes: int, what: str, *ways_out: str) -> None:
         """Raise MemoryBudgetError, before anything is allocated, if so much may not be added.
 

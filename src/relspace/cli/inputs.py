@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from relspace.features import FeatureTable
     from relspace.rows.source import RowSource
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -43,10 +41,14 @@ def parse_bytes(
     """Read a number of bytes, such as 1.5GiB, 800M or 1000000."""
     if value is None:
         return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", value, re.IGNORECASE)
-    if found is None or float(found[1]) <= 0:
-        raise click.BadParameter(f"{value!r} is no number of bytes, such as 1.5GiB or 800M")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    from relspace._core.resources import parse_bytes as bytes_of
+
+    try:
+        return bytes_of(value, "the value")
+    except InvalidInputError as error:
+        raise click.BadParameter(
+            f"{value!r} is no number of bytes, such as 1.5GiB or 800M"
+        ) from error
 
 
 def parse_sources(

@@ -35,7 +35,7 @@ from relspace.demo.retrieval import (
     mean_of,
 )
 from relspace.embedding.joint_colors import JointColors, color_jointly
-from relspace.features import FeatureSet, Places, TokenGrid, choose_places, extract
+from relspace.features import FeatureSet, Positions, TokenGrid, choose_positions, extract
 from relspace.space.defaults import TOKENS
 
 N_FOLDS = 3
@@ -228,8 +228,8 @@ def _fold(
     for name, layer in PAIR.items():
         one, grid = features[name], grids[name]
         tokens.append(_tensor(one.tokens(layer=layer, images=wholes)))
-        at_landmarks.append(_tensor(one.read_places(landmarks, layer=layer)))
-        at_places.append(_tensor(one.read_places(places, layer=layer)))
+        at_landmarks.append(_tensor(one.read_positions(landmarks, layer=layer)))
+        at_places.append(_tensor(one.read_positions(places, layer=layer)))
         patches.append(
             Patches(*patches_of([photographs[int(i)] for i in asked], grid, wholes), CONCEPTS)
         )
@@ -252,13 +252,13 @@ def _fold(
 
 def _places_in(
     grids: Mapping[str, TokenGrid], images: Sequence[int], n: int, random_state: int
-) -> Places:
+) -> Positions:
     """Choose places of some images."""
     index = torch.as_tensor(images)
-    chosen = choose_places(
+    chosen = choose_positions(
         {name: grid.select(index) for name, grid in grids.items()}, n, random_state=random_state
     )
-    return Places(index[chosen.images], chosen.y, chosen.x)
+    return Positions(index[chosen.images], chosen.y, chosen.x)
 
 
 def _tensor(rows: Any) -> Tensor:
@@ -300,7 +300,7 @@ def _pictures(
     before, after, shapes, patches = {}, {}, {}, {}
     for key, (name, layer) in shown.items():
         tokens = _tensor(features[name].tokens(layer=layer, images=wholes))
-        marks = _tensor(features[name].read_places(landmarks, layer=layer))
+        marks = _tensor(features[name].read_positions(landmarks, layer=layer))
         shapes[key] = (grids[key].rows, grids[key].columns)
         before[key] = principal_components(narrow)(marks, tokens)
         after[key] = aligned(PICTURE_DENSITY, TOKENS.normalize, "columns")(marks, tokens)

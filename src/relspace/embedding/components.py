@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from relspace.kernels.axes import with_fixed_signs
 from relspace.kernels.precision import full_precision
 
 
@@ -48,5 +49,4 @@ def leading_components(weights: torch.Tensor, k: int) -> tuple[torch.Tensor, tor
     order = np.argsort(values)[::-1][1:]
     found = torch.from_numpy(vectors[:, order].copy()) / root.cpu()[:, None]
     found *= (degrees.cpu().sum() / (degrees.cpu()[:, None] * found.square()).sum(0)).sqrt()
-    found *= found.gather(0, found.abs().argmax(dim=0, keepdim=True)).sign()
-    return torch.from_numpy(values[order].copy()).to(weights), found.to(weights)
+    return torch.from_numpy(values[order].copy()).to(weights), with_fixed_signs(found).to(weights)

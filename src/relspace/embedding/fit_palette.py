@@ -14,6 +14,7 @@ from relspace._core.memory import row_slices
 from relspace._core.validation import refuse_non_finite, to_numpy
 from relspace.embedding.palette import Axes, Neighbors, Palette, unit_rows
 from relspace.errors import MissingDependencyError
+from relspace.kernels.axes import principal_axes, with_fixed_signs
 from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.ties import mean_ranks
 from relspace.rows.ahead import prefetched
@@ -112,9 +113,8 @@ def _measure_rows(
         n_before += source.shape[0]
     mean = total / n_before
     axes = torch.linalg.eigh(products / n_before - mean[:, None] * mean).eigenvectors
-    axes = axes.flip(1)[:, :3]
-    sign = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
-    return torch.cat(chosen), Axes(mean.to(weights), (axes * sign).to(weights))
+    axes = with_fixed_signs(axes.flip(1)[:, :3])
+    return torch.cat(chosen), Axes(mean.to(weights), axes.to(weights))
 
 
 def _learned(rows: torch.Tensor, method: str, seed: int) -> Neighbors:
@@ -146,9 +146,8 @@ def _learn_umap(rows: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
         ) from error
     found = np.asarray(UMAP(n_components=3, random_state=seed % 2**32).fit_transform(rows))
     centered = found - found.mean(axis=0)
-    axes = np.linalg.svd(centered, full_matrices=False)[2]
-    signs = np.sign(axes[np.arange(3), np.abs(axes).argmax(axis=1)])
-    turned: NDArray[np.floating] = centered @ (axes * signs[:, None]).T
+    axes = principal_axes(torch.from_numpy(centered), 3).numpy().astype(centered.dtype)
+    turned: NDArray[np.floating] = centered @ axes
     return turned
 
 

@@ -1,7 +1,6 @@
 """Feature sets: where features come from and how their items are named."""
 
-import warnings
-
+from relspace._core.deprecation import warn_renamed
 from relspace._core.pairing import ItemContents, ItemContentWarning
 from relspace.features.extraction import SkippedImageWarning, extract
 from relspace.features.feature_model import FeatureModel
@@ -13,12 +12,12 @@ from relspace.features.layer import LayerFeatures
 from relspace.features.models import ModuleModel, OnnxModel, load_model
 from relspace.features.models.text import TruncatedTextWarning
 from relspace.features.positions import (
-    Places,
+    Positions,
     TokenGrid,
-    choose_places,
-    read_places,
+    choose_positions,
+    read_positions,
     token_centers,
-    token_places,
+    token_positions,
 )
 from relspace.features.preprocessing import Preprocessing
 from relspace.features.store.format import FORMAT as _FORMAT
@@ -29,6 +28,7 @@ from relspace.rows.layers import LayerFile, read_layers, scan_layers
 from relspace.rows.locks import StoreLockedError
 from relspace.rows.registry import (
     FeatureTable,
+    contents_of,
     gives_arrays,
     is_held,
     is_table_file,
@@ -52,7 +52,7 @@ __all__ = [
     "ModuleModel",
     "OnnxModel",
     "OtherExtractionError",
-    "Places",
+    "Positions",
     "Preprocessing",
     "RowSource",
     "SkippedImageWarning",
@@ -60,7 +60,8 @@ __all__ = [
     "TokenGrid",
     "TruncatedTextWarning",
     "UnreadableImageError",
-    "choose_places",
+    "choose_positions",
+    "contents_of",
     "extract",
     "gives_arrays",
     "is_held",
@@ -70,28 +71,27 @@ __all__ = [
     "open_images",
     "read",
     "read_layers",
-    "read_places",
+    "read_positions",
     "record",
     "scan",
     "scan_layers",
     "scan_table",
     "token_centers",
     "token_features",
-    "token_places",
+    "token_positions",
 ]
 
 register(_FORMAT)
 
-_RENAMED = {"open_layers": "scan_layers", "open_rows": "scan", "read_features": "read"}
+_RENAMED = {
+    **{"open_layers": "scan_layers", "open_rows": "scan", "read_features": "read"},
+    **{"Places": "Positions", "choose_places": "choose_positions"},
+    **{"read_places": "read_positions", "token_places": "token_positions"},
+}
 
 
 def __getattr__(name: str) -> object:
     if name not in _RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    new = _RENAMED[name]
-    warnings.warn(
-        f"relspace.features.{name} is called relspace.features.{new} now.",
-        DeprecationWarning,
-        stacklevel=2,
-    )
-    return globals()[new]
+    warn_renamed(f"relspace.features.{name}", f"relspace.features.{_RENAMED[name]}")
+    return globals()[_RENAMED[name]]

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 
 from relspace._core.arrays import tensor_from
+from relspace._core.deprecation import warn_renamed
 from relspace._core.pairing import ItemContents
 from relspace._core.validation import (
     ItemId,
@@ -28,7 +29,7 @@ from relspace.errors import (
 )
 from relspace.features.layer import LayerFeatures, MemorySource
 from relspace.features.layouts import check_layout, check_tokens
-from relspace.features.positions import Places, TokenGrid
+from relspace.features.positions import Positions, TokenGrid
 from relspace.pictures.html import html_table
 from relspace.rows.locations import locations_of_array
 
@@ -312,22 +313,27 @@ class FeatureSet:
         chosen = self[self._only_layer() if layer is None else layer]
         return chosen.tokens(None if images is None else self._positions(images))
 
-    def read_places(self, places: Places, *, layer: str | None = None) -> torch.Tensor:
-        """Read a layer at places of the images by bilinear interpolation.
+    def read_positions(self, positions: Positions, *, layer: str | None = None) -> torch.Tensor:
+        """Read a layer at positions of the images by bilinear interpolation.
 
         Parameters
         ----------
-        places : Places
-            Points of the images; see :func:`relspace.features.choose_places`.
+        positions : Positions
+            Points of the images; see :func:`relspace.features.choose_positions`.
         layer : str, optional
             Which layer; may be left out where there is one.
 
         Returns
         -------
-        tensor of shape (n_places, d)
+        tensor of shape (n_positions, d)
             In float32, or float64 where the features are.
         """
-        return self[self._only_layer() if layer is None else layer].read_places(places)
+        return self[self._only_layer() if layer is None else layer].read_positions(positions)
+
+    def read_places(self, places: Positions, *, layer: str | None = None) -> torch.Tensor:
+        """Read a layer: the old name of :meth:`read_positions`."""
+        warn_renamed("FeatureSet.read_places", "FeatureSet.read_positions")
+        return self.read_positions(places, layer=layer)
 
     def select(
         self, *, images: Images | None = None, layers: Sequence[str] | str | None = None

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._core.deprecation import warn_renamed
 from relspace._core.pairing import ItemContents
 from relspace._core.validation import ItemId, to_numpy
 from relspace.errors import InvalidInputError
-from relspace.features.positions import Places, TokenGrid, read_places
+from relspace.features.positions import Positions, TokenGrid, read_positions
 from relspace.rows.locations import Locations
 from relspace.rows.source import LiesIn, MadeOf, RowSource
 
@@ -154,6 +155,9 @@ class LayerFeatures(RowSource):
         What is known of the content of the items that the rows are of.
     """
 
+    # It has __array__, and results of it are arrays.
+    is_array = True
+
     def __init__(
         self,
         name: str,
@@ -213,37 +217,42 @@ class LayerFeatures(RowSource):
         array = to_numpy(self.tokens())
         return array if dtype is None else array.astype(np.dtype(dtype), copy=False)
 
-    def read_places(self, places: Places) -> torch.Tensor:
-        """Read the features at places by bilinear interpolation, a few images at a time.
+    def read_positions(self, positions: Positions) -> torch.Tensor:
+        """Read the features at positions by bilinear interpolation, a few images at a time.
 
         Parameters
         ----------
-        places : Places
+        positions : Positions
             Points of the images.
 
         Returns
         -------
-        tensor of shape (n_places, d)
+        tensor of shape (n_positions, d)
             In float32, or float64 where the features are.
         """
         if self.grid is None:
             raise InvalidInputError(
                 f"{self.name} has one row for each item and no grid, so it can't be read at "
-                "places; use a layer of tokens."
+                "positions; use a layer of tokens."
             )
         item_bytes = self._tokens_per_item * self.shape[1] * self.dtype.itemsize
         step = max(1, _BYTES_AT_A_TIME // item_bytes)
         dtype = self.dtype if self.dtype == torch.float64 else torch.float32
-        result = torch.empty(len(places), self.shape[1], dtype=dtype)
-        # Grouped by image, so that each image is read once whatever the order of the places.
-        images, own = torch.unique(places.images, return_inverse=True)
+        result = torch.empty(len(positions), self.shape[1], dtype=dtype)
+        # Grouped by image, so that each image is read once whatever the order of the positions.
+        images, own = torch.unique(positions.images, return_inverse=True)
         for first in range(0, len(images), step):
             rows = ((own >= first) & (own < first + step)).nonzero()[:, 0]
             here = images[first : first + step]
-            local = Places(own[rows] - first, places.y[rows], places.x[rows])
-            part = read_places(self.tokens(here), self.grid.select(here), local)
+            local = Positions(own[rows] - first, positions.y[rows], positions.x[rows])
+            part = read_positions(self.tokens(here), self.grid.select(here), local)
             result[rows] = part.to(result.device)
         return result
+
+    def read_places(self, places: Positions) -> torch.Tensor:
+        """Read the features: the old name of :meth:`read_positions`."""
+        warn_renamed("LayerFeatures.read_places", "LayerFeatures.read_positions")
+        return self.read_positions(places)
 
     def select(self, items: torch.Tensor) -> LayerFeatures:
         """Return the features of some items, by their positions, in that order."""

@@ -1,4 +1,4 @@
-"""Places: points of the original images, at which grids of any stride and crop meet."""
+"""Positions on images, at which grids of any stride and crop meet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relspace._core.memory import refuse_too_large
 from relspace._core.validation import check_count, check_random_state, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 
-# Boxes are quotients of whole numbers, so places on their edge may miss it by a few roundings.
+# Boxes are quotients of whole numbers, so positions on their edge may miss it by a few roundings.
 _EDGE = 1e-9
 # Of one image: its size in whole numbers, and its box in float64.
 _SIZE_BYTES = 2 * 8 + 4 * 8
@@ -137,7 +137,7 @@ class TokenGrid:
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class Positions:
     """Points of images, in pixels of the original images.
 
     Attributes
@@ -169,11 +169,11 @@ class Places:
         return len(self.images)
 
     def __repr__(self) -> str:
-        return f"Places({len(self)} points in {len(torch.unique(self.images))} images)"
+        return f"Positions({len(self)} points in {len(torch.unique(self.images))} images)"
 
-    def select(self, rows: torch.Tensor) -> Places:
-        """Return some of the places, by position or by a mask."""
-        return Places(self.images[rows], self.y[rows], self.x[rows])
+    def select(self, rows: torch.Tensor) -> Positions:
+        """Return some of the positions, by position or by a mask."""
+        return Positions(self.images[rows], self.y[rows], self.x[rows])
 
 
 def token_centers(grid: TokenGrid) -> torch.Tensor:
@@ -206,8 +206,8 @@ def token_centers(grid: TokenGrid) -> torch.Tensor:
     return torch.stack([y[:, :, None].expand(shape), x[:, None, :].expand(shape)], dim=-1)
 
 
-def token_places(grid: TokenGrid) -> Places:
-    """Return the tokens' centres as places, in the order of tokens.
+def token_positions(grid: TokenGrid) -> Positions:
+    """Return the tokens' centres as positions, in the order of tokens.
 
     Parameters
     ----------
@@ -216,21 +216,21 @@ def token_places(grid: TokenGrid) -> Places:
 
     Returns
     -------
-    Places
+    Positions
         n_images * rows * columns of them, image by image and row by row.
 
     Examples
     --------
-    >>> len(token_places(TokenGrid.whole(2, 3, n_images=4)))
+    >>> len(token_positions(TokenGrid.whole(2, 3, n_images=4)))
     24
     """
     y, x = token_centers(grid).reshape(-1, 2).unbind(dim=1)
     images = torch.arange(grid.n_images).repeat_interleave(grid.tokens_per_image)
-    return Places(images, y, x)
+    return Positions(images, y, x)
 
 
-def read_places(tokens: torch.Tensor, grid: TokenGrid, places: Places) -> torch.Tensor:
-    """Read features at places off a grid of tokens by bilinear interpolation.
+def read_positions(tokens: torch.Tensor, grid: TokenGrid, positions: Positions) -> torch.Tensor:
+    """Read features at positions off a grid of tokens by bilinear interpolation.
 
     Between the centres of the outermost tokens and the edge of the box the nearest tokens count
     alone. Gradients pass to the tokens.
@@ -241,24 +241,24 @@ def read_places(tokens: torch.Tensor, grid: TokenGrid, places: Places) -> torch.
         Features of the tokens, image by image and row by row.
     grid : TokenGrid
         Where they lie.
-    places : Places
+    positions : Positions
         Where to read.
 
     Returns
     -------
-    tensor of shape (n_places, d)
+    tensor of shape (n_positions, d)
         In float32, or float64 where the tokens are.
 
     Raises
     ------
     InvalidInputError
-        If tokens and grid don't fit, or a place lies outside of what the grid saw.
+        If tokens and grid don't fit, or a position lies outside of what the grid saw.
 
     Examples
     --------
     >>> grid = TokenGrid.whole(2, 2, image_sizes=[(4, 4)])
     >>> tokens = torch.tensor([[0.0], [2.0], [4.0], [6.0]])
-    >>> read_places(tokens, grid, Places([0, 0], [1.0, 2.0], [1.0, 2.0])).tolist()
+    >>> read_positions(tokens, grid, Positions([0, 0], [1.0, 2.0], [1.0, 2.0])).tolist()
     [[0.0], [3.0]]
     """
     rows = tokens.reshape(-1, tokens.shape[-1])
@@ -267,13 +267,13 @@ def read_places(tokens: torch.Tensor, grid: TokenGrid, places: Places) -> torch.
             f"tokens have shape {tuple(tokens.shape)}; {grid} holds "
             f"{grid.n_images * grid.tokens_per_image} tokens."
         )
-    _refuse_outside(grid, places)
-    box = grid.boxes[places.images]
-    down = (places.y - box[:, 0]) / (box[:, 2] - box[:, 0]) * grid.rows - 0.5
-    right = (places.x - box[:, 1]) / (box[:, 3] - box[:, 1]) * grid.columns - 0.5
+    _refuse_outside(grid, positions)
+    box = grid.boxes[positions.images]
+    down = (positions.y - box[:, 0]) / (box[:, 2] - box[:, 0]) * grid.rows - 0.5
+    right = (positions.x - box[:, 1]) / (box[:, 3] - box[:, 1]) * grid.columns - 0.5
     top, above, below = _neighbors(down, grid.rows)
     left, before, after = _neighbors(right, grid.columns)
-    first = places.images * grid.tokens_per_image
+    first = positions.images * grid.tokens_per_image
     dtype = tokens.dtype if tokens.dtype == torch.float64 else torch.float32
     result: torch.Tensor | None = None
     for row, vertical in ((above, 1 - top), (below, top)):
@@ -286,15 +286,15 @@ def read_places(tokens: torch.Tensor, grid: TokenGrid, places: Places) -> torch.
     return result
 
 
-def choose_places(
+def choose_positions(
     grids: TokenGrid | Sequence[TokenGrid] | Mapping[str, TokenGrid],
     n: int,
     *,
     random_state: int = 0,
-) -> Places:
-    """Choose places at random where every grid can be read.
+) -> Positions:
+    """Choose positions at random where every grid can be read.
 
-    All images get the same number of places, or one more or less. Within an image they are
+    All images get the same number of positions, or one more or less. Within an image they are
     uniform over the part of it that all the grids saw, less the half cell at each edge where there
     is nothing to interpolate with (unless nothing would be left).
 
@@ -303,13 +303,13 @@ def choose_places(
     grids : TokenGrid, or several in a sequence or mapping
         Grids over the same images.
     n : int
-        How many places.
+        How many positions.
     random_state : int
         Seed of the choice.
 
     Returns
     -------
-    Places
+    Positions
         n of them, by image.
 
     Raises
@@ -322,7 +322,7 @@ def choose_places(
     Examples
     --------
     >>> grids = [TokenGrid.whole(4, 4, n_images=3), TokenGrid.whole(7, 7, n_images=3)]
-    >>> choose_places(grids, 5).images.bincount().sort().values.tolist()
+    >>> choose_positions(grids, 5).images.bincount().sort().values.tolist()
     [1, 2, 2]
     """
     several: list[TokenGrid]
@@ -364,7 +364,7 @@ def choose_places(
     images = torch.cat([torch.arange(len(sizes)).repeat(rounds), extra]).sort().values
     at = torch.rand(n, 2, generator=generator, dtype=torch.float64)
     y, x = (low[images] + at * (high - low)[images]).unbind(dim=1)
-    return Places(images, y, x)
+    return Positions(images, y, x)
 
 
 def _neighbors(position: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -374,21 +374,22 @@ def _neighbors(position: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tens
     return position - lower, lower.long(), (lower + 1).clamp(max=n - 1).long()
 
 
-def _refuse_outside(grid: TokenGrid, places: Places) -> None:
-    unknown = (places.images < 0) | (places.images >= grid.n_images)
+def _refuse_outside(grid: TokenGrid, positions: Positions) -> None:
+    unknown = (positions.images < 0) | (positions.images >= grid.n_images)
     if bool(unknown.any()):
         raise InvalidInputError(
-            f"places name images {name_some(places.images[unknown].tolist())}; "
+            f"positions name images {name_some(positions.images[unknown].tolist())}; "
             f"there are {grid.n_images}."
         )
-    box = grid.boxes[places.images]
-    at = torch.stack([places.y, places.x], dim=1)
+    box = grid.boxes[positions.images]
+    at = torch.stack([positions.y, positions.x], dim=1)
     slack = (box[:, 2:] - box[:, :2]) * _EDGE
     inside = ((at >= box[:, :2] - slack) & (at <= box[:, 2:] + slack)).all(dim=1)
     if not bool(inside.all()):
-        outside = (~inside).nonzero()[:, 0].tolist()
+        first = int((~inside).nonzero()[0])
+        image, y, x = int(positions.images[first]), float(positions.y[first]), positions.x[first]
         raise InvalidInputError(
-            f"{len(outside)} of {len(places)} places lie outside of what the grid saw, the first "
-            f"at image {int(places.images[outside[0]])}, y {float(places.y[outside[0]]):.1f}, "
-            f"x {float(places.x[outside[0]]):.1f}; choose_places takes only what all grids saw."
+            f"{int((~inside).sum())} of {len(positions)} positions lie outside of what the grid "
+            f"saw, the first at image {image}, y {y:.1f}, x {float(x):.1f}; choose_positions takes "
+            "only what all grids saw."
         )

@@ -40,46 +40,32 @@ _MEASURES = {
     for measure in module.MEASURES
 }
 
-#: Names that measures have elsewhere, or families of them, and what they are called here.
+# Names that measures, or families of them, have elsewhere.
+_NAMES_ELSEWHERE = {
+    "centered_kernel_alignment linear_cka cka_linear unbiased_cka debiased_cka cka_debiased": "cka",
+    "hsic": "cka cka_rbf",
+    "biased_cka": "cka_biased",
+    "rbf_cka kernel_cka": "cka_rbf",
+    "rbf": "affinity cka_rbf",
+    "rdm rsm": "rsa rsa_spearman",
+    "pearson": "rsa",
+    "spearman": "rsa_spearman",
+    "kendall kendall_tau tau tau_a rsa_tau": "rsa_kendall",
+    "cosine": "rsa_cosine second_order_cosine",
+    "dcor": "distance_correlation",
+    "mean_cca": "cca",
+    "angular angular_procrustes": "procrustes_angle",
+    "shape_distance": "procrustes procrustes_angle",
+    "knn": "mutual_neighbors jaccard_neighbors cknna",
+    "mknn mutual_knn mutual_nearest_neighbors": "mutual_neighbors",
+    "neighbors": "mutual_neighbors jaccard_neighbors",
+    "jaccard knn_jaccard": "jaccard_neighbors",
+    "linear_regression ridge predictivity encoding r2": "linear_predictivity",
+}
 _ALIASES = {
-    "centered_kernel_alignment": ("cka",),
-    "linear_cka": ("cka",),
-    "cka_linear": ("cka",),
-    "unbiased_cka": ("cka",),
-    "debiased_cka": ("cka",),
-    "cka_debiased": ("cka",),
-    "hsic": ("cka", "cka_rbf"),
-    "biased_cka": ("cka_biased",),
-    "rbf_cka": ("cka_rbf",),
-    "kernel_cka": ("cka_rbf",),
-    "rbf": ("affinity", "cka_rbf"),
-    "rdm": ("rsa", "rsa_spearman"),
-    "rsm": ("rsa", "rsa_spearman"),
-    "pearson": ("rsa",),
-    "spearman": ("rsa_spearman",),
-    "kendall": ("rsa_kendall",),
-    "kendall_tau": ("rsa_kendall",),
-    "tau": ("rsa_kendall",),
-    "tau_a": ("rsa_kendall",),
-    "rsa_tau": ("rsa_kendall",),
-    "cosine": ("rsa_cosine", "second_order_cosine"),
-    "dcor": ("distance_correlation",),
-    "mean_cca": ("cca",),
-    "angular": ("procrustes_angle",),
-    "angular_procrustes": ("procrustes_angle",),
-    "shape_distance": ("procrustes", "procrustes_angle"),
-    "knn": ("mutual_neighbors", "jaccard_neighbors", "cknna"),
-    "mknn": ("mutual_neighbors",),
-    "mutual_knn": ("mutual_neighbors",),
-    "mutual_nearest_neighbors": ("mutual_neighbors",),
-    "neighbors": ("mutual_neighbors", "jaccard_neighbors"),
-    "jaccard": ("jaccard_neighbors",),
-    "knn_jaccard": ("jaccard_neighbors",),
-    "linear_regression": ("linear_predictivity",),
-    "ridge": ("linear_predictivity",),
-    "predictivity": ("linear_predictivity",),
-    "encoding": ("linear_predictivity",),
-    "r2": ("linear_predictivity",),
+    alias: tuple(found.split())
+    for aliases, found in _NAMES_ELSEWHERE.items()
+    for alias in aliases.split()
 }
 
 

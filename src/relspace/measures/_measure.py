@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 
@@ -25,22 +25,24 @@ from relspace.errors import (
 from relspace.kernels.scale import to_unit_scale
 from relspace.measures.sums.cross_products import CrossProducts
 from relspace.measures.sums.item_parts import RandomParts
+from relspace.measures.sums.item_sums import constant_features
 from relspace.resampling import Permutations, shift_families
 
-Factor = TypeVar("Factor")
 Direction = Literal["similarity", "distance"]
+Range = tuple[float, float]
+Names = tuple[str, ...]
 
-#: Fewer items have too few pairs for a comparison that could fail.
+#: The fewest items that can be compared.
 MIN_ITEMS = 4
 
-# Up to so many entries of features, and of a matrix over pairs, cores that share operations on them
+# Up to so many entries of features, and of a matrix over pairs, threads that share one operation
 # wait for each other longer than they work.
 _ENTRIES_OF_ONE_CORE = 2**20
-# Batches of permutations that are handed to cores together, and at least, where there are several.
+# Batches of permutations that are dispatched together, and how many batches there are at least.
 _BATCHES_OF_LOT = 32
-_FEWEST_LOTS = 8
+_FEWEST_BATCHES = 8
 
-#: Chance of measures that are biased: n items always lie in n dimensions.
+#: Chance of biased measures: n items always lie in n dimensions.
 WIDE_FEATURES_LOOK_ALIKE = "above 0, to 1 as n_features / n_items grows"
 
 #: What can be done to the features of one set without changing a measure that is invariant to it.
@@ -59,14 +61,14 @@ TRANSFORMATIONS = {
 class Measure(ABC):
     """A measure of how similar two sets of features of the same items are.
 
-    Calling it compares two sets. What can be computed from one set alone is its factor
-    (:meth:`prepare`); comparing many pairs of sets, or one pair under many permutations of items,
-    costs only :meth:`from_factors` each.
+    Calling it compares two sets. What depends on one set alone is its factor (:meth:`prepare`).
+    Comparing many pairs of sets, or one pair under many permutations of items, then costs only
+    :meth:`from_factors` each.
 
     Attributes
     ----------
     name, title : str
-        How it is asked for, and what it is called in tables and figures.
+        The name for :func:`relspace.measures.get`, and the one in tables and figures.
     direction : "similarity" or "distance"
         Whether larger values mean more alike or less.
     identical : float
@@ -82,8 +84,8 @@ class Measure(ABC):
     identical: float = 1.0
 
     @property
-    def range(self) -> tuple[float, float]:
-        """The smallest and the largest value there can be."""
+    def range(self) -> Range:
+        """The smallest and the largest possible value."""
         return (-1.0, 1.0)
 
     @property
@@ -92,9 +94,9 @@ class Measure(ABC):
         return True
 
     @property
-    @abstractmethod
-    def invariances(self) -> tuple[str, ...]:
+    def invariances(self) -> Names:
         """Which of :data:`TRANSFORMATIONS` of either set leave the value as it is."""
+        return ("rotation", "scale", "shift")
 
     @property
     @abstractmethod
@@ -103,7 +105,7 @@ class Measure(ABC):
 
     @property
     def permutations_for_chance(self) -> int:
-        """How many permutations show the chance level, where it has no closed form."""
+        """How many permutations estimate the chance level, where it has no closed form."""
         return 20
 
     @property
@@ -113,7 +115,7 @@ class Measure(ABC):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What can be set by ``measures.get(name, ...)``, and what it is now."""
+        """The parameters of ``measures.get(name, ...)`` and their values."""
         common = {field.name for field in fields(Measure)}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
 
@@ -166,19 +168,19 @@ class Measure(ABC):
         return self.from_factors(self.prepare(x, "X"), self.prepare(y.to(x.device), "Y"))
 
     def prepare(self, X: object, name: str = "X", *, memory_budget: int | None = None) -> Any:
-        """Compute what depends on one set alone.
+        """Compute the factor of one set: what depends on it alone.
 
-        Features are first brought to unit scale by a power of two, which is exact: every measure is
-        invariant to scale, and so is its value at any scale that the features' type can hold.
+        Features are first brought to unit scale by a power of two, which is exact. Every measure
+        is invariant to scale, so the value is right at any scale that the features' type can hold.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
             Features.
         name : str
-            What an error calls them.
+            The name of the set in errors.
         memory_budget : int, optional
-            Bytes that the factor may take beyond the features themselves where it can do with
+            Bytes that the factor may take beyond the features, for a measure that can do with
             less. A sixteenth of the free memory by default.
         """
         features = as_features(X, name).tensor.detach()
@@ -187,18 +189,18 @@ class Measure(ABC):
                 f"{name} has {len(features)} items; a comparison needs at least {MIN_ITEMS}."
             )
         features = to_unit_scale(features)[0]
-        refuse_constant(features, name)
-        warn_of_pair_matrix(features, name)
+        _refuse_constant(features, name)
+        _warn_of_pair_matrix(features, name)
         if memory_budget is None:
             memory_budget = memory_budget_bytes(None, features.device) // 4
-        n, d = features.shape
 
         def work() -> Any:
             return self._factor(features, name, memory_budget)
 
         try:
             with torch.no_grad():
-                return on_one_core(work, features.device) if is_small(n, d) else work()
+                small = is_small(*features.shape)
+                return on_one_core(work, features.device) if small else work()
         except BandwidthError as error:
             raise error.about(name) from error
 
@@ -244,9 +246,7 @@ class Measure(ABC):
         *,
         on_progress: Callable[[int], None] | None = None,
     ) -> torch.Tensor:
-        """The same table under every permutation of a family.
-
-        Permutations are compared in batches, each on one core.
+        """Compute :meth:`table` under every permutation of a family, in batches of one core each.
 
         ``on_progress`` is called with the number of permutations that are done.
 
@@ -255,8 +255,8 @@ class Measure(ABC):
         tensor of shape (n_permutations, len(x), len(y))
             Values in float64.
         """
-        count = len(family)
-        batches = family.batches(min(self._permutations_at_once(x, y), -(-count // _FEWEST_LOTS)))
+        at_once = min(self._permutations_at_once(x, y), -(-len(family) // _FEWEST_BATCHES))
+        batches = family.batches(at_once)
 
         def compare(batch: torch.Tensor) -> torch.Tensor:
             return self._tables(x, y, batch)
@@ -279,7 +279,7 @@ class Measure(ABC):
         groups: object | None = None,
         random_state: int = 0,
     ) -> Sequence[Permutations]:
-        """Draw permutations of items under which the measure is tested.
+        """Draw the permutations of items under which the measure is tested.
 
         Parameters are those of :func:`relspace.resampling.shift_families`.
         """
@@ -292,11 +292,11 @@ class Measure(ABC):
     def _tables(
         self, x: Sequence[Any], y: Sequence[Any], permutations: torch.Tensor
     ) -> torch.Tensor:
-        """The table under each of a batch of permutations (b, n): (b, len(x), len(y))."""
+        """Compute the table under each of a batch of permutations (b, n): (b, len(x), len(y))."""
         return torch.stack([self.table(x, y, one) for one in permutations])
 
     def bytes_per_pair(self, n_sets: int) -> int:
-        """Bytes for each pair of items that comparing so many sets can't do with less than."""
+        """The least bytes for each pair of items that comparing ``n_sets`` sets takes."""
         return 0
 
     def refuse_too_many(self, n_items: int, n_sets: int, memory_budget: int | None) -> None:
@@ -307,7 +307,7 @@ class Measure(ABC):
         n_items, n_sets : int
             What is to be compared.
         memory_budget : int, optional
-            Bytes that may be taken; what is free by default.
+            Bytes that may be taken; the free memory by default.
 
         Raises
         ------
@@ -329,27 +329,21 @@ class Measure(ABC):
 
     @property
     def streams(self) -> bool:
-        """Whether sums of products over items are all it needs, so that any number will do."""
+        """Whether it needs only sums of products over items, which may then be any number."""
         return type(self).from_cross_products is not Measure.from_cross_products
 
     def from_cross_products(self, products: CrossProducts) -> float:
-        """Compare two sets by sums over their items.
-
-        Parameters
-        ----------
-        products : CrossProducts
-            Of two of the sets of :class:`relspace.measures.sums.stacked_products.StackedProducts`,
-            summed over the :meth:`folds`.
+        """Compare two sets by sums over their items, and over those of each of the :meth:`folds`.
 
         Raises
         ------
         InvalidInputError
-            If the measure is of pairs of items, or needs the items themselves.
+            If the measure needs the items themselves.
         """
         raise self.needs_items()
 
     def folds(self, n_items: int) -> RandomParts | None:
-        """The parts of the items that are held out in turn; None where none are."""
+        """The parts of the items that are held out in turn; None without cross-validation."""
         return None
 
     @property
@@ -374,7 +368,6 @@ class Measure(ABC):
 
 
 def _device_of(factor: Any) -> torch.device:
-    """Where the tensors of a factor are."""
     if isinstance(factor, torch.Tensor):
         return factor.device
     tensors = (value for value in vars(factor).values() if isinstance(value, torch.Tensor))
@@ -382,22 +375,18 @@ def _device_of(factor: Any) -> torch.device:
 
 
 def is_small(n_items: int, n_features: int = 1) -> bool:
-    """Whether one core does the work on features, and on pairs of items, that cores would share."""
+    """Whether features, or pairs of items, are so few that one core is faster than several."""
     return n_items * max(n_items, n_features) <= _ENTRIES_OF_ONE_CORE
 
 
-def refuse_constant(X: torch.Tensor, name: str) -> None:
-    """Refuse features whose rows are all the same to within rounding."""
+def _refuse_constant(X: torch.Tensor, name: str) -> None:
     spread = (X - X[0]).abs().amax(dim=0)
     rounding = 4 * torch.finfo(X.dtype).eps * X.abs().amax(dim=0)
     if bool((spread <= rounding).all()):
-        raise InvalidInputError(
-            f"{name} is constant: all its rows are the same to within rounding, so there is "
-            "nothing to compare; check where these features come from."
-        )
+        raise constant_features(name)
 
 
-def warn_of_pair_matrix(X: torch.Tensor, name: str) -> None:
+def _warn_of_pair_matrix(X: torch.Tensor, name: str) -> None:
     """Warn where features look like a matrix over pairs of items, as measures make themselves."""
     # One row and column tell almost all features, without a copy of a large matrix.
     if X.shape[0] != X.shape[1] or not torch.allclose(X[0], X[:, 0], rtol=1e-4):
@@ -407,7 +396,7 @@ def warn_of_pair_matrix(X: torch.Tensor, name: str) -> None:
     if float(diagonal.max() - diagonal.min()) > rounding or float((X - X.T).abs().max()) > rounding:
         return
     if not bool(X.triu(1).any()):
-        # One item of each class, by its class.
+        # One item of each class, one-hot.
         return
     kind = "dissimilarities" if abs(float(diagonal[0])) <= rounding else "similarities"
     warnings.warn(

@@ -15,25 +15,12 @@ from relspace.kernels.bandwidth import solve_bandwidth
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, place_sets
 from relspace.kernels.normalization import NORMALIZATIONS, fit_normalization
-from relspace.measures._measure import Measure
+from relspace.measures._measure import Measure, Names
 from relspace.measures.pair_matrix import Centering, PairEntries, PairMatrix, PairMeasure
 
 _LARGEST_SPREAD = 100.0
 # The exponential of a larger number overflows.
 _LARGEST_POWER = math.log(sys.float_info.max)
-
-_INVARIANCES = {
-    "none": ("rotation", "scale", "shift"),
-    "unit": ("rotation", "scale", "item scale"),
-    "center": ("rotation", "scale", "shift"),
-    "center+unit": ("rotation", "scale", "shift"),
-    "zscore": ("scale", "shift", "channel scale"),
-    "zscore+unit": ("scale", "shift", "channel scale"),
-    "quarter-whiten": ("rotation", "scale", "shift"),
-    "quarter-whiten+unit": ("rotation", "scale", "shift"),
-    "half-whiten": ("rotation", "scale", "shift"),
-    "half-whiten+unit": ("rotation", "scale", "shift"),
-}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -79,8 +66,12 @@ class Affinity(PairMeasure):
             )
 
     @property
-    def invariances(self) -> tuple[str, ...]:
-        return _INVARIANCES[self.normalize]
+    def invariances(self) -> Names:
+        if self.normalize == "unit":
+            return ("rotation", "scale", "item scale")
+        if self.normalize.startswith("zscore"):
+            return ("scale", "shift", "channel scale")
+        return super().invariances
 
     @property
     def chance(self) -> str:
@@ -97,7 +88,7 @@ class Affinity(PairMeasure):
     def _size(self, x: PairMatrix, y: PairMatrix) -> float:
         geometric, arithmetic = super()._size(x, y), (x.squared_norm + y.squared_norm) / 2
         power = self.spread * math.log(arithmetic / geometric)
-        # What no float holds leaves a value of 0.
+        # Where it overflows, the value is 0.
         return geometric * math.exp(power) if power < _LARGEST_POWER else math.inf
 
 
@@ -108,7 +99,7 @@ def affinity_entries(X: torch.Tensor, sigma: float) -> PairEntries:
 
     def fill(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
         fill_half_squared(out, x, y)
-        # Beyond the largest float an exponent of 0 would become 0 * inf.
+        # Beyond the largest float a distance of 0 would give 0 * inf.
         out.mul_(min(scale, math.sqrt(torch.finfo(out.dtype).max))).exp_()
 
     return PairEntries(place_sets(X, None, frame, scale=scale)[0], fill, with_itself=1.0)

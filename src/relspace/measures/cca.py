@@ -9,21 +9,13 @@ import torch
 
 from relspace._core.validation import check_choice, check_number
 from relspace.errors import InvalidInputError, UndefinedValueError
-from relspace.measures._measure import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
+from relspace.measures._measure import WIDE_FEATURES_LOOK_ALIKE, Measure, Names, Range, centered
 from relspace.measures.sums.cross_products import CrossProducts
 
 
 @dataclass(frozen=True)
 class PrincipalAxes:
-    """Centred features as ``basis @ loadings``, in the principal axes that are kept.
-
-    Attributes
-    ----------
-    basis : tensor of shape (n, r)
-        Orthonormal columns.
-    loadings : tensor of shape (r, d)
-        What features are made of them.
-    """
+    """Centred features as ``basis @ loadings``: orthonormal columns (n, r), and weights (r, d)."""
 
     basis: torch.Tensor
     loadings: torch.Tensor
@@ -39,10 +31,9 @@ class CCA(Measure):
     .. math:: \sum_i w_i \rho_i \Big/ \sum_i w_i, \qquad i = 1 \ldots \min(r_X, r_Y)
 
     where all :math:`w_i` are 1, or (PWCCA) how much of the first set's features the i-th canonical
-    variate h_i accounts for, :math:`w_i = \sum_j |\langle h_i, x_j \rangle|`.
-
-    Where the dimensions of both sets together reach the number of items, some correlations are 1
-    whatever the features; that is refused.
+    variate h_i accounts for, :math:`w_i = \sum_j |\langle h_i, x_j \rangle|`. Where the dimensions
+    of both sets together reach the number of items, some correlations are 1 whatever the features;
+    that is refused.
 
     Attributes
     ----------
@@ -63,7 +54,7 @@ class CCA(Measure):
         check_choice(self.weights, "weights", ("equal", "projection"))
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> Range:
         return (0.0, 1.0)
 
     @property
@@ -71,7 +62,7 @@ class CCA(Measure):
         return self.weights == "equal"
 
     @property
-    def invariances(self) -> tuple[str, ...]:
+    def invariances(self) -> Names:
         if self.weights == "projection":
             return ("scale", "shift")
         if self.variance < 1.0:
@@ -91,7 +82,6 @@ class CCA(Measure):
     def from_factors(
         self, x: PrincipalAxes, y: PrincipalAxes, permutation: torch.Tensor | None = None
     ) -> float:
-        """Compare two sets by their principal axes."""
         left = x.basis if permutation is None else x.basis[permutation]
         return self._mean(len(x.basis), left.T @ y.basis, x.loadings)
 
@@ -100,7 +90,6 @@ class CCA(Measure):
         return 3
 
     def from_cross_products(self, products: CrossProducts) -> float:
-        """Compare two sets by sums over their items."""
         (axes_x, sizes_x), (axes_y, sizes_y) = products.x.principal, products.y.principal
         axes_x, sizes_x = axes_x[:, : self._kept(sizes_x)], sizes_x[: self._kept(sizes_x)]
         axes_y, sizes_y = axes_y[:, : self._kept(sizes_y)], sizes_y[: self._kept(sizes_y)]
@@ -108,14 +97,14 @@ class CCA(Measure):
         return self._mean(products.n_items, coupling, (axes_x * sizes_x).T)
 
     def _kept(self, sizes: torch.Tensor) -> int:
-        """How many principal axes explain the share of the variance that is asked for."""
+        """How many principal axes explain ``variance``."""
         if self.variance == 1.0:
             return len(sizes)
         explained = sizes.square().cumsum(0) / sizes.square().sum()
         return min(len(sizes), int((explained < self.variance).sum()) + 1)
 
     def _mean(self, n_items: int, coupling: torch.Tensor, loadings: torch.Tensor) -> float:
-        """The mean of the canonical correlations, by the products of two orthonormal bases."""
+        """The mean of the canonical correlations, from the products of two orthonormal bases."""
         ranks = tuple(coupling.shape)
         if sum(ranks) > n_items - 1:
             raise UndefinedValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,13 +17,12 @@ from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, place_sets, squared_norms
 from relspace.kernels.precision import full_precision
 from relspace.kernels.ties import ROUNDINGS
-from relspace.measures._measure import WIDE_FEATURES_LOOK_ALIKE, Measure, centered
+from relspace.measures._measure import Measure, centered
 from relspace.measures.affinity import affinity_entries
 from relspace.measures.pair_matrix import (
-    Centering,
+    EstimatedMeasure,
     PairEntries,
     PairMatrix,
-    PairMeasure,
     nothing_to_compare,
     pair_matrix,
 )
@@ -35,18 +34,11 @@ _BLOCK_BYTES = 2**26
 
 @dataclass(frozen=True)
 class CenteredItems:
-    """Features whose inner products are never made, where items are many: products of features are.
+    """Features of so many items that products of features are summed, not those of items.
 
-    Attributes
-    ----------
-    features : tensor of shape (n, d)
-        As given.
-    mean : tensor of shape (d,)
-        Their mean, in float64.
-    lengths : tensor of shape (n,)
-        Squared lengths of the centred items.
-    squared_norm, total, trace : float
-        Of the matrix over pairs, as of :class:`relspace.measures.pair_matrix.PairMatrix`.
+    ``mean`` (d,) is that of the ``features`` (n, d) in float64, ``lengths`` (n,) are the squared
+    lengths of the centred items, and the numbers are those of a
+    :class:`relspace.measures.pair_matrix.PairMatrix`.
     """
 
     features: torch.Tensor
@@ -66,50 +58,30 @@ class CenteredItems:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class CKA(PairMeasure):
+class CKA(EstimatedMeasure):
     r"""Centred kernel alignment.
 
     .. math::
         \mathrm{CKA} = \frac{\mathrm{HSIC}(K, L)}{\sqrt{\mathrm{HSIC}(K, K)\,\mathrm{HSIC}(L, L)}}
-
-    With the unbiased estimator of HSIC (Song et al. 2012) unrelated features give 0 on
-    average; with the biased one (Kornblith et al. 2019) more, up to 1 where features
-    are many and items few.
 
     Attributes
     ----------
     kernel : "linear" or "rbf"
         Inner products of items, or Gaussian affinities.
     estimator : "unbiased" or "biased"
-        Of HSIC.
+        That of HSIC by Song et al. 2012, or that of Kornblith et al. 2019. Unrelated features give
+        0 on average with the first, and more with the second.
     bandwidth : float
         Of the Gaussian kernel, in units of the median distance between items.
     """
 
     kernel: Literal["linear", "rbf"] = "linear"
-    estimator: Literal["unbiased", "biased"] = "unbiased"
     bandwidth: float = 0.4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_choice(self.kernel, "kernel", ("linear", "rbf"))
-        check_choice(self.estimator, "estimator", ("unbiased", "biased"))
         check_positive(self.bandwidth, "bandwidth")
-
-    @property
-    def range(self) -> tuple[float, float]:
-        return (-1.0, 1.0) if self.estimator == "unbiased" else (0.0, 1.0)
-
-    @property
-    def invariances(self) -> tuple[str, ...]:
-        return ("rotation", "scale", "shift")
-
-    @property
-    def chance(self) -> str:
-        return "0" if self.estimator == "unbiased" else WIDE_FEATURES_LOOK_ALIKE
-
-    @property
-    def _centering(self) -> Centering:
-        return "unbiased" if self.estimator == "unbiased" else "double"
 
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
         if self.kernel == "rbf":
@@ -133,8 +105,10 @@ class CKA(PairMeasure):
 
     def _items(self, X: torch.Tensor, name: str) -> CenteredItems:
         mean = X.mean(dim=0, dtype=torch.float64)
-        lengths = torch.cat([(one.to(torch.float64) - mean).square().sum(dim=1) for one in _cut(X)])
-        blank = CenteredItems(X, mean, lengths, 0.0, 0.0, 0.0)
+        blank = CenteredItems(X, mean, mean, 0.0, 0.0, 0.0)
+        blocks = row_slices(len(X), 16 * X.shape[1], _BLOCK_BYTES)
+        lengths = torch.cat([blank.some(rows).square().sum(dim=1) for rows in blocks])
+        blank = replace(blank, lengths=lengths)
         squared_norm = self._hsic_of_items(blank, blank, None)
         rounding = max(len(X) * torch.finfo(torch.float64).eps, torch.finfo(X.dtype).eps ** 2)
         if not squared_norm > rounding * float(lengths.square().sum()):
@@ -151,18 +125,28 @@ class CKA(PairMeasure):
             paired = rows if permutation is None else permutation[rows].to(x.features.device)
             products.addmm_(x.some(paired).T, y.some(rows))
         lengths = x.lengths if permutation is None else x.lengths[permutation.to(x.lengths.device)]
-        hsic = _unbiased_hsic if self.estimator == "unbiased" else _biased_hsic
         traces = float(x.lengths.sum()), float(y.lengths.sum())
-        return hsic(n, products, *traces, float(lengths @ y.lengths))
+        return self._hsic(n, products, *traces, float(lengths @ y.lengths))
+
+    def _hsic(
+        self, n: int, products: torch.Tensor, trace_x: float, trace_y: float, squares: float
+    ) -> float:
+        """HSIC up to a factor, from the products of two sets' centred features."""
+        total = float(products.square().sum())
+        if self.estimator == "biased":
+            return total
+        # Song et al. 2012, equation 5, times n (n - 3). Of centred features the rows of a kernel
+        # sum to 0, so without its diagonal to minus that.
+        corrected = trace_x * trace_y / ((n - 1) * (n - 2)) - 2 * squares / (n - 2)
+        return total - squares + corrected
 
     def table(
         self, x: Sequence[Any], y: Sequence[Any], permutation: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Compare every set of one list with every set of another."""
         if not any(isinstance(one, CenteredItems) for one in (*x, *y)):
             return super().table(x, y, permutation)
         if not all(isinstance(one, CenteredItems) for one in (*x, *y)):
-            # As many features as items in one set: pairs of items are then the smaller matrix.
+            # One set has as many features as items, so that pairs of items are fewer.
             x, y = ([self._pairs(one) for one in of] for of in (x, y))
             return super().table(x, y, permutation)
         products = [[self._hsic_of_items(a, b, permutation) for b in y] for a in x]
@@ -178,40 +162,16 @@ class CKA(PairMeasure):
         return self.kernel == "linear"
 
     def from_cross_products(self, products: CrossProducts) -> float:
-        """Compare two sets by sums over their items, with the linear kernel."""
         if self.kernel != "linear":
             raise self.needs_items()
-        hsic = _unbiased_hsic if self.estimator == "unbiased" else _biased_hsic
         n, traces = products.n_items, (products.x.trace, products.y.trace)
-        both = hsic(n, products.both, *traces, products.squares)
+        both = self._hsic(n, products.both, *traces, products.squares)
         x, y = (
-            hsic(n, one.products, trace, trace, one.squares)
+            self._hsic(n, one.products, trace, trace, one.squares)
             for one, trace in zip((products.x, products.y), traces, strict=True)
         )
         low, high = self.range
         return min(high, max(low, both / math.sqrt(x * y)))
-
-
-def _cut(X: torch.Tensor) -> Iterator[torch.Tensor]:
-    for rows in row_slices(len(X), 16 * X.shape[1], _BLOCK_BYTES):
-        yield X[rows]
-
-
-def _biased_hsic(
-    n: int, products: torch.Tensor, trace_x: float, trace_y: float, squares: float
-) -> float:
-    return float(products.square().sum())
-
-
-def _unbiased_hsic(
-    n: int, products: torch.Tensor, trace_x: float, trace_y: float, squares: float
-) -> float:
-    """Song et al. 2012, equation 5, times n (n - 3).
-
-    Of centred features the kernel's rows sum to 0, so without its diagonal to minus that.
-    """
-    off_diagonal = float(products.square().sum()) - squares
-    return off_diagonal + trace_x * trace_y / ((n - 1) * (n - 2)) - 2 * squares / (n - 2)
 
 
 def _inner_products(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
@@ -220,10 +180,7 @@ def _inner_products(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
 
 @full_precision()
 def median_distance(X: torch.Tensor) -> float:
-    """Median Euclidean distance between distinct items, of a seeded sample of pairs if many.
-
-    It is 0 where float64 can't tell it from 0.
-    """
+    """Median distance of distinct items, of a sample of pairs if many; 0 if float64 sees none."""
     frame = Frame.of(X)
     for one in (frame, frame.wide()):
         cloud, _ = place_sets(X, None, one)

@@ -13,8 +13,8 @@ from relspace._core.memory import row_slices
 from relspace._core.validation import check_choice, check_count
 from relspace.errors import UndefinedValueError
 from relspace.kernels.ties import ROUNDINGS
-from relspace.measures._measure import Measure
-from relspace.measures.neighborhoods import BLOCK_BYTES, Board, Neighborhoods, Paired
+from relspace.measures._measure import Measure, Range
+from relspace.measures.neighborhoods import BLOCK_BYTES, Lookup, Neighborhoods, Paired
 from relspace.measures.neighbors import NeighborhoodMeasure
 
 
@@ -26,18 +26,14 @@ class CKNNA(NeighborhoodMeasure):
         \frac{\mathrm{Align}(K, L)}{\sqrt{\mathrm{Align}(K, K)\,\mathrm{Align}(L, L)}}, \qquad
         \mathrm{Align}(K, L) = \mathrm{HSIC}(M \odot K, M \odot L)
 
-    with the cosines K and L of items, the mask M
-    of pairs (i, j) with j among the k nearest of i in both sets, and the unbiased estimator of
-    HSIC (Song et al. 2012, equation 5). The masked kernels are not symmetric, so the order of the
-    sets matters a little. Huh et al. 2024, appendix on alignment metrics.
+    with the cosines K and L of items, the mask M of pairs (i, j) with j among the k nearest of i
+    in both sets, and the unbiased estimator of HSIC (Song et al. 2012, equation 5). See Huh et al.
+    2024, appendix on alignment metrics. The masked kernels are not symmetric, so the order of the
+    sets matters a little. Of tied items the mask holds the probabilities that they are neighbours.
 
-    The masked kernels hold at most k entries in a row, so sums over them are all that is needed.
-    Where items are tied for the last places, the mask holds the probabilities that they are
-    neighbours.
-
-    The mask that two sets share is another one than that of each set alone, so no inequality binds
-    the ratio: it can exceed 1 where what is not shared is noise, as between two sets with the same
-    few clusters whose items have more neighbours than their cluster has items.
+    The mask of two sets differs from that of each set alone, so the ratio is not bounded: it can
+    exceed 1 where what is not shared is noise, as between two sets with the same few clusters whose
+    items have more neighbours than their cluster has items.
     """
 
     metric: Literal["cosine"] = "cosine"
@@ -47,13 +43,11 @@ class CKNNA(NeighborhoodMeasure):
         check_choice(self.metric, "metric", ("cosine",))
 
     @property
-    def range(self) -> tuple[float, float]:
-        # Masks differ between numerator and denominator, so Cauchy-Schwarz does not hold.
+    def range(self) -> Range:
         return (-math.inf, math.inf)
 
     @property
     def symmetric(self) -> bool:
-        # Being a neighbour is not mutual, so the masked kernels are not symmetric.
         return False
 
     @property
@@ -68,7 +62,7 @@ class CKNNA(NeighborhoodMeasure):
         )
         b, n = permutations.shape
         shape = (len(x), len(y), n, b)
-        # Sums of the kernels on the shared neighbours: over columns of one, over rows of the other.
+        # Sums of the masked kernels: over the columns of one, over the rows of the other.
         columns, sums = (
             torch.zeros(shape, dtype=torch.float64, device=permutations.device) for _ in range(2)
         )
@@ -81,21 +75,15 @@ class CKNNA(NeighborhoodMeasure):
             ]
             both = [one.take(one.of.mutual_weights * one.of.similarities) for one in paired]
             for j, second in enumerate(y):
-                board = Board(second, rows)
-                weights, weighted, mutual = (
-                    board.lay(of)
-                    for of in (
-                        second.weights,
-                        second.weights * second.similarities,
-                        second.mutual_weights * second.similarities,
-                    )
-                )
+                lookup = Lookup(second, rows)
+                weighted = lookup.dense(second.weights * second.similarities)
+                mutual = lookup.dense(second.mutual_weights * second.similarities)
                 for i, first in enumerate(paired):
-                    left = own[i][0] * board.read(weights, first)
-                    right = own[i][1] * board.read(weighted, first)
-                    columns[i, j].scatter_add_(0, first.positions.flatten(0, 1), left.flatten(0, 1))
+                    left = own[i][0] * lookup.at(lookup.weights, first)
+                    right = own[i][1] * lookup.at(weighted, first)
+                    columns[i, j].scatter_add_(0, first.partners.flatten(0, 1), left.flatten(0, 1))
                     sums[i, j, rows] = right.sum(dim=0)
-                    products[i, j] += (both[i] * board.read(mutual, first)).sum(dim=(0, 1))
+                    products[i, j] += (both[i] * lookup.at(mutual, first)).sum(dim=(0, 1))
         of_all = columns.sum(dim=2) * sums.sum(dim=2) / ((n - 1) * (n - 2))
         aligned = products + of_all - 2 * (columns * sums).sum(dim=2) / (n - 2)
         size = (sizes_x[:, None] * sizes_y).sqrt().to(aligned.device)

@@ -16,9 +16,8 @@ from relspace._core.validation import (
     check_resamples,
 )
 from relspace.errors import InvalidInputError
-from relspace.measures._measure import Measure, centered, in_fewest_dimensions
-from relspace.measures.sums.cross_products import CrossProducts
-from relspace.measures.sums.folded_products import FoldedSet
+from relspace.measures._measure import Measure, Range, centered, in_fewest_dimensions
+from relspace.measures.sums.cross_products import CrossProducts, SetProducts
 from relspace.measures.sums.item_parts import RandomParts
 from relspace.resampling import PartitionFamily, Permutations
 
@@ -33,16 +32,10 @@ PENALTIES = tuple(10.0**power for power in range(-9, 3))
 
 @dataclass(frozen=True)
 class Fold:
-    """A set's features of the items trained on, decomposed, and of the items held out.
+    """Rows ``train`` and ``test`` of a set: those decomposed, and those held out.
 
-    Attributes
-    ----------
-    train, test : LongTensor
-        Rows trained on and held out.
-    basis, sizes : tensor of shape (n_train, r) and (r,)
-        Left singular vectors and singular values of the centred features trained on.
-    held_out : tensor of shape (n_test, r)
-        Features of held-out items along the right singular vectors.
+    ``basis`` (n_train, r) and ``sizes`` (r,) are left singular vectors and singular values of the
+    centred training features, ``held_out`` (n_test, r) are the others along the right ones.
     """
 
     train: torch.Tensor
@@ -54,16 +47,10 @@ class Fold:
 
 @dataclass(frozen=True)
 class Predictor:
-    """What a set needs to predict another, and what of it is predicted.
+    """A set as predictor and as target.
 
-    Attributes
-    ----------
-    part_of : LongTensor of shape (n,)
-        The fold in which each item is held out.
-    folds : tuple of Fold
-        One per part that is held out.
-    target : tensor of shape (n, r)
-        The features in as few dimensions as hold them.
+    ``part_of`` (n,) is the fold that holds out each item, ``target`` (n, r) are the features in as
+    few dimensions as hold them.
     """
 
     part_of: torch.Tensor
@@ -72,12 +59,12 @@ class Predictor:
 
     @classmethod
     def of(cls, target: torch.Tensor, part_of: torch.Tensor) -> Predictor:
-        """Decompose features without each part."""
+        """Decompose the features without each part."""
         parts = range(int(part_of.max()) + 1)
         return cls(part_of, tuple(_fold(target, part_of == part) for part in parts), target)
 
     def holding_out(self, part_of: torch.Tensor) -> Predictor:
-        """The same set with other parts held out; itself where only their numbers are others."""
+        """The same set with other parts held out; itself if only the numbers of parts differ."""
         first_of_part = torch.stack([fold.test[0] for fold in self.folds])
         if torch.equal(part_of[first_of_part][self.part_of], part_of):
             return self
@@ -93,20 +80,18 @@ class LinearPredictivity(Measure):
                        {\sum_{f} \lVert Y_f - \bar Y_{-f} \rVert^2}
 
     over the folds f, each predicted by a ridge regression with intercept on the others. Its
-    penalty is the one of the smallest generalized cross-validation error on those others, which
-    is leave-one-out's without regard to how items' leverages differ (Golub, Heath and Wahba 1979).
-    All features count by their variance, so the value does not change under rotation. Below 0 it
-    predicts worse than the mean does.
+    penalty minimizes the generalized cross-validation error on those others (Golub, Heath and Wahba
+    1979). All features count by their variance, so the value does not change under rotation. Below
+    0 it predicts worse than the mean does.
 
-    Both directions hold out the same items. So that they do under permutations too, items are
-    permuted within folds, and folds of one size among each other. Where groups of items are
-    permuted, which folds cut, the second set is decomposed anew under every permutation: a p-value
-    by groups takes longer.
+    Both directions hold out the same items, also under permutations: items are permuted within
+    folds, and folds of one size among each other. Permuted groups cut folds, so that the second set
+    is decomposed anew under every permutation, which takes longer.
 
     Attributes
     ----------
     n_folds : int
-        In how many parts items are held out.
+        Number of parts of the items, each held out in turn.
     predicted : "both", "first" or "second"
         Which set is predicted from the other.
     random_state : int
@@ -123,16 +108,12 @@ class LinearPredictivity(Measure):
         check_random_state(self.random_state)
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> Range:
         return (-float("inf"), 1.0)
 
     @property
     def symmetric(self) -> bool:
         return self.predicted == "both"
-
-    @property
-    def invariances(self) -> tuple[str, ...]:
-        return ("rotation", "scale", "shift")
 
     @property
     def chance(self) -> str:
@@ -146,7 +127,6 @@ class LinearPredictivity(Measure):
     def from_factors(
         self, x: Predictor, y: Predictor, permutation: torch.Tensor | None = None
     ) -> float:
-        """Compare two sets by how well each predicts the other."""
         if permutation is None:
             permutation = torch.arange(len(x.target), device=x.target.device)
         return float(self._tables([x], [y], permutation[None]))
@@ -184,7 +164,7 @@ class LinearPredictivity(Measure):
         groups: object | None = None,
         random_state: int = 0,
     ) -> Sequence[Permutations]:
-        """Draw permutations of items, which keep to the folds unless groups are permuted."""
+        """Draw permutations that keep the folds, or permute groups."""
         if groups is not None:
             return super().permutations(
                 n_items, n_permutations, groups=groups, random_state=random_state
@@ -194,7 +174,6 @@ class LinearPredictivity(Measure):
         return [PartitionFamily(part_of, count, check_random_state(random_state))]
 
     def folds(self, n_items: int) -> RandomParts:
-        """The parts of the items that are held out in turn."""
         if n_items < 2 * self.n_folds:
             raise InvalidInputError(
                 f"there are {n_items} items, too few to hold out {self.n_folds} parts of at least "
@@ -203,16 +182,13 @@ class LinearPredictivity(Measure):
         return RandomParts(n_items, self.n_folds, self.random_state)
 
     def from_cross_products(self, products: CrossProducts) -> float:
-        """Compare two sets by sums over the items of each fold."""
-        folds = products.folds
-        assert folds is not None
+        x, y, by_fold = products.x, products.y, products.by_fold
         return self._mean(
-            lambda: _explained_by_sums(folds.x, folds.y, folds.both),
-            lambda: _explained_by_sums(folds.y, folds.x, folds.both.mT),
+            lambda: _explained_by_sums(x, y, by_fold), lambda: _explained_by_sums(y, x, by_fold.mT)
         )
 
     def _mean(self, of_second: Callable[[], _Score], of_first: Callable[[], _Score]) -> _Score:
-        """The mean of how well the sets are predicted that are to be."""
+        """The mean of the scores of the sets that ``predicted`` names."""
         asked = {"both": (of_second, of_first), "second": (of_second,), "first": (of_first,)}
         first, *others = (one() for one in asked[self.predicted])
         return (first + others[0]) / 2 if others else first
@@ -254,12 +230,12 @@ def _explained(predictors: Sequence[Predictor], targets: torch.Tensor) -> torch.
     return explained
 
 
-def _explained_by_sums(own: FoldedSet, target: FoldedSet, both: torch.Tensor) -> float:
-    """The same, from sums of products over the items of each fold; ``both`` is (n_folds, d, e)."""
+def _explained_by_sums(own: SetProducts, target: SetProducts, both: torch.Tensor) -> float:
+    """The same from sums over folds; ``both`` (n_folds, d, e) holds products with the target."""
     missed = total = 0.0
     all_products, all_squares = both.sum(dim=0), float(target.traces.sum())
     for fold, training in enumerate(own.trainings):
-        # Products of sums, by which those about the mean of the items trained on differ.
+        # Centring at the mean of the items trained on corrects products by those of the sums.
         sums, sum_squares = target.sums[fold], float(target.sums[fold].square().sum())
         outer, squares = torch.outer(own.sums[fold], sums), float(target.traces[fold])
         known = all_products - both[fold] - outer / training.n_items
@@ -282,24 +258,17 @@ def _explained_by_sums(own: FoldedSet, target: FoldedSet, both: torch.Tensor) ->
 def _best_penalty(
     variances: torch.Tensor, explained: torch.Tensor, squares: torch.Tensor, n_items: int
 ) -> torch.Tensor:
-    """The penalty of the smallest generalized cross-validation error for each target: (b,).
+    """The penalty (b,) of the smallest generalized cross-validation error for each target.
 
-    Parameters
-    ----------
-    variances : tensor of shape (r,)
-        Sums of squares of the predicting features along their principal axes.
-    explained : tensor of shape (b, r)
-        Sums of squares of each target that each axis explains without a penalty.
-    squares : tensor of shape (b,)
-        Sum of squares of each centred target.
-    n_items : int
-        Items.
+    ``variances`` (r,) are sums of squares of the predicting features along their principal axes,
+    ``explained`` (b, r) those of each target that each axis explains without a penalty, ``squares``
+    (b,) those of each centred target.
     """
     penalties = torch.tensor(PENALTIES, dtype=variances.dtype, device=variances.device)
     penalties = penalties[:, None] * variances.sum()
     left = penalties / (variances + penalties)
     unused = n_items - 1 - len(variances)
-    # As many axes as items explain everything; what rounding leaves is nothing.
+    # As many axes as items explain everything; the rest is rounding.
     outside = (squares - explained.sum(dim=1)).clamp_min(0.0)[:, None] if unused else 0.0
     errors = (outside + explained @ left.square().T) / (unused + left.sum(dim=1)).square()
     best: torch.Tensor = penalties[errors.argmin(dim=1), 0]

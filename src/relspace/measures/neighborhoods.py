@@ -1,4 +1,4 @@
-"""Neighbourhoods of items, with what is tied for their last places, under many permutations."""
+"""Nearest neighbours of items, with ties for the last neighbours, under many permutations."""
 
 from __future__ import annotations
 
@@ -24,31 +24,23 @@ from relspace.kernels.ties import ROUNDINGS, cloud_for_ties
 
 BLOCK_BYTES = 2**26
 
-# Entries looked at together: of so many, positions and what is read by them fit a core's cache.
+# Entries compared together: the indices of so many, and what they gather, fit a core's cache.
 _ENTRIES_AT_ONCE = 2**17
 _BYTES_AT_ONCE = 2**26
-# Inner products of all pairs of so few items are made at once, where one in 16 is asked for.
+# Inner products of all pairs of so few items are computed at once, where one in 16 is needed.
 _MOST_PRODUCTS = 2**21
 _WORTH_A_PRODUCT = 16
-# Where directions differ by fewer of their roundings, most neighbours are made of rounding.
+# Where directions differ by fewer of their roundings, rounding decides most neighbours.
 _LEAST_APART = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Neighborhoods:
-    """The nearest neighbours of every item of a set; tied items share the last places.
+    """The k nearest neighbours of every item of a set, and all items that are tied for the last.
 
-    Attributes
-    ----------
-    k : int
-        How many neighbours an item has.
-    candidates : LongTensor of shape (n, w)
-        The items that can be neighbours: those that surely are, then those that are tied for the
-        places left, then the item itself as often as it takes. w is k where nothing is tied.
-    n_sure, n_tied : LongTensor of shape (n,)
-        How many of each kind; of items without ties all k are sure.
-    points : tensor of shape (n, d)
-        The items, of unit norm where the metric is the cosine.
+    Row i of ``candidates`` (n, w) holds ``n_sure[i]`` items that are neighbours for sure, then
+    ``n_tied[i]`` that are tied for the rest, then i itself as padding. Without ties w is k and all
+    are sure. ``points`` (n, d) are the items, of unit norm where the metric is the cosine.
     """
 
     k: int
@@ -62,39 +54,39 @@ class Neighborhoods:
 
     @cached_property
     def has_ties(self) -> bool:
-        """Whether any item has more candidates than places."""
+        """Whether any item has more candidates than neighbours."""
         return bool(self.n_tied.any())
 
     @cached_property
     def sure(self) -> torch.Tensor:
-        """Which candidates surely are neighbours: booleans of shape (n, w)."""
-        return self._place < self.n_sure[:, None]
+        """Which candidates are neighbours for sure: booleans of shape (n, w)."""
+        return self._column < self.n_sure[:, None]
 
     @cached_property
     def tied(self) -> torch.Tensor:
-        """Which candidates are tied for the last places: booleans of shape (n, w)."""
-        return (self._place < (self.n_sure + self.n_tied)[:, None]) & ~self.sure
+        """Which candidates are tied: booleans of shape (n, w)."""
+        return (self._column < (self.n_sure + self.n_tied)[:, None]) & ~self.sure
 
     @cached_property
     def share(self) -> torch.Tensor:
-        """With which probability a tied candidate of each item has a place: (n,)."""
+        """The probability that a tied candidate of each item is a neighbour: (n,)."""
         left = (self.k - self.n_sure).to(torch.float64)
         return left / self.n_tied.clamp_min(1)
 
     @cached_property
     def weights(self) -> torch.Tensor:
-        """With which probability each candidate is a neighbour: (n, w) in float64."""
+        """The probability that each candidate is a neighbour: (n, w) in float64."""
         return self.sure + self.tied * self.share[:, None]
 
     @cached_property
     def mutual_weights(self) -> torch.Tensor:
-        """With which probability each candidate and the item are neighbours of each other."""
+        """The probability that each candidate and the item are neighbours of each other."""
         n, width = self.candidates.shape
         own = torch.arange(n, device=self.candidates.device)[:, None]
         keys, order = (own * n + self.candidates).flatten().sort()
         wanted = (self.candidates * n + own).flatten()
-        place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
-        found = self.weights.flatten()[order[place]] * (keys[place] == wanted)
+        at = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+        found = self.weights.flatten()[order[at]] * (keys[at] == wanted)
         return self.weights * found.view(n, width)
 
     @cached_property
@@ -114,8 +106,8 @@ class Neighborhoods:
         bytes_of_row = 16 * items.shape[1] * self.points.shape[1]
         for rows in row_slices(len(items), bytes_of_row, BLOCK_BYTES):
             these = self.points[items[rows]]
-            for out, of_place in zip(found, others, strict=True):
-                out[rows] = torch.linalg.vecdot(these, self.points[of_place[rows]])
+            for out, other in zip(found, others, strict=True):
+                out[rows] = torch.linalg.vecdot(these, self.points[other[rows]])
         return found
 
     @cached_property
@@ -123,26 +115,15 @@ class Neighborhoods:
         return self.points @ self.points.T
 
     @property
-    def _place(self) -> torch.Tensor:
+    def _column(self) -> torch.Tensor:
         return torch.arange(self.candidates.shape[1], device=self.candidates.device)
 
 
 def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neighborhoods:
-    """Find the k nearest other items of every item, and what is tied for the last places.
+    """Find the k <= n - 2 nearest other items of every item, and the ties for the last of them.
 
-    Items are tied where they are as near as the k-th to within the rounding of float64, in which
-    all are looked at again whose neighbours float32 can't tell.
-
-    Parameters
-    ----------
-    X : tensor of shape (n, d)
-        Features.
-    k : int
-        How many neighbours, at most n - 2.
-    metric : "cosine" or "euclidean"
-        Which distance they are the nearest by.
-    name : str
-        What an error calls the features.
+    Items are tied if they are as near as the k-th to within the rounding of float64. Items whose
+    neighbours float32 can't tell apart are compared again in float64.
     """
     if metric == "cosine":
         points = unit_vectors(X, name)
@@ -160,8 +141,8 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
         nearest[rows] = found.indices[:, :k]
         gap = found.values[:, k - 1] - found.values[:, k]
         unclear[rows] = gap <= _rounding(cloud, item, found.values[:, k - 1], position)
-    n_sure, n_tied = torch.full((n,), k, device=device), torch.zeros(n, dtype=torch.long)
-    n_tied = n_tied.to(device)
+    n_sure = torch.full((n,), k, device=device)
+    n_tied = torch.zeros_like(n_sure)
     items = unclear.nonzero().flatten()
     if len(items) == 0:
         return Neighborhoods(k, nearest, n_sure, n_tied, points)
@@ -186,7 +167,7 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
     width = max(indices.shape[1] for _, indices in found_anew)
     refuse_too_large(
         32 * n * width,
-        f"{name} has items of which {width} others are tied for {k} places; holding them all",
+        f"{name} has items with {width} others tied for {k} neighbours; holding them all",
         "compare a random part of the items by {max_items=10_000}",
         "use a measure without neighbours, such as rsa",
         device=device,
@@ -201,13 +182,13 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
 
 
 def _about_their_mean(points: torch.Tensor) -> Cloud:
-    """Unit vectors less their mean: of items that share a direction only differences are left."""
+    """Subtract the mean of unit vectors, which loses nothing where they share a direction."""
     points = points - points.mean(dim=0, dtype=torch.float64).to(points.dtype)
     return Cloud(points, squared_norms(points) / 2)
 
 
 def _refuse_one_direction(cloud: Cloud, name: str) -> None:
-    """Refuse items all of whose directions are the same to within rounding in float64."""
+    """Refuse items whose directions are all the same to within the rounding of float64."""
     apart = math.sqrt(4 * float(cloud.half_norms.mean()))
     off = ROUNDINGS_OF_UNIT_VECTORS * torch.finfo(cloud.points.dtype).eps
     if apart <= _LEAST_APART * off:
@@ -219,7 +200,7 @@ def _refuse_one_direction(cloud: Cloud, name: str) -> None:
 
 
 def _nearness(cloud: Cloud, items: torch.Tensor) -> torch.Tensor:
-    """Minus half the squared distance of some items to all; an item is not near itself."""
+    """Minus half the squared distance of some items to all; minus infinity to itself."""
     nearness = cloud.points.new_empty((len(items), len(cloud.points)))
     with full_precision():
         fill_half_squared(nearness, cloud.rows(items), cloud)
@@ -229,10 +210,7 @@ def _nearness(cloud: Cloud, items: torch.Tensor) -> torch.Tensor:
 def _rounding(
     cloud: Cloud, items: torch.Tensor, last: torch.Tensor, position: float
 ) -> torch.Tensor:
-    """What rounding may change of the nearness of items as near as the last.
-
-    ``position`` is by how many roundings of 1 the points themselves may be off.
-    """
+    """The rounding error of nearness ``last``, of points that are off by ``position`` epsilons."""
     epsilon = torch.finfo(cloud.points.dtype).eps
     off = position * epsilon
     of_positions = off * ((-2 * last).clamp_min(0.0).sqrt() + off)
@@ -243,53 +221,45 @@ def permutations_at_once(x: Sequence[Neighborhoods], y: Sequence[Neighborhoods])
     """How many permutations are compared together."""
     n = len(y[0])
     width = max(one.candidates.shape[1] for one in (*x, *y))
-    # Boards are made anew for each lot of permutations, so that there should be many to a board.
+    # Every batch makes its own lookups, so a batch should hold many permutations.
     most = max(1, _BYTES_AT_ONCE // (8 * n * len(x) * max(width, 2 * len(y))))
     return min(most, max(1, _ENTRIES_AT_ONCE // (n * width), n // (8 * width)))
 
 
 @dataclass(frozen=True, eq=False)
 class Paired:
-    """Candidates of the items of a first set, as items of the second that they are paired with.
+    """Neighbourhoods of a first set, seen from r items of the second under b permutations.
 
-    Attributes
-    ----------
-    of : Neighborhoods
-        Of the first set.
-    permutations : LongTensor of shape (b, n)
-        The item of the first set that is paired with each of the second.
-    items : LongTensor of shape (r, b)
-        Which item of the first set is paired with each of r items of the second, under b
-        permutations.
-    positions : LongTensor of shape (w, r, b)
-        The items of the second set that the candidates of these are paired with.
+    ``permutations`` (b, n) holds the item of the first set that is paired with each of the second,
+    ``items`` (r, b) those of the r items, and ``partners`` (w, r, b) the items of the second set
+    that the candidates of ``items`` are paired with.
     """
 
     of: Neighborhoods
     permutations: torch.Tensor
     items: torch.Tensor
-    positions: torch.Tensor
+    partners: torch.Tensor
 
     @classmethod
     def by(cls, of: Neighborhoods, permutations: torch.Tensor, rows: slice) -> Paired:
         """Pair some items of the second set under permutations of shape (b, n)."""
         b, n = permutations.shape
-        place = torch.empty((n, b), dtype=torch.long, device=permutations.device)
-        number = torch.arange(n, device=place.device)[:, None].expand(n, b)
-        place.scatter_(0, permutations.T, number)
+        inverse = torch.empty((n, b), dtype=torch.long, device=permutations.device)
+        numbers = torch.arange(n, device=inverse.device)[:, None].expand(n, b)
+        inverse.scatter_(0, permutations.T, numbers)
         items = permutations[:, rows].T.contiguous()
         candidates = cls._of_items(of.candidates, items)
-        which = torch.arange(b, device=place.device)
-        positions = place.flatten().index_select(0, (candidates * b + which).flatten())
-        return cls(of, permutations, items, positions.view(candidates.shape))
+        which = torch.arange(b, device=permutations.device)
+        partners = inverse.flatten().index_select(0, (candidates * b + which).flatten())
+        return cls(of, permutations, items, partners.view(candidates.shape))
 
     def back(self, of_second: torch.Tensor) -> torch.Tensor:
-        """Items of the first set that items (w, r) of the second are paired with: (w, r, b)."""
+        """The items of the first set that are paired with items (w, r) of the second: (w, r, b)."""
         taken = self.permutations.T.contiguous().index_select(0, of_second.flatten())
         return taken.view(*of_second.shape, -1)
 
     def take(self, of_candidates: torch.Tensor) -> torch.Tensor:
-        """What is known of candidates (n, w), for the paired items: (w, r, b)."""
+        """Gather values (n, w) of candidates for the paired items: (w, r, b)."""
         return self._of_items(of_candidates, self.items)
 
     @staticmethod
@@ -299,60 +269,46 @@ class Paired:
 
 
 @dataclass(frozen=True, eq=False)
-class Board:
-    """What is known of the candidates of some items of the second set, by the candidate's number.
-
-    Attributes
-    ----------
-    of : Neighborhoods
-        Of the second set.
-    rows : slice
-        The items.
-    """
+class Lookup:
+    """Values of the candidates of some rows of the second set, found by the candidate's number."""
 
     of: Neighborhoods
     rows: slice
 
-    def lay(self, values: torch.Tensor) -> torch.Tensor:
-        """Lay values (n, w) of candidates out by number, (r, n); 0 where there is none."""
-        board = values.new_zeros((self.rows.stop - self.rows.start, len(self.of)))
-        own = self.of.candidates[self.rows]
-        # The item itself stands for no candidate, once or more; its value is 0.
-        return board.scatter_(1, own, values[self.rows])
+    def dense(self, values: torch.Tensor) -> torch.Tensor:
+        """Scatter values (n, w) of candidates by their numbers: (r, n), 0 elsewhere."""
+        found = values.new_zeros((self.rows.stop - self.rows.start, len(self.of)))
+        # The item itself is padding; its value is 0.
+        return found.scatter_(1, self.of.candidates[self.rows], values[self.rows])
 
-    def read(self, board: torch.Tensor, paired: Paired) -> torch.Tensor:
-        """Read values at the positions of another set's candidates: (w, r, b)."""
-        first = torch.arange(len(board), device=board.device)[:, None] * board.shape[1]
-        index = (paired.positions + first).flatten()
-        return board.flatten().index_select(0, index).view(paired.positions.shape)
+    def at(self, dense: torch.Tensor, paired: Paired) -> torch.Tensor:
+        """Gather values (r, n) at the partners of another set's candidates: (w, r, b)."""
+        first = torch.arange(len(dense), device=dense.device)[:, None] * dense.shape[1]
+        index = (paired.partners + first).flatten()
+        return dense.flatten().index_select(0, index).view(paired.partners.shape)
 
     @cached_property
     def sure(self) -> torch.Tensor:
-        """Where neighbours surely are: bytes of shape (r, n)."""
-        return self.lay(self.of.sure.to(torch.uint8))
+        """Where the sure neighbours are: bytes of shape (r, n)."""
+        return self.dense(self.of.sure.to(torch.uint8))
 
     @cached_property
     def tied(self) -> torch.Tensor:
-        """Where tied candidates are: bytes of shape (r, n)."""
-        return self.lay(self.of.tied.to(torch.uint8))
+        """Where the tied candidates are: bytes of shape (r, n)."""
+        return self.dense(self.of.tied.to(torch.uint8))
 
     @cached_property
     def weights(self) -> torch.Tensor:
-        """With which probability each is a neighbour: (r, n)."""
-        return self.lay(self.of.weights)
+        """The probability that each item is a neighbour: (r, n)."""
+        return self.dense(self.of.weights)
 
 
 @dataclass(frozen=True, eq=False)
 class SharedCandidates:
-    """How many candidates two neighbourhoods share, of either kind in each: (r, b), in float64.
+    """How many candidates two neighbourhoods share, (r, b) in float64.
 
-    Attributes
-    ----------
-    sure : tensor
-        Neighbours in both.
-    sure_tied, tied_sure, tied : tensor or None
-        Neighbours in the first that are tied in the second, the other way round, and tied in both.
-        None where neither set has ties.
+    They are counted by their kind in the first and the second set. Only ``sure`` is there where
+    neither set has ties.
     """
 
     sure: torch.Tensor
@@ -361,32 +317,23 @@ class SharedCandidates:
     tied: torch.Tensor | None = None
 
     @classmethod
-    def count(cls, paired: Paired, board: Board) -> SharedCandidates:
+    def count(cls, paired: Paired, lookup: Lookup) -> SharedCandidates:
         """Count them for all permutations."""
-        sure = board.read(board.sure, paired)
-        if not (paired.of.has_ties or board.of.has_ties):
-            return cls(_count(sure))
-        tied = board.read(board.tied, paired)
-        is_sure, is_tied = paired.take(paired.of.sure), paired.take(paired.of.tied)
-        return cls(
-            _count(sure * is_sure),
-            _count(tied * is_sure),
-            _count(sure * is_tied),
-            _count(tied * is_tied),
-        )
 
-    def expected(self, paired: Paired, board: Board) -> torch.Tensor:
-        """How many neighbours are shared on average over all ways to break ties in each set."""
+        def total(flags: torch.Tensor) -> torch.Tensor:
+            return flags.sum(dim=0, dtype=torch.int32).to(torch.float64)
+
+        sure = lookup.at(lookup.sure, paired)
+        if not (paired.of.has_ties or lookup.of.has_ties):
+            return cls(total(sure))
+        tied = lookup.at(lookup.tied, paired)
+        is_sure, is_tied = paired.take(paired.of.sure), paired.take(paired.of.tied)
+        return cls(*(total(b * a) for a in (is_sure, is_tied) for b in (sure, tied)))
+
+    def expected(self, paired: Paired, lookup: Lookup) -> torch.Tensor:
+        """The mean number of shared neighbours over all ways to break ties in each set."""
         if self.sure_tied is None or self.tied_sure is None or self.tied is None:
             return self.sure
-        first, second = paired.of.share[paired.items], board.of.share[board.rows][:, None]
-        return (
-            self.sure
-            + second * self.sure_tied
-            + first * self.tied_sure
-            + first * second * self.tied
-        )
-
-
-def _count(flags: torch.Tensor) -> torch.Tensor:
-    return flags.sum(dim=0, dtype=torch.int32).to(torch.float64)
+        first, second = paired.of.share[paired.items], lookup.of.share[lookup.rows][:, None]
+        found: torch.Tensor = self.sure + second * self.sure_tied + first * self.tied_sure
+        return found + first * second * self.tied

@@ -13,10 +13,10 @@ from relspace._core.memory import row_slices
 from relspace._core.threads import on_one_core
 from relspace._core.validation import check_choice, check_count
 from relspace.errors import InvalidInputError, UndefinedValueError
-from relspace.measures._measure import Measure, is_small
+from relspace.measures._measure import Measure, Names, Range, is_small
 from relspace.measures.neighborhoods import (
     BLOCK_BYTES,
-    Board,
+    Lookup,
     Neighborhoods,
     Paired,
     SharedCandidates,
@@ -32,16 +32,16 @@ _TINY = 1e-8
 class NeighborhoodMeasure(Measure):
     """A measure of the k nearest neighbours of each item in the two sets.
 
-    Items that are tied for the last places share them: each is a neighbour with the probability
-    that it has when ties are broken at random, independently in each set. So the value depends on
-    no order of the items. Sets with ties agree with themselves less than fully.
+    An item that is tied for the last neighbours is one with the probability that it has when ties
+    are broken at random, independently in each set. So the value does not depend on the order of
+    the items, and sets with ties agree with themselves less than fully.
 
     Attributes
     ----------
     k : int
         How many neighbours.
     metric : "cosine" or "euclidean"
-        Which distance they are the nearest by.
+        The distance.
     """
 
     k: int = 10
@@ -52,7 +52,7 @@ class NeighborhoodMeasure(Measure):
         check_choice(self.metric, "metric", ("cosine", "euclidean"))
 
     @property
-    def invariances(self) -> tuple[str, ...]:
+    def invariances(self) -> Names:
         if self.metric == "euclidean":
             return ("rotation", "scale", "shift")
         return ("rotation", "scale", "item scale")
@@ -73,8 +73,9 @@ class NeighborhoodMeasure(Measure):
     def from_factors(
         self, x: Neighborhoods, y: Neighborhoods, permutation: torch.Tensor | None = None
     ) -> float:
-        """Compare two sets by their neighbourhoods."""
-        only = self._one_permutation(x, permutation)
+        if permutation is None:
+            permutation = torch.arange(len(x))
+        only = permutation.to(x.candidates.device)[None]
 
         def work() -> float:
             return float(self._compare([x], [y], only))
@@ -88,13 +89,6 @@ class NeighborhoodMeasure(Measure):
         self, x: Sequence[Neighborhoods], y: Sequence[Neighborhoods], permutations: torch.Tensor
     ) -> torch.Tensor:
         return self._compare(x, y, permutations.to(x[0].candidates.device)).cpu()
-
-    @staticmethod
-    def _one_permutation(x: Neighborhoods, permutation: torch.Tensor | None) -> torch.Tensor:
-        device = x.candidates.device
-        if permutation is None:
-            return torch.arange(len(x), device=device)[None]
-        return permutation.to(device)[None]
 
     @abstractmethod
     def _compare(
@@ -115,13 +109,17 @@ class MeanAgreement(NeighborhoodMeasure):
         for rows in row_slices(n, 8 * n, BLOCK_BYTES):
             paired = [Paired.by(one, permutations, rows) for one in x]
             for j, second in enumerate(y):
-                board = Board(second, rows)
+                lookup = Lookup(second, rows)
                 for i, first in enumerate(paired):
-                    total[:, i, j] += self._agreement(first, board).sum(dim=0)
+                    total[:, i, j] += self._agreement(first, lookup).sum(dim=0)
         return total / n
 
+    @property
+    def range(self) -> Range:
+        return (0.0, 1.0)
+
     @abstractmethod
-    def _agreement(self, paired: Paired, board: Board) -> torch.Tensor:
+    def _agreement(self, paired: Paired, lookup: Lookup) -> torch.Tensor:
         """How far the neighbours of r items agree, under b permutations: (r, b)."""
 
 
@@ -131,23 +129,18 @@ class MutualNeighbors(MeanAgreement):
 
     .. math:: \frac{1}{n} \sum_i \frac{|N_X(i) \cap N_Y(i)|}{k}
 
-    Huh et al. 2024; by chance k / (n - 1). Where items are tied for the last places it is the mean
-    over all ways to break ties at random in each set.
+    Huh et al. 2024; by chance k / (n - 1). With ties it is the mean over all ways to break them at
+    random in each set.
     """
-
-    @property
-    def range(self) -> tuple[float, float]:
-        return (0.0, 1.0)
 
     @property
     def chance(self) -> str:
         return "k / (n - 1)"
 
-    def _agreement(self, paired: Paired, board: Board) -> torch.Tensor:
-        return SharedCandidates.count(paired, board).expected(paired, board) / self.k
+    def _agreement(self, paired: Paired, lookup: Lookup) -> torch.Tensor:
+        return SharedCandidates.count(paired, lookup).expected(paired, lookup) / self.k
 
     def expected_by_chance(self, x: Neighborhoods, y: Neighborhoods) -> float:
-        """A neighbour in one set is one in the other as often as any other item is."""
         return self.k / (len(x) - 1)
 
 
@@ -158,23 +151,18 @@ class JaccardNeighbors(MeanAgreement):
     .. math::
         \frac{1}{n} \sum_i \frac{|N_X(i) \cap N_Y(i)|}{|N_X(i) \cup N_Y(i)|}
 
-    Where items are tied for the last places it is the mean over all ways to break ties at random
-    in each set.
+    With ties it is the mean over all ways to break them at random in each set.
     """
-
-    @property
-    def range(self) -> tuple[float, float]:
-        return (0.0, 1.0)
 
     @property
     def chance(self) -> str:
         return "near k / (2 n)"
 
-    def _agreement(self, paired: Paired, board: Board) -> torch.Tensor:
-        shared = SharedCandidates.count(paired, board)
+    def _agreement(self, paired: Paired, lookup: Lookup) -> torch.Tensor:
+        shared = SharedCandidates.count(paired, lookup)
         if shared.tied is None:
             return shared.sure / (2 * self.k - shared.sure)
-        return expected_jaccard(shared, paired, board)
+        return expected_jaccard(shared, paired, lookup)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -185,8 +173,8 @@ class SecondOrderCosine(MeanAgreement):
         \frac{1}{n} \sum_i \cos\bigl(s_X(i), s_Y(i)\bigr), \qquad
         s_X(i)_j = \cos(x_i, x_j), \quad j \in N_X(i) \cup N_Y(i)
 
-    Hamilton et al. 2016, on the union of neighbourhoods. Where items are tied for the last places,
-    each counts in the sums of the cosine with the probability that it is in the union.
+    Hamilton et al. 2016, on the union of neighbourhoods. A tied item counts in the sums of the
+    cosine with the probability that it is in the union.
     """
 
     metric: Literal["cosine"] = "cosine"
@@ -196,24 +184,28 @@ class SecondOrderCosine(MeanAgreement):
         check_choice(self.metric, "metric", ("cosine",))
 
     @property
+    def range(self) -> Range:
+        return (-1.0, 1.0)
+
+    @property
     def chance(self) -> str:
         return "depends on the features, often far above 0"
 
-    def _agreement(self, paired: Paired, board: Board) -> torch.Tensor:
-        x, y = paired.of, board.of
-        # Candidates of the first set as far as they are none of the second, then those of that.
-        weights = paired.take(x.weights) * (1 - board.read(board.weights, paired))
+    def _agreement(self, paired: Paired, lookup: Lookup) -> torch.Tensor:
+        x, y = paired.of, lookup.of
+        # Neighbours in the first set that are none in the second, then those in the second.
+        weights = paired.take(x.weights) * (1 - lookup.at(lookup.weights, paired))
         own = paired.take(x.similarities)
-        items = torch.arange(board.rows.start, board.rows.stop, device=own.device)[:, None]
-        others = y.inner_products(items.expand(paired.items.shape), paired.positions)
+        items = torch.arange(lookup.rows.start, lookup.rows.stop, device=own.device)[:, None]
+        others = y.inner_products(items.expand(paired.items.shape), paired.partners)
         products = (weights * own * others).sum(dim=0)
         squares_x, squares_y = ((weights * one.square()).sum(dim=0) for one in (own, others))
-        weights, own = (of[board.rows].T[:, :, None] for of in (y.weights, y.similarities))
-        others = x.inner_products(paired.items, paired.back(y.candidates[board.rows].T))
+        weights, own = (of[lookup.rows].T[:, :, None] for of in (y.weights, y.similarities))
+        others = x.inner_products(paired.items, paired.back(y.candidates[lookup.rows].T))
         products += (weights * own * others).sum(dim=0)
         squares_x += (weights * others.square()).sum(dim=0)
         squares_y += (weights * own.square()).sum(dim=0)
-        # As torch's cosine of vectors: one without a length has a cosine of 0.
+        # As in torch's cosine, that of a vector of length 0 is 0.
         return products / (squares_x.sqrt().clamp_min(_TINY) * squares_y.sqrt().clamp_min(_TINY))
 
 

@@ -1,8 +1,7 @@
 """Symmetric matrices over pairs of items: centred, compared by their inner product, in tiles.
 
-Most measures are the cosine of two such matrices. They differ in what an entry is and in how the
-matrices are centred. Where a matrix does not fit the memory budget its tiles are made again
-whenever they are needed; the sums are the same, so the values are too.
+Most measures are the cosine of two such matrices. They differ in the entries and in the centring.
+The tiles of a matrix that does not fit the memory budget are recomputed whenever they are needed.
 """
 
 from __future__ import annotations
@@ -16,35 +15,29 @@ import torch
 
 from relspace._core.memory import row_slices
 from relspace._core.threads import on_one_core, side_by_side
+from relspace._core.validation import check_choice
 from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import Scratch, tile_side, tile_slices
 from relspace.kernels.frame import Cloud
 from relspace.kernels.precision import full_precision
-from relspace.measures._measure import Measure
+from relspace.measures._measure import WIDE_FEATURES_LOOK_ALIKE, Measure, Range
 from relspace.resampling import Permutations, ShiftFamily
 
 Centering = Literal["none", "mean", "unbiased", "double"]
 Index = slice | torch.Tensor
 
 _ROWS_FOR_MEAN = 256
-# Diagonals of all matrices that are transformed together; what a core's cache holds.
+# Diagonals of all matrices that are transformed together fit a core's cache.
 _BYTES_FOR_SPECTRA = 2**22
 _LOTS_TOGETHER = 16
 
 
 @dataclass(frozen=True)
 class PairEntries:
-    """Points, and the entry that each pair of them makes.
+    """Points of the items, and what writes the entries of the pairs of two clouds into a matrix.
 
-    Attributes
-    ----------
-    points : Cloud
-        One point per item.
-    fill : callable
-        Takes a matrix and two clouds and writes the entries of their pairs into it.
-    with_itself : float or None
-        The entry of an item with itself, which the rounding of its norm must not change; None where
-        it differs between items.
+    ``with_itself`` is the entry of an item with itself, which rounding must not change; None where
+    it differs between items.
     """
 
     points: Cloud
@@ -59,7 +52,7 @@ class PairEntries:
         *,
         on_diagonal: bool = False,
     ) -> torch.Tensor:
-        """The entries of some rows and columns, which are the same ones ``on_diagonal``."""
+        """The entries of some rows and columns, the same items if ``on_diagonal``."""
         x, y = self.points.rows(rows), self.points.rows(columns)
         if out is None:
             out = x.points.new_empty((len(x.points), len(y.points)))
@@ -74,20 +67,10 @@ class PairEntries:
 class PairMatrix:
     """A centred symmetric matrix over pairs of items.
 
-    Attributes
-    ----------
-    entries : PairEntries or None
-        What tiles are made from; None where the matrix is kept.
-    kept : tensor of shape (n, n) or None
-        The centred matrix, where it fits the memory budget.
-    offset : tensor of shape (n,)
-        Centring subtracts ``offset[i] + offset[j]`` from entry (i, j).
-    has_diagonal : bool
-        Whether pairs of an item with itself count.
-    squared_norm : float
-        Sum of the squared centred entries.
-    total, trace : float
-        Sums of the centred entries of distinct items, and of items with themselves.
+    The centred matrix is ``kept`` (n, n) where it fits the memory budget. Otherwise its tiles are
+    computed from ``entries``, less ``offset[i] + offset[j]``. ``has_diagonal`` says whether pairs
+    of an item with itself count. ``squared_norm`` is the sum of the squared centred entries,
+    ``total`` and ``trace`` their sums over pairs of distinct items and over the diagonal.
     """
 
     entries: PairEntries | None
@@ -121,26 +104,23 @@ class PairMatrix:
             out.copy_(tile)
 
 
+@dataclass(frozen=True)
+class _SumsOfTile:
+    rows: torch.Tensor
+    columns: torch.Tensor
+    squares: float
+    trace: float
+
+
 def pair_matrix(
     entries: PairEntries, centering: Centering, name: str, memory_budget: int
 ) -> PairMatrix:
-    r"""Centre a matrix over pairs.
+    """Centre a matrix over pairs, and keep it if it fits the memory budget.
 
-    ``"mean"`` subtracts the mean over distinct pairs, ``"unbiased"`` is the U-centring of Székely
-    and Rizzo (2014), whose inner products are the unbiased estimator of HSIC (Song
-    et al. 2012) up to a factor, and ``"double"`` subtracts the means of rows and
-    columns, items with themselves included.
-
-    Parameters
-    ----------
-    entries : PairEntries
-        The matrix before it is centred.
-    centering : str
-        How; ``"none"`` leaves it as it is. All but ``"double"`` leave out items with themselves.
-    name : str
-        What an error calls the features.
-    memory_budget : int
-        Bytes that the matrix may take; beyond, it is not kept.
+    ``"mean"`` subtracts the mean over distinct pairs. ``"unbiased"`` is the U-centring of Székely
+    and Rizzo (2014), whose inner products are the unbiased estimator of HSIC (Song et al. 2012) up
+    to a factor. ``"double"`` subtracts the means of rows and columns, and is the only one that
+    counts pairs of an item with itself. ``"none"`` leaves the matrix as it is.
     """
     points = entries.points.points
     n, dtype, device = len(points), points.dtype, points.device
@@ -150,13 +130,36 @@ def pair_matrix(
         kept = points.new_empty((n, n))
     # Sums of values around 0 lose nothing to rounding; the exact mean follows from them.
     provisional = 0.0 if centering == "none" else _typical_entry(entries)
-    places = list(tile_slices(n, None, side=tile_side(device)))
-    sums = side_by_side(
-        lambda: _TileSums(entries, provisional, kept, has_diagonal=has_diagonal), places, device
-    )
+    tiles = list(tile_slices(n, None, side=tile_side(device)))
+
+    def make() -> Callable[[tuple[slice, slice]], _SumsOfTile]:
+        scratch = Scratch(entries.points.points)
+
+        def work(slices: tuple[slice, slice]) -> _SumsOfTile:
+            rows, columns = slices
+            out = scratch.of(rows.stop - rows.start, columns.stop - columns.start)
+            tile = entries.tile(rows, columns, out, on_diagonal=rows == columns)
+            tile.sub_(provisional)
+            trace = 0.0
+            if rows == columns and has_diagonal:
+                trace = float(tile.diagonal().sum(dtype=torch.float64))
+            elif rows == columns:
+                tile.fill_diagonal_(0.0)
+            if kept is not None:
+                kept[rows, columns] = tile
+                if rows != columns:
+                    kept[columns, rows] = tile.T
+            flat = tile.flatten()
+            return _SumsOfTile(
+                tile.sum(dim=1).double(), tile.sum(dim=0).double(), float(flat @ flat), trace
+            )
+
+        return work
+
+    sums = side_by_side(make, tiles, device)
     row_sums = torch.zeros(n, dtype=torch.float64, device=device)
     squares = trace = 0.0
-    for (rows, columns), of_tile in zip(places, sums, strict=True):
+    for (rows, columns), of_tile in zip(tiles, sums, strict=True):
         row_sums[rows] += of_tile.rows
         if rows != columns:
             row_sums[columns] += of_tile.columns
@@ -186,59 +189,15 @@ def pair_matrix(
 
 
 def nothing_to_compare(name: str) -> UndefinedValueError:
-    """The error that all items of a set are as far from each other."""
+    """The error that all pairs of items of a set are equally alike."""
     return UndefinedValueError(
         f"all pairs of items of {name} are equally alike to within rounding, so there is no "
         "structure to compare; give other items or features."
     )
 
 
-@dataclass(frozen=True)
-class _SumsOfTile:
-    rows: torch.Tensor
-    columns: torch.Tensor
-    squares: float
-    trace: float
-
-
-class _TileSums:
-    """Makes tiles less a constant, sums them, and keeps them where there is a matrix for that."""
-
-    def __init__(
-        self,
-        entries: PairEntries,
-        provisional: float,
-        kept: torch.Tensor | None,
-        *,
-        has_diagonal: bool,
-    ) -> None:
-        self.entries, self.provisional, self.kept = entries, provisional, kept
-        self.has_diagonal = has_diagonal
-        self.scratch = Scratch(entries.points.points)
-
-    def __call__(self, place: tuple[slice, slice]) -> _SumsOfTile:
-        rows, columns = place
-        out = self.scratch.of(rows.stop - rows.start, columns.stop - columns.start)
-        tile = self.entries.tile(rows, columns, out, on_diagonal=rows == columns)
-        tile.sub_(self.provisional)
-        trace = 0.0
-        if rows == columns:
-            if self.has_diagonal:
-                trace = float(tile.diagonal().sum(dtype=torch.float64))
-            else:
-                tile.fill_diagonal_(0.0)
-        if self.kept is not None:
-            self.kept[rows, columns] = tile
-            if rows != columns:
-                self.kept[columns, rows] = tile.T
-        flat = tile.flatten()
-        return _SumsOfTile(
-            tile.sum(dim=1).double(), tile.sum(dim=0).double(), float(flat @ flat), trace
-        )
-
-
 def kept_pair_matrix(matrix: torch.Tensor, name: str) -> PairMatrix:
-    """Take a matrix that is centred already, with zeros on its diagonal."""
+    """Wrap a matrix that is centred already, with zeros on its diagonal."""
     squared_norm = float(matrix.square().sum(dtype=torch.float64))
     if squared_norm == 0.0:
         raise nothing_to_compare(name)
@@ -277,27 +236,21 @@ def _center(
 def inner_products(
     A: Sequence[PairMatrix], B: Sequence[PairMatrix], permutation: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Inner product of each matrix of one list with each of another, every tile made once.
-
-    Returns
-    -------
-    tensor of shape (len(A), len(B))
-        Sums over pairs of items, in float64; the rows and columns of A permuted.
-    """
+    """Inner products (len(A), len(B)) of matrices, rows and columns of A permuted, in float64."""
     n, device = len(A[0]), A[0].offset.device
     dtype = torch.promote_types(A[0].offset.dtype, B[0].offset.dtype)
 
     def make() -> Callable[[tuple[slice, slice]], torch.Tensor]:
         of_left, of_right = (Scratch(A[0].offset.to(dtype)) for _ in range(2))
 
-        def work(place: tuple[slice, slice]) -> torch.Tensor:
-            rows, columns = place
+        def work(slices: tuple[slice, slice]) -> torch.Tensor:
+            rows, columns = slices
             on_diagonal = rows == columns
             shape = (rows.stop - rows.start, columns.stop - columns.start)
             theirs = of_right.of(len(B), *shape)
             for out, b in zip(theirs, B, strict=True):
                 b.copy_tile(out, rows, columns, on_diagonal=on_diagonal)
-            taken: tuple[Index, Index] = place
+            taken: tuple[Index, Index] = slices
             if permutation is not None:
                 taken = (permutation[rows], permutation[columns])
             ours = of_left.of(*shape)
@@ -309,13 +262,12 @@ def inner_products(
 
         return work
 
-    places = list(tile_slices(n, None, side=tile_side(device)))
+    tiles = list(tile_slices(n, None, side=tile_side(device)))
 
     def sums() -> torch.Tensor:
-        return torch.stack(side_by_side(make, places, device)).sum(dim=0)
+        return torch.stack(side_by_side(make, tiles, device)).sum(dim=0)
 
-    # Of one tile there is nothing to share among cores.
-    return on_one_core(sums, device) if len(places) == 1 else sums()
+    return on_one_core(sums, device) if len(tiles) == 1 else sums()
 
 
 def shifted_inner_products(
@@ -328,21 +280,16 @@ def shifted_inner_products(
 
     .. math:: \langle A_s, B \rangle = \sum_\delta \sum_k a_\delta(k + s) \, b_\delta(k)
 
-    at the cost of n/2 transforms of length n for each matrix. Both matrices are symmetric: the
-    diagonals delta and -delta contribute the same.
-
-    Returns
-    -------
-    tensor of shape (n_permutations, len(A), len(B))
-        Sums over pairs of items, in float64.
+    at the cost of n/2 transforms of length n for each matrix: both matrices are symmetric, so the
+    diagonals delta and -delta contribute the same. The result is (n_permutations, len(A), len(B)).
     """
     n, device = len(A[0]), A[0].offset.device
     order, relabelled = family.order.to(device), family.relabelled.to(device)
-    place = torch.arange(n, device=device)
+    numbers = torch.arange(n, device=device)
 
     def of_gaps(lot: slice) -> torch.Tensor:
-        gaps = place[lot]
-        far = (place + gaps[:, None]) % n
+        gaps = numbers[lot]
+        far = (numbers + gaps[:, None]) % n
         weight = torch.full((len(gaps), 1), 2.0, device=device)
         weight[(gaps == 0) | (2 * gaps == n)] = 1.0
         left = [torch.fft.rfft(_diagonals(a, relabelled, far)) for a in A]
@@ -362,7 +309,6 @@ def shifted_inner_products(
         values: torch.Tensor = torch.fft.irfft(spectrum, n=n)
         return values
 
-    # Of one lot there is nothing to share among cores.
     values = on_one_core(of_all_shifts, device) if len(lots) == 1 else of_all_shifts()
     return values[:, :, family.shifts.to(device)].permute(2, 0, 1)
 
@@ -385,19 +331,18 @@ class PairMeasure(Measure):
 
     @abstractmethod
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
-        """Make the matrix over pairs of the items of one set."""
+        """The matrix over pairs of the items of one set, before centring."""
 
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairMatrix:
         return pair_matrix(self._entries(X, name), self._centering, name, memory_budget)
 
     def _size(self, x: PairMatrix, y: PairMatrix) -> float:
-        """What inner products are divided by: that of two matrices which are the same."""
+        """What inner products are divided by."""
         return float((x.squared_norm * y.squared_norm) ** 0.5)
 
     def from_factors(
         self, x: PairMatrix, y: PairMatrix, permutation: torch.Tensor | None = None
     ) -> float:
-        """Compare two sets by their centred matrices."""
         return float(self.table([x], [y], permutation))
 
     def table(
@@ -406,7 +351,6 @@ class PairMeasure(Measure):
         y: Sequence[PairMatrix],
         permutation: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Compare every set of one list with every set of another; tiles are made once."""
         return self._normalized(inner_products(x, y, permutation).cpu(), x, y)
 
     def null_table(
@@ -417,7 +361,6 @@ class PairMeasure(Measure):
         *,
         on_progress: Callable[[int], None] | None = None,
     ) -> torch.Tensor:
-        """The same table under every permutation of a family, all at once where possible."""
         if not isinstance(family, ShiftFamily) or any(one.kept is None for one in (*x, *y)):
             return super().null_table(x, y, family, on_progress=on_progress)
         values = self._normalized(shifted_inner_products(x, y, family).cpu(), x, y)
@@ -426,8 +369,8 @@ class PairMeasure(Measure):
         return values
 
     def expected_by_chance(self, x: PairMatrix, y: PairMatrix) -> float:
-        """The mean over all permutations: every pair then meets every other one equally often."""
         n = len(x)
+        # Over all permutations every pair meets every other one equally often.
         mean = x.total * y.total / (n * (n - 1)) + x.trace * y.trace / n
         return mean / self._size(x, y)
 
@@ -435,5 +378,34 @@ class PairMeasure(Measure):
         self, products: torch.Tensor, x: Sequence[PairMatrix], y: Sequence[PairMatrix]
     ) -> torch.Tensor:
         sizes = torch.tensor([[self._size(a, b) for b in y] for a in x], dtype=torch.float64)
-        # Rounding may leave a set compared with itself a little above 1.
+        # Rounding may bring a set compared with itself a little above 1.
         return (products / sizes).clamp(*self.range)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class EstimatedMeasure(PairMeasure):
+    """A measure of pairs with an unbiased and a biased estimator.
+
+    Attributes
+    ----------
+    estimator : "unbiased" or "biased"
+        With the unbiased one unrelated features give 0 on average; with the biased one more, up to
+        1 where features are many and items few.
+    """
+
+    estimator: Literal["unbiased", "biased"] = "unbiased"
+
+    def __post_init__(self) -> None:
+        check_choice(self.estimator, "estimator", ("unbiased", "biased"))
+
+    @property
+    def range(self) -> Range:
+        return (-1.0, 1.0) if self.estimator == "unbiased" else (0.0, 1.0)
+
+    @property
+    def chance(self) -> str:
+        return "0" if self.estimator == "unbiased" else WIDE_FEATURES_LOOK_ALIKE
+
+    @property
+    def _centering(self) -> Centering:
+        return "unbiased" if self.estimator == "unbiased" else "double"

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from relspace._core.validation import check_choice
-from relspace.measures._measure import Measure, centered, in_fewest_dimensions
+from relspace.measures._measure import Measure, Range, centered, in_fewest_dimensions
 from relspace.measures.sums.cross_products import CrossProducts
 
 
@@ -37,12 +37,8 @@ class Procrustes(Measure):
         check_choice(self.form, "form", ("distance", "angle"))
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> Range:
         return (0.0, math.sqrt(2) if self.form == "distance" else math.pi / 2)
-
-    @property
-    def invariances(self) -> tuple[str, ...]:
-        return ("rotation", "scale", "shift")
 
     @property
     def chance(self) -> str:
@@ -61,12 +57,10 @@ class Procrustes(Measure):
     def from_factors(
         self, x: torch.Tensor, y: torch.Tensor, permutation: torch.Tensor | None = None
     ) -> float:
-        """Compare two sets by their centred features of unit norm."""
         left = x if permutation is None else x[permutation]
         return self._of(float(torch.linalg.svdvals(left.T @ y).sum()))
 
     def from_cross_products(self, products: CrossProducts) -> float:
-        """Compare two sets by sums over their items."""
         size = math.sqrt(products.x.trace * products.y.trace)
         return self._of(float(torch.linalg.svdvals(products.both).sum()) / size)
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from relspace._core.memory import refuse_too_large
 from relspace._core.validation import check_choice, name_some
@@ -23,7 +22,7 @@ from relspace.kernels.frame import (
     unit_vectors,
 )
 from relspace.kernels.ties import cloud_for_ties, mean_ranks
-from relspace.measures._measure import Measure
+from relspace.measures._measure import Measure, Names, Range
 from relspace.measures.pair_matrix import (
     Centering,
     PairEntries,
@@ -55,12 +54,11 @@ class RSA(PairMeasure):
     Attributes
     ----------
     distance : str
-        What an entry of an RDM is: the ``"euclidean"``, ``"squared_euclidean"``, ``"correlation"``
-        (1 - r over features) or ``"cosine"`` distance of two items.
+        The entries of an RDM: ``"euclidean"``, ``"squared_euclidean"``, ``"correlation"`` (1 - r
+        over features) or ``"cosine"`` distances.
     comparison : str
         How RDMs are compared: by their Pearson ``"correlation"``, by that of their ranks
-        (``"spearman"``; ties share their mean rank), or by their ``"cosine"``. For Kendall's tau-a
-        see :class:`KendallRSA`.
+        (``"spearman"``; ties share their mean rank), or by their ``"cosine"``.
     """
 
     distance: Distance = "correlation"
@@ -71,11 +69,11 @@ class RSA(PairMeasure):
         check_choice(self.comparison, "comparison", COMPARISONS)
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> Range:
         return (0.0, 1.0) if self.comparison == "cosine" else (-1.0, 1.0)
 
     @property
-    def invariances(self) -> tuple[str, ...]:
+    def invariances(self) -> Names:
         return _INVARIANCES[self.distance]
 
     @property
@@ -87,7 +85,7 @@ class RSA(PairMeasure):
         return "none" if self.comparison == "cosine" else "mean"
 
     def bytes_per_pair(self, n_sets: int) -> int:
-        """Ranks of each set, and what ranking those of one takes."""
+        # The ranks of each set, and temporaries of ranking one.
         return 8 * (n_sets + 4) if self.comparison == "spearman" else 0
 
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
@@ -135,7 +133,7 @@ def _entries(X: torch.Tensor, distance: str, name: str) -> PairEntries:
 
 
 def _without_item_means(X: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
-    """Subtract each item's mean from its features, which were given in a float type."""
+    """Subtract each item's mean from its features, which were given as ``dtype``."""
     rounding = 4 * torch.finfo(dtype).eps * X.abs().amax(dim=1)
     X = X - X.mean(dim=1, keepdim=True)
     flat = (X.abs().amax(dim=1) <= rounding).nonzero().flatten().tolist()
@@ -149,11 +147,7 @@ def _without_item_means(X: torch.Tensor, dtype: torch.dtype, name: str) -> torch
 
 
 def _about_what_they_share(directions: torch.Tensor, dtype: torch.dtype, name: str) -> Cloud:
-    """Unit vectors in float64 less their mean, as points in a float type.
-
-    Where one feature dominates all items, their directions differ by less than float32 tells
-    from 1. Differences from the mean keep all digits.
-    """
+    """Subtract the mean of unit vectors, so that directions which differ little keep all digits."""
     points = (directions - directions.mean(dim=0)).to(dtype)
     half_norms = squared_norms(points) / 2
     apart = math.sqrt(4 * float(half_norms.mean(dtype=torch.float64)))
@@ -167,11 +161,10 @@ def _about_what_they_share(directions: torch.Tensor, dtype: torch.dtype, name: s
 
 
 def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
-    """Ranks of the distances of distinct items, ties sharing their mean, centred and scaled.
+    """Centred ranks of the distances of distinct items; ties share their mean rank.
 
-    Distances are compared in float64. Those that differ by rounding alone are tied; squared
-    Euclidean distances of whole numbers (or of whole multiples of a power of two) have no rounding
-    and are tied where they are equal.
+    Distances are compared in float64. Those that differ by rounding alone are tied. Squared
+    Euclidean distances of whole multiples of a power of two have no rounding.
     """
     n = len(X)
     refuse_too_large(
@@ -193,12 +186,21 @@ def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
 
 
 def _rankable_entries(X: torch.Tensor, distance: str, name: str) -> tuple[PairEntries, bool]:
-    """Entries in the order of the distances, tied as they are, and whether without rounding."""
+    """Entries in the order of the distances, and whether they have no rounding."""
     if distance in ("euclidean", "squared_euclidean"):
-        # A root would tear apart small distances that rounding alone tells from each other.
+        # A root would separate small distances that differ by rounding alone.
         cloud, exact = cloud_for_ties(X)
         return PairEntries(cloud, _squared_distances), exact
     return _entries(X.to(torch.float64), distance, name), False
+
+
+@dataclass(frozen=True, eq=False)
+class RankedPairs:
+    """Ranks (n, n) of pairs, a mask of those above the diagonal, the share of untied ranks."""
+
+    ranks: torch.Tensor
+    above: torch.Tensor
+    untied: float
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -219,7 +221,7 @@ class KendallRSA(Measure):
         check_choice(self.distance, "distance", DISTANCES)
 
     @property
-    def invariances(self) -> tuple[str, ...]:
+    def invariances(self) -> Names:
         return _INVARIANCES[self.distance]
 
     @property
@@ -227,37 +229,31 @@ class KendallRSA(Measure):
         return "0"
 
     def bytes_per_pair(self, n_sets: int) -> int:
-        """Ranks of each set, and what counting concordant ones takes."""
+        # The ranks of each set, and temporaries of counting concordant pairs.
         return 8 * (n_sets + 6)
 
-    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairMatrix:
-        return rank_matrix(X, self.distance, name)
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> RankedPairs:
+        matrix = rank_matrix(X, self.distance, name).kept
+        assert matrix is not None
+        above = torch.ones_like(matrix, dtype=torch.bool).triu_(1)
+        counts = np.unique(matrix[above].cpu().numpy(), return_counts=True)[1]
+        n_pairs = int(above.sum())
+        tied = float(counts @ (counts - 1.0)) / (n_pairs * (n_pairs - 1))
+        return RankedPairs(matrix, above, 1 - tied)
 
     def from_factors(
-        self, x: PairMatrix, y: PairMatrix, permutation: torch.Tensor | None = None
+        self, x: RankedPairs, y: RankedPairs, permutation: torch.Tensor | None = None
     ) -> float:
-        """Compare two sets by the ranks of their distances."""
         from scipy.stats import kendalltau
 
-        assert x.kept is not None
-        assert y.kept is not None
-        n = len(x)
-        above = torch.ones((n, n), dtype=torch.bool, device=x.kept.device).triu_(1)
-        left = x.kept if permutation is None else x.kept[permutation][:, permutation]
-        a, b = left[above].cpu().numpy(), y.kept[above].cpu().numpy()
+        left = x.ranks if permutation is None else x.ranks[permutation][:, permutation]
+        a, b = left[x.above].cpu().numpy(), y.ranks[x.above].cpu().numpy()
         # tau-b leaves tied pairs out of its denominator; tau-a counts them.
-        untied = math.sqrt((1 - _tied_share(a)) * (1 - _tied_share(b)))
+        untied = math.sqrt(x.untied * y.untied)
         return float(kendalltau(a, b, variant="b").statistic) * untied
 
-    def expected_by_chance(self, x: PairMatrix, y: PairMatrix) -> float:
-        """Under all permutations a pair of entries is concordant as often as discordant."""
+    def expected_by_chance(self, x: RankedPairs, y: RankedPairs) -> float:
         return 0.0
-
-
-def _tied_share(values: NDArray[np.float64]) -> float:
-    counts = np.unique(values, return_counts=True)[1]
-    m = len(values)
-    return float(counts @ (counts - 1.0)) / (m * (m - 1))
 
 
 MEASURES: tuple[Measure, ...] = (

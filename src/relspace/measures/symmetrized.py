@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from relspace.measures._measure import Measure
+from relspace.measures._measure import Measure, Names, Range
 from relspace.measures.linear_predictivity import LinearPredictivity
 from relspace.measures.sums.cross_products import CrossProducts
 from relspace.measures.sums.item_parts import RandomParts
@@ -16,10 +16,9 @@ from relspace.resampling import Permutations
 
 
 def symmetrized(measure: Measure) -> Measure:
-    """Make the order of the two sets not matter: the measure itself where it never does.
+    """The mean of a measure over both orders of the sets; the measure itself if it is symmetric.
 
-    Its value, its values under permutations and its chance are all means of both orders, so that
-    each is tested against the distribution of what it is.
+    Value, null distribution and chance are all means of both orders.
     """
     if measure.symmetric:
         return measure
@@ -51,11 +50,11 @@ class Symmetrized(Measure):
     base: Measure
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> Range:
         return self.base.range
 
     @property
-    def invariances(self) -> tuple[str, ...]:
+    def invariances(self) -> Names:
         return self.base.invariances
 
     @property
@@ -74,7 +73,6 @@ class Symmetrized(Measure):
         return self.base._factor(X, name, memory_budget)
 
     def from_factors(self, x: Any, y: Any, permutation: torch.Tensor | None = None) -> float:
-        """Compare two sets by their factors, in both orders."""
         back = None if permutation is None else permutation.argsort()
         there = self.base.from_factors(x, y, permutation)
         return (there + self.base.from_factors(y, x, back)) / 2
@@ -82,7 +80,6 @@ class Symmetrized(Measure):
     def table(
         self, x: Sequence[Any], y: Sequence[Any], permutation: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Compare every set of one list with every set of another, in both orders."""
         back = None if permutation is None else permutation.argsort()
         return (self.base.table(x, y, permutation) + self.base.table(y, x, back).T) / 2
 
@@ -94,7 +91,6 @@ class Symmetrized(Measure):
         *,
         on_progress: Callable[[int], None] | None = None,
     ) -> torch.Tensor:
-        """The same table under every permutation of a family."""
         there = self.base.null_table(x, y, family, on_progress=on_progress)
         return (there + self.base.null_table(y, x, family.inverse()).mT) / 2
 
@@ -106,35 +102,28 @@ class Symmetrized(Measure):
         groups: object | None = None,
         random_state: int = 0,
     ) -> Sequence[Permutations]:
-        """Draw permutations of items under which the measure is tested."""
         return self.base.permutations(
             n_items, n_permutations, groups=groups, random_state=random_state
         )
 
     def bytes_per_pair(self, n_sets: int) -> int:
-        """Bytes for each pair of items that comparing so many sets can't do with less than."""
         return self.base.bytes_per_pair(n_sets)
 
     @property
     def streams(self) -> bool:
-        """Whether sums of products over items are all it needs, so that any number will do."""
         return self.base.streams
 
     def from_cross_products(self, products: CrossProducts) -> float:
-        """Compare two sets by sums over their items, in both orders."""
         there = self.base.from_cross_products(products)
         return (there + self.base.from_cross_products(products.swapped())) / 2
 
     def folds(self, n_items: int) -> RandomParts | None:
-        """The parts of the items that are held out in turn; None where none are."""
         return self.base.folds(n_items)
 
     @property
     def copies_of_products(self) -> int:
-        """How many matrices as large as the products of two sets comparing them takes at once."""
         return self.base.copies_of_products
 
     def expected_by_chance(self, x: Any, y: Any) -> float | None:
-        """The exact mean over all permutations of the items; None where there is no closed form."""
         there, back = self.base.expected_by_chance(x, y), self.base.expected_by_chance(y, x)
         return None if there is None or back is None else (there + back) / 2

@@ -1,38 +1,29 @@
-"""Expectation over ties broken at random: the mean Jaccard index of neighbourhoods, in full."""
+"""The mean Jaccard index of neighbourhoods over all ways to break ties, in closed form."""
 
 from __future__ import annotations
 
 import torch
 
 from relspace._core.memory import row_slices
-from relspace.measures.neighborhoods import Board, Paired, SharedCandidates
+from relspace.measures.neighborhoods import Lookup, Paired, SharedCandidates
 
 _BLOCK_BYTES = 2**26
 
 
-def expected_jaccard(shared: SharedCandidates, paired: Paired, board: Board) -> torch.Tensor:
+def expected_jaccard(shared: SharedCandidates, paired: Paired, lookup: Lookup) -> torch.Tensor:
     """Mean Jaccard index over all ways to break ties in each set: (r, b) in float64.
 
-    Which of the tied items have a place is a draw without replacement. So what is shared is a sum
-    of hypergeometric counts: of tied items of the first set that surely are neighbours in the
-    second (u) and that are tied there (v), and, given v, of what the second set draws from those
-    that are neighbours in the first (h).
-
-    Parameters
-    ----------
-    shared : SharedCandidates
-        How many candidates of either kind the sets share.
-    paired : Paired
-        The first set.
-    board : Board
-        The second.
+    Breaking ties draws from the tied items without replacement. So the number of shared neighbours
+    is a sum of hypergeometric counts: of tied items of the first set that are sure neighbours in
+    the second (u) or tied there (v), and, given v, of what the second set draws from those that
+    are neighbours in the first (h).
     """
-    x, y = paired.of, board.of
+    x, y = paired.of, lookup.of
     assert shared.sure_tied is not None
     assert shared.tied_sure is not None
     assert shared.tied is not None
     shape = paired.items.shape
-    of_second = (of[board.rows, None].expand(shape) for of in (y.n_tied, y.k - y.n_sure))
+    of_second = (of[lookup.rows, None].expand(shape) for of in (y.n_tied, y.k - y.n_sure))
     cases = torch.stack(
         [
             shared.sure.long(),
@@ -44,7 +35,7 @@ def expected_jaccard(shared: SharedCandidates, paired: Paired, board: Board) -> 
             *of_second,
         ]
     )
-    # Few cases are different, and each takes k^3 steps.
+    # Each case takes k^3 steps, and few of them differ.
     cases, which = torch.unique(cases.flatten(1), dim=1, return_inverse=True)
     values = torch.empty(cases.shape[1], dtype=torch.float64, device=cases.device)
     for some in row_slices(len(values), 48 * (x.k + 1) ** 2, _BLOCK_BYTES):
@@ -54,24 +45,24 @@ def expected_jaccard(shared: SharedCandidates, paired: Paired, board: Board) -> 
 
 def _mean_of_cases(cases: torch.Tensor, k: int, n_items: int) -> torch.Tensor:
     """Mean Jaccard index for cases of counts: (n_cases,)."""
-    sure, sure_tied, tied_sure, tied, n_x, places_x, n_y, places_y = cases[:, :, None]
+    sure, sure_tied, tied_sure, tied, n_x, draws_x, n_y, draws_y = cases[:, :, None]
     factorials = torch.lgamma(
         torch.arange(1, n_items + 2, dtype=torch.float64, device=cases.device)
     )
     count = torch.arange(k + 1, device=cases.device)
     v = count[None]
-    of_v = _hypergeometric(v, tied, n_x - tied, places_x, factorials)
+    of_v = _hypergeometric(v, tied, n_x - tied, draws_x, factorials)
     # What is left of the first set's ties once v of them are tied in the second, too.
     u_of_v = _hypergeometric(
         count[None, None],
         tied_sure[:, :, None],
         (n_x - tied - tied_sure)[:, :, None],
-        (places_x - v)[:, :, None],
+        (draws_x - v)[:, :, None],
         factorials,
     )
     marked = (sure_tied + v)[:, :, None]
     h_of_v = _hypergeometric(
-        count[None, None], marked, n_y[:, :, None] - marked, places_y[:, :, None], factorials
+        count[None, None], marked, n_y[:, :, None] - marked, draws_y[:, :, None], factorials
     )
     n_shared = (sure[:, :, None] + count[:, None] + count).clamp_max(k).to(torch.float64)
     jaccard = n_shared / (2 * k - n_shared)
@@ -86,10 +77,10 @@ def _hypergeometric(
     draws: torch.Tensor,
     factorials: torch.Tensor,
 ) -> torch.Tensor:
-    """Probability that so many of the marked are among the draws; 0 where it can't be."""
+    """Probability that ``drawn`` marked ones are among the draws; 0 where impossible."""
     logarithm = _log_binomial(marked, drawn, factorials)
     logarithm = logarithm + _log_binomial(others, draws - drawn, factorials)
-    # Of what can't be drawn the probability is 0, not undefined.
+    # Impossible draws have probability 0 rather than NaN.
     return torch.exp(logarithm - _log_binomial(marked + others, draws, factorials).clamp_min(0.0))
 
 

@@ -11,7 +11,7 @@ import torch
 from relspace._core.progress import Progress, as_listener
 from relspace._core.validation import as_features, check_count, check_random_state
 from relspace.errors import BandwidthError
-from relspace.features import FeatureSet, Places, choose_places
+from relspace.features import FeatureSet, Positions, choose_positions
 from relspace.kernels.bandwidth import DEFAULT_DENSITY
 from relspace.reports.page.data import Quantization, ReportModel
 from relspace.reports.patches import ModelPatches, report_models
@@ -122,7 +122,7 @@ def summarize_feature_sets(
         return FeatureSetsSummary(compared=compared, n_images=n, matched_by=matched_by)
     n_shown = min(n_images, n)
     pictures = thumbnails_of(images, ids, next(iter(grids.values())), n_shown)
-    positions = choose_places(grids, landmarks, random_state=seed)
+    positions = choose_positions(grids, landmarks, random_state=seed)
     patches = {}
     for name, fs in paired.items():
         tell(0, 0, f"Aligning {len(fs.layers)} layers of {name}")
@@ -147,7 +147,7 @@ def summarize_feature_sets(
 
 
 def _patches(
-    name: str, fs: FeatureSet, positions: Places, n_images: int, density: float, normalize: str
+    name: str, fs: FeatureSet, positions: Positions, n_images: int, density: float, normalize: str
 ) -> ModelPatches:
     """All layers of the first images in the common space."""
     relative, features, grids, boxes = {}, {}, {}, {}
@@ -157,7 +157,7 @@ def _patches(
         tokens = as_features(one.tokens(slice(0, n_images)), f"{name}, {layer}").tensor
         aligner = Aligner(density=density, normalize=normalize, standardize="columns")
         try:
-            aligner.fit(one.read_places(positions).to(tokens))
+            aligner.fit(one.read_positions(positions).to(tokens))
         except BandwidthError as error:
             raise error.about(f"landmarks of {name}, {layer}") from error
         relative[layer] = torch.as_tensor(aligner.transform(tokens))

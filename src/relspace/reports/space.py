@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from relspace._core.validation import as_features, check_count, check_random_state, name_some
 from relspace.embedding.joint_colors import joint_colors
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, UnknownNameError
-from relspace.features import FeatureSet, choose_places
+from relspace.features import FeatureSet, choose_positions
 from relspace.kernels.axes import principal_plane
 from relspace.kernels.landmarks import draw_distinct
 from relspace.reports.page.data import Quantization, ReportModel, Value
@@ -257,8 +257,8 @@ def _rows_at_positions(
     """Rows of every set at the same positions, as many in each image, and the positions' images."""
     grids = {name: space.grid(name) for name in space.names}
     per_image = max(1, _MEASURED_ROWS // space.n_images)
-    positions = choose_places(grids, per_image * space.n_images, random_state=seed)
-    rows = {name: _centered(space.read_places(name, positions)) for name in space.names}
+    positions = choose_positions(grids, per_image * space.n_images, random_state=seed)
+    rows = {name: _centered(space.read_positions(name, positions)) for name in space.names}
     return rows, positions.images
 
 

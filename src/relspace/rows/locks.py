@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from relspace.errors import FileFormatError, RelspaceError, RelspaceWarning
+from relspace.errors import RelspaceError, RelspaceWarning
 from relspace.rows.locations import file_system
 
 _SECONDS_BETWEEN_RENEWALS = 5.0
@@ -56,7 +56,10 @@ class PathLock:
     def __init__(self, path: Path) -> None:
         import fcntl
 
-        self._descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise _locked(path) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # What was opened may have been removed, or replaced, before it was locked.
@@ -76,13 +79,21 @@ class PathLock:
             self._descriptor = -1
 
 
-class FolderLock(PathLock):
-    """A lock on a folder."""
+class BothLocks:
+    """Two locks as one, such as those of an output and of what replaces it."""
 
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise FileFormatError(f"{folder} is a file; a feature store is a folder.")
-        super().__init__(folder)
+    def __init__(self, first: StoreLock, second: StoreLock) -> None:
+        self._locks = (first, second)
+
+    def check(self) -> None:
+        """Raise StoreLockedError if another process has one of the rights by now."""
+        for lock in self._locks:
+            lock.check()
+
+    def release(self) -> None:
+        """Let others write."""
+        for lock in self._locks:
+            lock.release()
 
 
 class Lease:

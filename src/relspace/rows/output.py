@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from relspace._core.files import check_writable
 from relspace._core.memory import chunk_slices
 from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
-from relspace.rows.formats.npy import NpyRows, write_ids
+from relspace.rows.formats.npy import NpyRows, refuse_other_file, write_ids
 from relspace.rows.formats.zarr import ZarrRows, import_zarr
 from relspace.rows.ledger import (
     KEY,
@@ -39,7 +40,8 @@ from relspace.rows.ledger import (
     refuse_another_job,
 )
 from relspace.rows.locations import file_system, located, missing_file_system
-from relspace.rows.locks import Lease, PathLock, StoreLock
+from relspace.rows.locks import BothLocks, Lease, PathLock, StoreLock
+from relspace.rows.replacing import discard_new, lock_folder, new_of, replace_folder
 from relspace.rows.source import RowSource
 
 _IDS = "ids"
@@ -50,6 +52,9 @@ _BEGUN = "output that was begun"
 FORMAT_VERSION = 2
 #: Types that a result can be stored in.
 STORED_TYPES = ("float16", "float32", "float64")
+
+#: What becomes of what is there.
+_State = Literal["begin", "resume", "replace"]
 
 
 class RowsWriter(Protocol):
@@ -71,11 +76,12 @@ class _LockedWriter:
     While a writer is open nobody else writes: it is closed by leaving its ``with`` block.
     """
 
-    def __init__(
-        self, shape: tuple[int, int], chunk_rows: int, ledger: Ledger, lock: StoreLock | None
-    ) -> None:
-        self._shape, self._chunk_rows = shape, chunk_rows
-        self._ledger, self._lock = ledger, lock
+    _shape: tuple[int, int]
+    _chunk_rows: int
+    _ledger: Ledger
+
+    def __init__(self, lock: StoreLock | None) -> None:
+        self._lock = lock
 
     def __enter__(self) -> Self:
         return self
@@ -144,16 +150,25 @@ class ZarrWriter(_LockedWriter):
         The group, a folder or a URL.
     lock : StoreLock or None
         The right to write it; None for a worker that joins.
+    replaces : Path, optional
+        The folder that gets this one's content when it is complete.
     """
 
-    def __init__(self, place: str | Path, lock: StoreLock | None) -> None:
+    def __init__(
+        self, place: str | Path, lock: StoreLock | None, replaces: Path | None = None
+    ) -> None:
+        super().__init__(lock)
+        self._replaces = replaces
+        self._open(place)
+
+    def _open(self, place: str | Path) -> None:
         root = import_zarr().open_group(place, mode="r+")
         self.header: dict[str, Any] = dict(root.attrs)[KEY]
         # Or every chunk is compared with the fill value before it is written.
         self._rows = root[ROWS].with_config({"write_empty_chunks": True})
-        self._zarr_ledger = ZarrLedger(root)
+        self._ledger = self._zarr_ledger = ZarrLedger(root)
         self.place = place
-        super().__init__(self._rows.shape, self._rows.chunks[0], self._zarr_ledger, lock)
+        self._shape, self._chunk_rows = self._rows.shape, self._rows.chunks[0]
 
     @classmethod
     def create(
@@ -166,6 +181,7 @@ class ZarrWriter(_LockedWriter):
         header: Mapping[str, Any],
         ids: Sequence[ItemId] | None,
         lock: StoreLock,
+        replaces: Path | None = None,
     ) -> ZarrWriter:
         """Make an empty store; the header comes last, so that a store with one is whole."""
         zarr = import_zarr()
@@ -191,7 +207,7 @@ class ZarrWriter(_LockedWriter):
             listed = root.create_array(_IDS, shape=(len(ids),), chunks=(len(ids),), dtype=kind)
             listed[...] = values
         root.attrs[KEY] = dict(header)
-        return cls(place, lock)
+        return cls(place, lock, replaces)
 
     @classmethod
     def join(cls, place: str, digest: str) -> ZarrWriter:
@@ -270,6 +286,10 @@ class ZarrWriter(_LockedWriter):
             self._check_lock()
             if glance := self._glance():
                 self._ledger.settle(glance)
+        if self._replaces is not None:
+            folder, self._replaces = self._replaces, None
+            replace_folder(folder)
+            self._open(folder)
         return ZarrRows(str(self.place), ROWS)
 
     def _glance(self) -> str:
@@ -281,9 +301,9 @@ class ZarrWriter(_LockedWriter):
 class NpyWriter(_LockedWriter):
     """Writes rows into an ``.npy`` file, which has its name only when it is complete.
 
-    Beside it lie, until then, ``.NAME.partial`` with the rows, and ``.NAME.progress``, its ledger
-    (:class:`relspace.rows.ledger.FileLedger`), which is also what is locked. The ledger stays, so
-    that the same job finds the file done.
+    One that it replaces is kept until then. Beside it lie ``.NAME.partial`` with the rows, and
+    ``.NAME.progress``, its ledger (:class:`relspace.rows.ledger.FileLedger`), which is also what is
+    locked. The ledger stays, so that the same job finds the file done.
     """
 
     def __init__(
@@ -297,7 +317,9 @@ class NpyWriter(_LockedWriter):
             self._offset = stream.tell()
         self._dtype = dtype
         self.header: dict[str, Any] = dict(ledger.header or {})
-        super().__init__((shape[0], shape[1]), self.header["chunk_rows"], ledger, lock)
+        super().__init__(lock)
+        self._ledger, self._shape = ledger, (shape[0], shape[1])
+        self._chunk_rows = self.header["chunk_rows"]
 
     @classmethod
     def create(
@@ -313,8 +335,6 @@ class NpyWriter(_LockedWriter):
         """Begin an empty file; the header comes last, so that what has one is whole."""
         partial = _beside(path)[0]
         ledger.erase()
-        path.unlink(missing_ok=True)
-        write_ids(path, None)
         described = np.lib.format.header_data_from_array_1_0(np.empty((0, 0), dtype=dtype))
         with partial.open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, {**described, "shape": shape})
@@ -358,9 +378,11 @@ class NpyWriter(_LockedWriter):
         """Give the complete file its name."""
         self._refuse_holes(self._path)
         if self._partial.exists():
-            write_ids(self._path, self._ids)
+            # At no moment have rows the ids of others.
+            write_ids(self._path, None)
             self._partial.replace(self._path)
         if not self.is_settled:
+            write_ids(self._path, self._ids)
             self._ledger.settle(self._glance())
         return NpyRows(self._path)
 
@@ -409,7 +431,8 @@ def open_writer(
     columns : str
         What one column is, such as ``"landmark"``: the name of the second dimension in Zarr.
     overwrite : bool
-        Whether an output of another job is replaced rather than refused.
+        Whether an output of another job is replaced rather than refused: once the new one is
+        complete, but at a URL, which can't be renamed, before the new one is begun.
     resume : {"identified", "trust"}
         Whether an output is resumed only where its data is identified, or the caller vouches for
         it.
@@ -442,24 +465,44 @@ def _open_zarr(
     overwrite: bool,
     resume: Resume,
 ) -> ZarrWriter:
+    def state() -> _State:
+        return _state_of_zarr(place, job, overwrite, resume)
+
     # Looked at first, for what is refused is neither locked nor made.
-    found = _acceptable_zarr(place, job, overwrite, resume)
-    if found is not None and not isinstance(place, Path):
+    if state() == "resume" and not isinstance(place, Path):
         complete = ZarrWriter(place, None)
         if complete.is_settled:
             return complete
-    if isinstance(place, Path):
-        place.mkdir(parents=True, exist_ok=True)
-    lock: StoreLock = PathLock(place) if isinstance(place, Path) else Lease(place)
+    lock: StoreLock = lock_folder(place) if isinstance(place, Path) else Lease(place)
     try:
-        if _acceptable_zarr(place, job, overwrite, resume) is not None:
-            for leftover in place.rglob("*.partial") if isinstance(place, Path) else ():
+        found, made, replaces = state(), place, None
+        if isinstance(place, Path):
+            if found == "replace":
+                made, replaces = new_of(place), place
+                lock = BothLocks(lock, lock_folder(made))
+                found = _state_of_new(made, job, resume)
+            else:
+                discard_new(place)
+        if found == "resume":
+            for leftover in made.rglob("*.partial") if isinstance(made, Path) else ():
                 leftover.unlink()
-            return ZarrWriter(place, lock).resume(overwrite=overwrite)
-        return ZarrWriter.create(place, shape, dtype, chunk_rows, columns, header, ids, lock)
+            return ZarrWriter(made, lock, replaces).resume(overwrite=overwrite)
+        return ZarrWriter.create(
+            made, shape, dtype, chunk_rows, columns, header, ids, lock, replaces
+        )
     except BaseException:
         lock.release()
         raise
+
+
+def _state_of_new(new: Path, job: Mapping[str, Any], resume: Resume) -> _State:
+    """Whether what a killed run wrote beside an output is resumed; else it is removed."""
+    with suppress(FileFormatError):
+        if _state_of_zarr(new, job, True, resume) == "resume":
+            return "resume"
+    for one in new.iterdir():
+        shutil.rmtree(one) if one.is_dir() else one.unlink()
+    return "begin"
 
 
 def _open_npy(
@@ -472,16 +515,21 @@ def _open_npy(
     overwrite: bool,
     resume: Resume,
 ) -> NpyWriter:
-    _acceptable_npy(path, FileLedger(_beside(path)[1]), job, overwrite, resume)
-    progress = _beside(path)[1]
+    partial, progress = _beside(path)
+    _is_npy_resumed(path, FileLedger(progress), job, overwrite, resume)
     if not progress.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         progress.touch()
     lock = PathLock(progress)
     try:
         ledger = FileLedger(progress)
-        if _acceptable_npy(path, ledger, job, overwrite, resume):
-            return NpyWriter(path, ledger, ids, lock).resume()
+        if _is_npy_resumed(path, ledger, job, overwrite, resume):
+            writer = NpyWriter(path, ledger, ids, lock).resume()
+            if partial.exists() or not writer.missing():
+                return writer
+            # Somebody removed what was written, and left what was to be replaced.
+            if not overwrite:
+                raise InvalidInputError(f"{path} exists.", ways_out=WAYS_OUT)
         return NpyWriter.create(path, shape, dtype, ledger, header, ids, lock)
     except BaseException:
         lock.release()
@@ -529,9 +577,9 @@ def check_place(
     place = _checked_place(path)
     if isinstance(place, Path) and place.suffix == ".npy":
         ledger = FileLedger(_beside(place)[1])
-        _acceptable_npy(place, ledger, job, overwrite, resume, partly=True)
+        _is_npy_resumed(place, ledger, job, overwrite, resume, partly=True)
     else:
-        _acceptable_zarr(place, job, overwrite, resume, partly=True)
+        _state_of_zarr(place, job, overwrite, resume, partly=True)
 
 
 def remove_output(path: str | Path, writer: ZarrWriter | NpyWriter | None = None) -> None:
@@ -583,6 +631,7 @@ def _remove(place: str | Path) -> None:
         for one in (place, partial, progress):
             one.unlink(missing_ok=True)
     elif place.exists():
+        discard_new(place)
         empty_group(place, _BEGUN)
         shutil.rmtree(place)
 
@@ -596,7 +645,7 @@ def _checked_place(path: str | Path) -> str | Path:
     raise InvalidInputError(f"out is {str(path)!r}; it must end in .zarr or .npy{hint}.")
 
 
-def _acceptable(
+def _state_of(
     place: str | Path,
     header: dict[str, Any] | None,
     job: Mapping[str, Any],
@@ -605,43 +654,43 @@ def _acceptable(
     *,
     is_empty: Callable[[], bool],
     partly: bool = False,
-) -> dict[str, Any] | None:
-    """The header of an output that is resumed; None for one that is begun, or replaced.
+) -> _State:
+    """Whether an output is resumed, begun or replaced; else it is refused.
 
     One in which no chunk is whole, such as that of a run that was refused at its first rows, holds
     nothing that could be lost.
     """
     if header is None:
-        return None
+        return "begin"
     try:
         refuse_another_job(
             place, header, job, format_version=FORMAT_VERSION, resume=resume, partly=partly
         )
     except InvalidInputError:
-        if overwrite or (header.get("format_version") == FORMAT_VERSION and is_empty()):
-            return None
+        if header.get("format_version") == FORMAT_VERSION and is_empty():
+            return "begin"
+        if overwrite:
+            return "replace"
         raise
-    return header
+    return "resume"
 
 
-def _acceptable_zarr(
+def _state_of_zarr(
     place: str | Path,
     job: Mapping[str, Any],
     overwrite: bool,
     resume: Resume,
     *,
     partly: bool = False,
-) -> dict[str, Any] | None:
-    """The header of a store that is resumed; None for one that is begun, or replaced."""
-
+) -> _State:
     def is_empty() -> bool:
         return not ZarrLedger(import_zarr().open_group(place, mode="r")).finished()
 
     header = _zarr_header(place)
-    return _acceptable(place, header, job, overwrite, resume, is_empty=is_empty, partly=partly)
+    return _state_of(place, header, job, overwrite, resume, is_empty=is_empty, partly=partly)
 
 
-def _acceptable_npy(
+def _is_npy_resumed(
     path: Path,
     ledger: FileLedger,
     job: Mapping[str, Any],
@@ -653,11 +702,13 @@ def _acceptable_npy(
     """Whether a file is resumed, rather than begun or replaced."""
     if path.is_dir():
         raise FileFormatError(f"{path} is a folder.", ways_out=["name a file"])
-    if ledger.header is None or not (path.exists() or _beside(path)[0].exists()):
+    refuse_other_file(path)
+    partial = _beside(path)[0]
+    if ledger.header is None or not (path.exists() or partial.exists()):
         if path.exists() and not overwrite:
             raise InvalidInputError(f"{path} exists.", ways_out=WAYS_OUT)
         return False
-    found = _acceptable(
+    found = _state_of(
         path,
         ledger.header,
         job,
@@ -666,10 +717,10 @@ def _acceptable_npy(
         is_empty=lambda: not path.exists() and not ledger.finished(),
         partly=partly,
     )
-    if found is not None and overwrite and not _beside(path)[0].exists():
+    if found == "resume" and overwrite and not partial.exists():
         # Another file of that name is replaced, too.
         return bool(ledger.settled()) and ledger.settled() == glance_at_files([path], path.parent)
-    return found is not None
+    return found == "resume"
 
 
 def _zarr_header(place: str | Path) -> dict[str, Any] | None:

@@ -88,12 +88,15 @@ class StoreFormat:
         What the table then holds.
     rows : callable
         ``rows(features)`` makes a source of rows of an object of this kind.
+    contents : callable
+        ``contents(features)`` tells what is known of the content of its items.
     """
 
     recognizes: Callable[[Path | str], bool]
     open: Callable[[Path | str, Request], FeatureTable]
     kind: type
     rows: Callable[[Any], RowSource]
+    contents: Callable[[Any], ItemContents | None]
 
 
 _STORES: list[StoreFormat] = []
@@ -255,6 +258,16 @@ def gives_arrays(features: object) -> bool:
     if isinstance(features, RowSource):
         return features.is_array
     return hasattr(features, "__array__")
+
+
+def contents_of(features: object) -> ItemContents | None:
+    """What is known of the content of the items that features are of."""
+    if isinstance(features, RowSource):
+        return features.contents
+    for store in _STORES:
+        if isinstance(features, store.kind):
+            return store.contents(features)
+    return None
 
 
 def is_table_file(path: Path) -> bool:

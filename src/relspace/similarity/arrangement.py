@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from relspace.kernels.axes import with_fixed_signs
 
 Table = NDArray[np.float64]
 
@@ -51,12 +54,11 @@ def classical_scaling(distances: Table, n_dimensions: int = 2) -> tuple[Table, f
     rows = squared.mean(axis=1, keepdims=True)
     products = -(squared - rows - rows.T + squared.mean()) / 2
     values, vectors = np.linalg.eigh(products)
-    values, vectors = values[::-1], vectors[:, ::-1]
+    values, vectors = values[::-1], vectors[:, ::-1].copy()
     kept = np.clip(values[:n_dimensions], 0.0, None)
-    axes = vectors[:, :n_dimensions]
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    axes = with_fixed_signs(torch.from_numpy(vectors[:, :n_dimensions])).numpy()
     total = float(values[values > 0].sum())
-    return axes * signs * np.sqrt(kept), float(kept.sum()) / total if total else 1.0
+    return axes * np.sqrt(kept), float(kept.sum()) / total if total else 1.0
 
 
 def hierarchy(distances: Table) -> Table:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.memory import free_memory_bytes
 from relspace._core.pairing import is_by_position, pair_sets
 from relspace._core.progress import Listener
+from relspace._core.resources import Resources
 from relspace._core.threads import on_one_core
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features import is_held, scan
@@ -40,7 +40,7 @@ def open_pair(X: object, Y: object, *, always: bool = False) -> tuple[RowSource,
 def fits_in_memory(x: RowSource, y: RowSource, memory_budget: int | None) -> bool:
     """Whether two sets can be compared as matrices in memory."""
     needed = _COPIES_IN_MEMORY * 8 * sum(source.shape[0] * source.shape[1] for source in (x, y))
-    return needed <= (free_memory_bytes() // 2 if memory_budget is None else memory_budget)
+    return Resources.of(memory_budget).holds(needed)
 
 
 def check_same_items(
@@ -70,7 +70,7 @@ def check_same_items(
     shared, order = pair_sets(
         {name: one.shape[0] for name, one in given.items()},
         {name: None if told else one.ids for name, one in given.items()},
-        {name: None if told else getattr(one, "contents", None) for name, one in given.items()},
+        {name: None if told else one.contents for name, one in given.items()},
     )
     for number, (one, other) in enumerate(zip(x.ids or (), y.ids or (), strict=False)):
         if order[names[1]] is not None and one != other:

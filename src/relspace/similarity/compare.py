@@ -26,6 +26,7 @@ from relspace._core.validation import (
     without_labels,
 )
 from relspace.errors import InvalidInputError, InvalidTypeError
+from relspace.features import contents_of
 from relspace.measures import MIN_ITEMS, Measure
 from relspace.resampling import (
     Permutations,
@@ -328,7 +329,7 @@ def paired_features(
         given = dict.fromkeys(sizes)
     elif ids is None:
         given = {name: own_ids(Z, name) for name, Z in ((first, X), (second, Y))}
-        contents = {name: getattr(Z, "contents", None) for name, Z in ((first, X), (second, Y))}
+        contents = {name: contents_of(Z) for name, Z in ((first, X), (second, Y))}
     elif isinstance(ids, Mapping):
         odd = [str(name) for name in ids if name not in sizes]
         if odd:

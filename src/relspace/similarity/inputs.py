@@ -25,7 +25,7 @@ from relspace.errors import (
     ItemMismatchError,
     UndefinedValueError,
 )
-from relspace.features import FeatureSet, is_held, scan
+from relspace.features import FeatureSet, contents_of, is_held, scan
 from relspace.measures import Measure
 from relspace.rows.source import RowSource
 from relspace.similarity.by_sums import draw_items, select_labels
@@ -113,7 +113,7 @@ class ModelLayers:
         own: object | None = None if by_position else ids
         contents = None
         if ids is None:
-            contents = getattr(next(iter(layers.values())), "contents", None)
+            contents = contents_of(next(iter(layers.values())))
         if isinstance(given, FeatureSet) and n_items != len(given):
             tokens = n_items // len(given)
             names: Sequence[ItemId] = range(len(given)) if given.ids is None else given.ids
@@ -122,14 +122,10 @@ class ModelLayers:
                 # Tokens of one image are told apart by their number.
                 own = [f"{image}#{token}" for image in given.ids for token in range(tokens)]
         elif own is None and not by_position:
-            own = getattr(given, "ids", None) or ids_of_layers(layers, name)
+            own = _carried_ids(given, layers, name)
         checked = None if own is None else as_ids(own, name, n_items)
         if ids is not None and images is None:
-
-            def carried() -> Sequence[ItemId] | None:
-                return getattr(given, "ids", None) or ids_of_layers(layers, name)
-
-            refuse_another_order(name, checked, carried)
+            refuse_another_order(name, checked, lambda: _carried_ids(given, layers, name))
         return cls(name, layers, n_items, checked, images, contents)
 
     def factors(
@@ -164,6 +160,12 @@ class ModelLayers:
         if len(gaps) == len(factors):
             raise UndefinedValueError(gaps[0])
         return factors
+
+
+def _carried_ids(given: object, layers: Mapping[str, Any], name: str) -> Sequence[ItemId] | None:
+    """The ids of a feature set, or those that all layers bring."""
+    own = given.ids if isinstance(given, FeatureSet) else None
+    return own or ids_of_layers(layers, name)
 
 
 def _n_rows(layer: object, name: str) -> int:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.memory import free_memory_bytes
 from relspace._core.pairing import pair_sets
 from relspace._core.progress import Listener
+from relspace._core.resources import Resources
 from relspace._core.threads import side_by_side
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features import scan
@@ -57,9 +57,7 @@ def is_summed(
         layer for model in models for layer in model.layers.values() if isinstance(layer, RowSource)
     ]
     needed = sum(8 * layer.shape[0] * layer.shape[1] for layer in on_disk)
-    if memory_budget is not None and measure.streams:
-        return needed > memory_budget
-    return needed > free_memory_bytes() // 2
+    return not Resources.of(memory_budget if measure.streams else None).holds(needed)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 from relspace._core.progress import Listener
 from relspace._core.validation import ItemId, check_count, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError
+from relspace.features import FeatureSet
 from relspace.measures import MIN_ITEMS, Measure
 from relspace.similarity.inputs import ModelLayers
 from relspace.similarity.layers_by_sums import is_summed, sum_layers
@@ -86,7 +87,9 @@ def named_models(models: Sequence[object], names: Sequence[str] | None) -> dict[
         if len(set(called)) < len(called):
             raise InvalidInputError(f"models have the names {name_some(called)}; they must differ.")
         return dict(zip(called, models, strict=True))
-    own = [(getattr(model, "metadata", None) or {}).get("model") for model in models]
+    own = [
+        model.metadata.get("model") if isinstance(model, FeatureSet) else None for model in models
+    ]
     if all(isinstance(name, str) for name in own) and len(set(own)) == len(own):
         return {str(name): model for name, model in zip(own, models, strict=True)}
     return dict(zip(("first", "second"), models, strict=True))

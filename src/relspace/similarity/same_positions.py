@@ -12,7 +12,7 @@ from relspace._core.pairing import is_by_position, pair_sets
 from relspace._core.progress import Listener
 from relspace._core.validation import ItemId, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
-from relspace.features import FeatureSet, TokenGrid, choose_places
+from relspace.features import FeatureSet, TokenGrid, choose_positions
 
 _MEASURED_ROWS = 1000
 
@@ -124,10 +124,10 @@ def read_at_places(
     n_images = len(next(iter(paired.values())))
     per_image = max(1, (max_items or _MEASURED_ROWS) // n_images)
     # Other places than the landmarks that a seed gives.
-    places = choose_places(grids, per_image * n_images, random_state=seed + 1)
+    places = choose_positions(grids, per_image * n_images, random_state=seed + 1)
     progress(0, 0, "Reading all layers at the same places")
     models = {
-        name: {layer: fs.read_places(places, layer=layer) for layer in fs.layers}
+        name: {layer: fs.read_positions(places, layer=layer) for layer in fs.layers}
         for name, fs in paired.items()
     }
     return LayersAtPlaces(models, places.images, ids, n_images)

@@ -19,7 +19,7 @@ from relspace._core.validation import (
     without_labels,
 )
 from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.features import FeatureSet, is_held
+from relspace.features import FeatureSet, contents_of, is_held
 from relspace.features.fitted import open_set
 from relspace.rows.fitted import load_saved
 from relspace.space.align_items import align_items
@@ -89,7 +89,7 @@ def align(
         have ids, ``"position"`` must say that rows are matched so.
     layer : str, or mapping of str to str, optional
         For feature sets: which layer, of all or of each. By default their last.
-    landmarks : int, sequence of int, or Places
+    landmarks : int, sequence of int, or Positions
         How many items are landmarks (all, where there are no more; else a seeded random choice),
         or which, as rows of the first set. For tokens on grids: how many places, or which.
     density : float, optional
@@ -144,7 +144,7 @@ def align(
     to_hold = None if memory_budget is None else memory_budget_bytes(memory_budget)
     columns = {name: feature_names(one) for name, one in sets.items()}
     carried = {name: partial(own_ids, one, name) for name, one in sets.items()}
-    contents = {name: getattr(one, "contents", None) for name, one in sets.items()}
+    contents = {name: contents_of(one) for name, one in sets.items()}
     if ids is not None:
         # The caller says what belongs together.
         sets = {name: without_labels(one, name) for name, one in sets.items()}

@@ -12,9 +12,10 @@ import torch
 from relspace._core.arrays import bytes_in_floats
 from relspace._core.memory import memory_budget_bytes, row_slices
 from relspace._core.pairing import ItemContents, pair_sets
+from relspace._core.resources import Resources
 from relspace._core.validation import ItemId, as_item_indices, check_count, refuse_non_finite
 from relspace.errors import InvalidTypeError, NonFiniteError
-from relspace.features import Places
+from relspace.features import Positions
 from relspace.features.fitted import OpenedSet
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
@@ -25,7 +26,6 @@ from relspace.space.aligned_set import (
     AlignedSet,
     MadeRows,
     fit_aligner,
-    fits_to_hold,
     refuse_few_landmarks,
 )
 from relspace.space.aligner import RelativeRows
@@ -57,7 +57,7 @@ def align_items(
     own = torch.full((n,), NO_LANDMARK)
     own[chosen] = torch.arange(len(chosen))
     row_bytes = sum(bytes_in_floats(one.rows.dtype) for one in sets.values()) * len(chosen)
-    held = fits_to_hold(n * row_bytes, memory_budget)
+    held = Resources.of(memory_budget).holds(n * row_bytes)
     aligned = {}
     for name, one in sets.items():
         try:
@@ -88,7 +88,7 @@ def _chosen_landmarks(landmarks: object, n_items: int, seed: int) -> torch.Tenso
     if isinstance(landmarks, numbers.Real):
         wanted = check_count(landmarks, "landmarks", at_least=3)
         chosen = choose_landmarks(n_items, wanted, random_state=seed)
-    elif landmarks is None or isinstance(landmarks, str | Places):
+    elif landmarks is None or isinstance(landmarks, str | Positions):
         raise InvalidTypeError(
             f"landmarks is of type {type(landmarks).__name__}; for sets of one row for each item "
             "it must be how many items are landmarks, or their row numbers."

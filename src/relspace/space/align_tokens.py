@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from relspace._core.pairing import ItemContents, pair_sets
+from relspace._core.resources import Resources
 from relspace._core.validation import ItemId, check_choice, check_count
 from relspace.errors import InvalidTypeError, NonFiniteError
-from relspace.features import FeatureSet, Places, TokenGrid, choose_places
+from relspace.features import FeatureSet, Positions, TokenGrid, choose_positions
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.relative import STANDARDIZATIONS, column_profile
 from relspace.space.aligned_set import (
     AlignedSet,
     fit_aligner,
-    fits_to_hold,
     hold_rows,
     refuse_few_landmarks,
 )
@@ -54,12 +54,12 @@ def align_tokens(
     places = _chosen_places(landmarks, grids, random_state)
     aligners, mixings, relative = {}, {}, {}
     for name, layer in layers.items():
-        some = layer.read_places(places).to(layer.read(0, 1).device)
+        some = layer.read_positions(places).to(layer.read(0, 1).device)
         aligners[name] = aligner = fit_aligner(of_rows, some, name)
         mixings[name] = _mixing(aligner, settings.standardize) if is_mixed else None
         relative[name] = layer.mapped(len(places), _RowsOfTokens(RelativeRows(aligner), name))
     n_bytes = sum(one.shape[0] * len(places) * one.dtype.itemsize for one in relative.values())
-    held = fits_to_hold(n_bytes, memory_budget)
+    held = Resources.of(memory_budget).holds(n_bytes)
     aligned = {
         name: AlignedSet(
             aligners[name], hold_rows(rows) if held else rows, False, rows.dtype, mixings[name]
@@ -79,17 +79,17 @@ def align_tokens(
     )
 
 
-def _chosen_places(landmarks: object, grids: Mapping[str, TokenGrid], seed: int) -> Places:
+def _chosen_places(landmarks: object, grids: Mapping[str, TokenGrid], seed: int) -> Positions:
     """The places given, or as many at random where all the grids can be read."""
-    if isinstance(landmarks, Places):
+    if isinstance(landmarks, Positions):
         return refuse_few_landmarks(landmarks)
     if not isinstance(landmarks, numbers.Real):
         raise InvalidTypeError(
             f"landmarks is of type {type(landmarks).__name__}; for tokens on grids it must be a "
-            "number of places, or Places."
+            "number of places, or Positions."
         )
     wanted = check_count(landmarks, "landmarks", at_least=3)
-    return refuse_few_landmarks(choose_places(grids, wanted, random_state=seed))
+    return refuse_few_landmarks(choose_positions(grids, wanted, random_state=seed))
 
 
 def _mixing(aligner: Aligner, standardize: str) -> torch.Tensor | None:

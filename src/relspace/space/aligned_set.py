@@ -13,7 +13,6 @@ from relspace._core.devices import to_device
 from relspace._core.memory import (
     chunk_slices,
     empty_matrix,
-    free_memory_bytes,
     refuse_too_large,
 )
 from relspace._core.validation import Array, Features
@@ -26,8 +25,6 @@ from relspace.space.defaults import Settings
 from relspace.space.stored_sets import check_stored_set, float_type
 
 _BYTES_AT_A_TIME = 2**26
-# Of the free memory, what rows may take that a space holds; comparing them needs some too.
-_SHARE_TO_HOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -130,12 +127,6 @@ def refuse_few_landmarks(landmarks: _Landmarks) -> _Landmarks:
             f"there are {len(landmarks)} landmarks; a bandwidth is solved on at least 3."
         )
     return landmarks
-
-
-def fits_to_hold(n_bytes: int, memory_budget: int | None) -> bool:
-    """Whether a space holds its rows: up to a budget, by default half of the free memory."""
-    budget = free_memory_bytes() * _SHARE_TO_HOLD if memory_budget is None else memory_budget
-    return n_bytes <= budget
 
 
 class MadeRows(MappedRows):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from relspace._core.deprecation import renamed_parameters
+from relspace._core.deprecation import renamed_parameters, warn_renamed
 from relspace._core.memory import memory_budget_bytes, refuse_too_large, row_slices
 from relspace._core.validation import (
     Array,
@@ -17,7 +17,7 @@ from relspace._core.validation import (
     check_random_state,
 )
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.features import Places, TokenGrid, read_places, token_places
+from relspace.features import Positions, TokenGrid, read_positions, token_positions
 from relspace.features.layer import LayerFeatures, RowItems
 from relspace.kernels.correlation import Match
 from relspace.kernels.grouped import (
@@ -58,7 +58,7 @@ class TokenSpace(CommonSpace):
         The sets.
     ids : tuple or None
         The images' ids; None where they were matched by position.
-    places : Places
+    places : Positions
         The landmarks.
     parameters : dict
         What :func:`relspace.align` was given.
@@ -84,7 +84,7 @@ class TokenSpace(CommonSpace):
         *,
         grids: Mapping[str, TokenGrid],
         ids: tuple[ItemId, ...] | None,
-        places: Places,
+        places: Positions,
         parameters: Mapping[str, Any],
     ) -> None:
         super().__init__(sets, ids=ids, parameters=parameters)
@@ -102,23 +102,28 @@ class TokenSpace(CommonSpace):
         self.aligned_set(name)
         return self._grids[name]
 
-    def read_places(self, name: str, places: Places) -> torch.Tensor:
-        """Read a set's relative features at places by bilinear interpolation.
+    def read_places(self, name: str, places: Positions) -> torch.Tensor:
+        """Read a set's relative features: the old name of :meth:`read_positions`."""
+        warn_renamed("TokenSpace.read_places", "TokenSpace.read_positions")
+        return self.read_positions(name, places)
+
+    def read_positions(self, name: str, positions: Positions) -> torch.Tensor:
+        """Read a set's relative features at positions by bilinear interpolation.
 
         Parameters
         ----------
         name : str
             The set.
-        places : Places
+        positions : Positions
             Points of the images, where the set's grid lies.
 
         Returns
         -------
-        tensor of shape (n_places, m)
+        tensor of shape (n_positions, m)
             Rows, read a few images at a time.
         """
         self.aligned_set(name)
-        return self._tokens[name].read_places(places)
+        return self._tokens[name].read_positions(positions)
 
     def __repr__(self) -> str:
         sets = ", ".join(f"{name!r} {g.rows} x {g.columns}" for name, g in self._grids.items())
@@ -291,7 +296,7 @@ class TokenSpace(CommonSpace):
     @classmethod
     def _restored(cls, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Self:
         parameters = metadata["parameters"]
-        places = Places(*(tensors[f"places.{part}"] for part in _PARTS_OF_PLACES))
+        places = Positions(*(tensors[f"places.{part}"] for part in _PARTS_OF_PLACES))
         sets = restored_sets(tensors, metadata, len(places))
         grids = {
             record["name"]: TokenGrid(
@@ -388,18 +393,18 @@ class TokenSpace(CommonSpace):
 
         Tokens are those of some images, and are numbered among these.
         """
-        places = token_places(self.grid(a).select(images))
+        places = token_positions(self.grid(a).select(images))
         where = self._covering(a, b, images)[1].nonzero().flatten()
         A = self._grouped(a, images).take(where)
         grid = self.grid(b).select(images)
-        rows = read_places(self._rows_of(b, images), grid, places.select(where))
+        rows = read_positions(self._rows_of(b, images), grid, places.select(where))
         mixing = self.aligned_set(b).mixing
         B = GroupedRows.of(rows, places.images[where], *self._numbered(images), mixing)
         return A, B.like(A), where.to(A.rows.device)
 
     def _covering(self, a: str, b: str, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """For a's tokens of some images, b's token that covers the centre, and if there is one."""
-        places, grid = token_places(self.grid(a).select(images)), self.grid(b)
+        places, grid = token_positions(self.grid(a).select(images)), self.grid(b)
         image = images[places.images]
         box = grid.boxes[image]
         down = (places.y - box[:, 0]) / (box[:, 2] - box[:, 0])

@@ -13,7 +13,7 @@ from tests.generators.tiny_models import VISION
 
 import relspace
 from relspace.errors import InvalidInputError, UnknownNameError
-from relspace.features import Preprocessing, TokenGrid, read_places, token_places
+from relspace.features import Preprocessing, TokenGrid, read_positions, token_positions
 from relspace.features.models.vision import VisionModel
 
 Saved = Callable[[str], Path]
@@ -157,11 +157,11 @@ def test_positions_are_recovered_through_every_preprocessing(
     for layer in description.layers:
         if layer.region is None:
             continue
-        places = token_places(grid_of(*layer.shape[:2], description.regions[layer.region]))
+        places = token_positions(grid_of(*layer.shape[:2], description.regions[layer.region]))
         at = torch.stack([places.y, places.x], dim=1)
         inside = ((at > low) & (at < high)).all(dim=1)
         assert int(inside.sum()) >= 1
-        error = read_places(shown, fine, places.select(inside)) - at[inside]
+        error = read_positions(shown, fine, places.select(inside)) - at[inside]
         # Bytes are rounded, by half a step at most.
         assert float(error.abs().max()) < 0.6
 

@@ -77,7 +77,7 @@ def test_intervals_too(client: Client, paths: tuple[str, str]) -> None:
 def test_errors_come_back(client: Client) -> None:
     broken = torch.ones(100, 3).cumsum(0)
     broken[70, 1] = torch.inf
-    with pytest.raises(NonFiniteError, match="X holds NaN or infinity, first in row 70"):
+    with pytest.raises(NonFiniteError, match=r"X holds 1 NaN or infinite .*\(70, "):
         rs.compare(broken, torch.rand(100, 2), measure="cka", client=client)
 
 

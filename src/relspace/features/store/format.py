@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from relspace._core.pairing import ItemContents
 from relspace.errors import InvalidInputError
 from relspace.features.feature_set import FeatureSet
 from relspace.features.store.reading import is_store, open_features
@@ -27,6 +28,10 @@ def _open(location: Path | str, request: Request) -> FeatureTable:
     return FeatureTable(chosen, found.ids, location, layer, contents=found.contents)
 
 
+def _contents(features: FeatureSet) -> ItemContents | None:
+    return features.contents
+
+
 def _rows(features: FeatureSet) -> RowSource:
     if len(features.layers) > 1:
         raise InvalidInputError(
@@ -35,4 +40,10 @@ def _rows(features: FeatureSet) -> RowSource:
     return features[features.layers[0]]
 
 
-FORMAT = StoreFormat(recognizes=is_store, open=_open, kind=FeatureSet, rows=_rows)
+FORMAT = StoreFormat(
+    recognizes=is_store,
+    open=_open,
+    kind=FeatureSet,
+    rows=_rows,
+    contents=_contents,
+)

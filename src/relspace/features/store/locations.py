@@ -7,6 +7,7 @@ from pathlib import Path
 from relspace.errors import FileFormatError
 from relspace.rows.formats.zarr import import_zarr
 from relspace.rows.locations import file_system, missing_file_system
+from relspace.rows.replacing import is_there
 
 #: Where a store's header is among its attributes.
 KEY = "relspace"
@@ -23,7 +24,7 @@ def is_free(place: str | Path) -> bool:
         If there is something at a URL that is no Zarr group.
     """
     if isinstance(place, Path):
-        return not place.exists()
+        return not is_there(place)
     try:
         found = dict(import_zarr().open_group(place, mode="r").attrs).get(KEY)
     except ImportError as error:

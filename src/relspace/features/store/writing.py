@@ -43,8 +43,9 @@ from relspace.rows.ledger import (
     job_header,
 )
 from relspace.rows.locations import file_system, located
-from relspace.rows.locks import FolderLock, Lease, StoreLock, StoreLockedError
+from relspace.rows.locks import BothLocks, Lease, PathLock, StoreLock, StoreLockedError
 from relspace.rows.output import empty_group
+from relspace.rows.replacing import discard_new, is_there, lock_folder, new_of, replace_folder
 
 STORE_DTYPES = ("float16", "float32")
 # Zarr would compare every chunk with the fill value to leave it out, which costs more than writing.
@@ -84,9 +85,14 @@ class FeatureStoreWriter:
     """
 
     def __init__(
-        self, path: Path | str, root: Any, header: dict[str, Any], lock: StoreLock | None
+        self,
+        path: Path | str,
+        root: Any,
+        header: dict[str, Any],
+        lock: StoreLock | None,
+        replaces: Path | None = None,
     ) -> None:
-        self.path = path
+        self.path, self._replaces = path, replaces
         self.layers = tuple(map(StoredLayer.of, header["layers"]))
         self.regions: tuple[Box, ...] = tuple(tuple(region) for region in header["regions"])
         self.dtype: str = header["job"]["store_dtype"]
@@ -122,7 +128,8 @@ class FeatureStoreWriter:
             What says whether two extractions are the same beside the items: model, weights,
             preprocessing, and ``store_dtype``.
         overwrite : bool
-            Whether a store that is there is replaced.
+            Whether a store that is there is replaced, when this one has all its chunks; at a URL,
+            which can't be renamed, at once.
         progress : callable, optional
             Is told what is waited for.
 
@@ -147,18 +154,20 @@ class FeatureStoreWriter:
             return cls._create_at_url(place, header, layers, items, overwrite, progress)
         # Made beside its place and renamed, so that a store has all its arrays from the start. The
         # lock is on the folder itself and stays with it through the renaming.
-        unfinished = place.with_name(f".{place.name}.new")
+        unfinished = new_of(place)
         unfinished.mkdir(parents=True, exist_ok=True)
-        lock = FolderLock(unfinished)
+        lock: StoreLock = PathLock(unfinished)
         try:
             for one in unfinished.iterdir():
                 shutil.rmtree(one) if one.is_dir() else one.unlink()
-            # What a run that replaced a store left when it was killed.
-            shutil.rmtree(_replaced(place), ignore_errors=True)
             root = import_zarr().create_group(unfinished, attributes={KEY: header})
             _make_arrays(root, header, layers, items)
-            if overwrite and place.exists():
-                _remove_store(place)
+            if overwrite and is_there(place):
+                lock = BothLocks(lock, lock_folder(place))
+                # Raises for what is no feature store.
+                read_header(place)
+                group = import_zarr().open_group(unfinished, mode="r+")
+                return cls(unfinished, group, header, lock, replaces=place)
             try:
                 unfinished.rename(place)
             except OSError as error:
@@ -235,7 +244,8 @@ class FeatureStoreWriter:
         place = located(path)
         if is_free(place):
             return None
-        lock = Lease(place, progress) if isinstance(place, str) else FolderLock(place)
+        lock: StoreLock = lock_folder(place) if isinstance(place, Path) else Lease(place, progress)
+        say = progress or (lambda message: None)
         try:
             try:
                 root, found = read_header(place)
@@ -248,16 +258,57 @@ class FeatureStoreWriter:
             except OtherExtractionError:
                 if not overwrite:
                     raise
-                lock.release()
-                return None
-            for leftover in place.rglob("*.partial") if isinstance(place, Path) else ():
-                leftover.unlink()
-            store = cls(place, import_zarr().open_group(place, mode="r+"), found, lock)
-            store._drop_what_is_not_whole(progress or (lambda message: None))
-            return store
+                begun = None
+                if isinstance(place, Path):
+                    begun = cls._resume_new(place, items, job, resume, lock, say)
+                if begun is None:
+                    lock.release()
+                return begun
+            if isinstance(place, Path):
+                discard_new(place)
+            return cls._reopen(place, found, lock, say)
         except BaseException:
             lock.release()
             raise
+
+    @classmethod
+    def _resume_new(
+        cls,
+        place: Path,
+        items: IdentifiedItems,
+        job: Mapping[str, Any],
+        resume: Resume,
+        lock: StoreLock,
+        progress: Callable[[str], None],
+    ) -> Self | None:
+        """Open what a killed run would have replaced a store by, if it is of this extraction."""
+        new = new_of(place)
+        if not new.exists():
+            return None
+        try:
+            root, header = read_header(new)
+            _refuse_another(new, root, header, items, job, resume)
+        except (FileFormatError, OtherExtractionError):
+            return None
+        return cls._reopen(new, header, BothLocks(lock, PathLock(new)), progress, place)
+
+    @classmethod
+    def _reopen(
+        cls,
+        place: str | Path,
+        header: dict[str, Any],
+        lock: StoreLock,
+        progress: Callable[[str], None],
+        replaces: Path | None = None,
+    ) -> Self:
+        """Open a store to go on with it."""
+        for leftover in place.rglob("*.partial") if isinstance(place, Path) else ():
+            leftover.unlink()
+        group = import_zarr().open_group(place, mode="r+")
+        store = cls(place, group, header, lock, replaces)
+        store._drop_what_is_not_whole(progress)
+        store._replace_if_complete()
+        return store
 
     def __enter__(self) -> Self:
         return self
@@ -381,6 +432,16 @@ class FeatureStoreWriter:
         self.status[chunk] = status
         if (self.status != MISSING).all():
             self._ledger.settle(self._glance())
+        self._replace_if_complete()
+
+    def _replace_if_complete(self) -> None:
+        """Give a complete store the name of the one that it replaces."""
+        if self._replaces is None or (self.status == MISSING).any():
+            return
+        self.path, self._replaces = self._replaces, None
+        replace_folder(self.path)
+        self._root = import_zarr().open_group(self.path, mode="r+")
+        self._ledger = ZarrLedger(self._root)
 
     def _drop_what_is_not_whole(self, progress: Callable[[str], None]) -> None:
         """Take chunks that are not in the ledger, or hold other values, for missing."""
@@ -531,22 +592,6 @@ def _changed_items(root: Any, header: Mapping[str, Any], items: IdentifiedItems)
         return f"the same in another order, the first that moved is {items.items.names[changed[0]]}"
     named = name_some([items.items.names[i] for i in changed])
     return f"{len(changed)} of {n_before} have other content ({named})"
-
-
-def _remove_store(place: Path) -> None:
-    """Remove a store that is to be replaced, never leaving half of it in its place."""
-    lock = FolderLock(place)
-    try:
-        read_header(place)
-        old = place.rename(_replaced(place))
-        shutil.rmtree(old)
-    finally:
-        lock.release()
-
-
-def _replaced(place: Path) -> Path:
-    """What a store that is being replaced is called."""
-    return place.with_name(f".{place.name}.old")
 
 
 def _make_arrays(

@@ -16,29 +16,19 @@ from relspace.measures.sums.item_sums import sum_over_items
 from relspace.measures.sums.stacked_products import StackedProducts, bytes_of_stack, centered_stack
 from relspace.rows.source import RowSource
 
-#: Parts that an interval rests on at most: more make its width no steadier than the data do.
+#: The most parts of an interval: more make its width no more precise than the data allow.
 MOST_PARTS = 128
-#: And at least, where there are as many units: of fewer its width says little.
+#: The fewest, if there are as many units: with fewer the width is too imprecise.
 FEWEST_PARTS = 32
 
 _HALVES_AT_ONCE = 8
-# Parts of a cluster's worker that wait to be added up.
+# Results of a cluster's workers that wait to be added up.
 _WAITING_ON_CLUSTER = 4
 
 
 @dataclass(frozen=True, eq=False)
 class SumsOfParts:
-    """Sums over items of products of two sets, by random parts of the items.
-
-    Attributes
-    ----------
-    sums : tensor of shape (n_parts, w + 3, w + 3)
-        As :func:`relspace.measures.sums.item_sums.sum_over_items` gives them.
-    widths : tuple of int
-        How many features each set has.
-    n_folds : int
-        In how many folds items are held out; 1 for none.
-    """
+    """What ``sum_over_items`` gives of random parts, in ``n_folds`` folds; 1 without folds."""
 
     sums: torch.Tensor
     widths: tuple[int, ...]
@@ -49,7 +39,7 @@ class SumsOfParts:
         return next(self._join([torch.arange(len(self.sums))]))
 
     def halves(self, n_draws: int, generator: torch.Generator) -> Iterator[StackedProducts]:
-        """The products over random halves of the parts, which are dealt to folds anew."""
+        """The products over random halves of the parts, assigned to folds anew."""
         n_parts, at_once = len(self.sums), max(1, _HALVES_AT_ONCE // self.n_folds)
         for start in range(0, n_draws, at_once):
             yield from self._join(
@@ -64,7 +54,7 @@ class SumsOfParts:
             chosen = torch.zeros(self.n_folds, len(self.sums), dtype=torch.float64)
             chosen[torch.arange(len(parts)) % self.n_folds, parts] = 1.0
             weights.append(chosen)
-        # One product for several halves, for reading the sums takes longer than adding them.
+        # One product for several halves, which reads the sums once.
         sums = torch.cat(weights) @ self.sums.flatten(1)
         for own in sums.view(len(weights), self.n_folds, *self.sums.shape[1:]):
             yield centered_stack(own, self.widths)
@@ -79,16 +69,10 @@ def n_parts_within(
     *,
     on_cluster: bool = False,
 ) -> int:
-    """In how many parts items can be summed, a multiple of the folds.
-
-    Raises
-    ------
-    MemoryBudgetError
-        If the budget holds too few for an interval.
-    """
+    """How many parts fit the memory budget, a multiple of the folds; too few are refused."""
     budget = memory_budget_bytes(memory_budget)
     of_part = 8 * (sum(widths) + len(widths) + 1) ** 2
-    # Of all items and of a half of them.
+    # The products of all items and of a half of them.
     held = (
         2
         * bytes_of_stack(
@@ -129,22 +113,8 @@ def sum_parts(
 ) -> SumsOfParts:
     """Sum the products of two sets by parts of the items, in one pass over their rows.
 
-    Parameters
-    ----------
-    x, y : RowSource
-        Features of the same items in the same order.
-    parts : Parts
-        Which items are summed together.
-    n_folds : int
-        In how many folds items are held out; 1 for none.
-    names : (str, str)
-        What errors call the sets.
-    memory_budget : int, optional
-        Bytes that sums and blocks of rows may take.
-    client : distributed.Client, optional
-        A cluster whose workers sum parts of the rows.
-    progress : callable, optional
-        Told ``(done, total, text)`` as rows are read.
+    Items are held out in ``n_folds`` folds, 1 for none; other parameters are those of
+    :func:`relspace.measures.sums.stacked_products.sum_stacked_products`.
     """
     widths = (x.shape[1], y.shape[1])
     room = memory_budget_bytes(memory_budget) - 8 * parts.n_parts * (sum(widths) + 3) ** 2

@@ -12,8 +12,8 @@ import torch
 
 from relspace._core.memory import row_slices
 from relspace._core.progress import Listener
-from relspace._core.validation import smallest_exact
-from relspace.errors import InvalidInputError, NonFiniteError
+from relspace._core.validation import refuse_non_finite, smallest_exact
+from relspace.errors import InvalidInputError
 from relspace.kernels.scale import exponent_of, largest_magnitude, times_power_of_two
 from relspace.measures.sums.item_parts import Parts
 from relspace.rows.ahead import read_ahead
@@ -24,8 +24,8 @@ from relspace.rows.source import RowSource
 _SAFE_EXPONENT = 100
 _LARGEST_BLOCK_BYTES = 2**27
 _COPIES_OF_BLOCK = 4
-_PLACES_FOR_CENTRE = 8
-_ROWS_AT_A_PLACE = 32
+_SAMPLES_FOR_CENTRE = 8
+_ROWS_OF_SAMPLE = 32
 
 
 def sum_over_items(
@@ -37,18 +37,18 @@ def sum_over_items(
     client: Any | None = None,
     progress: Listener | None = None,
 ) -> torch.Tensor:
-    r"""Sum the products of what is known of items, :math:`z_i = (x_i, |x_i|^2, 1)` of all sets.
+    r"""Sum the products of :math:`z_i = (x_i, |x_i|^2, 1)`, the features of all sets side by side.
 
-    Features are taken about a centre near their mean, so that moving sums to the mean itself loses
-    nothing to rounding. Sets of very large or small numbers are divided by a power of two, so that
-    products neither overflow nor vanish: measures don't depend on a set's scale.
+    Features are taken about a centre near their mean, so that centring the sums loses no digits.
+    Sets of very large or small numbers are divided by a power of two, so that products neither
+    overflow nor underflow; measures don't depend on a set's scale.
 
     Parameters
     ----------
     sources : sequence of RowSource
         Features of the same items in the same order, w in all.
     names : sequence of str
-        What an error calls them.
+        The names of the sets in errors.
     parts : Parts or None
         Which items are summed together; all of them by default.
     block_bytes : int
@@ -80,7 +80,7 @@ def sum_over_items(
             for rows, exponent in zip(some, exponents, strict=True)
         ]
     )
-    # Workers of a cluster have other parts to work on while they read.
+    # The workers of a cluster have other parts to work on while they read.
     ahead = client is None and {source.lies_in for source in sources} == {"files"}
     room = min(block_bytes, _LARGEST_BLOCK_BYTES)
     sums = _Sums(tuple(sources), tuple(names), exponents, parts, room, ahead=ahead)
@@ -102,7 +102,7 @@ def sum_over_items(
 
 
 class _Sums:
-    """Sums over some rows: what a worker of a cluster is given once."""
+    """Sums over some rows; sent to the workers of a cluster once."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class _Sums:
         centre: torch.Tensor,
         tell: Callable[[int], None] = lambda done: None,
     ) -> tuple[torch.Tensor]:
-        """Return the sums of some rows by part, those above the diagonal and beside it."""
+        """Sum some rows by part: the blocks on the diagonal and above."""
         edges = _edges(self._sources)
         n_parts = 1 if self._parts is None else self._parts.n_parts
         sums = torch.zeros(n_parts, edges[-1], edges[-1], dtype=torch.float64)
@@ -152,7 +152,8 @@ class _Sums:
         known = torch.ones(stop - start, edges[-1], dtype=torch.float64)
         for k, (source, name) in enumerate(zip(self._sources, self._names, strict=True)):
             features = known[:, edges[k] : edges[k + 1]]
-            rows = read_finite(source, start, stop, name)
+            rows = source.read(start, stop).to("cpu", torch.float64)
+            refuse_non_finite(rows, name, first_row=start)
             features.copy_(times_power_of_two(rows, -self._exponents[k]))
             features -= centre[edges[k] : edges[k + 1]]
             known[:, len(centre) + k] = features.square().sum(dim=1)
@@ -160,7 +161,7 @@ class _Sums:
 
 
 def _edges(sources: Sequence[RowSource]) -> list[int]:
-    """Where each set begins among all features, where they end, and what is known of items."""
+    """The first column of each set, that of the squared lengths, and the number of columns."""
     ends = [0, *accumulate(source.shape[1] for source in sources)]
     return [*ends, ends[-1] + len(sources) + 1]
 
@@ -171,52 +172,31 @@ def _split(known: torch.Tensor, part_of: torch.Tensor, n_parts: int) -> tuple[to
 
 
 def _some_rows(source: RowSource) -> torch.Tensor:
-    """Some rows at places that are spread evenly, in float64."""
+    """Some rows at evenly spread positions, in float64."""
     n = source.shape[0]
-    last = max(0, n - _ROWS_AT_A_PLACE)
+    last = max(0, n - _ROWS_OF_SAMPLE)
     starts = sorted(
-        {last * place // (_PLACES_FOR_CENTRE - 1) for place in range(_PLACES_FOR_CENTRE)}
+        {last * place // (_SAMPLES_FOR_CENTRE - 1) for place in range(_SAMPLES_FOR_CENTRE)}
     )
-    read = [source.read(start, min(n, start + _ROWS_AT_A_PLACE)) for start in starts]
-    # Rows that are not finite are refused when their turn comes, the first of them first.
+    read = [source.read(start, min(n, start + _ROWS_OF_SAMPLE)) for start in starts]
+    # Rows that are not finite are refused later, the first of them first.
     return torch.cat(read).to("cpu", torch.float64).nan_to_num(0.0, 0.0, 0.0)
 
 
 def _exponent_of_unit(rows: torch.Tensor) -> int:
-    """The power of two that some rows are divided by, where their products need it."""
+    """The exponent of the power of two that rows are divided by, 0 for ordinary numbers."""
     exponent = exponent_of(largest_magnitude(rows))
     return exponent if abs(exponent) > _SAFE_EXPONENT else 0
-
-
-def read_finite(source: RowSource, start: int, stop: int, name: str) -> torch.Tensor:
-    """Read some rows in float64, and refuse NaN and infinity.
-
-    Raises
-    ------
-    NonFiniteError
-        If a row holds some; it names the first.
-    """
-    values = source.read(start, stop).to("cpu", torch.float64)
-    finite = values.isfinite().all(dim=1)
-    if not bool(finite.all()):
-        raise NonFiniteError(
-            f"{name} holds NaN or infinity, first in row {start + int((~finite).nonzero()[0])}: "
-            "remove these items from all sets, or check where these features come from."
-        )
-    return values
 
 
 def _refuse_what_floats_do_not_hold(
     sums: torch.Tensor, exponents: Sequence[int], sources: Sequence[RowSource], names: Sequence[str]
 ) -> None:
-    """Refuse a set whose products overflow, and one of numbers that its type holds with few digits.
-
-    Of sets that lie in memory, :meth:`relspace.measures.Measure.prepare` refuses the same.
-    """
+    """Refuse sets whose products overflow, or whose numbers are so small that they lose digits."""
     edges, n = _edges(sources), float(sums[-1, -1])
     for k, (source, name) in enumerate(zip(sources, names, strict=True)):
         squares = float(sums.diagonal()[edges[k] : edges[k + 1]].sum()) / n
-        # Of squared lengths squares are summed, too.
+        # Squared lengths are squared and summed too.
         if not bool(sums.diagonal()[edges[len(sources)] + k].isfinite()):
             raise InvalidInputError(
                 f"the features of {name} span more than floats can square twice: some rows lie "
@@ -247,7 +227,12 @@ def _refuse_constant(
         exact = source.dtype if source.dtype.is_floating_point else torch.float64
         rounding = 4 * torch.finfo(exact).eps * sizes[a:b]
         if bool((squares[a:b] <= n * rounding.square()).all()):
-            raise InvalidInputError(
-                f"{name} is constant: all its rows are the same to within rounding, so there is "
-                "nothing to compare; check where these features come from."
-            )
+            raise constant_features(name)
+
+
+def constant_features(name: str) -> InvalidInputError:
+    """The error that all rows of a set are the same."""
+    return InvalidInputError(
+        f"{name} is constant: all its rows are the same to within rounding, so there is "
+        "nothing to compare; check where these features come from."
+    )

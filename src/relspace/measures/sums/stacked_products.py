@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
@@ -13,8 +13,7 @@ import torch
 from relspace._core.memory import memory_budget_bytes, say_bytes
 from relspace._core.progress import Listener
 from relspace.errors import MemoryBudgetError
-from relspace.measures.sums.cross_products import CrossProducts, SetProducts
-from relspace.measures.sums.folded_products import FoldedSet, Folds
+from relspace.measures.sums.cross_products import CrossProducts, SetProducts, over_folds
 from relspace.measures.sums.item_parts import Parts
 from relspace.measures.sums.item_sums import sum_over_items
 from relspace.rows.source import RowSource
@@ -22,148 +21,83 @@ from relspace.rows.source import RowSource
 
 @dataclass(frozen=True, eq=False)
 class StackedProducts:
-    r"""Sums over items of the products of all features of several sets, centred, in float64.
+    """Several sets over the same items, side by side.
 
-    Attributes
-    ----------
-    n_items : int
-        Items summed over.
-    widths : tuple of int
-        How many features each set has.
-    products : tensor of shape (w, w)
-        :math:`Z^\top Z` of the sets side by side, w the sum of the widths.
-    squares : tensor of shape (n_sets, n_sets)
-        Sums of :math:`|x_i|^2 |y_i|^2` for sets x and y.
-    folds : FoldedSet or None
-        The products by folds, where there are some.
+    ``whole`` are the products of all their features, w in all. ``squares`` (n_sets, n_sets) are the
+    sums of |x_i|^2 |y_i|^2 for sets x and y.
     """
 
-    n_items: int
     widths: tuple[int, ...]
-    products: torch.Tensor
+    whole: SetProducts
     squares: torch.Tensor
-    folds: FoldedSet | None = None
+
+    @property
+    def products(self) -> torch.Tensor:
+        """Z'Z (w, w) of the sets side by side, over all items."""
+        return self.whole.products
 
     def pair(self, first: int, second: int) -> CrossProducts:
         """The products of two of the sets, by their numbers."""
-        x, y = self.columns([first]), self.columns([second])
-        folds = None
-        if self.folds is not None:
-            of_x, of_y = self._folded_sets[first], self._folded_sets[second]
-            folds = Folds(of_x, of_y, self.folds.products[:, x, y])
-        return CrossProducts(
-            self.n_items,
-            self._sets[first],
-            self._sets[second],
-            self.products[x, y],
-            float(self.squares[first, second]),
-            folds,
-        )
+        by_fold = self.whole.by_fold[:, self.columns([first]), self.columns([second])]
+        squares = float(self.squares[first, second])
+        return CrossProducts(self._sets[first], self._sets[second], by_fold, squares)
 
     def columns(self, sets: Sequence[int]) -> slice:
-        """Where the features of consecutive sets lie."""
+        """The columns of consecutive sets."""
         edges = [0, *accumulate(self.widths)]
         return slice(edges[sets[0]], edges[sets[-1] + 1])
 
     @cached_property
     def _sets(self) -> tuple[SetProducts, ...]:
-        slices = [self.columns([k]) for k in range(len(self.widths))]
-        squares = self.squares.diagonal().tolist()
-        return tuple(
-            SetProducts(self.products[one, one], own)
-            for one, own in zip(slices, squares, strict=True)
-        )
-
-    @cached_property
-    def _folded_sets(self) -> tuple[FoldedSet, ...]:
-        assert self.folds is not None
-        return tuple(self.folds.columns(self.columns([k])) for k in range(len(self.widths)))
+        squares = enumerate(self.squares.diagonal().tolist())
+        return tuple(self.whole.columns(self.columns([k]), own) for k, own in squares)
 
     def permutations(
         self, first: range, second: range, generator: torch.Generator
     ) -> Callable[[], PermutedProducts]:
-        r"""Draw what random permutations of the items make of the products of sets with others.
+        r"""Draw the products of sets with others under random permutations of the items.
 
         Over permutations, :math:`X^\top P Y` has mean 0 and covariance
         :math:`X^\top X \otimes Y^\top Y / (n - 1)`, and where items are many its distribution is
-        normal (Hoeffding 1951): no item need be read again. One permutation is drawn for all pairs.
-        Where there are folds, items are permuted within each of them: this holds of every fold.
-
-        Parameters
-        ----------
-        first, second : range
-            Numbers of the sets that are permuted, together, and of those they are paired with.
-        generator : torch.Generator
-            What they are drawn from.
-
-        Returns
-        -------
-        callable
-            Draws one permutation.
+        normal (Hoeffding 1951), so no item is read again. Where there are folds, items are permuted
+        within each of them, and the same holds for every fold. Each call of the function that is
+        returned draws one permutation of the sets ``first``, for all pairs with those ``second``.
         """
-        # Without folds all items are one, about whose mean sums are 0.
-        folds = self.folds or FoldedSet(
-            self.products.new_tensor([self.n_items]),
-            self.products.new_zeros(1, len(self.products)),
-            self.products[None],
-        )
-        x, y = (folds.columns(self.columns(sets)) for sets in (first, second))
+        x, y = (self.whole.columns(self.columns(sets)) for sets in (first, second))
         roots_x = x.roots()
         roots_y = roots_x if second == first else y.roots()
 
         def draw() -> PermutedProducts:
-            by_fold = x.sums.new_empty(len(folds.sizes), x.sums.shape[1], y.sums.shape[1])
-            # One fold after the other, for these are the largest matrices there are.
-            for k, (out, size) in enumerate(zip(by_fold, folds.sizes.tolist(), strict=True)):
+            by_fold = x.sums.new_empty(len(x.sizes), x.sums.shape[1], y.sums.shape[1])
+            # One fold at a time, for these are the largest matrices.
+            for k, (out, size) in enumerate(zip(by_fold, x.sizes.tolist(), strict=True)):
                 shape = roots_x[k].shape[1], roots_y[k].shape[1]
                 noise = torch.randn(shape, dtype=torch.float64, generator=generator)
                 torch.mm(roots_x[k] @ noise, roots_y[k].T, out=out)
                 out.div_((size - 1) ** 0.5).addr_(x.sums[k], y.sums[k], alpha=1 / size)
-            both = by_fold[0] if len(by_fold) == 1 else by_fold.sum(dim=0)
-            return PermutedProducts(
-                self, first, second, both, None if self.folds is None else by_fold
-            )
+            return PermutedProducts(self, first, second, by_fold)
 
         return draw
 
 
 @dataclass(frozen=True, eq=False)
 class PermutedProducts:
-    """Products of some sets with others whose items are permuted.
-
-    Attributes
-    ----------
-    stack : StackedProducts
-        The sets.
-    first, second : range
-        Their numbers.
-    both : tensor of shape (d, e)
-        Products of all features of the first sets with all those of the second.
-    by_fold : tensor of shape (n_folds, d, e) or None
-        The same by folds, where there are some: items are permuted within them.
-    """
+    """Products (n_folds, d, e) of the first sets, their items permuted, with the second ones."""
 
     stack: StackedProducts
     first: range
     second: range
-    both: torch.Tensor
-    by_fold: torch.Tensor | None
+    by_fold: torch.Tensor
 
     def pair(self, first: int, second: int) -> CrossProducts:
         """The products of one of the first sets with one of the second, by their numbers."""
         sets = self.stack.pair(first, second)
-        x, y = self._columns(self.first, first), self._columns(self.second, second)
-        traces = sets.x.trace, sets.y.trace
-        folds = sets.folds
-        if folds is not None and self.by_fold is not None:
-            folds = replace(folds, both=self.by_fold[:, x, y])
-        return replace(
-            sets,
-            both=self.both[x, y],
-            # The spread of this sum is smaller than that of the others by the root of the items.
-            squares=traces[0] * traces[1] / sets.n_items,
-            folds=folds,
-        )
+        by_fold = self.by_fold[
+            :, self._columns(self.first, first), self._columns(self.second, second)
+        ]
+        # The spread of this sum is smaller than that of the others by the root of the items.
+        squares = sets.x.trace * sets.y.trace / sets.n_items
+        return CrossProducts(sets.x, sets.y, by_fold, squares)
 
     def _columns(self, sets: range, one: int) -> slice:
         own, before = self.stack.columns([one]), self.stack.columns(sets).start
@@ -188,17 +122,16 @@ def sum_stacked_products(
     sources : sequence of RowSource
         Features of the same items in the same order.
     names : sequence of str
-        What an error calls them.
+        The names of the sets in errors.
     folds : Parts, optional
-        Parts of the items that are summed apart.
+        Parts of the items that are summed separately.
     permuted : sequence of (range, range), optional
-        Numbers of the sets that will be permuted, together, and of those they are paired with, one
-        such block after the other; by default the first set, against all others.
+        Blocks of sets that will be compared under permutations, one block at a time: the numbers of
+        the permuted sets and of the others. By default the first set with all others.
     copies_for_pair : int
-        What comparing two of the sets takes, see :attr:`Measure.copies_of_products`.
+        :attr:`Measure.copies_of_products`.
     memory_budget : int, optional
-        Bytes that sums, what is made of them and blocks of rows may take; on a cluster, in each
-        worker.
+        Bytes that sums, the comparison and blocks of rows may take; on a cluster, in each worker.
     client : distributed.Client, optional
         A cluster whose workers sum parts of the rows; they must reach files by the same paths.
     progress : callable, optional
@@ -243,15 +176,15 @@ def bytes_of_stack(
     permuted: Sequence[tuple[range, range]],
     copies_for_pair: int,
 ) -> int:
-    """What the products of sets take, with their permutations and what any two are compared by."""
+    """Bytes of the products of sets, of their permutations, and of comparing any two."""
     known = sum(widths) + len(widths) + 1
     pair = copies_for_pair * sum(sorted(widths)[-2:]) ** 2
     of_block = 0
     for sets in permuted:
         first, second = (sum(widths[k] for k in one) for one in sets)
-        # Permuted products, noise and steps between them, for all items and for each fold.
+        # Permuted products of all items and of each fold, noise and temporaries.
         drawn = (4 + n_folds) * first * second
-        # Roots of the products, by fold; finding the axes of the last takes copies.
+        # Roots of the products of each fold; the decomposition of the last takes copies.
         roots = max(1, n_folds) * (first**2 + second**2)
         of_block = max(of_block, roots + max(drawn + pair, 6 * max(first, second) ** 2))
     # Axes of every set; those without each fold, and products on them.
@@ -260,30 +193,20 @@ def bytes_of_stack(
 
 
 def centered_stack(sums: torch.Tensor, widths: tuple[int, ...]) -> StackedProducts:
-    """Move sums over items, by folds where there are several, to the mean; they are overwritten."""
-    total = sums[0] if len(sums) == 1 else sums.sum(dim=0)
-    width, n = sum(widths), float(total[-1, -1])
-    mean = total[-1, :width] / n
-    # The squared lengths about the mean, as a function of what was summed.
+    """Centre sums over items, one matrix for each fold, in place."""
+    total, width = over_folds(sums), sum(widths)
+    mean = total[-1, :width] / total[-1, -1]
+    # Squared lengths about the mean, as linear combinations of the summed columns.
     lengths = torch.zeros(len(total), len(widths), dtype=torch.float64)
-    edges = [0, *accumulate(widths)]
-    for k, (a, b) in enumerate(pairwise(edges)):
+    for k, (a, b) in enumerate(pairwise([0, *accumulate(widths)])):
         lengths[a:b, k] = -2 * mean[a:b]
         lengths[width + k, k] = 1.0
         lengths[-1, k] = mean[a:b].square().sum()
     squares = lengths.T @ total @ lengths
-    folds = None
-    if len(sums) > 1:
-        sizes = sums[:, -1, -1].clone()
-        for one in sums:
-            _move(one[:width, :width], one[-1, :width], mean, float(one[-1, -1]))
-        by_fold = sums[:, -1, :width] - sizes[:, None] * mean
-        folds = FoldedSet(sizes, by_fold, sums[:, :width, :width])
-    products = total[:width, :width]
-    _move(products, total[-1, :width], mean, n)
-    return StackedProducts(round(n), widths, products, squares, folds)
-
-
-def _move(products: torch.Tensor, sums: torch.Tensor, mean: torch.Tensor, n: float) -> None:
-    """Take the products of some items about another mean."""
-    products.addr_(sums, mean, alpha=-1).addr_(mean, sums, alpha=-1).addr_(mean, mean, alpha=n)
+    sizes = sums[:, -1, -1].clone()
+    for one, n in zip(sums, sizes.tolist(), strict=True):
+        own, products = one[-1, :width], one[:width, :width]
+        products.addr_(own, mean, alpha=-1).addr_(mean, own, alpha=-1).addr_(mean, mean, alpha=n)
+    about = sums[:, -1, :width] - sizes[:, None] * mean
+    whole = SetProducts(sizes, about, sums[:, :width, :width], float(squares.trace()))
+    return StackedProducts(widths, whole, squares)

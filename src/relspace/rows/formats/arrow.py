@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from relspace.errors import FileFormatError
 from relspace.rows.formats._format import Entries, FileFormat, Request
 from relspace.rows.formats._tables import BatchRows, entries_of_columns, import_arrow
 
@@ -47,10 +48,15 @@ def _batches(path: Path, first: int, columns: Sequence[str]) -> Iterator[Any]:
             found = (reader.get_batch(i) for i in range(first, reader.num_record_batches))
         else:
             found = (batch for i, batch in enumerate(reader) if i >= first)
-        for batch in found:
-            # Offsets of a damaged file may point anywhere.
-            batch.validate(full=True)
-            yield batch
+        try:
+            for batch in found:
+                # Offsets of a damaged file may point anywhere.
+                batch.validate(full=True)
+                yield batch
+        except pa.ArrowMemoryError as error:
+            raise FileFormatError(
+                f"{path} has a record batch that memory doesn't hold, or is damaged ({error})."
+            ) from error
 
 
 def _reader(source: Any, options: Any) -> Any:

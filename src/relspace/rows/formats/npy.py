@@ -114,6 +114,22 @@ def write_ids(path: str | Path, ids: Sequence[ItemId] | None) -> None:
     write_whole(location, json.dumps({"kind": _KIND, "rows": len(ids), "ids": list(ids)}))
 
 
+def refuse_other_file(path: str | Path) -> None:
+    """Refuse an ``.npy`` output whose ids would overwrite a file that holds something else."""
+    beside = ids_file_of(path)
+    if not beside.exists():
+        return
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or found.get("kind") != _KIND:
+        raise FileFormatError(
+            f"{beside}, where ids of the output's rows go, holds something else.",
+            ways_out=["name another output"],
+        )
+
+
 def read_ids(path: str | Path, n_rows: int) -> tuple[ItemId, ...] | None:
     """Read the ids beside an ``.npy`` file of so many rows; None where there are none.
 
