@@ -158,13 +158,6 @@ def evaluated(module: nn.Module, device: torch.device) -> Iterator[None]:
     buffers are the memory that they were, on the device where they were. Blocks may overlap, also
     in several threads: the network is put back when the last one is left.
 
-    Parameters
-    ----------
-    module : nn.Module
-        The network.
-    device : torch.device
-        Where it runs.
-
     Raises
     ------
     InvalidInputError

@@ -371,19 +371,6 @@ def chunk_items(
     tenth of the items, and take no longer than 30 seconds, unless there would be over 1,000 of
     them.
 
-    Parameters
-    ----------
-    n_items : int
-        How many items there are.
-    batch_size : int
-        How many the model sees at a time.
-    bytes_per_item : int
-        What is stored of an item.
-    seconds_per_batch : float
-        How long the first batch took.
-    at_once : int
-        How many chunks are in hand at the same time.
-
     Examples
     --------
     >>> given = {"bytes_per_item": 1000, "at_once": 2}

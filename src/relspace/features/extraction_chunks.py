@@ -31,26 +31,8 @@ Batch = tuple[list[Prepared], dict[str, torch.Tensor]]
 class ExtractionSource:
     """A model and the items that it sees; workers of a cluster are sent it once.
 
-    Attributes
-    ----------
-    model : FeatureModel
-        What computes.
-    layers : tuple of str
-        Whose features are wanted.
-    item_names : tuple of str
-        What messages call the items.
-    load_item : callable
-        ``load_item(position)`` gives an item.
-    batch_size : int
-        How many items the model sees at a time.
-    store_dtype : str
-        What features are stored in.
-    on_error : {"raise", "skip"}
-        What an image that can't be read does.
-    n_threads : int or None
-        How many threads decode images ahead.
-    job : mapping
-        What says whether two extractions are the same, as a store's header holds it.
+    ``item_names`` is what messages call the items, ``load_item(position)`` gives one, and ``job``
+    is that in a store's header.
     """
 
     model: FeatureModel
@@ -151,19 +133,7 @@ def extract_chunk(
 ) -> tuple[slice, NDArray[np.uint8], dict[str, str], str]:
     """Compute and write one chunk of a store that another process has locked and will mark.
 
-    Parameters
-    ----------
-    source : ExtractionSource
-        The model and the items.
-    part : slice
-        The items of the chunk.
-    path : str
-        The store.
-
-    Returns
-    -------
-    slice, uint8 array, dict and str
-        The items, their status, why some were skipped, and the checksum of what was written.
+    Returns the items, their status, why some were skipped, and the checksum of what was written.
     """
     writer = FeatureStoreWriter.join(path, source.job)
     chunk = ExtractedChunk(writer, source.item_names, part)

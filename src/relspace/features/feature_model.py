@@ -197,6 +197,29 @@ class FeatureModel(ABC):
         return identify_network(type(self), attributes, self.module)
 
 
+class ImageModel(FeatureModel):
+    """A model of images, whose inputs are made by its ``preprocessing`` and are all of one size."""
+
+    modality = "image"
+    preprocessing: Preprocessing
+    _size: tuple[int, int]
+
+    def prepare(self, item: Any) -> tuple[NDArray[np.float32], View]:
+        """Make the model's input of an image."""
+        return self.preprocessing(item)
+
+    def regions(
+        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+    ) -> dict[str, Box]:
+        """Return what the grids cover: cells of the whole input."""
+        whole = (0.0, 0.0, float(input_shape[1]), float(input_shape[2]))
+        return {name: whole for name, one in features.items() if one.ndim == 4}
+
+    def blank(self) -> NDArray[np.float32]:
+        """Return an input of zeros."""
+        return np.zeros((3, *self._size), dtype=np.float32)
+
+
 def _digest_value(value: Any, update: Callable[[bytes | memoryview], None]) -> None:
     """Give a digest the tensors in a state; other values are attributes of modules, too."""
     if isinstance(value, torch.Tensor):
@@ -270,14 +293,7 @@ def needed_size(
 ) -> tuple[int, int]:
     """Return the size of a model's inputs, which must not depend on the image.
 
-    Parameters
-    ----------
-    preprocessing : Preprocessing
-        How inputs are made.
-    name : str
-        What an error calls the model.
-    own : (int, int), optional
-        Height and width in the model's configuration, which an error suggests.
+    An error suggests ``own``, the height and width in the model's configuration.
     """
     size = preprocessing.input_size
     if size is None:

@@ -20,18 +20,9 @@ SIDES = ("output", "input")
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that is recorded, or one of its calls.
+    """A layer that is recorded, or one of its calls (from 1; None for all).
 
-    Attributes
-    ----------
-    name : str
-        What it is called: ``"relu"``, or ``"relu@2"`` for its second call in a pass.
-    module : nn.Module
-        What runs.
-    call : int or None
-        Which of its calls, from 1; None for all.
-    is_named : bool
-        Whether it was asked for by its name, rather than by a pattern.
+    ``is_named`` says whether it was asked for by its name, rather than by a pattern.
     """
 
     name: str
@@ -210,19 +201,8 @@ def record_named(
 ) -> Iterator[Callable[[str], torch.Tensor]]:
     """Record layers under names of their own, on the module's device.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Any module.
-    where : mapping of str to (str, str)
-        For each name, the layer and its side (``"output"`` or ``"input"``).
-    dtype : torch.dtype, optional
-        What records are converted to.
-
-    Yields
-    ------
-    callable
-        Gives what was recorded under a name.
+    ``where`` gives for each name the layer and its side (``"output"`` or ``"input"``); what is
+    yielded gives what was recorded under a name.
     """
     with ExitStack() as stack:
         recorded = {
@@ -243,14 +223,9 @@ def record_named(
 def find_layers(model: nn.Module, layers: Sequence[str] | str) -> tuple[Layer, ...]:
     """Return a module's layers that patterns match, in the module's order.
 
-    Parameters
-    ----------
-    model : nn.Module
-        The module.
-    layers : str or sequence of str
-        Names, in which ``*`` stands for any part between dots: ``"blocks.*"`` is every block, and
-        not what is inside of them. ``"relu@2"`` is the second call of a layer. A module with
-        several names is found by each of them; patterns find it once, by the first.
+    ``*`` stands for any part between dots: ``"blocks.*"`` is every block, and not what is inside of
+    them. ``"relu@2"`` is the second call of a layer. A module with several names is found by each
+    of them; patterns find it once, by the first.
 
     Raises
     ------

@@ -22,11 +22,6 @@ def files_in_folder(folder: Path) -> list[Path]:
 
     Names that begin with a dot, and folders of systems (``@eaDir``, ``__MACOSX``), are left out.
     Links to folders are followed; a folder that is reached in several ways counts once.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
     """
     found = []
     ways: list[tuple[Path, frozenset[str]]] = [(folder, frozenset())]
@@ -49,11 +44,6 @@ def files_of_pattern(pattern: str) -> list[Path]:
     """Find the files that a glob pattern matches, by name.
 
     What is hidden is left out, as in :func:`files_in_folder`, unless the pattern names it.
-
-    Parameters
-    ----------
-    pattern : str
-        With ``*``, ``?``, ``[...]``, and ``**`` for any number of folders.
     """
     named = {part for part in Path(pattern).parts if not glob.has_magic(part)}
     hidden_are_meant = any(part.startswith((".*", ".?", ".[")) for part in Path(pattern).parts)

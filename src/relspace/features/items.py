@@ -38,20 +38,10 @@ class BlankLinesWarning(RelspaceWarning):
 class Items:
     """What features are extracted of, opened and not yet read.
 
-    Attributes
-    ----------
-    ids : tuple of str or int, or None
-        What the items are called. Items that were only counted have no ids.
-    load : callable
-        ``load(position)`` gives an item.
-    names : tuple of str
-        What messages call the items: ids, rows, or lines of a file.
-    of : str
-        What tells the items apart, see :class:`relspace._core.pairing.ItemContents`.
-    identify : callable or None
-        ``identify(position)`` tells an item from others; None where nothing does.
-    lines : tuple of int, or None
-        In which lines of a file texts stand, from 1.
+    ``load(position)`` gives an item and ``identify(position)`` tells it from others, where anything
+    does. ``names`` is what messages call items: ids, rows, or lines of a file. ``of`` says what
+    tells them apart (:class:`relspace._core.pairing.ItemContents`), and ``lines`` where texts stand
+    in a file, from 1. Items that were only counted have no ids.
     """
 
     ids: tuple[ItemId, ...] | None
@@ -67,16 +57,10 @@ class Items:
 
 @dataclass(frozen=True)
 class IdentifiedItems:
-    """Items whose content was hashed.
+    """Items whose content was hashed: the identity of all in their order, and that of each.
 
-    Attributes
-    ----------
-    items : Items
-        The items; of files, loading one that was changed meanwhile is an error.
-    identity : Identity
-        That of all items in their order, without their ids; unidentified where one of them is.
-    contents : ItemContents or None
-        That of each item; None where one of them can't be identified.
+    Both are unknown where one of the items can't be identified. Loading a file that was changed
+    meanwhile is an error.
     """
 
     items: Items
@@ -89,34 +73,14 @@ class IdentifiedItems:
 
 
 def open_items(modality: str, items: object, ids: Sequence[ItemId] | None) -> Items:
-    """Open images or texts.
-
-    Parameters
-    ----------
-    modality : {"image", "text"}
-        What they are.
-    items : object
-        What :func:`relspace.extract` takes.
-    ids : sequence of str or int, optional
-        What they are called; by default names of files, else nothing.
-    """
+    """Open images or texts (``modality``), called by ids, or by names of files."""
     return _open_texts(items, ids) if modality == "text" else _open_images(items, ids)
 
 
 def identify_items(
     items: Items, *, n_threads: int | None = None, progress: Callable[[str], None]
 ) -> IdentifiedItems:
-    """Hash the content of all items.
-
-    Parameters
-    ----------
-    items : Items
-        The items.
-    n_threads : int, optional
-        How many threads read files.
-    progress : callable
-        Is told how far it is where it takes a while.
-    """
+    """Hash the content of all items, by several threads where they are files."""
     if items.identify is None:
         reason = "images that are loaded by a function of your own"
         return IdentifiedItems(items, Identity.unidentified(reason), None)

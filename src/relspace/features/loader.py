@@ -22,21 +22,8 @@ def load_ahead(
 ) -> Generator[list[Result]]:
     """Load batches of items in order, while the consumer works on an earlier one.
 
-    Parameters
-    ----------
-    load : callable
-        Loads one item by its position; called by several threads.
-    batches : sequence of sequence of int
-        Positions of the items of each batch.
-    n_threads : int, optional
-        How many threads; by default as many as there are processors, at most 8.
-    ahead : int
-        How many batches are held beside the one that is worked on.
-
-    Yields
-    ------
-    list
-        The items of a batch.
+    ``load`` is given positions by several threads (by default as many as there are processors, at
+    most 8); ``ahead`` batches are held beside the one that is worked on.
 
     Examples
     --------

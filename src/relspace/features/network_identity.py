@@ -101,16 +101,9 @@ def identify_network(
 ) -> Identity:
     """Return the identity of a model beside its weights; unidentified where it can't be told.
 
-    It is the same in another process.
-
-    Parameters
-    ----------
-    kind : type
-        The class of the model, whose code counts.
-    attributes : mapping of str to object
-        The attributes of the model that count.
-    network : nn.Module or None
-        What runs; its weights and buffers count by their names. None where torch doesn't run it.
+    It is the same in another process. The class of the model and those ``attributes`` of it that
+    are given count; weights and buffers of the network (None where torch doesn't run it) count by
+    their names.
     """
     weights: dict[str, torch.Tensor] = {}
     if network is not None:

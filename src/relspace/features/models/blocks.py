@@ -19,20 +19,8 @@ class Blocks:
     """The blocks of a network, whose layers are called as ``hidden_states`` counts them.
 
     ``layer_0`` goes into the first block and ``layer_i`` comes out of block i; ``layer_3.key`` is
-    the key of the block that gives ``layer_3``.
-
-    Attributes
-    ----------
-    module : nn.Module
-        The network.
-    path : str
-        Where in it the list of blocks is.
-    count : int
-        How many there are.
-    parts : mapping of str to tuple of str
-        What a block may show beside the residual stream, and where it may lie inside of the block.
-    title : str
-        What an error calls the network.
+    the key of the block that gives ``layer_3``. ``path`` says where in the module the list of
+    blocks is, and ``parts`` what a block may show beside the residual stream, and where in it.
     """
 
     module: nn.Module

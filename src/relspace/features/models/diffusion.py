@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +16,10 @@ from torch import nn
 from relspace._core.validation import check_count, check_random_state
 from relspace.errors import InvalidInputError, MissingDependencyError
 from relspace.features.evaluation import forward_pass
-from relspace.features.feature_model import FeatureModel, needed_size
+from relspace.features.feature_model import ImageModel, needed_size
 from relspace.features.hooks import record
 from relspace.features.models.vision import mixed_precision
-from relspace.features.preprocessing import Preprocessing, View
-from relspace.features.store.reading import Box
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from relspace.features.preprocessing import Preprocessing
 
 #: The step at which DIFT (Tang et al. 2023) finds correspondences.
 DEFAULT_TIMESTEP = 261
@@ -34,7 +30,7 @@ class _Enough(Exception):  # noqa: N818 (no error: it ends a forward pass that h
     """The last block that is wanted has run."""
 
 
-class DiffusionModel(FeatureModel):
+class DiffusionModel(ImageModel):
     """Stable Diffusion, read as in DIFT (Tang et al. 2023, Emergent correspondence).
 
     An image is encoded by the VAE, noise of one step is added, and the UNet takes it with the
@@ -59,8 +55,6 @@ class DiffusionModel(FeatureModel):
     random_state : int
         Seed of the noise.
     """
-
-    modality = "image"
 
     def __init__(
         self,
@@ -121,24 +115,6 @@ class DiffusionModel(FeatureModel):
             **{f"up_{i}": f"unet.up_blocks.{i}" for i in _range(unet.up_blocks)},
         }
         self.layers = tuple(self._paths)
-
-    def prepare(self, item: Image) -> tuple[NDArray[np.float32], View]:
-        """Make the VAE's input of an image."""
-        return self.preprocessing(item)
-
-    def regions(
-        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
-    ) -> dict[str, Box]:
-        """Return what the grids cover.
-
-        Latents are decoded by doubling cells, so every grid is cells of the whole input.
-        """
-        whole = (0.0, 0.0, float(input_shape[1]), float(input_shape[2]))
-        return dict.fromkeys(features, whole)
-
-    def blank(self) -> NDArray[np.float32]:
-        """Return an input of zeros."""
-        return np.zeros((3, *self._size), dtype=np.float32)
 
     def settings(self) -> dict[str, Any]:
         """Return the step, the prompt, the seed and the preprocessing."""

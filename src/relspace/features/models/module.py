@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +16,17 @@ from relspace._core.validation import check_choice
 from relspace.errors import InvalidInputError
 from relspace.features.evaluation import forward_pass, own_device, own_dtype, unwrapped
 from relspace.features.feature_model import (
-    FeatureModel,
+    ImageModel,
     maps_of_layout,
     needed_size,
 )
 from relspace.features.hooks import Layer, Recording, find_layers, record
 from relspace.features.layouts import LAYOUTS
 from relspace.features.models.vision import mixed_precision
-from relspace.features.preprocessing import Preprocessing, View
-from relspace.features.store.reading import Box
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from relspace.features.preprocessing import Preprocessing
 
 
-class ModuleModel(FeatureModel):
+class ModuleModel(ImageModel):
     """A vision network of one's own, read by hooks.
 
     Parameters
@@ -64,8 +60,6 @@ class ModuleModel(FeatureModel):
     >>> [(layer.name, layer.shape) for layer in model.describe(model.layers).layers]
     [('0', (56, 56, 8)), ('1', (28, 28, 6))]
     """
-
-    modality = "image"
 
     def __init__(
         self,
@@ -111,21 +105,6 @@ class ModuleModel(FeatureModel):
         if name not in self.layers and _without_call(name) in self._layout:
             return [name]
         return super().match_name(name)
-
-    def prepare(self, item: Image) -> tuple[NDArray[np.float32], View]:
-        """Make the module's input of an image."""
-        return self.preprocessing(item)
-
-    def regions(
-        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
-    ) -> dict[str, Box]:
-        """Return what the grids cover: cells of the whole input."""
-        whole = (0.0, 0.0, float(input_shape[1]), float(input_shape[2]))
-        return {name: whole for name, one in features.items() if one.ndim == 4}
-
-    def blank(self) -> NDArray[np.float32]:
-        """Return an input of zeros."""
-        return np.zeros((3, *self._size), dtype=np.float32)
 
     def settings(self) -> dict[str, Any]:
         """Return the class, the layouts and the preprocessing."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,20 +23,15 @@ from relspace.errors import (
     RelspaceError,
     UnknownNameError,
 )
-from relspace.features.feature_model import FeatureModel, Layers, maps_of_layout, needed_size
+from relspace.features.feature_model import ImageModel, Layers, maps_of_layout, needed_size
 from relspace.features.layouts import LAYOUTS
 from relspace.features.network_identity import identify_network
 from relspace.features.preprocessing import (
     Preprocessing,
-    View,
     as_preprocessing,
     read_preprocessing,
 )
-from relspace.features.store.reading import Box
 from relspace.rows.identity import Identity
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _FLOATS = {"FLOAT": torch.float32, "FLOAT16": torch.float16, "DOUBLE": torch.float64}
 
@@ -74,7 +69,7 @@ class _Input:
     dtype: torch.dtype
 
 
-class OnnxModel(FeatureModel):
+class OnnxModel(ImageModel):
     """A vision network in an ONNX file, whose inner tensors are its layers.
 
     Parameters
@@ -116,8 +111,6 @@ class OnnxModel(FeatureModel):
     A file whose batch size is fixed is run in parts of this size. The file is read again whenever
     other layers are asked for, since onnxruntime computes what a graph's outputs need.
     """
-
-    modality = "image"
 
     def __init__(
         self,
@@ -194,21 +187,6 @@ class OnnxModel(FeatureModel):
                 + "."
             )
         return found
-
-    def prepare(self, item: Image) -> tuple[NDArray[np.float32], View]:
-        """Make the graph's input of an image."""
-        return self.preprocessing(item)
-
-    def regions(
-        self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
-    ) -> dict[str, Box]:
-        """Return what the grids cover: cells of the whole input."""
-        whole = (0.0, 0.0, float(input_shape[1]), float(input_shape[2]))
-        return {name: whole for name, one in features.items() if one.ndim == 4}
-
-    def blank(self) -> NDArray[np.float32]:
-        """Return an input of zeros."""
-        return np.zeros((3, *self._size), dtype=np.float32)
 
     def settings(self) -> dict[str, Any]:
         """Return the layouts and the preprocessing."""

@@ -139,23 +139,8 @@ class TextModel(FeatureModel):
     def describe_truncated(self, texts: Iterable[str], names: Sequence[str]) -> dict[str, Any]:
         """Warn of texts that are cut, and return what a result says of them.
 
-        Parameters
-        ----------
-        texts : iterable of str
-            The texts.
-        names : sequence of str
-            What they are called.
-
-        Returns
-        -------
-        dict
-            ``n_truncated``, how many are cut; where some are, ``truncated``, the names of the first
-            1,000, and ``n_tokens_cut``, how many tokens are left out of all of them.
-
-        Warns
-        -----
-        TruncatedTextWarning
-            If texts are cut.
+        ``n_truncated`` is how many are cut; where some are, ``truncated`` names the first 1,000,
+        and ``n_tokens_cut`` is how many tokens are left out of all of them.
         """
         counts = self.find_truncated(texts)
         if not counts or self._max_length is None:

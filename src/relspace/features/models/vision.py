@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +16,14 @@ from relspace.errors import InvalidInputError
 from relspace.features.evaluation import forward_pass, own_dtype, unwrapped
 from relspace.features.feature_model import (
     POOLED,
-    FeatureModel,
+    ImageModel,
     needed_size,
     split_tokens,
 )
 from relspace.features.hooks import record_named
 from relspace.features.models.blocks import Blocks
-from relspace.features.preprocessing import Preprocessing, View
+from relspace.features.preprocessing import Preprocessing
 from relspace.features.store.reading import Box
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 #: The model's last hidden state, after its final norm or neck where it has one.
 OUTPUT = "output"
@@ -118,15 +115,13 @@ class VisionFamily:
     within: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-class VisionModel(FeatureModel):
+class VisionModel(ImageModel):
     """A vision network of transformers, run as its family says.
 
     Layers are called as ``hidden_states`` counts them: ``layer_0`` goes into the first block and
     ``layer_i`` comes out of block i. ``layer_3.key`` is the key of the block that gives
     ``layer_3``; ``output`` is the model's own last hidden state.
     """
-
-    modality = "image"
 
     def __init__(
         self,
@@ -155,10 +150,6 @@ class VisionModel(FeatureModel):
                 f"gives {self._size[0]} x {self._size[1]}; leave image_size out."
             )
 
-    def prepare(self, item: Image) -> tuple[NDArray[np.float32], View]:
-        """Make the network's input of an image."""
-        return self.preprocessing(item)
-
     def match_name(self, name: str) -> Sequence[str]:
         """Return the layers that a name stands for; ``*.key`` stands for the keys of all."""
         if name == OUTPUT:
@@ -178,10 +169,6 @@ class VisionModel(FeatureModel):
             for name, one in features.items()
             if one.ndim == 4
         }
-
-    def blank(self) -> NDArray[np.float32]:
-        """Return an input of zeros."""
-        return np.zeros((3, *self._size), dtype=np.float32)
 
     def settings(self) -> dict[str, Any]:
         """Return the family, the class and the preprocessing."""
