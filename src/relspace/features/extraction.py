@@ -205,16 +205,16 @@ def _say_nothing(message: str) -> None:
 
 def _check_store(out: str | Path, items: object, *, overwrite: bool) -> None:
     """Refuse, before any work, a store that can't be written, or that holds the items' files."""
-    place = located(out)
-    if not isinstance(place, Path):
+    location = located(out)
+    if not isinstance(location, Path):
         return
-    if not place.exists():
-        check_writable(place)
+    if not location.exists():
+        check_writable(location)
     elif overwrite:
         paths = [items] if isinstance(items, str | Path) else items
         for one in paths if isinstance(paths, Sequence) else ():
             if isinstance(one, str | Path) and Path(one).absolute().is_relative_to(
-                place.absolute()
+                location.absolute()
             ):
                 raise InvalidInputError(
                     f"out is {str(out)!r}, which holds the items ({one}).",
@@ -418,8 +418,10 @@ def _fill_on_cluster(
     writer: FeatureStoreWriter, source: ExtractionSource, client: Any, meter: _Meter
 ) -> None:
     """Have workers write the chunks that are missing, and mark each when it is there."""
-    place = writer.path
-    work = partial(extract_chunk, path=str(place.resolve() if isinstance(place, Path) else place))
+    location = writer.path
+    work = partial(
+        extract_chunk, path=str(location.resolve() if isinstance(location, Path) else location)
+    )
     with closing(run_on_cluster(work, source, writer.missing_chunks(), client)) as done:
         for part, *written in done:
             writer.mark(part, *written)

@@ -26,17 +26,17 @@ def files_in_folder(folder: Path) -> list[Path]:
     found = []
     ways: list[tuple[Path, frozenset[str]]] = [(folder, frozenset())]
     while ways:
-        place, above = ways.pop()
-        real = os.path.realpath(place)
+        inside, above = ways.pop()
+        real = os.path.realpath(inside)
         if real in above:
             continue
-        for entry in os.scandir(place):
+        for entry in os.scandir(inside):
             if _is_hidden(entry.name):
                 continue
             if entry.is_dir():
-                ways.append((place / entry.name, above | {real}))
+                ways.append((inside / entry.name, above | {real}))
             elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
-                found.append(place / entry.name)
+                found.append(inside / entry.name)
     return _each_once(found)
 
 

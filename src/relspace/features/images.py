@@ -153,32 +153,32 @@ def _open(images: object, layout: str | None) -> ImageCollection:
 
 def _open_path(path: str | Path) -> ImageCollection:
     try:
-        place = Path(path).expanduser()
+        location = Path(path).expanduser()
     except RuntimeError as error:
         raise FileNotFoundError(f"there is no folder or file {path} ({error}).") from error
-    if place.is_dir():
-        if (place / "dataset_info.json").is_file() or (place / "dataset_dict.json").is_file():
-            return _load_dataset(place)
-        files = files_in_folder(place)
+    if location.is_dir():
+        if (location / "dataset_info.json").is_file() or (location / "dataset_dict.json").is_file():
+            return _load_dataset(location)
+        files = files_in_folder(location)
         if not files:
             raise InvalidInputError(
-                f"the folder {place} and its subfolders hold no images ({', '.join(SUFFIXES)}), "
+                f"the folder {location} and its subfolders hold no images ({', '.join(SUFFIXES)}), "
                 "hidden ones left out."
             )
-        ids = tuple(file.relative_to(place).as_posix() for file in files)
+        ids = tuple(file.relative_to(location).as_posix() for file in files)
         return ImageCollection(ids, lambda i: load_image(files[i]), files=tuple(files))
-    if place.is_file():
-        if _is_text_file(place):
+    if location.is_file():
+        if _is_text_file(location):
             raise InvalidInputError(
-                f"{place} is a file of text and no image; texts are for models of text."
+                f"{location} is a file of text and no image; texts are for models of text."
             )
-        return ImageCollection((place.name,), lambda i: load_image(place), files=(place,))
-    if glob.has_magic(str(place)):
-        files = files_of_pattern(str(place))
+        return ImageCollection((location.name,), lambda i: load_image(location), files=(location,))
+    if glob.has_magic(str(location)):
+        files = files_of_pattern(str(location))
         if not files:
-            raise InvalidInputError(f"no file matches the pattern {str(place)!r}.")
+            raise InvalidInputError(f"no file matches the pattern {str(location)!r}.")
         return _open_list(files)
-    raise FileNotFoundError(f"there is no folder or file {place}.")
+    raise FileNotFoundError(f"there is no folder or file {location}.")
 
 
 def _is_text_file(path: Path) -> bool:

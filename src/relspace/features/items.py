@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +19,13 @@ from relspace._core.validation import ItemId, as_ids, name_some
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.image_files import is_image_file
 from relspace.features.images import ImageCollection, open_images
+from relspace.features.loader import thread_count
 from relspace.rows.identity import Identity, combine, hash_ids, hash_texts, identify_file
 
 # Digests of 128 bits, as hexadecimal digits.
 _DIGITS = 32
 # What of a file's identity is looked at again when it is loaded.
 _STAMP = ("size", "mtime_ns")
-_MOST_THREADS = 8
 _SECONDS_BETWEEN_REPORTS = 0.5
 
 
@@ -107,8 +106,9 @@ def _identified(items: Items, n_threads: int | None) -> Iterator[Identity]:
     if not isinstance(items.load, _FileLoader):
         yield from map(items.identify, range(len(items)))
         return
-    threads = n_threads or min(_MOST_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="relspace-identify") as pool:
+    with ThreadPoolExecutor(
+        thread_count(n_threads), thread_name_prefix="relspace-identify"
+    ) as pool:
         yield from pool.map(items.identify, range(len(items)))
 
 

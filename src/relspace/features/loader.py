@@ -13,6 +13,11 @@ Result = TypeVar("Result")
 _MOST_THREADS = 8
 
 
+def thread_count(asked: int | None) -> int:
+    """Return how many threads load items where none are asked for: one a processor, at most 8."""
+    return asked or min(_MOST_THREADS, os.cpu_count() or 1)
+
+
 def load_ahead(
     load: Callable[[int], Result],
     batches: Sequence[Sequence[int]],
@@ -30,10 +35,9 @@ def load_ahead(
     >>> list(load_ahead(lambda i: i * i, [[0, 1], [2]]))
     [[0, 1], [4]]
     """
-    threads = n_threads or min(_MOST_THREADS, os.cpu_count() or 1)
     waiting: deque[list[Future[Result]]] = deque()
     left = iter(batches)
-    with ThreadPoolExecutor(threads, thread_name_prefix="relspace-load") as pool:
+    with ThreadPoolExecutor(thread_count(n_threads), thread_name_prefix="relspace-load") as pool:
         try:
             while True:
                 while len(waiting) <= ahead and (batch := next(left, None)) is not None:

@@ -91,8 +91,8 @@ def token_features(
         for number, text in enumerate(batch):
             groups = _rows_of_tokens(model, text, by)
             kept = torch.from_numpy(groups >= 0)
-            labels, places = np.unique(groups[groups >= 0], return_inverse=True)
-            own = torch.from_numpy(places)
+            labels, numbers = np.unique(groups[groups >= 0], return_inverse=True)
+            own = torch.from_numpy(numbers)
             row_ids += [f"{called[start + number]}:{label}" for label in labels.tolist()]
             counts = torch.bincount(own, minlength=len(labels))[:, None]
             for name in names:

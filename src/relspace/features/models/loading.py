@@ -131,7 +131,7 @@ def load_model(
     if preprocessing is not None:
         preprocessing = as_preprocessing(preprocessing, image_size)
     folder = find_folder(name, revision=revision, allow_pickle=allow_pickle)
-    place: dict[str, Any] = {"device": choose_device(device), "dtype": getattr(torch, dtype)}
+    runs_on: dict[str, Any] = {"device": choose_device(device), "dtype": getattr(torch, dtype)}
     safe = None if allow_pickle else True
     # Without resolving links, whose targets (the hub's snapshots) are called otherwise.
     is_folder = Path(name).expanduser().is_dir()
@@ -149,7 +149,7 @@ def load_model(
                 prompt=prompt,
                 random_state=random_state,
                 use_safetensors=safe,
-                **place,
+                **runs_on,
             )
     config = _read_json(folder / "config.json")
     _refuse_code(config, folder / "config.json")
@@ -164,7 +164,7 @@ def load_model(
             preprocessing = preprocessing.at_size(image_size)
         architecture, part = family.within.get(kind, (family.architecture, ""))
         module = _load(folder, architecture, safe, part, **family.load_arguments)
-        return VisionModel(title, module.to(place["device"]), family, preprocessing, **place)
+        return VisionModel(title, module.to(runs_on["device"]), family, preprocessing, **runs_on)
     has_tokenizer = any(folder.glob("tokenizer*")) or any(folder.glob("vocab.*"))
     if (
         not has_tokenizer
@@ -181,7 +181,7 @@ def load_model(
             folder, local_files_only=True, trust_remote_code=False
         )
     module = _load(folder, _TEXT_TOWERS.get(kind, "AutoModel"), safe)
-    return TextModel(title, module.to(place["device"]), tokenizer, pooling=pooling, **place)
+    return TextModel(title, module.to(runs_on["device"]), tokenizer, pooling=pooling, **runs_on)
 
 
 def find_folder(name: str | Path, *, revision: str | None, allow_pickle: bool) -> Path:
@@ -191,17 +191,17 @@ def find_folder(name: str | Path, *, revision: str | None, allow_pickle: bool) -
             f"name is of type {type(name).__name__}; it must be a folder or a name on the hub."
         )
     try:
-        place = Path(name).expanduser()
+        local = Path(name).expanduser()
     except RuntimeError as error:
         raise InvalidInputError(f"there is no folder {name} ({error}).") from error
-    if place.is_dir():
-        if not any((place / index).is_file() for index in ("config.json", "model_index.json")):
+    if local.is_dir():
+        if not any((local / index).is_file() for index in ("config.json", "model_index.json")):
             raise InvalidInputError(
-                f"the folder {place} holds no config.json and no model_index.json, so it is no "
+                f"the folder {local} holds no config.json and no model_index.json, so it is no "
                 "model that transformers or diffusers saved."
             )
-        _check_weights(place, allow_pickle)
-        return place
+        _check_weights(local, allow_pickle)
+        return local
     text = str(name)
     looks_like_a_path = text.startswith((".", "/", "~")) or text.count("/") > 1 or "\\" in text
     if looks_like_a_path:

@@ -16,12 +16,12 @@ from relspace._core.validation import ItemId, are_whole_numbers, check_path
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
-    MissingDependencyError,
 )
 from relspace.features.feature_set import FeatureSet
 from relspace.features.layer import Items, ItemSource, LayerFeatures
 from relspace.features.positions import TokenGrid
 from relspace.features.store.locations import KEY
+from relspace.rows.formats.zarr import import_zarr
 from relspace.rows.locations import (
     Locations,
     is_url,
@@ -109,14 +109,14 @@ class StoreSource(ItemSource):
     ----------
     array : zarr.Array
         The features.
-    place : str
+    location : str
         The store, which errors name.
     """
 
     lies_in = "files"
 
-    def __init__(self, array: zarr.Array[Any], place: str) -> None:
-        self._array, self._place = array, place
+    def __init__(self, array: zarr.Array[Any], location: str) -> None:
+        self._array, self._location = array, location
         self.shape = tuple(int(length) for length in array.shape)
         self.dtype = torch.from_numpy(np.empty(0, dtype=array.dtype)).dtype
 
@@ -130,14 +130,14 @@ class StoreSource(ItemSource):
 
     def locations(self) -> Locations:
         """The store."""
-        return (located(self._place),)
+        return (located(self._location),)
 
     def _whole(self, read: Callable[[], Any]) -> torch.Tensor:
-        with reading(self._place, "Zarr"):
+        with reading(self._location, "Zarr"):
             values = torch.from_numpy(np.asarray(read()))
         # A store holds no NaN: Zarr gives it for chunks that are not there, which hold whole items.
         if values.flatten(start_dim=1)[:, 0].isnan().any():
-            raise _damaged(self._place, f"chunks of {self._array.path} are missing")
+            raise _damaged(self._location, f"chunks of {self._array.path} are missing")
         return values
 
 
@@ -320,8 +320,8 @@ def _are_counted(ids: tuple[ItemId, ...] | None) -> bool:
     return ids is not None and ids == tuple(map(str, range(len(ids))))
 
 
-def _damaged(place: str | Path, what: str) -> FileFormatError:
-    return FileFormatError(f"{place} is damaged: {what}.", ways_out=["extract again"])
+def _damaged(location: str | Path, what: str) -> FileFormatError:
+    return FileFormatError(f"{location} is damaged: {what}.", ways_out=["extract again"])
 
 
 _UNIT_BOX = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64)
@@ -384,14 +384,3 @@ def _check_header(path: str | Path, header: Mapping[str, Any]) -> None:
             )
     if not all(isinstance(layer, dict) for layer in header["layers"]):
         raise FileFormatError(f"{path} is damaged: a layer in its header is no record.")
-
-
-def import_zarr() -> Any:
-    """Return the module zarr, or say which extra brings it."""
-    try:
-        import zarr
-    except ImportError as error:
-        raise MissingDependencyError(
-            "feature stores need zarr: pip install 'relspace[models]'."
-        ) from error
-    return zarr

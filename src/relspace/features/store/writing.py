@@ -27,11 +27,11 @@ from relspace.features.store.reading import (
     WHOLE_NUMBERS,
     Box,
     StoredLayer,
-    import_zarr,
     read_digests,
     read_header,
     read_ids,
 )
+from relspace.rows.formats.zarr import import_zarr
 from relspace.rows.identity import Identity, what_changed
 from relspace.rows.ledger import (
     Resume,
