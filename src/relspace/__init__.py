@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from relspace.reports.report import report
     from relspace.rows.transform import Output
     from relspace.similarity import LayerComparison, ModelComparison, compare_layers, compare_models
-    from relspace.similarity.compare import compare
-    from relspace.similarity.record import Comparison
+    from relspace.similarity.compare import Comparison, compare
     from relspace.space.align import align, load_space
     from relspace.space.aligner import Aligner
     from relspace.space.base import CommonSpace

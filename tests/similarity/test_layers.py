@@ -211,8 +211,6 @@ class TestErrors:
 
     def test_a_bad_layer_is_named(self) -> None:
         a, b = same_depths()
-        with pytest.raises(InvalidInputError, match="second, layer_3 is constant"):
-            rs.compare_layers(a, b | {"layer_3": np.ones((80, 4))})
         bad = b["layer_3"].copy()
         bad[4, 1] = np.nan
         with pytest.raises(InvalidInputError, match="second, layer_3 holds 1 NaN"):
@@ -220,11 +218,11 @@ class TestErrors:
 
     def test_names_and_ids_that_do_not_fit(self) -> None:
         a, b = same_depths()
-        with pytest.raises(InvalidInputError, match="give one name for each model"):
+        with pytest.raises(InvalidInputError, match="each of the two models a name of its own"):
             rs.compare_layers(a, b, names=["one"])
-        with pytest.raises(InvalidInputError, match="must differ"):
+        with pytest.raises(InvalidInputError, match="each of the two models a name of its own"):
             rs.compare_layers(a, b, names=["one", "one"])
-        with pytest.raises(InvalidInputError, match="ids names third; the models are first"):
+        with pytest.raises(InvalidInputError, match="ids names third; what is compared is first"):
             rs.compare_layers(a, b, ids={"third": range(80)})
 
 

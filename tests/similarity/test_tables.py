@@ -315,3 +315,89 @@ def test_groups_and_items_at_the_same_places() -> None:
     pooled = {"fine": sets["fine"], "rough": sets["rough"].pool("mean")}
     with pytest.raises(InvalidInputError, match="one row for each image"):
         rs.compare_models(pooled, **options)
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_constant_layers_are_left_out_held_and_summed(summed: bool) -> None:
+    rng = np.random.default_rng(1)
+    shared = rng.normal(size=(2000, 3))
+    models: dict[str, dict[str, Any]] = {
+        name: {
+            layer: shared @ rng.normal(size=(3, 3)) + 0.5 * rng.normal(size=(2000, 3))
+            for layer in ("in", "relu", "out")
+        }
+        for name in "abc"
+    }
+    models["b"]["relu"] = np.full((2000, 3), 7.0)
+    options: dict[str, Any] = {"measure": "cka", "n_permutations": 9}
+    if summed:
+        options["memory_budget"] = 200_000
+        models = {
+            name: {layer: ArrayRows(one) for layer, one in layers.items()}
+            for name, layers in models.items()
+        }
+    only = {"relu": models["b"]["relu"]}
+    with pytest.warns(RelspaceWarning, match="1 of 9 layers are left out, 'b, relu': .*constant"):
+        found = rs.compare_models(models, **options)
+    assert found.null_by == ("limit" if summed else "permutations")
+    kept = models | {"b": {layer: models["b"][layer] for layer in ("in", "out")}}
+    without = rs.compare_models(kept, **options)
+    others = [0, 1, 2, 3, 5, 6, 7, 8]
+    np.testing.assert_allclose(
+        found.values[np.ix_(others, others)], without.values, rtol=1e-9, atol=1e-9
+    )
+    assert np.isnan(found.values[4]).all()
+    assert list(found.left_out) == list(found.pair("b", "c").left_out) == ["b, relu"]
+    assert found.pair("a", "c").left_out == {}
+    for n_bootstraps in (0, 4):
+        with pytest.raises(InvalidInputError, match="Y is constant"):
+            rs.compare(models["a"]["in"], only["relu"], n_bootstraps=n_bootstraps, **options)
+    with pytest.raises(InvalidInputError, match="second, relu is constant"):
+        rs.compare_layers(models["a"], only, **options)
+
+
+@pytest.mark.parametrize("name", ["cka", "procrustes", "pwcca"])
+def test_a_pair_of_several_models_is_the_comparison_of_two(name: str) -> None:
+    models = dead()
+    options: dict[str, Any] = {"measure": name, "n_permutations": 19, "random_state": 4}
+    several = rs.compare_models(models, **options)
+    pair = several.pair("a", "b")
+    if rs.measures.get(name).symmetric:
+        two = rs.compare_layers(models["a"], models["b"], names=["a", "b"], **options)
+        one, other = pair.to_dict(), two.to_dict()
+        assert one.keys() == other.keys()
+        for key in ("values", "chance", "chance_std", "p_values"):
+            np.testing.assert_allclose(one[key], other[key], atol=1e-9)
+        for own, its in zip(pair.drift, two.drift, strict=True):
+            np.testing.assert_allclose(own, its, atol=1e-9)
+        assert pair.path == two.path
+    assert several.p_values is not None
+    assert pair.maximum.p_value == several.p_values[0, 1]
+    back = several.pair("b", "a")
+    assert (back.models, back.layers) == (("b", "a"), pair.layers[::-1])
+    np.testing.assert_array_equal(back.values, pair.values.T)
+    np.testing.assert_array_equal(back.p_values, np.transpose(pair.p_values))
+    assert back.maximum.value == pair.maximum.value
+    with pytest.raises(KeyError, match="no pair of 'a' and 'z'; name two of a, b, c"):
+        several.pair("a", "z")
+
+
+def test_all_comparisons_say_what_they_rest_on() -> None:
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(2, 30, 4))
+    ids = [f"item {i}" for i in range(30)]
+    options: dict[str, Any] = {"measure": "cka", "max_items": 20, "ids": ids, "random_state": 2}
+    found = [
+        rs.compare(X, Y, **options),
+        rs.compare_layers({"x": X}, {"y": Y}, **options),
+        rs.compare_models({"a": {"x": X}, "b": {"y": Y}}, **options),
+    ]
+    first = found[0].provenance
+    assert first.ids is not None
+    assert len(set(first.ids)) == first.n_items == 20
+    assert (first.n_available, first.matched_by, first.n_permutations) == (30, "ids", 99)
+    for one in found:
+        assert one.provenance.ids == first.ids
+        assert one.provenance.to_dict() == first.to_dict()
+        assert first.to_dict().items() <= one.to_dict().items()
+        assert (one.measure, one.random_state) == (first.measure, 2)

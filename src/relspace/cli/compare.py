@@ -30,7 +30,7 @@ from relspace.errors import InvalidInputError, MemoryBudgetError
 if TYPE_CHECKING:
     from relspace.features import FeatureTable
     from relspace.rows.source import RowSource
-    from relspace.similarity.record import Comparison
+    from relspace.similarity.compare import Comparison
 
 
 def _list_measures(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:

@@ -1,9 +1,13 @@
-"""Layer by layer: which layer of one model does what which layer of another does."""
+"""Comparison: of two sets of features, of all layers of two models, of several models."""
 
 from relspace.similarity.feature_sets import compare_feature_sets
 from relspace.similarity.layers import BestMatch, LayerComparison, compare_layers
-from relspace.similarity.model_pairs import ModelPair, pairs_of_models
-from relspace.similarity.models import ModelComparison, compare_models
+from relspace.similarity.models import (
+    ModelComparison,
+    ModelPair,
+    compare_models,
+    pairs_of_models,
+)
 
 __all__ = [
     "BestMatch",

@@ -4,52 +4,150 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from relspace import measures
-from relspace._core.memory import memory_budget_bytes
-from relspace._core.pairing import is_by_position, pair_sets, refuse_another_order
-from relspace._core.progress import Listener, Progress, as_listener
-from relspace._core.validation import (
-    ItemId,
-    as_features,
-    as_ids,
-    check_count,
-    check_random_state,
-    check_resamples,
-    own_ids,
-    without_labels,
-)
-from relspace.errors import InvalidInputError, InvalidTypeError
-from relspace.features import contents_of
-from relspace.measures import MIN_ITEMS, Measure
+from relspace._core.progress import Progress, as_listener
+from relspace._core.validation import ItemId, check_random_state, check_resamples
+from relspace.measures import Measure
+from relspace.pictures.html import html_table
 from relspace.resampling import (
-    Permutations,
-    Units,
-    bootstrap,
+    DEFAULT_PERMUTATIONS,
     interval_within,
     p_value,
     split_halves,
 )
-from relspace.rows.source import RowSource
-from relspace.similarity.by_sums import (
-    check_same_items,
-    compare_by_sums,
-    draw_items,
-    fits_in_memory,
-    needs_items_again,
-    open_pair,
-    select_labels,
-)
-from relspace.similarity.record import Comparison, library_versions
+from relspace.similarity.held import Held, null_tables
+from relspace.similarity.inputs import as_measure, check_names, open_models
+from relspace.similarity.record import Compared
+from relspace.similarity.summed import Summed
+from relspace.similarity.tables import Table
 
-#: The same, for each of the splits that a ceiling is the mean of.
-PERMUTATIONS_FOR_HALVES = 4
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# For each of the splits that a ceiling is the mean of.
+_PERMUTATIONS_FOR_HALVES = 4
+
+
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
+class Comparison(Compared):
+    """How similar two sets of features are, and what that is to be read beside.
+
+    Attributes
+    ----------
+    value : float
+        The value.
+    chance : float
+        Its mean under permutation of the items.
+    chance_std : float or None
+        Its standard deviation under permutation; None where the mean is known in closed form and
+        no permutations were asked for.
+    p_value : float or None
+        Share of permutations, the identity counted, that are at least as extreme.
+    interval : tuple of float or None
+        95 % confidence interval over items, or over groups of them.
+    ceiling : float or None
+        What noise in the features leaves room for: how far beyond chance random halves of each
+        set's features agree, stepped up from halves to the whole (Spearman 1910, Brown 1910), the
+        geometric mean of both sets.
+    null : array of shape (n_permutations,)
+        Values under permutation.
+    n_features : tuple of int
+        How wide the sets are.
+    n_parts : int or None
+        In how many random parts units were summed, of which halves were drawn for the interval;
+        None where units were drawn themselves.
+    n_bootstraps : int
+        On how many halves the interval rests.
+    provenance : Provenance
+        What was compared and how. Its attributes ``measure``, ``n_items``, ``n_available``,
+        ``n_units``, ``matched_by``, ``null_by``, ``n_permutations``, ``random_state`` and
+        ``versions`` are attributes of the comparison too.
+    """
+
+    value: float
+    chance: float
+    chance_std: float | None
+    p_value: float | None
+    interval: tuple[float, float] | None
+    ceiling: float | None
+    null: Table
+    n_features: tuple[int, int]
+    n_parts: int | None
+    n_bootstraps: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return self.provenance.to_dict() | {
+            "value": self.value,
+            "chance": self.chance,
+            "chance_std": self.chance_std,
+            "p_value": self.p_value,
+            "interval": None if self.interval is None else list(self.interval),
+            "ceiling": self.ceiling,
+            "n_features": list(self.n_features),
+            "n_parts": self.n_parts,
+            "n_bootstraps": self.n_bootstraps,
+        }
+
+    def __repr__(self) -> str:
+        rows = self._lines()
+        width = max(len(title) for title, _ in rows)
+        return "\n".join(f"{title.ljust(width)}  {value}" for title, value in rows)
+
+    def _repr_html_(self) -> str:
+        """The value and what it is to be read beside as a table, which notebooks show."""
+        return html_table("Comparison", ["", ""], self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
+        spread = "" if self.chance_std is None else f" (sd {self.chance_std:.4f})"
+        # Adding 0 to a rounded number turns -0 into 0.
+        rows = [
+            (self.measure.title, f"{round(self.value, 4) + 0.0:.4f}"),
+            ("chance", f"{round(self.chance, 4) + 0.0:.4f}{spread}"),
+        ]
+        if self.p_value is not None:
+            drawn = "permutations" if self.null_by == "permutations" else "draws of their limit"
+            rows.append(("p", f"{self.p_value:.4g} ({len(self.null)} {drawn})"))
+        if self.interval is not None:
+            low, high = self.interval
+            parts = "" if self.n_parts is None else f" (halves of {self.n_parts} random parts)"
+            rows.append(("95 % interval", f"{low:.4f} to {high:.4f}{parts}"))
+        if self.ceiling is not None:
+            rows.append(("ceiling", f"{self.ceiling:.4f}"))
+        units = "" if self.n_units == self.n_items else f" in {self.n_units} groups"
+        part = "" if self.n_available == self.n_items else f" of {self.n_available}, at random"
+        rows.append(("items", f"{self.n_items}{part}{units}, matched by {self.matched_by}"))
+        return rows
+
+    def plot(self) -> Figure:
+        """Draw the value beside its null distribution, interval and ceiling.
+
+        Returns
+        -------
+        Figure
+            A matplotlib figure; ``figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib isn't installed.
+        """
+        from relspace.pictures.comparison_plots import draw_comparison
+
+        return draw_comparison(
+            self.measure.title,
+            value=self.value,
+            chance=self.chance,
+            null=self.null,
+            interval=self.interval,
+            ceiling=self.ceiling,
+            p_value=self.p_value,
+        )
 
 
 def compare(
@@ -59,7 +157,7 @@ def compare(
     measure: str | Measure = "affinity",
     names: Sequence[str] | None = None,
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
-    n_permutations: int = 0,
+    n_permutations: int = DEFAULT_PERMUTATIONS,
     n_bootstraps: int = 0,
     groups: object | None = None,
     ceiling: bool = False,
@@ -149,252 +247,67 @@ def compare(
     seed = check_random_state(random_state)
     n_permutations = check_resamples(n_permutations, "n_permutations", at_least=0)
     n_bootstraps = check_resamples(n_bootstraps, "n_bootstraps", at_least=0)
-    if max_items is not None:
-        max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
-    called = _set_names(names)
-    if ids is not None:
-        X, Y = (without_labels(Z, name) for Z, name in zip((X, Y), called, strict=True))
-    pair = open_pair(X, Y, always=client is not None)
-
-    def check_number(n_items: int) -> None:
-        # A ceiling prepares halves beside the whole.
-        record.refuse_too_many(
-            min(n_items, max_items or n_items), 4 if ceiling else 2, memory_budget
-        )
-
-    if memory_budget is not None:
-        memory_budget_bytes(memory_budget)
-    if pair is None or (client is None and fits_in_memory(*pair, memory_budget)):
-        if pair is not None:
-            check_number(pair[0].shape[0])
-        x, y, matched_by = paired_features(*(pair or (X, Y)), ids, called)
-        n_available = len(x)
-        check_number(n_available)
-        if max_items is not None and max_items < n_available:
-            items = draw_items(n_available, max_items, seed, groups)
-            x, y, groups = x[items], y[items], select_labels(groups, items)
-    else:
-        matched_by, n_available = check_same_items(*pair, ids, called), pair[0].shape[0]
-        if max_items is None or max_items >= n_available:
-            if ceiling:
-                raise needs_items_again("ceiling")
-            return compare_by_sums(
-                record,
-                *pair,
-                matched_by,
-                names=called,
-                groups=groups,
-                n_permutations=n_permutations,
-                n_bootstraps=n_bootstraps,
-                random_state=seed,
-                memory_budget=memory_budget,
-                client=client,
-                progress=tell,
-            )
-        check_number(n_available)
-        items = draw_items(n_available, max_items, seed, groups)
-        x, y = (
-            as_features(one.read_at(items), name).tensor
-            for one, name in zip(pair, called, strict=True)
-        )
-        groups = select_labels(groups, items)
-    units = Units.of(len(x), groups) if groups is not None else None
-    # Half of a budget for the factors of both sets, as without one.
-    of_factor = None if memory_budget is None else memory_budget // 4
-    x_factor, y_factor = (
-        record.prepare(one, name, memory_budget=of_factor)
-        for one, name in zip((x, y), called, strict=True)
+    first, second = check_names(names, "sets") or ("X", "Y")
+    # Two sets are two models of one layer each.
+    tables = open_models(
+        {first: {"": X}, second: {"": Y}},
+        record,
+        [(first, second)],
+        ids=ids,
+        groups=groups,
+        seed=seed,
+        max_items=max_items,
+        memory_budget=memory_budget,
+        client=client,
+        tell=tell,
+        n_permutations=n_permutations,
+        n_bootstraps=n_bootstraps,
+        ceiling=ceiling,
     )
-    value = record.from_factors(x_factor, y_factor)
-
-    chance, chance_std = record.expected_by_chance(x_factor, y_factor), None
-    null = np.empty(0)
-    if n_permutations or chance is None:
-        drawn = null_tables(
-            record,
-            [x_factor],
-            [y_factor],
-            record.permutations(
-                len(x),
-                n_permutations or record.permutations_for_chance,
-                groups=groups,
-                random_state=seed,
-            ),
-            tell=tell,
-        )
-        null = drawn.ravel()
-        chance, chance_std = float(null.mean()), float(null.std(ddof=1)) if len(null) > 1 else None
-    larger = record.direction == "similarity"
-    interval = None
+    found = tables.beside_chance(range(1), range(1, 2), n_permutations, seed, tell)
+    value, chance = float(found.values[0, 0]), float(found.chance[0, 0])
+    null, interval = found.null[:, 0, 0], None
     if n_bootstraps:
-
-        def of_half(rows: torch.Tensor) -> float:
-            of_x, of_y = (record.prepare(one[rows], memory_budget=of_factor) for one in (x, y))
-            return record.from_factors(of_x, of_y)
-
-        draws = bootstrap(
-            of_half,
-            len(x),
-            n_bootstraps,
-            groups=groups,
-            random_state=seed,
-        )
-        interval = interval_within(record.range, value, draws)
+        interval = interval_within(record.range, value, tables.halves(n_bootstraps, seed))
+    parts = tables.parts if isinstance(tables, Summed) else None
     return Comparison(
-        measure=record,
+        provenance=tables.provenance(record, n_permutations, seed),
         value=value,
         chance=chance,
-        chance_std=chance_std,
-        p_value=p_value(value, null, larger=larger) if n_permutations else None,
+        chance_std=None if found.chance_std is None else float(found.chance_std[0, 0]),
+        p_value=p_value(value, null, larger=record.direction == "similarity")
+        if n_permutations
+        else None,
         interval=interval,
-        ceiling=_ceiling(record, x, y, chance, seed, of_factor) if ceiling else None,
+        ceiling=_ceiling(tables, chance, seed) if isinstance(tables, Held) and ceiling else None,
         null=null,
-        n_items=len(x),
-        n_features=(x.shape[1], y.shape[1]),
-        n_available=n_available,
-        null_by="permutations",
-        n_units=len(x) if units is None else len(units),
-        n_parts=None,
-        matched_by=matched_by,
+        n_features=(tables.widths[0], tables.widths[1]),
+        n_parts=None if parts is None else len(parts.sums),
         n_bootstraps=n_bootstraps,
-        random_state=seed,
-        versions=library_versions(),
     )
 
 
-def null_tables(
-    measure: Measure,
-    x: Sequence[Any],
-    y: Sequence[Any],
-    families: Sequence[Permutations],
-    *,
-    tell: Listener | None = None,
-) -> NDArray[np.float64]:
-    """Compare every set of one list with every set of another under all permutations.
-
-    Returns
-    -------
-    array of shape (n_permutations, len(x), len(y))
-        Values.
-    """
-    total = sum(len(family) for family in families)
-    done, tables = 0, []
-    for family in families:
-
-        def count(of_family: int, before: int = done) -> None:
-            if tell is not None:
-                tell(before + of_family, total, "Permutations")
-
-        tables.append(measure.null_table(x, y, family, on_progress=count))
-        done += len(family)
-    return torch.cat(tables).numpy()
-
-
-def as_measure(measure: object) -> Measure:
-    """Look a measure up by its name, or take it as it is."""
-    if isinstance(measure, Measure):
-        return measure
-    if not isinstance(measure, str):
-        raise InvalidTypeError(
-            f"measure is of type {type(measure).__name__}; it must be the name of a measure or "
-            "what relspace.measures.get gives."
-        )
-    return measures.get(measure)
-
-
-def _set_names(names: Sequence[str] | None) -> tuple[str, str]:
-    """Check what the two sets are called."""
-    if names is None:
-        return ("X", "Y")
-    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
-        raise InvalidTypeError(f"names is {names!r}; it must be a list of two strings.")
-    if len(names) != 2 or names[0] == names[1]:
-        raise InvalidInputError(f"names is {names!r}; give each of the two sets a name of its own.")
-    return names[0], names[1]
-
-
-def paired_features(
-    X: object,
-    Y: object,
-    ids: Mapping[str, object] | Sequence[ItemId] | str | None,
-    names: tuple[str, str] = ("X", "Y"),
-) -> tuple[torch.Tensor, torch.Tensor, str]:
-    """Check two sets and bring the rows of the second into the order of the first."""
-    first, second = names
-    x, y = (_whole(Z, name).detach() for Z, name in ((X, first), (Y, second)))
-    sizes = {first: len(x), second: len(y)}
-    given: dict[str, object]
-    contents = dict.fromkeys(sizes)
-    if is_by_position(ids):
-        given = dict.fromkeys(sizes)
-    elif ids is None:
-        given = {name: own_ids(Z, name) for name, Z in ((first, X), (second, Y))}
-        contents = {name: contents_of(Z) for name, Z in ((first, X), (second, Y))}
-    elif isinstance(ids, Mapping):
-        odd = [str(name) for name in ids if name not in sizes]
-        if odd:
-            raise InvalidInputError(
-                f"ids names {', '.join(odd)}; the sets are {first} and {second}."
-            )
-        given = {name: ids.get(name) for name in sizes}
-    else:
-        given = dict.fromkeys(sizes, ids)
-    checked = {
-        name: None if own is None else as_ids(own, name, sizes[name]) for name, own in given.items()
-    }
-    if ids is not None:
-        for name, Z in ((first, X), (second, Y)):
-            refuse_another_order(name, checked[name], partial(own_ids, Z, name))
-    shared, order = pair_sets(sizes, checked, contents)
-    rows = order[second]
-    if rows is not None:
-        y = y[rows]
-    return x, y.to(x.device), "position" if shared is None else "ids"
-
-
-def _whole(X: object, name: str) -> torch.Tensor:
-    # A tensor is no source, and some have no shape to look at.
-    if not isinstance(X, torch.Tensor) and isinstance(X, RowSource):
-        X = X.read(0, X.shape[0])
-    return as_features(X, name).tensor
-
-
-def _ceiling(
-    measure: Measure,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    chance: float,
-    seed: int,
-    memory_budget: int | None,
-) -> float:
+def _ceiling(tables: Held, chance: float, seed: int) -> float:
     """The value that noise in the features leaves room for.
 
     Everything is counted as the share of the way from chance to identical sets, since chance
     depends on how many features there are.
     """
     whole = []
-    for Z in (x, y):
-        halves = partial(_share_of_halves, measure, Z, seed, memory_budget)
+    for Z in tables.features:
+        halves = partial(_share_of_halves, tables, Z, seed)
         half = float(split_halves(halves, Z.shape[1], random_state=seed).mean())
         # Halves that agree less than by chance leave no room above it.
         whole.append(2 * max(0.0, half) / (1 + max(0.0, half)))
-    return chance + math.sqrt(whole[0] * whole[1]) * (measure.identical - chance)
+    return chance + math.sqrt(whole[0] * whole[1]) * (tables.measure.identical - chance)
 
 
 def _share_of_halves(
-    measure: Measure,
-    X: torch.Tensor,
-    seed: int,
-    memory_budget: int | None,
-    left: torch.Tensor,
-    right: torch.Tensor,
+    tables: Held, X: torch.Tensor, seed: int, left: torch.Tensor, right: torch.Tensor
 ) -> float:
-    first, second = (
-        measure.prepare(X[:, half], memory_budget=memory_budget) for half in (left, right)
-    )
+    measure, first, second = tables.measure, tables.prepare(X[:, left]), tables.prepare(X[:, right])
     chance = measure.expected_by_chance(first, second)
     if chance is None:
-        families = measure.permutations(len(X), PERMUTATIONS_FOR_HALVES, random_state=seed)
-        chance = float(null_tables(measure, [first], [second], families).mean())
-    value = measure.from_factors(first, second)
-    return (value - chance) / (measure.identical - chance)
+        families = measure.permutations(len(X), _PERMUTATIONS_FOR_HALVES, random_state=seed)
+        chance = float(null_tables(measure, [first], [second], families, as_listener(None)).mean())
+    return (measure.from_factors(first, second) - chance) / (measure.identical - chance)

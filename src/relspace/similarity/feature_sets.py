@@ -1,4 +1,4 @@
-"""Feature sets of several models: all their layers, compared at the same places of the images."""
+"""Feature sets of several models: all their layers, compared at the same positions of images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from relspace._core.progress import Progress, as_listener
 from relspace._core.validation import check_random_state
 from relspace.errors import InvalidInputError
 from relspace.features import FeatureSet
+from relspace.resampling import DEFAULT_PERMUTATIONS
 from relspace.similarity.layers import LayerComparison, compare_layers
 from relspace.similarity.models import ModelComparison, compare_models
 from relspace.similarity.same_positions import (
     grids_of_layers,
     pair_feature_sets,
-    read_at_places,
+    read_at_positions,
 )
 
 _FEWEST_GROUPS = 4
@@ -24,13 +25,13 @@ def compare_feature_sets(
     sets: Mapping[str, FeatureSet],
     *,
     measure: str = "affinity",
-    n_permutations: int = 99,
+    n_permutations: int = DEFAULT_PERMUTATIONS,
     random_state: int = 0,
     progress: Progress = None,
 ) -> LayerComparison | ModelComparison:
     """Compare all layers of models whose tokens may lie on different grids.
 
-    Layers are read at the same places, as many in each image, which are permuted image by image.
+    Layers are read at the same positions, as many in each image, which are permuted image by image.
     Layers of one row for each item are compared as they are.
 
     Parameters
@@ -60,8 +61,8 @@ def compare_feature_sets(
     models: dict[str, Any] = dict(paired)
     groups, ids = None, None
     if grids:
-        read = read_at_places(paired, grids, shared, seed=seed, progress=tell)
-        models, ids = dict(read.models), read.place_ids
+        read = read_at_positions(paired, grids, shared, None, seed, tell)
+        models, ids = dict(read.models), read.position_ids
         if read.n_images < _FEWEST_GROUPS:
             n_permutations = 0
         else:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._core.progress import Progress, as_listener
+from relspace._core.progress import Listener, Progress, as_listener
 from relspace._core.validation import ItemId, check_random_state, check_resamples
+from relspace.features import FeatureSet
 from relspace.measures import Measure
 from relspace.pictures.html import html_table
-from relspace.similarity.compare import as_measure
+from relspace.resampling import DEFAULT_PERMUTATIONS, p_value
 from relspace.similarity.depth import depth_correlation, monotone_path, relative_depth
-from relspace.similarity.opening import named_models, open_tables
-from relspace.similarity.record import library_versions
-from relspace.similarity.tables import plain_values
+from relspace.similarity.inputs import as_measure, check_names, open_models
+from relspace.similarity.record import Compared, Provenance
+from relspace.similarity.same_positions import at_same_positions
+from relspace.similarity.tables import LayerTables, Table, most_alike, plain_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from relspace.pictures.theme import Theme
-
-Table = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -45,72 +46,56 @@ class BestMatch:
         return {name: plain_values(one) for name, one in vars(self).items()}
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class LayerComparison:
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
+class LayerComparison(Compared):
     """How alike every layer of one model and every layer of another are.
 
     Attributes
     ----------
-    measure : Measure
-        What was measured; its record says what the values mean.
     models : (str, str)
         The models' names, rows first.
     layers : (tuple of str, tuple of str)
         Their layers, from input to output.
     values : array of shape (L, M)
-        The table.
+        The table; NaN where the measure has no value.
     chance : array of shape (L, M)
         Means under permutation of the items.
     chance_std : array of shape (L, M) or None
         Standard deviations under permutation; None where means are known in closed form and no
         permutations were asked for.
-    p_values : array of shape (L, M) or None
-        Each value against the null distribution of the most alike pair in the table, so that one
-        in twenty tables of unrelated models has any p below 0.05 (Westfall and Young 1993).
     extreme_null : array of shape (n_permutations,)
         The most alike value of the table under each permutation.
     drift : (array of shape (L - 1,), array of shape (M - 1,))
         Values between consecutive layers of each model.
-    left_out : mapping of str to str
-        Layers on which the measure has no value (``"model, layer"``), and why; all their values
-        are NaN.
-    n_items, n_units : int
-        Items compared, and groups of them permuted.
-    n_available : int
-        How many items there were; more than ``n_items`` where a random part was compared.
-    null_by : str
-        ``"permutations"`` of the items, or ``"limit"``: draws from the normal distribution that
-        permutations of many items have, where items were summed over.
-    matched_by : str
-        Whether rows were matched by ``"ids"`` or by ``"position"``.
-    random_state : int
-        Seed of the permutations.
-    versions : dict of str to str
-        Of the libraries.
+    provenance : Provenance
+        What was compared and how. Its attributes ``measure``, ``n_items``, ``n_available``,
+        ``n_units``, ``matched_by``, ``null_by``, ``n_permutations``, ``random_state``, ``left_out``
+        and ``versions`` are attributes of the comparison too.
     """
 
-    measure: Measure
     models: tuple[str, str]
     layers: tuple[tuple[str, ...], tuple[str, ...]]
     values: Table
     chance: Table
     chance_std: Table | None
-    p_values: Table | None
     extreme_null: Table
     drift: tuple[Table, Table]
-    left_out: Mapping[str, str]
-    n_items: int
-    n_units: int
-    n_available: int
-    null_by: str
-    matched_by: str
-    random_state: int
-    versions: Mapping[str, str]
 
-    @property
-    def n_permutations(self) -> int:
-        """How many permutations were asked for."""
-        return len(self.extreme_null) if self.p_values is not None else 0
+    @cached_property
+    def p_values(self) -> Table | None:
+        """Each value (L, M) against the null distribution of the most alike pair in the table.
+
+        One in twenty tables of unrelated models has any p below 0.05 (Westfall and Young 1993).
+        None where no permutations were asked for.
+        """
+        if not self.n_permutations:
+            return None
+        larger = self.measure.direction == "similarity"
+        tested = [
+            np.nan if np.isnan(one) else p_value(float(one), self.extreme_null, larger=larger)
+            for one in self.values.flat
+        ]
+        return np.reshape(tested, self.values.shape)
 
     @property
     def likeness(self) -> Table:
@@ -122,6 +107,24 @@ class LayerComparison:
         """The most alike pair of layers; its p-value is corrected for all the pairs."""
         row, column = np.unravel_index(int(np.nanargmax(self.likeness)), self.values.shape)
         return self._match(int(row), int(column), of_row=True)
+
+    @property
+    def last(self) -> BestMatch:
+        """The last layers of both models; the p-value is corrected for all the pairs."""
+        return self._match(len(self.layers[0]) - 1, len(self.layers[1]) - 1, of_row=True)
+
+    @property
+    def transposed(self) -> LayerComparison:
+        """The same with the models in the other order."""
+        return replace(
+            self,
+            models=self.models[::-1],
+            layers=self.layers[::-1],
+            values=self.values.T,
+            chance=self.chance.T,
+            chance_std=None if self.chance_std is None else self.chance_std.T,
+            drift=self.drift[::-1],
+        )
 
     @property
     def best_matches(self) -> tuple[tuple[BestMatch, ...], tuple[BestMatch, ...]]:
@@ -178,10 +181,7 @@ class LayerComparison:
         first, second = self.models
         matches = self.best_matches
         correlations = [plain_values(one) for one in self.depth_correlations]
-        return {
-            "measure": self.measure.name,
-            "parameters": self.measure.parameters,
-            "direction": self.measure.direction,
+        return self.provenance.to_dict() | {
             "models": list(self.models),
             "layers": {first: list(self.layers[0]), second: list(self.layers[1])},
             "values": plain_values(self.values),
@@ -203,15 +203,6 @@ class LayerComparison:
                 name: plain_values(values)
                 for name, values in zip(self.models, self.drift, strict=True)
             },
-            "left_out": dict(self.left_out),
-            "n_items": self.n_items,
-            "n_units": self.n_units,
-            "n_available": self.n_available,
-            "null_by": self.null_by,
-            "matched_by": self.matched_by,
-            "n_permutations": self.n_permutations,
-            "random_state": self.random_state,
-            "versions": dict(self.versions),
         }
 
     def __repr__(self) -> str:
@@ -280,7 +271,7 @@ def compare_layers(
     measure: str | Measure = "affinity",
     names: Sequence[str] | None = None,
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
-    n_permutations: int = 99,
+    n_permutations: int = DEFAULT_PERMUTATIONS,
     groups: object | None = None,
     random_state: int = 0,
     max_items: int | None = None,
@@ -357,10 +348,12 @@ def compare_layers(
     record, tell = as_measure(measure), as_listener(progress)
     seed = check_random_state(random_state)
     count = check_resamples(n_permutations, "n_permutations", at_least=0)
-    models = named_models((a, b), names)
-    first, second = models
-    tables = open_tables(
-        models,
+    first, second = check_names(names, "models") or _own_names(a, b)
+    given, ids, groups = at_same_positions(
+        {first: a, second: b}, ids, groups, max_items, seed, tell
+    )
+    tables = open_models(
+        given,
         record,
         [(first, second)],
         ids=ids,
@@ -369,29 +362,49 @@ def compare_layers(
         max_items=max_items,
         memory_budget=memory_budget,
         client=client,
-        progress=tell,
+        tell=tell,
+        n_permutations=count,
     )
-    rows, columns = tables.places[first], tables.places[second]
-    tell(0, 0, f"Comparing {len(rows)} x {len(columns)} layers")
-    found = tables.beside_chance(rows, columns, count, seed, tell)
-    drift = tables.drift(rows), tables.drift(columns)
+    drift = [tables.drift(numbers) for numbers in tables.numbers.values()]
+    provenance = tables.provenance(record, count, seed)
+    found = compare_pair(tables, (first, second), (drift[0], drift[1]), provenance, tell)
     tables.warn_of_gaps()
+    return found
+
+
+def _own_names(a: object, b: object) -> tuple[str, str]:
+    """What feature sets say that their models are called, where both do."""
+    first, second = (
+        model.metadata.get("model") if isinstance(model, FeatureSet) else None for model in (a, b)
+    )
+    if isinstance(first, str) and isinstance(second, str) and first != second:
+        return first, second
+    return "first", "second"
+
+
+def compare_pair(
+    tables: LayerTables,
+    models: tuple[str, str],
+    drift: tuple[Table, Table],
+    provenance: Provenance,
+    tell: Listener,
+) -> LayerComparison:
+    """Compare the layers of two models out of several, beside chance."""
+    rows, columns = (tables.numbers[name] for name in models)
+    tell(0, 0, f"Comparing {len(rows)} x {len(columns)} layers")
+    found = tables.beside_chance(
+        rows, columns, provenance.n_permutations, provenance.random_state, tell
+    )
+    larger = tables.measure.direction == "similarity"
     return LayerComparison(
-        measure=record,
-        models=(first, second),
-        layers=(tables.layers[first], tables.layers[second]),
+        provenance=provenance,
+        models=models,
+        layers=(tables.layers[models[0]], tables.layers[models[1]]),
         values=found.values,
         chance=found.chance,
         chance_std=found.chance_std,
-        p_values=found.p_values if count else None,
-        extreme_null=found.extreme_null,
+        extreme_null=most_alike(found.null, (1, 2), larger=larger)
+        if len(found.null)
+        else np.empty(0),
         drift=drift,
-        left_out=tables.missing_layers(),
-        n_items=tables.n_items,
-        n_units=tables.n_units,
-        n_available=tables.n_available,
-        null_by=tables.null_by,
-        matched_by=tables.matched_by,
-        random_state=seed,
-        versions=library_versions(),
     )

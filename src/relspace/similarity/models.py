@@ -4,101 +4,153 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from relspace._core.progress import Listener, Progress, as_listener
 from relspace._core.validation import ItemId, check_random_state, check_resamples
-from relspace.errors import InvalidInputError, InvalidTypeError
+from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.measures import Measure
 from relspace.measures.symmetrized import symmetrized
 from relspace.pictures.html import html_table
+from relspace.resampling import DEFAULT_PERMUTATIONS
 from relspace.similarity.arrangement import classical_scaling, dissimilarity, hierarchy
-from relspace.similarity.compare import as_measure
-from relspace.similarity.opening import open_tables
-from relspace.similarity.record import library_versions
-from relspace.similarity.tables import most_alike, places_of, plain_values
+from relspace.similarity.inputs import as_measure, open_models
+from relspace.similarity.layers import BestMatch, LayerComparison, compare_pair
+from relspace.similarity.record import Compared
+from relspace.similarity.same_positions import at_same_positions
+from relspace.similarity.tables import Table, most_alike, number_layers, plain_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from relspace.pictures.theme import Theme
 
-Table = NDArray[np.float64]
 
-
-@dataclass(frozen=True, repr=False, eq=False)
-class ModelComparison:
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
+class ModelComparison(Compared):
     """How alike all layers of several models are.
+
+    For a measure that is not symmetric, all values are means of both orders, which are then what
+    is tested.
 
     Attributes
     ----------
-    measure : Measure
-        What was measured.
     layers : mapping of str to tuple of str
         Layers by model, from input to output.
-    values : array of shape (T, T)
-        The table over all T layers of all models, model by model; for a measure that is not
-        symmetric the mean of both orders, which is then what is tested. NaN where the measure has
-        no value.
-    chance : array of shape (T, T)
-        Means under permutation of the items; NaN between layers of one model, which are not
-        tested.
-    best : mapping of str to mapping of str to array of shape (L,)
-        Model x model x layer: for each layer of the first, its value with the most alike layer of
-        the second; of a model with itself, with the most alike *other* layer.
-    summary : array of shape (n_models, n_models)
-        Mean best match over the layers of both models; of a model with itself the measure's value
-        of identical features.
-    p_values : array of shape (n_models, n_models) or None
-        Of the most alike pair of layers of two models, against its null distribution; NaN of a
-        model with itself.
-    left_out : mapping of str to str
-        Layers on which the measure has no value (``"model, layer"``), and why.
-    n_items, n_units, n_available, null_by, matched_by, n_permutations, random_state, versions
+    within : mapping of str to array of shape (L, L)
+        The table of each model's layers with each other.
+    pairs : mapping of (str, str) to LayerComparison
+        What was found of every two models; of both orders :meth:`pair` gives it.
+    provenance : Provenance
         As in :class:`relspace.LayerComparison`.
     """
 
-    measure: Measure
     layers: Mapping[str, tuple[str, ...]]
-    values: Table
-    chance: Table
-    best: Mapping[str, Mapping[str, Table]]
-    summary: Table
-    p_values: Table | None
-    left_out: Mapping[str, str]
-    n_items: int
-    n_units: int
-    n_available: int
-    null_by: str
-    matched_by: str
-    n_permutations: int
-    random_state: int
-    versions: Mapping[str, str]
+    within: Mapping[str, Table]
+    pairs: Mapping[tuple[str, str], LayerComparison]
 
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the models."""
         return tuple(self.layers)
 
+    def pair(self, first: str, second: str) -> LayerComparison:
+        """The comparison of two of the models, layer by layer.
+
+        Raises
+        ------
+        UnknownNameError
+            If they are no two of the models.
+        """
+        if (first, second) in self.pairs:
+            return self.pairs[first, second]
+        if (second, first) in self.pairs:
+            return self.pairs[second, first].transposed
+        raise UnknownNameError(
+            f"there is no pair of {first!r} and {second!r}; name two of {', '.join(self.models)}."
+        )
+
     def block(self, first: str, second: str) -> Table:
-        """The table of the layers of two models."""
-        return self._block(self.values, first, second)
+        """The table of the layers of two models, or of one."""
+        return self.within[first] if first == second else self.pair(first, second).values
 
     def chance_block(self, first: str, second: str) -> Table:
-        """The chance levels of the layers of two models."""
-        return self._block(self.chance, first, second)
+        """The chance levels of the layers of two models; NaN of one, which isn't tested."""
+        if first == second:
+            return np.full_like(self.block(first, second), np.nan)
+        return self.pair(first, second).chance
 
-    def _block(self, table: Table, first: str, second: str) -> Table:
-        rows, columns = self._places[first], self._places[second]
-        return table[rows.start : rows.stop, columns.start : columns.stop]
+    @cached_property
+    def values(self) -> Table:
+        """The table (T, T) over all T layers of all models, model by model; NaN where undefined."""
+        return np.block([[self.block(one, other) for other in self.models] for one in self.models])
+
+    @cached_property
+    def chance(self) -> Table:
+        """Means (T, T) under permutation; NaN between layers of one model, which aren't tested."""
+        table = np.full(self.values.shape, np.nan)
+        for first, second in self.pairs:
+            rows, columns = self._numbers[first], self._numbers[second]
+            table[np.ix_(rows, columns)] = self.pairs[first, second].chance
+            table[np.ix_(columns, rows)] = self.pairs[first, second].chance.T
+        return table
+
+    @cached_property
+    def p_values(self) -> Table | None:
+        """Of the most alike layers of two models, (n_models, n_models); NaN of one with itself.
+
+        None where no permutations were asked for.
+        """
+        if not self.n_permutations:
+            return None
+        table = np.full((len(self.models), len(self.models)), np.nan)
+        for (first, second), found in self.pairs.items():
+            i, j = self.models.index(first), self.models.index(second)
+            p = found.maximum.p_value
+            table[i, j] = table[j, i] = np.nan if p is None else p
+        return table
+
+    @cached_property
+    def best(self) -> dict[str, dict[str, Table]]:
+        """Model x model x layer: each layer's value with the most alike layer of the second.
+
+        Of a model with itself, with the most alike *other* layer; NaN where it has only one.
+        """
+        larger = self.measure.direction == "similarity"
+        without_self = self.values.copy()
+        np.fill_diagonal(without_self, np.nan)
+        return {
+            name: {
+                other: most_alike(without_self[np.ix_(rows, columns)], 1, larger=larger)
+                for other, columns in self._numbers.items()
+            }
+            for name, rows in self._numbers.items()
+        }
+
+    @cached_property
+    def summary(self) -> Table:
+        """Mean best match over the layers of both models, (n_models, n_models).
+
+        Of a model with itself the measure's value of identical features.
+        """
+        table = np.full((len(self.models), len(self.models)), self.measure.identical)
+        for (i, first), (j, second) in combinations(enumerate(self.models), 2):
+            both = np.concatenate([self.best[first][second], self.best[second][first]])
+            table[i, j] = table[j, i] = np.nanmean(both)
+        return table
 
     @property
-    def _places(self) -> dict[str, range]:
-        return places_of({name: len(layers) for name, layers in self.layers.items()})
+    def mean_chance(self) -> float:
+        """Mean chance level of layers of different models."""
+        return float(np.nanmean(self.chance))
+
+    @property
+    def _numbers(self) -> dict[str, range]:
+        return number_layers(self.layers)
 
     @property
     def layer_distances(self) -> Table:
@@ -123,8 +175,7 @@ class ModelComparison:
         while np.isnan(distances[np.ix_(kept, kept)]).any():
             kept = np.delete(kept, np.isnan(distances[np.ix_(kept, kept)]).sum(axis=1).argmax())
         points = np.full((len(distances), 2), np.nan)
-        placed, explained = classical_scaling(distances[np.ix_(kept, kept)])
-        points[kept] = placed
+        points[kept], explained = classical_scaling(distances[np.ix_(kept, kept)])
         return points, explained
 
     @property
@@ -140,10 +191,7 @@ class ModelComparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         points, explained = self.scaling
-        return {
-            "measure": self.measure.name,
-            "parameters": self.measure.parameters,
-            "direction": self.measure.direction,
+        return self.provenance.to_dict() | {
             "layers": {name: list(layers) for name, layers in self.layers.items()},
             "values": plain_values(self.values),
             "chance": plain_values(self.chance),
@@ -155,15 +203,6 @@ class ModelComparison:
             "p_values": plain_values(self.p_values),
             "scaling": {"points": plain_values(points), "explained": explained},
             "merges": self.merges.tolist(),
-            "left_out": dict(self.left_out),
-            "n_items": self.n_items,
-            "n_units": self.n_units,
-            "n_available": self.n_available,
-            "null_by": self.null_by,
-            "matched_by": self.matched_by,
-            "n_permutations": self.n_permutations,
-            "random_state": self.random_state,
-            "versions": dict(self.versions),
         }
 
     def __repr__(self) -> str:
@@ -209,7 +248,7 @@ class ModelComparison:
             self.models,
             self.summary,
             self.merges,
-            {name: points[list(place)] for name, place in self._places.items()},
+            {name: points[list(own)] for name, own in self._numbers.items()},
             explained,
             self.best,
             self.mean_chance,
@@ -217,18 +256,13 @@ class ModelComparison:
             theme=theme or LIGHT,
         )
 
-    @property
-    def mean_chance(self) -> float:
-        """Mean chance level of layers of different models."""
-        return float(np.nanmean(self.chance))
-
 
 def compare_models(
     models: Mapping[str, object],
     *,
     measure: str | Measure = "affinity",
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
-    n_permutations: int = 99,
+    n_permutations: int = DEFAULT_PERMUTATIONS,
     groups: object | None = None,
     random_state: int = 0,
     max_items: int | None = None,
@@ -289,8 +323,11 @@ def compare_models(
         raise InvalidInputError(f"models have the names {', '.join(names)}; they must differ.")
     # The order of names, not that of the mapping, says whose items are permuted.
     pairs = list(combinations(sorted(names), 2))
-    tables = open_tables(
-        dict(zip(names, models.values(), strict=True)),
+    given, ids, groups = at_same_positions(
+        dict(zip(names, models.values(), strict=True)), ids, groups, max_items, seed, tell
+    )
+    tables = open_models(
+        given,
         statistic,
         pairs,
         ids=ids,
@@ -299,44 +336,30 @@ def compare_models(
         max_items=max_items,
         memory_budget=memory_budget,
         client=client,
-        progress=tell,
-    )
-    places = tables.places
-    tell(0, 0, f"Comparing {len(tables.names)} layers of {len(names)} models")
-    values, chance = np.full((2, len(tables.names), len(tables.names)), np.nan)
-    p_values = np.full((len(names), len(names)), np.nan)
-    for first, second in pairs:
-        rows, columns = places[first], places[second]
-        found = tables.beside_chance(
-            rows, columns, count, seed, _of_pair(tell, f"{first} and {second}")
-        )
-        for table, of_pair in ((values, found.values), (chance, found.chance)):
-            table[np.ix_(rows, columns)], table[np.ix_(columns, rows)] = of_pair, of_pair.T
-        if count:
-            i, j = names.index(first), names.index(second)
-            p_values[i, j] = p_values[j, i] = found.smallest_p
-    for own in places.values():
-        of_one = tables.values(own, own)
-        values[np.ix_(own, own)] = (of_one + of_one.T) / 2
-    tables.warn_of_gaps()
-    best = _best_matches(values, places, larger=record.direction == "similarity")
-    return ModelComparison(
-        measure=record,
-        layers=tables.layers,
-        values=values,
-        chance=chance,
-        best=best,
-        summary=_summary(best, record.identical),
-        p_values=p_values if count else None,
-        left_out=tables.missing_layers(),
-        n_items=tables.n_items,
-        n_units=tables.n_units,
-        n_available=tables.n_available,
-        null_by=tables.null_by,
-        matched_by=tables.matched_by,
+        tell=tell,
         n_permutations=count,
-        random_state=seed,
-        versions=library_versions(),
+    )
+    within = {}
+    for name, own in tables.numbers.items():
+        of_one = tables.values(own, own)
+        within[name] = (of_one + of_one.T) / 2
+    drift = {name: values.diagonal(1) for name, values in within.items()}
+    found = {
+        (first, second): compare_pair(
+            tables,
+            (first, second),
+            (drift[first], drift[second]),
+            tables.provenance(record, count, seed, (first, second)),
+            _of_pair(tell, f"{first} and {second}"),
+        )
+        for first, second in pairs
+    }
+    tables.warn_of_gaps()
+    return ModelComparison(
+        provenance=tables.provenance(record, count, seed),
+        layers=tables.layers,
+        within=within,
+        pairs=found,
     )
 
 
@@ -345,27 +368,40 @@ def _of_pair(tell: Listener, models: str) -> Listener:
     return lambda done, total, text: tell(done, total, f"{models}: {text}")
 
 
-def _best_matches(
-    values: Table, places: Mapping[str, range], *, larger: bool
-) -> dict[str, dict[str, Table]]:
-    without_self = values.copy()
-    np.fill_diagonal(without_self, np.nan)
-    # A model of one layer has no other layer to match.
-    return {
-        name: {
-            other: most_alike(without_self[np.ix_(rows, columns)], 1, larger=larger)
-            for other, columns in places.items()
+@dataclass(frozen=True)
+class ModelPair:
+    """Two models: how alike their most alike layers are, and their last ones.
+
+    p-values are corrected for all the pairs of layers of two models.
+    """
+
+    models: tuple[str, str]
+    most_alike: BestMatch
+    last: BestMatch
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "models": list(self.models),
+            "most_alike": self.most_alike.to_dict(),
+            "last": self.last.to_dict(),
         }
-        for name, rows in places.items()
-    }
 
 
-def _summary(best: Mapping[str, Mapping[str, Table]], identical: float) -> Table:
-    names = list(best)
-    summary = np.full((len(names), len(names)), identical)
-    for i, first in enumerate(names):
-        for j, second in enumerate(names):
-            if i != j:
-                both = np.concatenate([best[first][second], best[second][first]])
-                summary[i, j] = np.nanmean(both)
-    return summary
+def pairs_of_models(compared: LayerComparison | ModelComparison) -> list[ModelPair]:
+    """Summarise every two models of a comparison.
+
+    Examples
+    --------
+    >>> import numpy as np, relspace as rs
+    >>> X = np.random.default_rng(0).normal(size=(60, 8))
+    >>> models = {"a": {"in": X, "out": X**2}, "b": {"in": 2 * X, "out": X**3}}
+    >>> (pair,) = pairs_of_models(rs.compare_models(models, measure="cka", n_permutations=0))
+    >>> pair.most_alike.layer, pair.most_alike.match, pair.last.layer, pair.last.match
+    ('in', 'in', 'out', 'out')
+    """
+    if isinstance(compared, LayerComparison):
+        pairs = [compared]
+    else:
+        pairs = [compared.pair(*names) for names in combinations(compared.models, 2)]
+    return [ModelPair(one.models, one.maximum, one.last) for one in pairs]

@@ -1,4 +1,4 @@
-"""Layers of tokens on different grids, read at the same places of the images."""
+"""Layers of tokens on different grids, read at the same positions of the images."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _MEASURED_ROWS = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class LayersAtPlaces:
-    """All layers of all models at the same places, as many in each image.
+class LayersAtPositions:
+    """All layers of all models at the same positions, as many in each image.
 
     Attributes
     ----------
-    models : mapping of str to mapping of str to tensor of shape (n_places, d)
+    models : mapping of str to mapping of str to tensor of shape (n_positions, d)
         Layers by model.
-    images : LongTensor of shape (n_places,)
-        The image that each place lies in.
+    images : LongTensor of shape (n_positions,)
+        The image that each position lies in.
     ids : tuple or None
         The images' ids, where all sets have some.
     n_images : int
@@ -39,7 +39,7 @@ class LayersAtPlaces:
     n_images: int
 
     def groups(self, of_images: object | None = None) -> list[Any]:
-        """A label for each place: its image, or the label that its image is given."""
+        """A label for each position: its image, or the label that its image is given."""
         if of_images is None:
             return self.images.tolist()
         if not isinstance(of_images, Sequence) and not hasattr(of_images, "__len__"):
@@ -51,86 +51,78 @@ class LayersAtPlaces:
         if len(labels) != self.n_images:
             raise ItemMismatchError(
                 f"there are {self.n_images} images and {len(labels)} group labels: layers on "
-                "different grids are read at the same places, so give one label for each image."
+                "different grids are read at the same positions, so give one label for each image."
             )
         return [labels[image] for image in self.images.tolist()]
 
     @property
-    def place_ids(self) -> list[str] | None:
-        """Ids of the places, where images have some."""
+    def position_ids(self) -> list[str] | None:
+        """Ids of the positions, where images have some."""
         if self.ids is None:
             return None
         return [f"{self.ids[image]}@{k}" for k, image in enumerate(self.images.tolist())]
 
 
-def at_same_places(
+def at_same_positions(
     models: Mapping[str, object],
-    *,
-    ids: object | None = None,
-    max_items: int | None = None,
-    seed: int = 0,
-    progress: Listener,
-) -> LayersAtPlaces | None:
-    """Read layers of feature sets at the same places, where their tokens lie on different grids.
+    ids: Any,
+    groups: object | None,
+    max_items: int | None,
+    seed: int,
+    tell: Listener,
+) -> tuple[Mapping[str, object], Any, object | None]:
+    """Read layers of feature sets at the same positions, where tokens lie on different grids.
 
-    Parameters
-    ----------
-    models : mapping of str to object
-        What is to be compared.
-    ids : object, optional
-        Ids of items, which places have none of; or ``"position"``.
-    max_items : int, optional
-        How many places at most; about 1,000 by default.
-    seed : int
-        Of the places.
-    progress : callable
-        Told ``(done, total, text)``.
+    Rows that are the same items as they are, of other features or of tokens on one grid, are left
+    as they are.
 
     Returns
     -------
-    LayersAtPlaces or None
-        None where rows are the same items as they are: of other features than tokens, or tokens
-        on one grid.
+    models, ids, groups
+        What :func:`relspace.similarity.inputs.open_models` takes.
     """
     sets = {name: one for name, one in models.items() if isinstance(one, FeatureSet)}
     if len(sets) < len(models) or all(
         fs[layer].grid is None for fs in sets.values() for layer in fs.layers
     ):
-        return None
+        return models, ids, groups
     by_position = is_by_position(ids)
     paired, shared = pair_feature_sets(sets, by_position=by_position)
     grids = grids_of_layers(paired)
     first = next(iter(grids.values()))
     if all(grid == first for grid in grids.values()):
-        return None
+        return models, ids, groups
     if ids and not by_position:
         raise InvalidInputError(
-            "ids are given, and tokens lie on different grids, which are read at the same places "
-            "of images: give the images' ids to the feature sets."
+            "ids are given, and tokens lie on different grids, which are read at the same "
+            "positions of images: give the images' ids to the feature sets."
         )
-    return read_at_places(paired, grids, shared, max_items=max_items, seed=seed, progress=progress)
+    read = read_at_positions(paired, grids, shared, max_items, seed, tell)
+    return read.models, read.position_ids, read.groups(groups)
 
 
-def read_at_places(
+def read_at_positions(
     paired: Mapping[str, FeatureSet],
     grids: Mapping[str, TokenGrid],
     ids: tuple[ItemId, ...] | None,
-    *,
-    max_items: int | None = None,
-    seed: int = 0,
-    progress: Listener,
-) -> LayersAtPlaces:
-    """Read all layers of sets of the same images in one order at places that all grids saw."""
+    max_items: int | None,
+    seed: int,
+    tell: Listener,
+) -> LayersAtPositions:
+    """Read all layers of sets of the same images in one order at positions that all grids saw.
+
+    There are about 1,000 positions, or ``max_items`` at most.
+    """
     n_images = len(next(iter(paired.values())))
     per_image = max(1, (max_items or _MEASURED_ROWS) // n_images)
-    # Other places than the landmarks that a seed gives.
-    places = choose_positions(grids, per_image * n_images, random_state=seed + 1)
-    progress(0, 0, "Reading all layers at the same places")
+    # Other positions than the landmarks that a seed gives.
+    positions = choose_positions(grids, per_image * n_images, random_state=seed + 1)
+    tell(0, 0, "Reading all layers at the same positions")
     models = {
-        name: {layer: fs.read_positions(places, layer=layer) for layer in fs.layers}
+        name: {layer: fs.read_positions(positions, layer=layer) for layer in fs.layers}
         for name, fs in paired.items()
     }
-    return LayersAtPlaces(models, places.images, ids, n_images)
+    return LayersAtPositions(models, positions.images, ids, n_images)
 
 
 def pair_feature_sets(

@@ -1,4 +1,4 @@
-"""Tables of layers beside chance: values, their null distribution and its mean, of one measure."""
+"""Tables of layers beside chance: values and their null distribution, whatever holds the layers."""
 
 from __future__ import annotations
 
@@ -14,61 +14,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relspace._core.progress import Listener
-from relspace._core.validation import name_some
+from relspace._core.validation import ItemId, name_some
 from relspace.errors import RelspaceWarning, UndefinedValueError
 from relspace.measures import Measure
-from relspace.resampling import p_value
+from relspace.similarity.record import Provenance
 
 Table = NDArray[np.float64]
 
 _REASONS_AT_MOST = 3
 
 
-@dataclass(frozen=True, eq=False)
-class TableBesideChance:
-    """A table of layers, and what permuted items make of it; NaN where there is no value.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Items:
+    """The items that are compared; attributes are those of :class:`Provenance`.
 
-    Attributes
-    ----------
-    values, chance : array of shape (L, M)
-        Values, and their means under permutation.
-    chance_std : array of shape (L, M) or None
-        Standard deviations under permutation; None where means are known in closed form and no
-        permutations were asked for.
-    null : array of shape (n_permutations, L, M)
-        Values under permutation.
-    larger : bool
-        Whether larger values mean more alike.
+    ``groups`` holds a label for each item, where items are permuted by groups.
+    """
+
+    n_items: int
+    n_available: int
+    n_units: int
+    matched_by: str
+    ids: tuple[ItemId, ...] | None
+    groups: object | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TableBesideChance:
+    """Values of pairs of layers (L, M) beside chance; NaN where there is none.
+
+    ``chance_std`` is None where means are known in closed form and nothing was permuted; ``null``
+    has shape (n_permutations, L, M).
     """
 
     values: Table
     chance: Table
     chance_std: Table | None
     null: Table
-    larger: bool
-
-    @property
-    def extreme_null(self) -> Table:
-        """The most alike value of the table under each permutation, of shape (n_permutations,)."""
-        if len(self.null) == 0:
-            return np.empty(0)
-        return most_alike(self.null, (1, 2), larger=self.larger)
-
-    @property
-    def p_values(self) -> Table:
-        """Each value against the null distribution of the most alike pair of the table."""
-        extreme = self.extreme_null
-        tested = [self._p_value(float(one), extreme) for one in self.values.flat]
-        return np.reshape(tested, self.values.shape)
-
-    @property
-    def smallest_p(self) -> float:
-        """That of the most alike pair."""
-        best = float(most_alike(self.values, (0, 1), larger=self.larger))
-        return self._p_value(best, self.extreme_null)
-
-    def _p_value(self, value: float, extreme: Table) -> float:
-        return float("nan") if np.isnan(value) else p_value(value, extreme, larger=self.larger)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,37 +66,40 @@ class LayerTables(ABC):
         The measure.
     layers : mapping of str to tuple of str
         Layers by model, in the order of their numbers.
-    n_items, n_units, n_available : int
-        Items compared, groups of them that are permuted, and how many items there were.
-    matched_by : str
-        ``"ids"`` or ``"position"``.
-    null_by : str
-        What a null distribution is made by, see :class:`relspace.LayerComparison`.
-    left_out : mapping of int to str
+    widths : sequence of int
+        Features of each layer.
+    items : Items
+        What is compared.
+    left_out : mapping of int to UndefinedValueError
         Layers that have no values, and why.
-    undefined : dict of (int, int) to str
+    undefined : dict of (int, int) to UndefinedValueError
         Other pairs of layers that turned out to have no value, and why.
     """
 
     measure: Measure
     layers: Mapping[str, tuple[str, ...]]
-    n_items: int
-    n_units: int
-    n_available: int
-    matched_by: str
-    null_by: str
-    left_out: dict[int, str] = field(default_factory=dict)
-    undefined: dict[tuple[int, int], str] = field(default_factory=dict)
+    widths: Sequence[int]
+    items: Items
+    left_out: Mapping[int, UndefinedValueError]
+    undefined: dict[tuple[int, int], UndefinedValueError] = field(default_factory=dict)
+
+    #: See :class:`Provenance`.
+    null_by = "permutations"
+
+    def __post_init__(self) -> None:
+        for numbers in self.numbers.values():
+            if all(k in self.left_out for k in numbers):
+                raise self.left_out[numbers[0]]
 
     @cached_property
     def names(self) -> list[str]:
         """What layers are called, with their models."""
-        return [f"{model}, {layer}" for model, layers in self.layers.items() for layer in layers]
+        return [full_name(model, one) for model, layers in self.layers.items() for one in layers]
 
     @cached_property
-    def places(self) -> dict[str, range]:
+    def numbers(self) -> dict[str, range]:
         """The numbers of each model's layers."""
-        return places_of({model: len(layers) for model, layers in self.layers.items()})
+        return number_layers(self.layers)
 
     @abstractmethod
     def _table(self, rows: Sequence[int], columns: Sequence[int]) -> Table:
@@ -128,7 +113,7 @@ class LayerTables(ABC):
         has_value: NDArray[np.bool_],
         n_permutations: int,
         seed: int,
-        progress: Listener,
+        tell: Listener,
     ) -> Table:
         """Values under permutation, of the pairs of layers that have one."""
 
@@ -136,14 +121,12 @@ class LayerTables(ABC):
     def _expected(self, row: int, column: int) -> float | None:
         """The exact mean over all permutations of a pair, where it is known."""
 
-    def values(self, rows: range, columns: range) -> Table:
-        """Compare some layers with others.
+    @abstractmethod
+    def halves(self, n_draws: int, seed: int) -> Table:
+        """The value of the first two layers on random halves of the items."""
 
-        Returns
-        -------
-        array of shape (len(rows), len(columns))
-            Values; NaN where there is none.
-        """
+    def values(self, rows: range, columns: range) -> Table:
+        """Compare some layers with others, (len(rows), len(columns)); NaN where there is none."""
         table = np.full((len(rows), len(columns)), np.nan)
         here, there = ([k for k in one if k not in self.left_out] for one in (rows, columns))
         if not here or not there:
@@ -157,25 +140,11 @@ class LayerTables(ABC):
         return table
 
     def beside_chance(
-        self,
-        rows: range,
-        columns: range,
-        n_permutations: int,
-        seed: int,
-        progress: Listener,
+        self, rows: range, columns: range, n_permutations: int, seed: int, tell: Listener
     ) -> TableBesideChance:
         """Compare some layers with others, and the same under permutations of the items.
 
-        Parameters
-        ----------
-        rows, columns : range
-            Numbers of layers.
-        n_permutations : int
-            How many permutations; with 0 as many as chance needs, none where it is known.
-        seed : int
-            Of the permutations.
-        progress : callable
-            Told ``(done, total, text)``.
+        With 0 permutations there are as many as chance needs, none where it is known.
 
         Raises
         ------
@@ -185,22 +154,23 @@ class LayerTables(ABC):
         values = self.values(rows, columns)
         has_value = ~np.isnan(values)
         if not has_value.any():
-            raise UndefinedValueError(next(iter([*self.undefined.values(), *self._reasons()])))
+            raise next(iter(self.undefined.values()))
         chance, spread = np.full(values.shape, np.nan), None
         null = np.empty((0, *values.shape))
-        pairs = np.argwhere(has_value).tolist()
         expected = None
         if not n_permutations:
+            pairs = np.argwhere(has_value).tolist()
             expected = [self._expected(rows[i], columns[j]) for i, j in pairs]
         if expected is None or None in expected:
             count = n_permutations or self.measure.permutations_for_chance
-            null = self._null(rows, columns, has_value, count, seed, progress)
+            null = self._null(rows, columns, has_value, count, seed, tell)
             chance = null.mean(axis=0)
-            spread = null.std(axis=0, ddof=1) if len(null) > 1 else None
+            # Items of one group are not independent: groups spread wider than the limit of items.
+            of_items = self.null_by == "permutations" or self.items.groups is None
+            spread = null.std(axis=0, ddof=1) if len(null) > 1 and of_items else None
         else:
             chance[has_value] = expected
-        larger = self.measure.direction == "similarity"
-        return TableBesideChance(values, chance, spread, null, larger)
+        return TableBesideChance(values=values, chance=chance, chance_std=spread, null=null)
 
     def drift(self, of_model: range) -> Table:
         """Values between consecutive layers of a model."""
@@ -213,10 +183,11 @@ class LayerTables(ABC):
         """Say which layers and pairs of layers have no value, why, and what can be done."""
         if self.left_out:
             called = [self.names[k] for k in self.left_out]
+            reasons = [str(one) for one in self.left_out.values()]
             warnings.warn(
                 f"{len(called)} of {len(self.names)} layers are left out, {name_some(called)}: "
                 f"{self.measure.name} has no value there, shown as missing (NaN). "
-                + " ".join(self._reasons()[:_REASONS_AT_MOST]),
+                + " ".join(reasons[:_REASONS_AT_MOST]),
                 RelspaceWarning,
                 stacklevel=3,
             )
@@ -229,19 +200,35 @@ class LayerTables(ABC):
                 stacklevel=3,
             )
 
-    def missing_layers(self) -> dict[str, str]:
-        """The layers that are left out by name, and why."""
-        return {self.names[k]: reason for k, reason in self.left_out.items()}
-
-    def _reasons(self) -> list[str]:
-        return list(self.left_out.values())
+    def provenance(
+        self, measure: Measure, n_permutations: int, seed: int, models: Sequence[str] = ()
+    ) -> Provenance:
+        """Say how the tables of some models were made, by the measure that the user asked for."""
+        own = [k for name in models or self.layers for k in self.numbers[name]]
+        return Provenance(
+            measure=measure,
+            n_items=self.items.n_items,
+            n_available=self.items.n_available,
+            n_units=self.items.n_units,
+            matched_by=self.items.matched_by,
+            ids=self.items.ids,
+            null_by=self.null_by,
+            n_permutations=n_permutations,
+            random_state=seed,
+            left_out={self.names[k]: str(self.left_out[k]) for k in own if k in self.left_out},
+        )
 
     def _value(self, row: int, column: int) -> float:
         try:
             return float(self._table([row], [column])[0, 0])
         except UndefinedValueError as error:
-            self.undefined[row, column] = str(error)
+            self.undefined[row, column] = error
             return float("nan")
+
+
+def full_name(model: str, layer: str) -> str:
+    """What errors call a layer; that of a model which is one matrix is called as the model is."""
+    return f"{model}, {layer}" if layer else model
 
 
 def most_alike(values: Table, axis: int | tuple[int, ...], *, larger: bool) -> Table:
@@ -252,19 +239,19 @@ def most_alike(values: Table, axis: int | tuple[int, ...], *, larger: bool) -> T
     return np.where(np.isinf(found), np.nan, found)
 
 
-def places_of(sizes: Mapping[str, int]) -> dict[str, range]:
+def number_layers(layers: Mapping[str, Sequence[str]]) -> dict[str, range]:
     """The numbers of each model's layers, where models stand one after the other.
 
     Examples
     --------
-    >>> places_of({"a": 2, "b": 3})
+    >>> number_layers({"a": ["in", "out"], "b": ["in", "middle", "out"]})
     {'a': range(0, 2), 'b': range(2, 5)}
     """
-    places, start = {}, 0
-    for name, size in sizes.items():
-        places[name] = range(start, start + size)
-        start += size
-    return places
+    numbers, start = {}, 0
+    for name, own in layers.items():
+        numbers[name] = range(start, start + len(own))
+        start += len(own)
+    return numbers
 
 
 def plain_values(values: Any) -> Any:

@@ -118,5 +118,9 @@ def sum_parts(
     """
     widths = (x.shape[1], y.shape[1])
     room = memory_budget_bytes(memory_budget) - 8 * parts.n_parts * (sum(widths) + 3) ** 2
-    sums = sum_over_items((x, y), names, parts, block_bytes=room, client=client, progress=progress)
+    sums, constant = sum_over_items(
+        (x, y), names, parts, block_bytes=room, client=client, progress=progress
+    )
+    for error in constant.values():
+        raise error
     return SumsOfParts(sums, widths, n_folds)

@@ -13,7 +13,7 @@ import torch
 from relspace._core.memory import row_slices
 from relspace._core.progress import Listener
 from relspace._core.validation import refuse_non_finite, smallest_exact
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.kernels.scale import exponent_of, largest_magnitude, times_power_of_two
 from relspace.measures.sums.item_parts import Parts
 from relspace.rows.ahead import read_ahead
@@ -36,7 +36,7 @@ def sum_over_items(
     block_bytes: int,
     client: Any | None = None,
     progress: Listener | None = None,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, dict[int, UndefinedValueError]]:
     r"""Sum the products of :math:`z_i = (x_i, |x_i|^2, 1)`, the features of all sets side by side.
 
     Features are taken about a centre near their mean, so that centring the sums loses no digits.
@@ -60,16 +60,18 @@ def sum_over_items(
 
     Returns
     -------
-    tensor of shape (n_parts, w + n_sets + 1, w + n_sets + 1)
+    sums : tensor of shape (n_parts, w + n_sets + 1, w + n_sets + 1)
         Sums of :math:`z_i z_i^\top`, first the features of all sets, then their squared lengths,
         then 1, in float64; sets of very large or small numbers in units of their own.
+    constant : dict of int to UndefinedValueError
+        The numbers of the sets whose rows are all the same, and why they have no values.
 
     Raises
     ------
     NonFiniteError
         If a row holds NaN or infinity.
     InvalidInputError
-        If a set is constant, or its features span more than floats can square.
+        If the features of a set span more than floats can square.
     """
     n = sources[0].shape[0]
     some = [_some_rows(source) for source in sources]
@@ -97,8 +99,7 @@ def sum_over_items(
         total[:, b:, a:b] = total[:, a:b, b:].mT
     over_parts = total.sum(dim=0)
     _refuse_what_floats_do_not_hold(over_parts, exponents, sources, names)
-    _refuse_constant(over_parts, centre, sources, names)
-    return total
+    return total, _constant_sets(over_parts, centre, sources, names)
 
 
 class _Sums:
@@ -215,24 +216,25 @@ def _refuse_what_floats_do_not_hold(
             )
 
 
-def _refuse_constant(
+def _constant_sets(
     sums: torch.Tensor, centre: torch.Tensor, sources: Sequence[RowSource], names: Sequence[str]
-) -> None:
-    """Refuse a set whose rows are all the same to within rounding."""
+) -> dict[int, UndefinedValueError]:
+    """The sets whose rows are all the same to within rounding."""
     n, of_features = sums[-1, -1], sums[-1, : len(centre)]
     squares = sums.diagonal()[: len(centre)] - of_features.square() / n
     sizes = (centre + of_features / n).abs()
-    edges = _edges(sources)
-    for source, name, (a, b) in zip(sources, names, pairwise(edges[:-1]), strict=True):
+    found, edges = {}, pairwise(_edges(sources)[:-1])
+    for k, (source, name, (a, b)) in enumerate(zip(sources, names, edges, strict=True)):
         exact = source.dtype if source.dtype.is_floating_point else torch.float64
         rounding = 4 * torch.finfo(exact).eps * sizes[a:b]
         if bool((squares[a:b] <= n * rounding.square()).all()):
-            raise constant_features(name)
+            found[k] = constant_features(name)
+    return found
 
 
-def constant_features(name: str) -> InvalidInputError:
+def constant_features(name: str) -> UndefinedValueError:
     """The error that all rows of a set are the same."""
-    return InvalidInputError(
+    return UndefinedValueError(
         f"{name} is constant: all its rows are the same to within rounding, so there is "
         "nothing to compare; check where these features come from."
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 
 from relspace._core.memory import memory_budget_bytes, say_bytes
 from relspace._core.progress import Listener
-from relspace.errors import MemoryBudgetError
+from relspace.errors import MemoryBudgetError, UndefinedValueError
 from relspace.measures.sums.cross_products import CrossProducts, SetProducts, over_folds
 from relspace.measures.sums.item_parts import Parts
 from relspace.measures.sums.item_sums import sum_over_items
@@ -24,12 +24,13 @@ class StackedProducts:
     """Several sets over the same items, side by side.
 
     ``whole`` are the products of all their features, w in all. ``squares`` (n_sets, n_sets) are the
-    sums of |x_i|^2 |y_i|^2 for sets x and y.
+    sums of |x_i|^2 |y_i|^2 for sets x and y. ``constant`` are the sets whose rows are all the same.
     """
 
     widths: tuple[int, ...]
     whole: SetProducts
     squares: torch.Tensor
+    constant: Mapping[int, UndefinedValueError] = field(default_factory=dict)
 
     @property
     def products(self) -> torch.Tensor:
@@ -144,7 +145,7 @@ def sum_stacked_products(
     NonFiniteError
         If a row holds NaN or infinity.
     InvalidInputError
-        If a set is constant.
+        If the features of a set span more than floats can square.
     """
     widths = tuple(source.shape[1] for source in sources)
     budget = memory_budget_bytes(memory_budget)
@@ -164,10 +165,10 @@ def sum_stacked_products(
                 "compare a part of the items by {max_items=10_000}",
             ],
         )
-    sums = sum_over_items(
+    sums, constant = sum_over_items(
         sources, names, folds, block_bytes=budget - held, client=client, progress=progress
     )
-    return centered_stack(sums, widths)
+    return replace(centered_stack(sums, widths), constant=constant)
 
 
 def bytes_of_stack(

@@ -1,0 +1,160 @@
+"""Tables of layers that memory holds, by factors that are made of each layer once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relspace._core.memory import memory_budget_bytes
+from relspace._core.progress import Listener
+from relspace.errors import UndefinedValueError
+from relspace.measures import Measure
+from relspace.resampling import Permutations, bootstrap
+from relspace.similarity.model_layers import ModelLayers
+from relspace.similarity.tables import Items, LayerTables, Table, full_name
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Held(LayerTables):
+    """Tables over the layers of models, from one factor of each.
+
+    Attributes
+    ----------
+    factors : sequence
+        Of all layers, model by model; None of those left out.
+    features : sequence of tensor of shape (n_items, d)
+        What they were made of, where it was kept for intervals and ceilings.
+    memory_budget : int or None
+        Bytes that all factors may take.
+    """
+
+    factors: Sequence[Any]
+    features: Sequence[torch.Tensor]
+    memory_budget: int | None
+
+    def prepare(self, features: torch.Tensor) -> Any:
+        """Make a factor of other features, in as much memory as each of the layers has."""
+        return _prepare(self.measure, features, "X", self.memory_budget, len(self.factors))
+
+    def halves(self, n_draws: int, seed: int) -> Table:
+        """The value of the first two layers on random halves of the items."""
+        x, y = self.features[:2]
+
+        def of_half(rows: torch.Tensor) -> float:
+            return self.measure.from_factors(self.prepare(x[rows]), self.prepare(y[rows]))
+
+        return bootstrap(
+            of_half, self.items.n_items, n_draws, groups=self.items.groups, random_state=seed
+        )
+
+    def _table(self, rows: Sequence[int], columns: Sequence[int]) -> Table:
+        x, y = self._of(rows), self._of(columns)
+        if len(x) == len(y) == 1:
+            # One pair has all cores to itself.
+            return np.array([[self.measure.from_factors(x[0], y[0])]])
+        table: Table = self.measure.table(x, y).numpy()
+        return table
+
+    def _null(
+        self,
+        rows: range,
+        columns: range,
+        has_value: NDArray[np.bool_],
+        n_permutations: int,
+        seed: int,
+        tell: Listener,
+    ) -> Table:
+        families = self.measure.permutations(
+            self.items.n_items, n_permutations, groups=self.items.groups, random_state=seed
+        )
+        null = np.full((n_permutations, *has_value.shape), np.nan)
+        # Rows that have values in the same columns make a table without gaps.
+        patterns, of_row = np.unique(has_value, axis=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            here, there = np.flatnonzero(of_row.ravel() == number), np.flatnonzero(pattern)
+            if len(there):
+                x, y = self._of([rows[i] for i in here]), self._of([columns[j] for j in there])
+                null[:, here[:, None], there] = null_tables(self.measure, x, y, families, tell)
+        return null
+
+    def _expected(self, row: int, column: int) -> float | None:
+        return self.measure.expected_by_chance(self.factors[row], self.factors[column])
+
+    def _of(self, layers: Sequence[int]) -> list[Any]:
+        return [self.factors[k] for k in layers]
+
+
+def hold_layers(
+    models: Sequence[ModelLayers],
+    measure: Measure,
+    items: Items,
+    order: Mapping[str, torch.Tensor | None],
+    *,
+    memory_budget: int | None,
+    tell: Listener,
+    keep_features: bool,
+) -> Held:
+    """Prepare all layers of models, each once, the rows asked for of each model in that order."""
+    n_layers = sum(len(model.layers) for model in models)
+    factors: list[Any] = []
+    kept: list[torch.Tensor] = []
+    widths: list[int] = []
+    left_out: dict[int, UndefinedValueError] = {}
+    device: torch.device | None = None
+    for model in models:
+        for number, layer in enumerate(model.layers, start=1):
+            tell(number, len(model.layers), f"Preparing layers of {model.name}")
+            features = model.read(layer, order[model.name]).detach()
+            device = features.device if device is None else device
+            features = features.to(device)
+            name = full_name(model.name, layer)
+            widths.append(features.shape[1])
+            try:
+                factors.append(_prepare(measure, features, name, memory_budget, n_layers))
+            except UndefinedValueError as error:
+                left_out[len(factors)] = error
+                factors.append(None)
+            if keep_features:
+                kept.append(features)
+    return Held(
+        measure=measure,
+        layers={model.name: tuple(model.layers) for model in models},
+        widths=widths,
+        items=items,
+        left_out=left_out,
+        factors=factors,
+        features=kept,
+        memory_budget=memory_budget,
+    )
+
+
+def _prepare(
+    measure: Measure, features: torch.Tensor, name: str, memory_budget: int | None, n_sets: int
+) -> Any:
+    # Half of a budget for the factors of all sets.
+    budget = memory_budget_bytes(memory_budget, features.device) // (2 * n_sets)
+    return measure.prepare(features, name, memory_budget=budget)
+
+
+def null_tables(
+    measure: Measure,
+    x: Sequence[Any],
+    y: Sequence[Any],
+    families: Sequence[Permutations],
+    tell: Listener,
+) -> Table:
+    """Tables of every set of one list with every set of another under all permutations."""
+    total, done, tables = sum(map(len, families)), 0, []
+    for family in families:
+
+        def count(of_family: int, before: int = done) -> None:
+            tell(before + of_family, total, "Permutations")
+
+        tables.append(measure.null_table(x, y, family, on_progress=count))
+        done += len(family)
+    return torch.cat(tables).numpy()
