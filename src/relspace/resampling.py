@@ -26,8 +26,6 @@ _UNIT_BYTES = 200
 _INDEX_BYTES = 8
 #: The fewest units that can be resampled.
 MIN_UNITS = 4
-#: Permutations that comparisons draw unless told otherwise; the smallest p-value is then 0.01.
-DEFAULT_PERMUTATIONS = 99
 
 
 class Permutations(Protocol):

@@ -1,4 +1,4 @@
-"""The largest counts and seeds that arguments may have, which import nothing."""
+"""Limits and defaults of counts and seeds, which import nothing."""
 
 from __future__ import annotations
 
@@ -6,3 +6,5 @@ from __future__ import annotations
 LARGEST_WHOLE_NUMBER = 2**63 - 1
 #: How many permutations, random halves or splits can be asked for: p-values down to 1e-7.
 MOST_RESAMPLES = 10_000_000
+#: Permutations that are drawn unless told otherwise: the smallest p-value is then 0.01.
+DEFAULT_PERMUTATIONS = 99

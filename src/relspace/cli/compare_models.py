@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     metavar="MODEL",
     help="One more model (may be repeated).",
 )
-@with_page(permutations=99)
+@with_page
 @click.option(
     "--panel",
     type=click.Path(path_type=Path, dir_okay=False),

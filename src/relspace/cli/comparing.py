@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace.cli.group import give_options
 from relspace.cli.inputs import parse_bytes
 from relspace.cli.resamples import RESAMPLES, with_random_state
@@ -20,7 +21,7 @@ def with_comparison(command: _Command) -> _Command:
         click.option(
             "--permutations",
             type=RESAMPLES,
-            default=99,
+            default=DEFAULT_PERMUTATIONS,
             show_default=True,
             help="How many permutations of the items make the null distribution.",
         ),

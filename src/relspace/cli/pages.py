@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace.cli.group import give_options
 from relspace.cli.outputs import check_output
 from relspace.cli.resamples import RESAMPLES
@@ -15,8 +16,8 @@ from relspace.cli.resamples import RESAMPLES
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def with_page(*, permutations: int) -> Callable[[_Command], _Command]:
-    """Give a command the options of what its page holds, with so many permutations by default."""
+def with_page(command: _Command) -> _Command:
+    """Give a command the options of what its page holds."""
     options = [
         click.option(
             "-o",
@@ -38,16 +39,12 @@ def with_page(*, permutations: int) -> Callable[[_Command], _Command]:
         click.option(
             "--permutations",
             type=RESAMPLES,
-            default=permutations,
+            default=DEFAULT_PERMUTATIONS,
             show_default=True,
             help="How many permutations p-values rest on.",
         ),
     ]
-
-    def with_options(command: _Command) -> _Command:
-        return give_options(command, options)
-
-    return with_options
+    return give_options(command, options)
 
 
 def said_of_page(page: Path) -> str:

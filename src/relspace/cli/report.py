@@ -18,7 +18,7 @@ from relspace.cli.resamples import with_random_state
 @click.argument(
     "sources", nargs=-1, required=True, callback=parse_sources, metavar="SPACE | A B [C]..."
 )
-@with_page(permutations=199)
+@with_page
 @with_force("PAGE")
 @click.option(
     "--images",

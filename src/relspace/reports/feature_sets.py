@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.progress import Progress, as_listener
 from relspace._core.validation import as_features, check_count, check_random_state
 from relspace.errors import BandwidthError
@@ -67,7 +68,7 @@ def summarize_feature_sets(
     density: float = DEFAULT_DENSITY,
     normalize: str = "center+unit",
     n_images: int = 16,
-    n_permutations: int = 99,
+    n_permutations: int = DEFAULT_PERMUTATIONS,
     random_state: int = 0,
     progress: Progress = None,
 ) -> FeatureSetsSummary:

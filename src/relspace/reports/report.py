@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from relspace._core.files import write_whole
+from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.progress import Progress
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet
@@ -98,7 +99,7 @@ def report(
     features: Mapping[str, FeatureSet] | None = None,
     title: str | None = None,
     n_images: int = 16,
-    n_permutations: int = 199,
+    n_permutations: int = DEFAULT_PERMUTATIONS,
     random_state: int = 0,
     overwrite: bool = False,
     progress: Progress = None,
@@ -155,7 +156,7 @@ def report(
     >>> import torch, relspace
     >>> X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     >>> space = relspace.align({"a": X, "b": X.flip(1)})
-    >>> relspace.report(space, n_permutations=99)
+    >>> relspace.report(space)
     Report('a and b in one space', 0.1 MB)
     sets: a, b
     sections: Items, Values, How it was made

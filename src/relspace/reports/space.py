@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.validation import as_features, check_count, check_random_state, name_some
 from relspace.embedding.joint_colors import joint_colors
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, UnknownNameError
@@ -132,7 +133,7 @@ def summarize_space(
     images: object = None,
     features: Mapping[str, FeatureSet] | None = None,
     n_images: int = 16,
-    n_permutations: int = 199,
+    n_permutations: int = DEFAULT_PERMUTATIONS,
     random_state: int = 0,
 ) -> SpaceSummary:
     """Compute what the report of a common space holds; see :func:`relspace.report`."""

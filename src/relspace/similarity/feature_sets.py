@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.progress import Progress, as_listener
 from relspace._core.validation import check_random_state
 from relspace.errors import InvalidInputError
 from relspace.features import FeatureSet
-from relspace.resampling import DEFAULT_PERMUTATIONS
 from relspace.similarity.layers import LayerComparison, compare_layers
 from relspace.similarity.models import ModelComparison, compare_models
 from relspace.similarity.same_positions import (

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.progress import Listener, Progress, as_listener
 from relspace._core.validation import ItemId, check_random_state, check_resamples
 from relspace.features import FeatureSet
 from relspace.measures import Measure
 from relspace.pictures.html import html_table
-from relspace.resampling import DEFAULT_PERMUTATIONS, p_value
+from relspace.resampling import p_value
 from relspace.similarity.depth import depth_correlation, monotone_path, relative_depth
 from relspace.similarity.inputs import as_measure, check_names, open_models
 from relspace.similarity.record import Compared, Provenance

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.progress import Listener, Progress, as_listener
 from relspace._core.validation import ItemId, check_random_state, check_resamples
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.measures import Measure
 from relspace.measures.symmetrized import symmetrized
 from relspace.pictures.html import html_table
-from relspace.resampling import DEFAULT_PERMUTATIONS
 from relspace.similarity.arrangement import classical_scaling, dissimilarity, hierarchy
 from relspace.similarity.inputs import as_measure, open_models
 from relspace.similarity.layers import BestMatch, LayerComparison, compare_pair
