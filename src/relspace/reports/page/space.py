@@ -101,16 +101,21 @@ def _key_numbers(summary: SpaceSummary) -> list[KeyNumber]:
     if not summary.numbers["pairs"]:
         return []
     pair = summary.numbers["pairs"][0]
-    a, b, item = pair["from"], pair["to"], "item" if summary.item == "item" else "token"
+    a, b = pair["from"], pair["to"]
+    found = f"of the items of {a} have themselves as the nearest item of {b}"
+    apart = f"mean distance between the same item in {a} and in {b}"
+    if summary.item == "image":
+        found = f"of the tokens of {a} have the one at their position as the nearest token of {b}"
+        apart = f"mean distance between tokens of {a} and {b} at the same position"
     return [
         KeyNumber(
             f"{pair['match_accuracy']:.3f}",
-            f"of the {item}s of {a} have themselves as the nearest {item} of {b}",
+            found,
             f"chance {pair['match_chance']:.2g}",
         ),
         KeyNumber(
             f"{pair['distance']:.3f}",
-            f"mean distance between the same {item} in {a} and in {b}",
+            apart,
             f"chance {pair['distance_chance']:.3f}",
         ),
     ]
