@@ -169,6 +169,9 @@ CASES: dict[str, dict[str, str]] = {
     },
 }
 
+#: Measured with all other tests; the rest where there is time.
+ALWAYS = ("distances", "affinity", "relative rows", "nearest rows")
+
 #: What threads, allocators and the matrix product keep.
 _KEPT = 2**23
 
@@ -176,7 +179,10 @@ _KEPT = 2**23
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="the peak is reset through Linux's /proc"
 )
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[] if case in ALWAYS else pytest.mark.slow) for case in CASES],
+)
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_no_more_is_added_than_is_projected(case: str, dtype: str) -> None:
     code = _SETUP.format(dtype=dtype) + _MEASURE.format(**CASES[case])
