@@ -29,7 +29,7 @@ from relspace.errors import (
     RelspaceError,
 )
 from relspace.features import FeatureSet
-from relspace.features.fitted import FittedMap, FittedMaps
+from relspace.rows.fitted import FittedMap, FittedMaps
 
 N, D = 60, 6
 X = torch.randn(N, D, generator=torch.Generator().manual_seed(0))

@@ -184,7 +184,7 @@ class TestFile:
         self, space: rs.ItemSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr("relspace.rows.fitted.FORMAT_VERSION", 2)
+            patched.setattr("relspace.rows.saved.FORMAT_VERSION", 2)
             path = space.save(tmp_path / "space.safetensors")
         with pytest.raises(FileFormatError, match="format version 2"):
             rs.load_space(path)

@@ -73,7 +73,9 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, f"can't be written ({error.strerror})", str(path)) from error
+        raise OSError(
+            error.errno, f"can't be written ({error.strerror or error})", str(path)
+        ) from error
 
 
 @contextmanager

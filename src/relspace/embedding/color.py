@@ -13,7 +13,7 @@ import torch
 from relspace._core.archive import check_tensors
 from relspace._core.deprecation import renamed_parameters
 from relspace._core.device_copies import copies_for
-from relspace._core.memory import memory_budget_bytes, refuse_too_large
+from relspace._core.resources import Resources
 from relspace._core.validation import Array, check_choice, check_number, check_random_state
 from relspace.embedding.fit_palette import METHODS, fit_palette, parts_of
 from relspace.embedding.ncut import NormalizedCut
@@ -29,10 +29,10 @@ from relspace.embedding.sets import (
     stored_results,
 )
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
-from relspace.features.fitted import FittedMap
 from relspace.rows.ahead import prefetched
-from relspace.rows.fitted import RowMap
+from relspace.rows.fitted import FittedMap
 from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.row_map import RowMap
 from relspace.rows.source import RowSource
 
 
@@ -151,12 +151,12 @@ class Coloring(FittedMap):
             )
         n_tokens = sum(one.shape[0] for one in sources.values())
         if outputs is None:
-            refuse_too_large(
+            Resources(device=cut.eigenvalues_.device).require(
                 3 * n_tokens * cut.eigenvalues_.element_size(),
                 f"the colours of {n_tokens} tokens",
                 "write them as they are made: {out='colors.zarr'}",
             )
-        budget = memory_budget_bytes(memory_budget)
+        budget = Resources.of(memory_budget).for_blocks()
         weights = cut.eigenvalues_.clamp_min(0.0).sqrt()
         # What an earlier call fitted is kept until this one is done.
         fitted = copy(self)

@@ -13,23 +13,14 @@ from relspace.kernels.precision import full_precision
 def leading_components(weights: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     r"""The k leading eigenvectors of the random walk on a graph, without the constant one.
 
-    They are those of :math:`D^{-1/2} W D^{-1/2}`, found by Lanczos iteration and divided by
-    :math:`D^{1/2}`; scaled to unit mean square over nodes weighted by their degree; the entry of
-    largest size is positive.
-
-    Parameters
-    ----------
-    weights : tensor of shape (n, n)
-        Symmetric weights.
-    k : int
-        How many.
+    They are those of :math:`D^{-1/2} W D^{-1/2}` divided by :math:`D^{1/2}`, scaled to unit mean
+    square over nodes weighted by their degree; the entry of largest size is positive.
 
     Returns
     -------
     eigenvalues : tensor of shape (k,)
-        Eigenvalues, falling.
+        Falling.
     vectors : tensor of shape (n, k)
-        Eigenvectors.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 

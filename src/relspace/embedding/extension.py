@@ -26,20 +26,12 @@ _BLOCK_BYTES = 2**27
 
 @dataclass(frozen=True)
 class Extension:
-    r"""Brings tokens of one set of a graph into its embedding.
+    r"""Embeds tokens of the set number ``which`` of a graph.
 
     .. math:: y(x) = \frac{1}{\sum_l W_{xl}} \sum_j W_{xj} \frac{y_j}{\lambda} R
 
-    Attributes
-    ----------
-    graph : JointGraph
-        The graph.
-    which : int
-        The tokens' set.
-    walk : tensor of shape (n_nodes, k)
-        The nodes' eigenvectors, each divided by its eigenvalue.
-    rotation : tensor of shape (k, k)
-        R, which makes components orthonormal over all tokens.
+    ``walk`` (n_nodes, k) holds the nodes' eigenvectors divided by their eigenvalues, and
+    ``rotation`` is R (k, k), which makes components orthonormal over all tokens.
     """
 
     graph: JointGraph
@@ -50,7 +42,7 @@ class Extension:
     @full_precision()
     def __call__(self, rows: torch.Tensor, first: int | None = None) -> torch.Tensor:
         """Embed some tokens; ``first`` is the number of the first, for errors."""
-        rows = self.brought(rows, first or 0)
+        rows = self.bring(rows, first or 0)
         found: torch.Tensor = self.unrotated(rows)[0] @ self.rotation
         return found
 
@@ -59,8 +51,8 @@ class Extension:
         """Where it computes."""
         return self.walk.device
 
-    def brought(self, rows: torch.Tensor, first: int) -> torch.Tensor:
-        """Tokens as they were read in the float type and on the device of the graph."""
+    def bring(self, rows: torch.Tensor, first: int) -> torch.Tensor:
+        """Bring tokens to the float type and the device of the graph."""
         rows = rows.to(self.graph.frame.origin)
         refuse_non_finite(rows, "X", first_row=first)
         return rows
@@ -76,7 +68,7 @@ class Extension:
             self.graph.edges(self.which, tokens, edges)
             degree = edges.sum(dim=1)
             degrees[part] = degree
-            # A token so far from all nodes that its edges vanish belongs nowhere: 0.
+            # A token so far from all nodes that its edges vanish comes to lie at 0.
             degree = torch.where(degree > 0, degree, torch.inf)
             out[part] = (edges @ self.walk) / degree[:, None]
 
@@ -94,7 +86,7 @@ class Extension:
         step = max(1, min(budget, _BLOCK_BYTES) // (per_row * ROWS_AT_A_TIME)) * ROWS_AT_A_TIME
         with prefetched(source, chunk_slices(n, step), copies_for(self.device)) as blocks:
             for rows, read in blocks:
-                yield (rows, *self.unrotated(self.brought(read, rows.start)))
+                yield (rows, *self.unrotated(self.bring(read, rows.start)))
 
     def rotated(self, rotation: torch.Tensor) -> Extension:
         """The same with another rotation."""
@@ -127,7 +119,7 @@ class ExtendedRows:
 
     def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
         """Extend some tokens; ``first`` is the number of the first, for errors."""
-        extended, degrees = self.extension.unrotated(self.extension.brought(rows, first or 0))
+        extended, degrees = self.extension.unrotated(self.extension.bring(rows, first or 0))
         return torch.cat([extended, degrees[:, None]], dim=1)
 
 

@@ -41,25 +41,11 @@ def fit_palette(
     random_state: int,
     budget: int,
 ) -> tuple[Palette, float]:
-    """Fit a palette to the embedding of all sets, read once.
+    """Fit a palette to the embedding of all sets, read once in blocks of ``budget`` bytes.
 
-    Parameters
-    ----------
-    sources : mapping of str to RowSource
-        The embedding of each set's tokens.
-    weights : tensor of shape (k,)
-        What each component counts.
-    method, quantile, random_state
-        As for :class:`relspace.Coloring`.
-    budget : int
-        Bytes that blocks of rows may take.
-
-    Returns
-    -------
-    palette : Palette
-        What gives rows of the embedding their colours.
-    rank_correlation : float
-        Of colour distance and embedding distance, see :func:`distance_rank_correlation`.
+    ``weights`` is what each component counts; ``method``, ``quantile`` and ``random_state`` are
+    those of :class:`relspace.Coloring`. The number is the rank correlation of colour distance and
+    embedding distance.
     """
     n_tokens = sum(one.shape[0] for one in sources.values())
     sample = _spread_sample(n_tokens, random_state)
@@ -75,7 +61,7 @@ def fit_palette(
 
 
 def _spread_sample(n_items: int, seed: int) -> torch.Tensor:
-    """All items, or one at random of each of as many stretches as are sampled."""
+    """All items, or one at random out of each of equal parts."""
     if n_items <= _SAMPLED_ITEMS:
         return torch.arange(n_items)
     generator = torch.Generator().manual_seed(seed)
@@ -93,7 +79,7 @@ def parts_of(source: RowSource, budget: int) -> Iterator[slice]:
 def _measure_rows(
     sources: Mapping[str, RowSource], weights: torch.Tensor, wanted: torch.Tensor, budget: int
 ) -> tuple[torch.Tensor, Axes]:
-    """Read all unit rows once: the wanted ones, in their order, and the principal axes of all."""
+    """Read all unit rows once: give the wanted ones, and the principal axes of all."""
     width = len(weights) + 1
     total = weights.new_zeros(width, dtype=torch.float64)
     products = total.new_zeros(width, width)
@@ -154,19 +140,7 @@ def _learn_umap(rows: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
 def distance_rank_correlation(
     rows: torch.Tensor, lab: torch.Tensor, *, random_state: int = 0, n_pairs: int = 20_000
 ) -> float:
-    """Spearman correlation of two kinds of distance over random pairs of tokens.
-
-    Parameters
-    ----------
-    rows : tensor of shape (n, d)
-        Unit rows of the embedding.
-    lab : tensor of shape (n, 3)
-        Colours in OKLab.
-    random_state : int
-        Seed of the pairs.
-    n_pairs : int
-        How many pairs.
-    """
+    """Spearman correlation of distances of unit rows and of OKLab colours, over random pairs."""
     generator = torch.Generator().manual_seed(random_state)
     pairs = torch.randint(len(rows), (2, n_pairs), generator=generator)
     # Ranks of squares: a root would tell apart what only rounding does.

@@ -51,17 +51,7 @@ class JointGraph:
     weight: torch.Tensor = field(metadata=ON_HOST)
 
     def edges(self, which: int, tokens: Cloud, out: torch.Tensor) -> torch.Tensor:
-        """Weights of the edges from tokens of one set to all nodes.
-
-        Parameters
-        ----------
-        which : int
-            The tokens' set.
-        tokens : Cloud of n points
-            Tokens in the graph's frame.
-        out : tensor of shape (n, n_nodes)
-            Where the weights go.
-        """
+        """Fill ``out`` (n, n_nodes) with weights of edges from tokens of one set to all nodes."""
         with full_precision():
             for top in range(0, out.shape[0], _ROWS_IN_CACHE):
                 rows = slice(top, top + _ROWS_IN_CACHE)
@@ -81,7 +71,7 @@ class JointGraph:
         out = self.nodes.points.new_empty((n, n))
         for which, (start, stop) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
             self.edges(which, self.nodes.rows(slice(start, stop)), out[start:stop])
-            # Rounding of x.x must not make an item a stranger to itself.
+            # Rounding of x.x must not take an item apart from itself.
             own = out[start:stop, start:stop]
             own.fill_diagonal_(float(self.weight[which, which]))
         return (out + out.T).div_(2)
@@ -90,23 +80,11 @@ class JointGraph:
 def joint_graph(
     sets: Mapping[str, torch.Tensor], *, density: float, within_weight: float, random_state: int
 ) -> JointGraph:
-    """Solve the bandwidth of every pair of sets.
+    """Solve the bandwidth of every pair of sets for one density.
 
-    Parameters
-    ----------
-    sets : mapping of str to tensor of shape (n_s, m)
-        Tokens of each set in the common space.
-    density : float
-        Mean affinity of every block, a token with itself apart.
-    within_weight : float
-        Weight of edges within a set, next to 1 between sets; of a single set it is 1.
-    random_state : int
-        Seed, for sets so large that the density is sampled.
-
-    Raises
-    ------
-    BandwidthError
-        If some block can't have the density.
+    ``sets`` are tokens of shape (n_s, m); ``within_weight`` is that of edges within a set, next to
+    1 between sets (of a single set it is 1). A block that can't have the density is named by a
+    :class:`relspace.errors.BandwidthError`.
     """
     names = list(sets)
     tokens = torch.cat([sets[name] for name in names])

@@ -15,7 +15,7 @@ from relspace.embedding.ncut import NormalizedCut
 from relspace.errors import BandwidthError, InvalidInputError, ItemMismatchError
 
 _COMPONENTS = 16
-# Of rows that are all alike, which no colour could tell apart.
+# The colour of rows that are all alike.
 _GREY = 128 / 255
 
 
@@ -26,7 +26,7 @@ class JointColors:
     Attributes
     ----------
     colors : dict of str to array of shape (n_images, rows, columns, 3)
-        sRGB in [0, 1], in place.
+        sRGB in [0, 1] of every token, where it lies on its grid.
     rank_correlation : float
         Spearman correlation of colour distance and embedding distance.
     """
@@ -48,31 +48,9 @@ def color_jointly(
 ) -> JointColors:
     """Colour the tokens of photographs by the joint normalized cut of all sets.
 
-    Parameters
-    ----------
-    sets : ItemSpace, or mapping of str to array-like of shape (n_images * rows * columns, m)
-        Relative features of every token, image by image and row by row. Sets may have grids of
-        their own, but show the same images.
-    shapes : mapping of str to (rows, columns)
-        The grid of each set.
-    n_components, density, within_weight, n_landmarks
-        As in :class:`relspace.NormalizedCut`.
-    method : str
-        As in :class:`relspace.Coloring`.
-    random_state : int
-        Seed.
-
-    Returns
-    -------
-    JointColors
-        Colours by set, in place.
-
-    Raises
-    ------
-    InvalidInputError
-        If a set has no grid, or its tokens don't fill one.
-    ItemMismatchError
-        If the sets show different numbers of images.
+    ``sets`` are relative features of every token, image by image and row by row, and ``shapes``
+    the (rows, columns) of each set's grid; sets show the same images. Parameters are those of
+    :class:`relspace.NormalizedCut` and :class:`relspace.Coloring`.
     """
     without = [name for name in sets if name not in shapes]
     if without:
@@ -85,18 +63,18 @@ def color_jointly(
         random_state=random_state,
     ).fit(sets)
     coloring = Coloring(method, random_state=random_state).fit(cut)
-    placed = {}
+    by_grid = {}
     for name, rgb in coloring.colors_.items():
         rows, columns = shapes[name]
         if len(rgb) % (rows * columns):
             raise InvalidInputError(
                 f"{name} has {len(rgb)} tokens, which don't fill grids of {rows} x {columns}."
             )
-        placed[name] = torch.as_tensor(rgb).float().cpu().numpy().reshape(-1, rows, columns, 3)
-    counts = {name: len(one) for name, one in placed.items()}
+        by_grid[name] = torch.as_tensor(rgb).float().cpu().numpy().reshape(-1, rows, columns, 3)
+    counts = {name: len(one) for name, one in by_grid.items()}
     if len(set(counts.values())) > 1:
         raise ItemMismatchError(f"the sets show different numbers of images: {counts}.")
-    return JointColors(placed, coloring.rank_correlation_)
+    return JointColors(by_grid, coloring.rank_correlation_)
 
 
 def joint_colors(
@@ -104,14 +82,7 @@ def joint_colors(
 ) -> dict[str, NDArray[np.float32]]:
     """Colour the rows of all sets by their joint normalized cut, sRGB in [0, 1].
 
-    Grey where their relations have no graph of the density needed, as where sets are the same.
-
-    Parameters
-    ----------
-    rows : mapping of str to tensor of shape (n_s, m)
-        Rows of one space.
-    random_state : int
-        Seed.
+    They are grey where rows have no graph of the density needed, as where all are the same.
     """
     n_components = min(_COMPONENTS, sum(map(len, rows.values())) - 2)
     try:

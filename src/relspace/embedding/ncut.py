@@ -12,7 +12,7 @@ import torch
 
 from relspace._core.archive import check_tensors
 from relspace._core.fitting import Fitted
-from relspace._core.memory import memory_budget_bytes, refuse_too_large
+from relspace._core.resources import Resources
 from relspace._core.validation import (
     check_count,
     check_density,
@@ -37,10 +37,10 @@ from relspace.embedding.sets import (
 )
 from relspace.embedding.token_pass import hold_embeddings, write_embeddings
 from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
-from relspace.features.fitted import FittedMaps
 from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.landmarks import choose_landmarks
-from relspace.rows.fitted import Progress, RowMap
+from relspace.rows.fitted import FittedMaps
+from relspace.rows.row_map import Progress, RowMap
 
 # Rounding of float32 is 6e-8 of a degree; of edges that weigh so much less some digits are left.
 _WEIGHT_RANGE = 1e6
@@ -154,7 +154,7 @@ class NormalizedCut(Fitted, FittedMaps):
         out : path, Output, or mapping of str to these, optional
             Where each set's embedding is written, instead of holding it; one path for one set.
             Its components before they are orthonormal lie beside it until all are written, so that
-            the same call goes on where it was cut off, to the same bits.
+            the same call resumes where it was cut off, to the same bits.
         memory_budget : int, optional
             Bytes that working memory besides the graph may take; by default a quarter of what is
             free. For writing, it is a part of :class:`relspace.Output`.
@@ -188,7 +188,7 @@ class NormalizedCut(Fitted, FittedMaps):
         if not 1 / _WEIGHT_RANGE <= within_weight <= _WEIGHT_RANGE:
             raise InvalidInputError(
                 f"within_weight is {within_weight}; it must lie in 1e-6 .. 1e6, since edges of one "
-                "kind are else lost beside those of the other."
+                "kind are lost beside those of the other otherwise."
             )
         seed = check_random_state(self.random_state)
         opened = open_sets(sets)
@@ -210,19 +210,18 @@ class NormalizedCut(Fitted, FittedMaps):
         tokens = {name: some_tokens(one, nodes[name], name) for name, one in sources.items()}
         kind = next(iter(tokens.values()))
         tokens = {name: one.to(kind) for name, one in tokens.items()}
-        refuse_too_large(
+        there = Resources(device=kind.device)
+        there.require(
             3 * n_nodes**2 * kind.element_size(),
             f"the graph of {n_nodes} nodes",
             "lower {n_landmarks}",
-            device=kind.device,
         )
         if outputs is None:
             n_tokens = sum(one.shape[0] for one in sources.values())
-            refuse_too_large(
+            there.require(
                 n_tokens * k * kind.element_size(),
                 f"the embedding of {n_tokens} tokens in {k} components",
                 "write it as it is made: {out='embedding.zarr'}",
-                device=kind.device,
             )
         # What an earlier call fitted is kept until this one is done.
         fitted = copy(self)
@@ -238,7 +237,7 @@ class NormalizedCut(Fitted, FittedMaps):
             fitted.rotation_, held = hold_embeddings(
                 sources,
                 extensions,
-                budget=memory_budget_bytes(memory_budget),
+                budget=Resources.of(memory_budget).for_blocks(),
                 progress=progress,
             )
             fitted.embedding_ = {

@@ -20,17 +20,7 @@ _PASS = "pass over the tokens"
 
 @dataclass
 class DegreeGram:
-    """Sums over all tokens of the products of their components, weighted by degree.
-
-    Attributes
-    ----------
-    gram : float64 tensor of shape (k, k)
-        Sum of d y y^T.
-    total : float64 tensor of shape ()
-        Sum of the degrees d.
-    done : int
-        Tokens that were added, of all sets in their order.
-    """
+    """Sums over ``done`` tokens, in float64: ``gram`` of d y y^T and ``total`` of the degrees d."""
 
     gram: torch.Tensor
     total: torch.Tensor
@@ -66,13 +56,7 @@ class DegreeGram:
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device) -> tuple[DegreeGram, dict[str, Any]]:
-        """Read what :meth:`save` wrote, and the header of its job.
-
-        Raises
-        ------
-        FileFormatError
-            If it is damaged, or holds something else.
-        """
+        """Read what :meth:`save` wrote, and the header of its job."""
         tensors, metadata = read_archive(path, _PASS)
         gram, total = tensors.get("gram"), tensors.get("total")
         known = metadata.get("checksum")

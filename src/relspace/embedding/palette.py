@@ -22,20 +22,7 @@ _ROWS_AT_A_TIME = 2**16
 
 
 def unit_rows(embedding: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weight the components, put the constant one before them, and bring rows to unit norm.
-
-    Parameters
-    ----------
-    embedding : tensor of shape (n, k)
-        Components.
-    weights : tensor of shape (k,)
-        What they count.
-
-    Returns
-    -------
-    tensor of shape (n, k + 1)
-        In the float type of the weights.
-    """
+    """Weight the k components, put the constant one before them, and bring rows to unit norm."""
     embedding = embedding.to(weights)
     rows = torch.cat([embedding.new_ones(len(embedding), 1), embedding * weights], dim=1)
     norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
@@ -44,15 +31,7 @@ def unit_rows(embedding: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Axes:
-    """The three principal axes as a way to three dimensions.
-
-    Attributes
-    ----------
-    mean : tensor of shape (k + 1,)
-        The mean unit row.
-    axes : tensor of shape (k + 1, 3)
-        The axes.
-    """
+    """The way to three dimensions by principal axes (k + 1, 3) of unit rows about their mean."""
 
     mean: torch.Tensor
     axes: torch.Tensor
@@ -60,20 +39,16 @@ class Axes:
     @full_precision()
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Project unit rows."""
-        places: torch.Tensor = (rows - self.mean) @ self.axes
-        return places
+        projected: torch.Tensor = (rows - self.mean) @ self.axes
+        return projected
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """A learned way to three dimensions: the weighted mean of the nearest rows that were learned.
+    """A learned way to three dimensions: the weighted mean over the nearest rows of known ones.
 
-    Attributes
-    ----------
-    known : tensor of shape (m, k + 1)
-        Unit rows that were learned.
-    places : tensor of shape (m, 3)
-        Where they lie.
+    ``known`` (m, k + 1) are unit rows that were learned, and ``places`` (m, 3) where they came to
+    lie.
     """
 
     known: torch.Tensor
@@ -81,7 +56,7 @@ class Neighbors:
 
     @full_precision()
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """Place unit rows among those that were learned."""
+        """Interpolate between the rows that were learned."""
         out = rows.new_empty((len(rows), 3))
         for start in range(0, len(rows), _ROWS_OF_NEIGHBORS):
             block = rows[start : start + _ROWS_OF_NEIGHBORS]
@@ -105,7 +80,7 @@ class Palette:
     project : Axes or Neighbors
         The way to three dimensions.
     middle, reach : tensors of shape (3,)
-        The range of places that colours show.
+        The range of three dimensions that colours show.
     """
 
     weights: torch.Tensor
@@ -120,8 +95,8 @@ class Palette:
         for part in row_slices(len(rows), 1, _ROWS_AT_A_TIME):
             block = rows[part]
             refuse_non_finite(block, "X", first_row=(first or 0) + part.start)
-            places = self.project(unit_rows(block, self.weights))
-            found[part] = oklab_to_srgb(self.lab(places))
+            projected = self.project(unit_rows(block, self.weights))
+            found[part] = oklab_to_srgb(self.lab(projected))
         return found
 
     @property
@@ -129,9 +104,9 @@ class Palette:
         """Where it computes."""
         return self.weights.device
 
-    def lab(self, places: torch.Tensor) -> torch.Tensor:
-        """OKLab of places in three dimensions; what lies beyond the range is clipped."""
-        inside = ((places - self.middle) / self.reach).clamp(-1.0, 1.0)
+    def lab(self, projected: torch.Tensor) -> torch.Tensor:
+        """OKLab of points in three dimensions; what lies beyond the range is clipped."""
+        inside = ((projected - self.middle) / self.reach).clamp(-1.0, 1.0)
         # The axis that varies least becomes lightness, so that hue tells most.
         inside = inside.roll(1, dims=1)
         lab: torch.Tensor = inside.new_tensor(_MIDDLE) + inside * inside.new_tensor(_REACH)

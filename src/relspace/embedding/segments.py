@@ -8,7 +8,7 @@ from typing import Any, overload
 import torch
 
 from relspace._core.deprecation import renamed_parameters
-from relspace._core.memory import refuse_too_large
+from relspace._core.resources import Resources
 from relspace._core.validation import Array, check_count, check_random_state, refuse_non_finite
 from relspace.embedding.sets import open_sets, restored
 from relspace.errors import InvalidInputError, InvalidTypeError
@@ -85,8 +85,10 @@ def kway(
             f"n_clusters is {k}; {n_components} components of {n} tokens give 2 to "
             f"{min(n_components + 1, n)} segments: fit more components."
         )
-    # Rows, which are normalised, and the indicator of their segments, in float64.
-    refuse_too_large(3 * 8 * n * k, f"cutting {n} tokens into {k} segments", "cut a part of them")
+    # Rows before and after they are normalised, and the indicator of segments, in float64.
+    Resources().require(
+        3 * 8 * n * k, f"cutting {n} tokens into {k} segments", "cut a part of them"
+    )
     rows = torch.cat([_leading(one.rows, k, name) for name, one in opened.items()])
     # The constant component, which the embedding leaves out, belongs to the indicator space.
     rows = torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)

@@ -16,7 +16,7 @@ from relspace.errors import (
     InvalidTypeError,
     NonFiniteError,
 )
-from relspace.features.fitted import OpenedSet, open_set
+from relspace.rows.fitted import OpenedSet, OpensSets, open_set
 from relspace.rows.source import RowSource
 from relspace.rows.transform import Output, check_outputs
 
@@ -84,28 +84,18 @@ def check_set_names(names: object, arrays: object) -> list[str]:
 
 
 def open_sets(sets: Mapping[str, object] | object) -> dict[str, OpenedSet]:
-    """Open the tokens of one or several sets; what is in memory is checked at once.
-
-    Parameters
-    ----------
-    sets : space, mapping of str to array-like or source of rows, or one of these
-        Tokens; all sets have the same columns.
-    """
+    """Open the tokens of a space, of several sets by name, or of one; all have the same columns."""
     if not isinstance(sets, Mapping):
         return {SINGLE: open_set(sets, "sets")}
     if not sets:
         raise InvalidInputError("sets is empty; give at least one set of tokens.")
     # A common space may make its rows only as they are read.
-    space: Any = sets if hasattr(sets, "aligned_set") else None
+    space = sets if isinstance(sets, OpensSets) else None
     opened = {}
     for name in sets:
         if not isinstance(name, str) or not name:
             raise InvalidTypeError(f"sets has the name {name!r}; names must be strings.")
-        if space is None:
-            opened[name] = open_set(sets[name], name)
-        else:
-            rows = space.rows(name)
-            opened[name] = OpenedSet(rows, space.aligned_set(name).is_array, rows.dtype)
+        opened[name] = open_set(sets[name], name) if space is None else space.open_set(name)
     first = next(iter(opened))
     width = opened[first].rows.shape[1]
     for name, one in opened.items():
@@ -120,21 +110,9 @@ def open_sets(sets: Mapping[str, object] | object) -> dict[str, OpenedSet]:
 def outputs_of(
     out: Outputs | None, sources: Mapping[str, RowSource], checkpoint: str | Path | None = None
 ) -> dict[str, Output] | None:
-    """Where the result of each set goes; None where it is held.
+    """Where the result of each set goes, None where it is held; one path is enough for one set.
 
-    Parameters
-    ----------
-    out : path or Output, mapping of str to these, or None
-        One output will do for one set.
-    sources : mapping of str to RowSource
-        What the results are made of.
-    checkpoint : str or Path, optional
-        What is written beside.
-
-    Raises
-    ------
-    InvalidInputError
-        If a set has no output, or an output of one is an input or the output of another.
+    Refused where it is an input, the output of another set, or the checkpoint.
     """
     names = tuple(sources)
     if out is None:

@@ -17,10 +17,10 @@ from relspace.embedding.orthonormal import DegreeGram
 from relspace.errors import InvalidInputError
 from relspace.kernels.precision import full_precision
 from relspace.rows.ahead import prefetched
-from relspace.rows.fitted import Progress, RowFunction, write_begun
 from relspace.rows.identity import Identity, identify
 from relspace.rows.ledger import job_header, refuse_another_job
 from relspace.rows.output import NpyWriter, ZarrWriter, remove_output
+from relspace.rows.row_map import Progress, RowFunction, write_begun
 from relspace.rows.source import RowSource
 from relspace.rows.transform import Output, begin_output, check_output
 
@@ -36,25 +36,11 @@ def hold_embeddings(
     budget: int,
     progress: Progress | None,
 ) -> tuple[torch.Tensor, Iterator[tuple[str, torch.Tensor]]]:
-    """Embed all sets' tokens in memory.
+    """Embed all sets' tokens in memory, read in blocks of ``budget`` bytes.
 
-    Parameters
-    ----------
-    sources : mapping of str to RowSource
-        The tokens.
-    extensions : mapping of str to Extension
-        What brings them in, rotated by nothing yet.
-    budget : int
-        Bytes that blocks of tokens may take.
-    progress : callable or None
-        ``progress(n_done, n_tokens)`` after every block.
-
-    Returns
-    -------
-    rotation : tensor of shape (k, k)
-        What makes components orthonormal over all tokens.
-    embeddings : iterator of (str, tensor of shape (n_s, k))
-        Set by set, so that two copies of one set are held at most.
+    ``extensions`` are those of each set without a rotation. The result is the rotation (k, k) that
+    makes components orthonormal over all tokens, and the embedding of each set, one after the
+    other, so that no more than one of them is held twice.
     """
     like = next(iter(extensions.values())).rotation
     k = like.shape[0]
@@ -92,25 +78,9 @@ def write_embeddings(
 ) -> tuple[torch.Tensor, dict[str, RowSource]]:
     """Write the embedding of all sets' tokens, or resume what is there of the same job.
 
-    Parameters
-    ----------
-    sources, extensions, progress
-        As for :func:`hold_embeddings`.
-    outputs : mapping of str to Output
-        Where each set's embedding goes; beside it lies, until all are written, its extension.
-    job_of : callable
-        What the output of an extension depends on, besides the tokens.
-    checkpoint : str, Path or None
-        A small file that keeps the sums over all tokens.
-    client : distributed.Client or None
-        A cluster that extends and rotates.
-
-    Returns
-    -------
-    rotation : tensor of shape (k, k)
-        What makes components orthonormal over all tokens.
-    embedding : dict of str to RowSource
-        What was written.
+    Beside each output lies, until all are written, its extension without the rotation. ``job_of``
+    gives what the output of an extension depends on besides the tokens, and ``checkpoint`` is a
+    small file that keeps the sums over all tokens. The result is that of :func:`hold_embeddings`.
     """
     like = next(iter(extensions.values())).rotation
     k = like.shape[0]
@@ -122,7 +92,7 @@ def write_embeddings(
     sums = None
     if checkpoint is not None and Path(checkpoint).exists():
         sums = _sums_of(checkpoint, job, outputs, like.device)
-    # Whatever is begun stays locked to the end, so that no other run writes what this one reads.
+    # Outputs stay locked to the end, so that no other run writes what this one reads.
     with ExitStack() as locked:
         pass_ = _Pass(sources, extensions, outputs, identities, client, locked)
         if sums is None:
@@ -184,7 +154,7 @@ class _Pass:
             one = self.extensions[name]
             width = one.rotation.shape[0] + 1
             kind = str(one.rotation.dtype).removeprefix("torch.")
-            # What another job left there, which was given up, is worth nothing.
+            # What another job left there is of no use to it: it was given up.
             output = replace(_beside(self.outputs[name]), dtype=kind, overwrite=True)
             job = {"operation": "extension", "sha256": one.sha256()}
             compute = ExtendedRows(one)
@@ -217,7 +187,7 @@ class _Pass:
         return write_begun(writer, output, self.extend(name), compute, self.client, None)
 
     def remove_extensions(self) -> None:
-        """Remove what is needed no more."""
+        """Remove the extensions, which are needed no more."""
         for name, output in self.outputs.items():
             remove_output(_beside(output).path, self.begun.get(name))
 

@@ -1,204 +1,220 @@
-"""What is fitted, in use: its function of rows over rows that lie anywhere, and its file."""
+"""Maps that are fitted on features and applied to others, in memory, in blocks or on Dask."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from abc import abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, cast, overload, runtime_checkable
 
 import torch
 
-from relspace._core.archive import read_archive, write_archive
-from relspace._core.validation import Array, check_count, to_numpy
-from relspace.errors import FileFormatError, InvalidInputError
-from relspace.rows.dask import map_rows, write_rows_on_cluster
-from relspace.rows.locations import reading, refuse_inputs
-from relspace.rows.output import RowsWriter, ZarrWriter
-from relspace.rows.registry import gives_arrays
+from relspace._core.fitting import Fitted
+from relspace._core.validation import Array, as_features, feature_names
+from relspace.errors import InvalidInputError
+from relspace.rows.formats.dask import is_dask_array
+from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.registry import gives_arrays, is_held, scan
+from relspace.rows.row_map import Progress, RowMap, as_given
+from relspace.rows.saved import Saved
 from relspace.rows.source import RowSource
-from relspace.rows.transform import Output, begin_output, collect_rows, write_rows
-
-Progress = Callable[[int, int], None]
-_S = TypeVar("_S", bound="Saved")
-
-#: Version of the files of :class:`Saved`; those without one are of version 1.
-FORMAT_VERSION = 1
-
-
-class RowFunction(Protocol):
-    """What makes rows of rows, each from its own; workers of a cluster are sent it."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes; rows may be anywhere."""
-
-    def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
-        """Make the result's rows of some rows; ``first`` is the number of the first, if known."""
+from relspace.rows.transform import Output
 
 
 @dataclass(frozen=True)
-class RowMap:
-    """A fitted function of rows, and what is known of its result.
+class OpenedSet:
+    """Rows of a set, whether they were an array (then results are), and their type."""
 
-    Attributes
-    ----------
-    compute : RowFunction
-        The function.
-    n_columns : int
-        The width of its result.
-    column : str
-        What one column is, such as ``"landmark"``.
-    check : callable
-        ``check(shape, names)`` refuses features of another width or other names.
-    job : callable
-        Gives what the result depends on besides the rows, as plain values.
-    """
+    rows: RowSource
+    is_array: bool
+    dtype: torch.dtype
 
-    compute: RowFunction
-    n_columns: int
-    column: str
-    check: Callable[[tuple[int, ...], tuple[str, ...] | None], None]
-    job: Callable[[], Mapping[str, Any]]
 
-    def write(
+@runtime_checkable
+class OpensSets(Protocol):
+    """What opens its sets itself, as spaces do, whose rows may not be held."""
+
+    def open_set(self, name: str) -> OpenedSet:
+        """Open the rows of one set."""
+
+
+def open_set(features: object, name: str) -> OpenedSet:
+    """Open the rows of a set; what is in memory is checked at once, and errors name the set."""
+    if not is_held(features):
+        rows = scan(features)
+        return OpenedSet(rows, gives_arrays(features), rows.dtype)
+    given = as_features(features, name)
+    return OpenedSet(ArrayRows(given.tensor.detach()), given.is_array, given.dtype)
+
+
+def apply_map(
+    fitted: RowMap,
+    X: object,
+    *,
+    out: str | Path | Output | None = None,
+    memory_budget: int | None = None,
+    client: Any = None,
+    progress: Progress | None = None,
+) -> Array | RowSource:
+    """Apply a fitted function to rows wherever they lie, see :meth:`FittedMap.transform`."""
+    if out is not None:
+        source = scan(X)
+        fitted.check(source.shape, feature_names(source))
+        return fitted.write(
+            source, out, memory_budget=memory_budget, client=client, progress=progress
+        )
+    if client is not None:
+        raise InvalidInputError(
+            "client is for results that are written.", ways_out=["give {out='aligned.zarr'}"]
+        )
+    if is_dask_array(X):
+        fitted.check(cast("Any", X).shape, None)
+        return fitted.lazily(X)
+    if not is_held(X):
+        source = scan(X)
+        fitted.check(source.shape, feature_names(source))
+        return as_given(fitted.collect(source, memory_budget=memory_budget), X)
+    given = as_features(X, "X", check_finite=False, cast=False)
+    fitted.check(given.tensor.shape, feature_names(X))
+    if fitted.compute.device.type == "cuda" and given.tensor.device.type == "cpu":
+        rows = ArrayRows(given.tensor)
+        return given.restore(fitted.collect(rows, dtype=given.dtype, memory_budget=memory_budget))
+    return given.restore(fitted.compute(given.tensor, 0).to(given.tensor.device))
+
+
+class FittedMap(Fitted, Saved):
+    """Base of what is fitted once and then describes any rows, each by itself."""
+
+    @abstractmethod
+    def _row_map(self, memory_budget: int | None = None) -> RowMap:
+        """The fitted function; ``memory_budget`` is what it may take on a GPU."""
+
+    @overload
+    def transform(self, X: object, *, memory_budget: int | None = ...) -> Array: ...
+    @overload
+    def transform(
         self,
-        source: RowSource,
-        out: str | Path | Output,
+        X: object,
         *,
+        out: str | Path | Output,
+        memory_budget: int | None = ...,
+        client: Any = ...,
+        progress: Progress | None = ...,
+    ) -> RowSource: ...
+    def transform(
+        self,
+        X: object,
+        *,
+        out: str | Path | Output | None = None,
         memory_budget: int | None = None,
         client: Any = None,
         progress: Progress | None = None,
-    ) -> RowSource:
-        """Write the result chunk by chunk, or resume where the same job stopped."""
-        output = out if isinstance(out, Output) else Output(out)
-        if output.memory_budget is None:
-            output = replace(output, memory_budget=memory_budget)
-        with begin_output(
-            output,
-            source,
-            self.n_columns,
-            self.job(),
-            self.compute.device,
-            columns=self.column,
-        ) as writer:
-            return write_begun(writer, output, source, self.compute, client, progress)
-
-    def collect(
-        self,
-        source: RowSource,
-        *,
-        dtype: torch.dtype | None = None,
-        memory_budget: int | None = None,
-    ) -> torch.Tensor:
-        """Gather the result, read in blocks, in one tensor; refused where it would not fit."""
-        if dtype is None:
-            dtype = source.dtype if source.dtype.is_floating_point else torch.float32
-        device = self.compute.device
-        return collect_rows(
-            source, self.compute, self.n_columns, dtype, memory_budget=memory_budget, device=device
-        )
-
-    def lazily(self, array: Any) -> Array:
-        """The result of a Dask array as another one."""
-        return cast("Array", map_rows(array, self.compute, self.n_columns))
-
-
-def write_begun(
-    writer: RowsWriter,
-    output: Output,
-    source: RowSource,
-    compute: RowFunction,
-    client: Any,
-    progress: Progress | None,
-) -> RowSource:
-    """Write the missing chunks of an output that was begun, here or on a cluster."""
-    if client is None:
-        return write_rows(source, compute, writer, progress, compute.device)
-    if not isinstance(writer, ZarrWriter):
-        raise InvalidInputError(
-            f"out is {str(output.path)!r}; a cluster writes Zarr stores, ending in .zarr."
-        )
-    return write_rows_on_cluster(source, compute, writer, client, progress)
-
-
-class Saved(ABC):
-    """What is kept in one safetensors file, with a checksum of all that it holds."""
-
-    #: What the file says it holds.
-    _kind: ClassVar[str]
-    #: Tensors, by the last part of their names, in which infinity has a meaning.
-    _may_be_infinite: ClassVar[tuple[str, ...]] = ()
-
-    @abstractmethod
-    def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """What a file holds: tensors, and plain values beside them."""
-
-    @classmethod
-    @abstractmethod
-    def _restored(cls, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Self:
-        """Check what a file holds, and make of it what was saved."""
-
-    def _read_from(self) -> Iterable[str | Path]:
-        """Files that results are read from, which a saved file must not overwrite."""
-        return ()
-
-    def save(self, path: str | Path) -> Path:
-        """Write it into one safetensors file, whole or not at all.
-
-        Results that were written by ``out`` stay where they are and are no part of it.
+    ) -> Array | RowSource:
+        """Apply what was fitted to rows.
 
         Parameters
         ----------
-        path : str or Path
-            The file; one that exists is replaced.
+        X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
+            Rows like those that it was fitted on. What lies on a disk is read in blocks.
+        out : str, Path or Output, optional
+            Where to write the result as it is made, instead of holding it: a Zarr store
+            (``"aligned.zarr"``, or a URL that fsspec knows) or an ``.npy`` file;
+            :class:`relspace.Output` says more. The same call resumes a run that was cut off; the
+            result is the same to the bit.
+        memory_budget : int, optional
+            Bytes that working memory may take where rows are read in blocks, and on a GPU; by
+            default a quarter of what is free. One of :class:`relspace.Output` comes first.
+        client : distributed.Client, optional
+            A Dask cluster that makes the chunks of ``out``, a Zarr store that its workers reach
+            under the same path, as they must ``X``.
+        progress : callable, optional
+            ``progress(n_done, n_rows)`` after every chunk of ``out``.
 
         Returns
         -------
-        Path
-            The file.
+        tensor or array of shape (n, m), or RowSource
+            One row for each, of the kind, float type and device of ``X``; of a Dask array a lazy
+            one. With ``out`` the finished output, as a source of rows.
 
         Raises
         ------
         InvalidInputError
-            If the file is one that results are read from.
+            If ``X`` has another width than what it was fitted on.
+        MemoryBudgetError
+            If the result would not fit into the free memory and no ``out`` is given.
         """
-        tensors, metadata = self._stored()
-        refuse_inputs(path, self._read_from(), called="path")
-        return write_archive(
-            path, self._kind, tensors, {"format_version": FORMAT_VERSION, **metadata}
+        self._check_fitted()
+        return apply_map(
+            self._row_map(memory_budget),
+            X,
+            out=out,
+            memory_budget=memory_budget,
+            client=client,
+            progress=progress,
         )
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote: the same to the bit, on the CPU.
+
+class FittedMaps(Saved):
+    """Base of what holds such a function for each of several sets."""
+
+    @abstractmethod
+    def _row_map_of(self, name: str, memory_budget: int | None = None) -> RowMap:
+        """The function of one set."""
+
+    def _given_of(self, name: str, X: object) -> object:
+        """The rows that are meant by what was given for a set."""
+        return X
+
+    @overload
+    def transform(self, name: str, X: object, *, memory_budget: int | None = ...) -> Array: ...
+    @overload
+    def transform(
+        self,
+        name: str,
+        X: object,
+        *,
+        out: str | Path | Output,
+        memory_budget: int | None = ...,
+        client: Any = ...,
+        progress: Progress | None = ...,
+    ) -> RowSource: ...
+    def transform(
+        self,
+        name: str,
+        X: object,
+        *,
+        out: str | Path | Output | None = None,
+        memory_budget: int | None = None,
+        client: Any = None,
+        progress: Progress | None = None,
+    ) -> Array | RowSource:
+        """Bring new rows of a known set to where its others are.
+
+        Parameters
+        ----------
+        name : str
+            The set that they belong to.
+        X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
+            Its new rows. For a space these are features of that model, of a feature set the layer
+            that the set was aligned by; none of them is taken for a landmark.
+        out, memory_budget, client, progress
+            As for :meth:`relspace.Aligner.transform`.
+
+        Returns
+        -------
+        tensor or array of shape (n, m), or RowSource
+            As for :meth:`relspace.Aligner.transform`.
 
         Raises
         ------
-        FileNotFoundError
-            If there is no such file.
-        FileFormatError
-            If it is damaged, holds something else, or comes from a later version.
+        UnknownNameError
+            If there is no set of this name.
         """
-        return load_saved(path, cls)
-
-
-def load_saved(path: str | Path, *classes: type[_S]) -> _S:
-    """Read a file that one of these classes saved."""
-    of_kind = {one._kind: one for one in classes}
-    infinite = {name for one in classes for name in one._may_be_infinite}
-    tensors, metadata = read_archive(path, *of_kind, may_be_infinite=infinite)
-    with reading(path, f"a saved {classes[0].__name__}"):
-        version = check_count(metadata.get("format_version", 1), "format_version")
-        if version > FORMAT_VERSION:
-            raise FileFormatError(
-                f"{path} has format version {version}; this relspace reads up to "
-                f"{FORMAT_VERSION}: install a newer one."
-            )
-        return of_kind[metadata["kind"]]._restored(tensors, metadata)
-
-
-def as_given(result: torch.Tensor, like: object) -> Array:
-    """The result as an array where an array was given."""
-    return to_numpy(result) if gives_arrays(like) else result
+        return apply_map(
+            self._row_map_of(name, memory_budget),
+            self._given_of(name, X),
+            out=out,
+            memory_budget=memory_budget,
+            client=client,
+            progress=progress,
+        )

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast, overload
 
-from relspace._core.memory import memory_budget_bytes
 from relspace._core.pairing import is_by_position, refuse_another_order
+from relspace._core.resources import Resources
 from relspace._core.validation import (
     ItemId,
     as_ids,
@@ -20,8 +20,8 @@ from relspace._core.validation import (
 )
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet, contents_of, is_held
-from relspace.features.fitted import open_set
-from relspace.rows.fitted import load_saved
+from relspace.rows.fitted import open_set
+from relspace.rows.saved import load_saved
 from relspace.space.align_items import align_items
 from relspace.space.align_tokens import align_tokens
 from relspace.space.defaults import DEFAULT_LANDMARKS, ITEMS, TOKENS
@@ -141,7 +141,7 @@ def align(
     """
     seed = check_random_state(random_state)
     _check_names(sets)
-    to_hold = None if memory_budget is None else memory_budget_bytes(memory_budget)
+    to_hold = Resources.of(memory_budget).memory
     columns = {name: feature_names(one) for name, one in sets.items()}
     carried = {name: partial(own_ids, one, name) for name, one in sets.items()}
     contents = {name: contents_of(one) for name, one in sets.items()}

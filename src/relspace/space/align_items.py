@@ -10,26 +10,21 @@ from typing import Any
 import torch
 
 from relspace._core.arrays import bytes_in_floats
-from relspace._core.memory import memory_budget_bytes, row_slices
 from relspace._core.pairing import ItemContents, pair_sets
 from relspace._core.resources import Resources
 from relspace._core.validation import ItemId, as_item_indices, check_count, refuse_non_finite
 from relspace.errors import InvalidTypeError, NonFiniteError
 from relspace.features import Positions
-from relspace.features.fitted import OpenedSet
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
+from relspace.rows.fitted import OpenedSet
 from relspace.rows.formats.dask import DaskRows
 from relspace.rows.formats.memory import ArrayRows
 from relspace.rows.source import RowSource, tensor_of
-from relspace.space.aligned_set import (
-    AlignedSet,
-    MadeRows,
-    fit_aligner,
-    refuse_few_landmarks,
-)
+from relspace.space.aligned_set import AlignedSet, fit_aligner, refuse_few_landmarks
 from relspace.space.aligner import RelativeRows
 from relspace.space.defaults import Settings
+from relspace.space.held_rows import MadeRows
 from relspace.space.item_space import ItemSpace
 
 
@@ -130,5 +125,5 @@ def _refuse_non_finite_rows(rows: RowSource, name: str) -> None:
     if _held_matrix(rows) is not None:
         return
     row_bytes = rows.shape[1] * rows.dtype.itemsize
-    for part in row_slices(rows.shape[0], row_bytes, memory_budget_bytes()):
+    for part in Resources().blocks(rows.shape[0], row_bytes):
         refuse_non_finite(rows.read(part.start, part.stop), name, first_row=part.start)

@@ -15,14 +15,10 @@ from relspace.errors import InvalidTypeError, NonFiniteError
 from relspace.features import FeatureSet, Positions, TokenGrid, choose_positions
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.relative import STANDARDIZATIONS, column_profile
-from relspace.space.aligned_set import (
-    AlignedSet,
-    fit_aligner,
-    hold_rows,
-    refuse_few_landmarks,
-)
+from relspace.space.aligned_set import AlignedSet, fit_aligner, refuse_few_landmarks
 from relspace.space.aligner import Aligner, RelativeRows
 from relspace.space.defaults import Settings
+from relspace.space.held_rows import hold_rows
 from relspace.space.token_space import TokenSpace
 
 

@@ -8,23 +8,14 @@ from typing import Any, Self, TypeVar
 
 import torch
 
-from relspace._core.device_copies import copies_for
 from relspace._core.devices import to_device
-from relspace._core.memory import (
-    chunk_slices,
-    empty_matrix,
-    refuse_too_large,
-)
 from relspace._core.validation import Array, Features
 from relspace.errors import BandwidthError, InvalidInputError
-from relspace.rows.ahead import prefetched
-from relspace.rows.identity import Identity, hash_array, identify
-from relspace.rows.source import GeneratedRows, MappedRows, RowSource
-from relspace.space.aligner import Aligner, RelativeRows
+from relspace.rows.source import GeneratedRows, RowSource
+from relspace.space.aligner import Aligner
 from relspace.space.defaults import Settings
+from relspace.space.held_rows import hold_rows
 from relspace.space.stored_sets import check_stored_set, float_type
-
-_BYTES_AT_A_TIME = 2**26
 
 
 @dataclass(frozen=True)
@@ -127,68 +118,6 @@ def refuse_few_landmarks(landmarks: _Landmarks) -> _Landmarks:
             f"there are {len(landmarks)} landmarks; a bandwidth is solved on at least 3."
         )
     return landmarks
-
-
-class MadeRows(MappedRows):
-    """Relative features of items that are made as they are read.
-
-    Parameters
-    ----------
-    source : RowSource
-        The items' features, where they lie.
-    aligner : Aligner
-        Fitted on the landmarks among them.
-    own : LongTensor of shape (n,)
-        Each item's own column, in the order of the space.
-    order : LongTensor of shape (n,) or None
-        The row of the source that each item of the space has; None where the order is the same.
-    """
-
-    def __init__(
-        self, source: RowSource, aligner: Aligner, own: torch.Tensor, order: torch.Tensor | None
-    ) -> None:
-        given = source if order is None else source.take(order)
-        self._source, self._own, self._order = source, own, order
-        self._relative = RelativeRows(aligner, own)
-        kind = aligner.landmarks_.dtype
-        super().__init__(given, self._relative, aligner.n_landmarks, dtype=kind)
-        # The space has ids of its own.
-        self.ids = self.contents = None
-
-    def read_at(self, indices: torch.Tensor) -> torch.Tensor:
-        """Make single rows, in the order asked for."""
-        relative = replace(self._relative, own=self._own[indices])
-        return relative(self.made_of.source.read_at(indices))
-
-    def identity(self) -> Identity:
-        """That of the features, and of all that makes relative features of them."""
-        order = "" if self._order is None else hash_array(self._order).digest
-        return identify(self._source).with_detail(aligner=self._relative.settings(), order=order)
-
-
-def hold_rows(rows: RowSource) -> torch.Tensor:
-    """Read all relative features into memory, in parts.
-
-    Raises
-    ------
-    MemoryBudgetError
-        If they would not fit into the free memory.
-    """
-    n, m = rows.shape
-    like = rows.read(0, 1)
-    refuse_too_large(
-        n * m * like.element_size(),
-        f"the relative features of {n} tokens over {m} landmarks",
-        "read them in parts, space.rows(name).read(start, stop), or write them as they are made, "
-        "space.transform(name, features, out='aligned.zarr')",
-        device=like.device,
-    )
-    held = empty_matrix(n, m, like=like)
-    parts = chunk_slices(n, rows.whole_chunks(_BYTES_AT_A_TIME // (m * like.element_size())))
-    with prefetched(rows, parts, copies_for(like.device)) as blocks:
-        for part, block in blocks:
-            held[part] = block
-    return held
 
 
 def _refuse_unsaved(start: int, stop: int) -> torch.Tensor:

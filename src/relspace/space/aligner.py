@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 
-from relspace._core.memory import refuse_too_large
+from relspace._core.resources import Resources
 from relspace._core.validation import (
     Array,
     as_features,
@@ -20,7 +20,6 @@ from relspace._core.validation import (
     to_numpy,
 )
 from relspace.errors import InvalidInputError
-from relspace.features.fitted import FittedMap, apply_map
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
 from relspace.kernels.frame import Cloud, Frame
@@ -32,7 +31,8 @@ from relspace.kernels.relative import (
     relative_rows,
     standardize_rows,
 )
-from relspace.rows.fitted import RowMap
+from relspace.rows.fitted import FittedMap, apply_map
+from relspace.rows.row_map import RowMap
 from relspace.space.defaults import ITEMS
 from relspace.space.stored_sets import check_stored_aligner
 
@@ -266,11 +266,10 @@ class RelativeRows:
         """Describe the rows from ``first`` on, a few at a time into one result."""
         fitted, first = self.aligner, first or 0
         n, m = len(rows), fitted.n_landmarks
-        refuse_too_large(
+        Resources(device=self.device).require(
             n * m * fitted.landmarks_.element_size(),
             f"the relative features of {n} tokens over {m} landmarks",
             "write them as they are made: {out='aligned.zarr'}",
-            device=self.device,
         )
         is_plain = not self.standardized or fitted.standardize == "none"
         return relative_rows(

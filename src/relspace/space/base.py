@@ -5,21 +5,22 @@ from __future__ import annotations
 import itertools
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 
 from relspace._core.devices import choose_device
-from relspace._core.memory import refuse_too_large
-from relspace._core.validation import Array, ItemId, as_ids, name_some
+from relspace._core.resources import Resources
+from relspace._core.validation import Array, ItemId, as_ids, check_count, name_some
 from relspace.errors import FileFormatError, UnknownNameError
 from relspace.features import FeatureSet
-from relspace.features.fitted import FittedMaps
 from relspace.kernels.correlation import Match
 from relspace.pictures.html import html_table
-from relspace.rows.fitted import RowMap
+from relspace.rows.fitted import FittedMaps, OpenedSet
 from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.row_map import RowMap
 from relspace.rows.source import RowSource
 from relspace.space.aligned_set import AlignedSet
 from relspace.space.aligner import Aligner
@@ -34,10 +35,13 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
 
     Attributes
     ----------
+    names : tuple of str
+        The sets.
     ids : tuple or None
         Ids of the items or images; None where they were matched by position.
     parameters : dict
-        What :func:`relspace.align` was given.
+        How the sets were aligned: density, normalize, standardize, random_state, and the layers of
+        feature sets.
     """
 
     def __init__(
@@ -108,6 +112,11 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         rows = self.aligned_set(name).rows
         return ArrayRows(rows) if isinstance(rows, torch.Tensor) else rows
 
+    def open_set(self, name: str) -> OpenedSet:
+        """The rows of one set, and what kind of results are made of them."""
+        rows = self.rows(name)
+        return OpenedSet(rows, self.aligned_set(name).is_array, rows.dtype)
+
     def aligner(self, name: str) -> Aligner:
         """The fitted aligner of one set."""
         return self.aligned_set(name).aligner
@@ -121,32 +130,14 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         return X
 
     def to(self, device: str | torch.device) -> Self:
-        """The same space on another device, which computes what is asked of it from then on.
+        """The same space on another device, see :meth:`relspace.Aligner.to`.
 
-        What is fitted and the rows that are held move; rows that are made as they are read stay
-        where they are. Features that :meth:`transform` is given may be anywhere.
-
-        Parameters
-        ----------
-        device : str or torch.device
-            Such as "cuda", "cuda:1" or "cpu"; "auto" is the first GPU, or the CPU without one.
-
-        Returns
-        -------
-        CommonSpace
-            A space of its own; this one stays where it is.
-
-        Raises
-        ------
-        InvalidInputError
-            If there is no such device.
+        Rows that are made as they are read stay where they are.
         """
         where = choose_device(device)
-        return self._of_sets({name: one.to(where) for name, one in self._sets.items()})
-
-    @abstractmethod
-    def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
-        """The same space of other sets."""
+        moved = copy(self)
+        moved._sets = {name: one.to(where) for name, one in self._sets.items()}
+        return moved
 
     def pairwise(self, a: str, b: str) -> Array:
         """Distances of all rows of one set from all rows of another, computed in blocks.
@@ -168,11 +159,10 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
             parts then.
         """
         first, second = self.aligned_set(a).relative, self.aligned_set(b).relative
-        refuse_too_large(
+        Resources(device=first.device).require(
             len(first) * len(second) * first.element_size(),
             f"the matrix of distances of {len(first)} from {len(second)} rows",
             "take it in parts: pairwise_blocks(a, b)",
-            device=first.device,
         )
         out = first.new_empty((len(first), len(second)))
         for rows, block in self.pairwise_blocks(a, b):
@@ -180,15 +170,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         return self.aligned_set(a).restore(out)
 
     def pairwise_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
-        """The distances of :meth:`pairwise`, some rows at a time.
-
-        Yields
-        ------
-        rows : slice
-            Rows of set ``a``.
-        distances : tensor of shape (len(rows), n_b)
-            Their distances from all rows of set ``b``.
-        """
+        """The distances of :meth:`pairwise` from all rows of ``b``, for some rows of ``a`` each."""
         for rows, correlation in self._correlation_blocks(a, b):
             yield rows, 1 - correlation
 
@@ -235,11 +217,45 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
 
     @abstractmethod
     def chance_distance(self, a: str, b: str, *, random_state: int = 0) -> float:
-        """Mean distance of rows that do not correspond, on a seeded sample of pairs."""
+        """Mean distance of rows that do not correspond, on a sample of pairs with this seed.
+
+        It is what :meth:`distances` would be on average if rows were assigned at random.
+        """
 
     @abstractmethod
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         """Correlations of all rows of ``a`` with all of ``b``, some rows at a time."""
+
+    def _match(
+        self,
+        a: str,
+        n_neighbors: int,
+        blocks: Iterator[tuple[slice, torch.Tensor]],
+        right: torch.Tensor,
+        candidates: torch.Tensor,
+        counted: torch.Tensor | None = None,
+    ) -> Match:
+        """The nearest candidates of every query, by blocks of their correlations.
+
+        ``right`` is the candidate that each query should find, and ``counted`` the queries that
+        accuracy is of.
+        """
+        check_count(n_neighbors, "n_neighbors", at_most=len(candidates) - 1)
+        found = [correlation.topk(n_neighbors, dim=1) for _, correlation in blocks]
+        indices = torch.cat([one.indices for one in found])
+        distances = 1 - torch.cat([one.values for one in found])
+        indices = candidates.to(indices.device)[indices]
+        hits = (indices.cpu() == right[:, None]).any(dim=1)
+        hits = hits if counted is None else hits[counted]
+        source = self.aligned_set(a)
+        return Match(
+            indices=indices.cpu().numpy() if source.is_array else indices,
+            distances=source.restore(distances),
+            accuracy=float(hits.double().mean()),
+            chance=n_neighbors / len(candidates),
+            n_neighbors=n_neighbors,
+            n_items=len(hits),
+        )
 
     def _holds(self, *names: str) -> bool:
         """Whether the rows of these sets are in memory."""
@@ -268,7 +284,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         pairs = []
         for a, b in itertools.permutations(self.names, 2):
             found = self._match_of_some(a, b)
-            # Tokens at places that the other set did not see have no distance.
+            # Tokens where the other set did not see the image have no distance.
             distance = torch.as_tensor(self.distances(a, b)).double().nanmean()
             pairs.append(
                 {
@@ -304,13 +320,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
 def restored_sets(
     tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], n_landmarks: int
 ) -> dict[str, AlignedSet]:
-    """Restore the sets of a space from a file's tensors and metadata.
-
-    Raises
-    ------
-    FileFormatError, InvalidInputError, InvalidTypeError
-        If these do not fit together.
-    """
+    """Restore the sets of a space from a file's tensors and metadata, which must fit together."""
     records, parameters = metadata["sets"], metadata["parameters"]
     if not isinstance(parameters, dict) or not isinstance(parameters.get("layers", {}), dict):
         raise FileFormatError("its parameters, or the layers among them, are no JSON object.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from relspace._core.deprecation import renamed_parameters
-from relspace._core.memory import memory_budget_bytes, row_slices
+from relspace._core.resources import Resources
 from relspace._core.validation import (
     Array,
     ItemId,
@@ -16,12 +16,11 @@ from relspace._core.validation import (
     check_count,
     check_random_state,
 )
-from relspace.errors import FileFormatError, InvalidInputError
+from relspace.errors import FileFormatError
 from relspace.kernels.correlation import (
     Match,
     correlation_blocks,
     correlation_of_pairs,
-    nearest_rows,
 )
 from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.relative import NO_LANDMARK
@@ -47,14 +46,8 @@ class ItemSpace(CommonSpace):
 
     Attributes
     ----------
-    names : tuple of str
-        The sets.
-    ids : tuple or None
-        The items' ids; None where rows were matched by position.
     landmarks : LongTensor of shape (m,)
-        The items that are landmarks.
-    parameters : dict
-        What :func:`relspace.align` was given: density, normalize, standardize, random_state.
+        The items that are landmarks, beside what :class:`relspace.CommonSpace` has.
 
     Examples
     --------
@@ -113,29 +106,16 @@ class ItemSpace(CommonSpace):
         """
         parts = []
         row_bytes = _COPIES * len(self.landmarks) * self.rows(a).dtype.itemsize
-        budget = min(memory_budget_bytes(), _BYTES_AT_A_TIME)
-        for part in row_slices(self.n_items, row_bytes, budget):
-            items = torch.arange(part.start, part.stop)
-            A, B = self._comparable(a, b, items)
+        for part in Resources().blocks(self.n_items, row_bytes, at_most=_BYTES_AT_A_TIME):
+            A, B = self._comparable(a, b, torch.arange(part.start, part.stop))
             own = self._own[part]
             parts.append(1 - correlation_of_pairs(A, B, own, own))
         return self.aligned_set(a).restore(torch.cat(parts))
 
     def chance_distance(self, a: str, b: str, *, random_state: int = 0) -> float:
-        """Mean distance of items that do not correspond, on a seeded sample of pairs.
+        """Mean distance of items that do not correspond, see :class:`relspace.CommonSpace`.
 
-        Parameters
-        ----------
-        a, b : str
-            Two sets.
-        random_state : int
-            Seed of the sample: every item is paired with 10 others. Where rows are not held, the
-            items are 5000 at random.
-
-        Returns
-        -------
-        float
-            What :meth:`distances` would be if rows were assigned to items at random.
+        Every item is paired with 10 others. Where rows are not held, the items are 5000 at random.
         """
         generator = torch.Generator().manual_seed(check_random_state(random_state))
         items = None
@@ -146,12 +126,12 @@ class ItemSpace(CommonSpace):
         n = len(A)
         total = 0.0
         rounds = min(_CHANCE_ROUNDS, n - 1)
-        # Turning one random circle by different steps pairs no item with itself, nor twice.
-        circle = torch.randperm(n, generator=generator)
+        # Shifting one random order by different steps pairs no item with itself, nor two twice.
+        order = torch.randperm(n, generator=generator)
         steps = torch.randperm(n - 1, generator=generator)[:rounds] + 1
         for step in steps.tolist():
-            other = torch.empty_like(circle)
-            other[circle] = circle.roll(step)
+            other = torch.empty_like(order)
+            other[order] = order.roll(step)
             correlation = correlation_of_pairs(A, B[other], own, own[other])
             total += float((1 - correlation).mean())
         return total / rounds
@@ -183,28 +163,13 @@ class ItemSpace(CommonSpace):
         InvalidInputError
             If ``n_neighbors`` is not below the number of items.
         """
-        chosen = None if items is None else as_item_indices(items, "items", self.n_items)
-        A, B = self._comparable(a, b, chosen)
-        own = self._own if chosen is None else self._own[chosen]
-        n = len(A)
-        k = check_count(n_neighbors, "n_neighbors")
-        if k >= n:
-            raise InvalidInputError(
-                f"n_neighbors is {k}; it must be below the number of items, {n}."
-            )
-        indices, distances = nearest_rows(A, B, k, own, own)
-        hits = (indices == torch.arange(n, device=indices.device)[:, None]).any(dim=1)
-        if chosen is not None:
-            indices = chosen.to(indices.device)[indices]
-        source = self.aligned_set(a)
-        return Match(
-            indices=indices.cpu().numpy() if source.is_array else indices,
-            distances=source.restore(distances),
-            accuracy=float(hits.double().mean()),
-            chance=k / n,
-            n_neighbors=k,
-            n_items=n,
-        )
+        if items is None:
+            chosen, own = torch.arange(self.n_items), self._own
+        else:
+            chosen = as_item_indices(items, "items", self.n_items)
+            own = self._own[chosen]
+        A, B = self._comparable(a, b, None if items is None else chosen)
+        return self._match(a, n_neighbors, correlation_blocks(A, B, own, own), chosen, chosen)
 
     def plot(self, *, n_items: int = 600) -> Figure:
         """Draw items as points of a plane, in colours that mean the same in all sets.
@@ -257,9 +222,6 @@ class ItemSpace(CommonSpace):
         landmarks = as_item_indices(landmarks, "landmarks", n_items)
         ids = restored_ids(metadata, n_items)
         return cls(sets, ids=ids, landmarks=landmarks, parameters=metadata["parameters"])
-
-    def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
-        return type(self)(sets, ids=self.ids, landmarks=self.landmarks, parameters=self.parameters)
 
     def _comparable(
         self, a: str, b: str, items: torch.Tensor | None

@@ -33,25 +33,10 @@ def check_stored_aligner(
     beside: Mapping[str, tuple[int, ...]] | None = None,
     ignored: Collection[str] = (),
 ) -> None:
-    """Refuse an aligner that could not have been saved as it is.
+    """Refuse tensors and a record that could not have been saved for an aligner.
 
-    Parameters
-    ----------
-    tensors : mapping of str to tensor
-        Its tensors.
-    record : mapping
-        What stands beside them.
-    beside : mapping of str to tuple of int, optional
-        Shapes of other tensors that may be there, -1 for the number of landmarks.
-    ignored : collection of str
-        Tensors that are checked elsewhere.
-
-    Raises
-    ------
-    FileFormatError
-        If a tensor is missing, is one too many for the normalisation, or has another shape.
-    InvalidInputError, InvalidTypeError
-        If a value of the record is not allowed.
+    ``beside`` are shapes of other tensors that may be there, -1 for the number of landmarks, and
+    ``ignored`` tensors that are checked elsewhere.
     """
     normalize = check_choice(record["normalize"], "normalize", NORMALIZATIONS)
     standardize = check_choice(record["standardize"], "standardize", STANDARDIZATIONS)

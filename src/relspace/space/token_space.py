@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from relspace._core.deprecation import renamed_parameters, warn_renamed
-from relspace._core.memory import memory_budget_bytes, refuse_too_large, row_slices
+from relspace._core.resources import Resources
 from relspace._core.validation import (
     Array,
     ItemId,
@@ -25,8 +25,6 @@ from relspace.kernels.grouped import (
     grouped_correlation_blocks,
     grouped_correlation_of_pairs,
 )
-from relspace.rows.formats.memory import ArrayRows
-from relspace.rows.source import RowSource
 from relspace.space.aligned_set import AlignedSet
 from relspace.space.base import CommonSpace, restored_ids, restored_sets
 
@@ -54,14 +52,8 @@ class TokenSpace(CommonSpace):
 
     Attributes
     ----------
-    names : tuple of str
-        The sets.
-    ids : tuple or None
-        The images' ids; None where they were matched by position.
     places : Positions
-        The landmarks.
-    parameters : dict
-        What :func:`relspace.align` was given.
+        The landmarks, beside what :class:`relspace.CommonSpace` has.
 
     Examples
     --------
@@ -90,7 +82,6 @@ class TokenSpace(CommonSpace):
         super().__init__(sets, ids=ids, parameters=parameters)
         self._grids = dict(grids)
         self.places = places
-        self._tokens = {name: _layer(name, one.rows, grids[name]) for name, one in sets.items()}
 
     @property
     def n_images(self) -> int:
@@ -108,22 +99,8 @@ class TokenSpace(CommonSpace):
         return self.read_positions(name, places)
 
     def read_positions(self, name: str, positions: Positions) -> torch.Tensor:
-        """Read a set's relative features at positions by bilinear interpolation.
-
-        Parameters
-        ----------
-        name : str
-            The set.
-        positions : Positions
-            Points of the images, where the set's grid lies.
-
-        Returns
-        -------
-        tensor of shape (n_positions, m)
-            Rows, read a few images at a time.
-        """
-        self.aligned_set(name)
-        return self._tokens[name].read_positions(positions)
+        """Read a set's relative features, (n_positions, m), by bilinear interpolation."""
+        return self._layer(name).read_positions(positions)
 
     def __repr__(self) -> str:
         sets = ", ".join(f"{name!r} {g.rows} x {g.columns}" for name, g in self._grids.items())
@@ -163,20 +140,10 @@ class TokenSpace(CommonSpace):
         return self.aligned_set(a).restore(distances)
 
     def chance_distance(self, a: str, b: str, *, random_state: int = 0) -> float:
-        """Mean distance of tokens that do not correspond, on a seeded sample of pairs.
+        """Mean distance of tokens that do not correspond, see :class:`relspace.CommonSpace`.
 
-        Parameters
-        ----------
-        a, b : str
-            Two sets.
-        random_state : int
-            Seed of the sample: every token is paired with up to 10 of other images. Where rows are
-            not held, the tokens are those of some images, 5000 or more.
-
-        Returns
-        -------
-        float
-            What :meth:`distances` would be if tokens were assigned to places at random.
+        Every token is paired with up to 10 of other images. Where rows are not held, the tokens are
+        those of some images, 5000 or more.
         """
         seed = check_random_state(random_state)
         images = torch.arange(self.n_images) if self._holds(a, b) else self._some_images()
@@ -224,31 +191,10 @@ class TokenSpace(CommonSpace):
             If ``n_neighbors`` is not below the number of tokens, or there are fewer than 3 images.
         """
         at = self._chosen_images(images)
-        chosen = self._tokens_of(at, a), self._tokens_of(at, b)
-        n_queries, n_candidates = map(len, chosen)
-        if (k := check_count(n_neighbors, "n_neighbors")) >= n_candidates:
-            raise InvalidInputError(
-                f"n_neighbors is {k}; it must be below the number of tokens of {b}, {n_candidates}."
-            )
         A = self._grouped(a, at)
-        B = self._grouped(b, at).like(A)
-        indices = torch.empty((n_queries, k), dtype=torch.long, device=A.rows.device)
-        distances = A.rows.new_empty((n_queries, k))
-        for rows, correlation in grouped_correlation_blocks(A, B):
-            best = correlation.topk(k, dim=1)
-            indices[rows], distances[rows] = best.indices, 1 - best.values
-        indices = chosen[1].to(indices.device)[indices]
-        same, seen = self._covering(a, b, at)
-        hits = (indices.cpu() == same[:, None]).any(dim=1)[seen]
-        source = self.aligned_set(a)
-        return Match(
-            indices=indices.cpu().numpy() if source.is_array else indices,
-            distances=source.restore(distances),
-            accuracy=float(hits.double().mean()),
-            chance=k / n_candidates,
-            n_neighbors=k,
-            n_items=len(hits),
-        )
+        blocks = grouped_correlation_blocks(A, self._grouped(b, at).like(A))
+        right, seen = self._covering(a, b, at)
+        return self._match(a, n_neighbors, blocks, right, self._tokens_of(at, b), seen)
 
     def plot(self, *, n_images: int = 6) -> Figure:
         """Draw images across and sets down, every token in a colour that means the same in all.
@@ -323,15 +269,6 @@ class TokenSpace(CommonSpace):
         ids = restored_ids(metadata, n_images)
         return cls(sets, grids=grids, ids=ids, places=places, parameters=parameters)
 
-    def _of_sets(self, sets: Mapping[str, AlignedSet]) -> Self:
-        return type(self)(
-            sets,
-            grids=self._grids,
-            ids=self.ids,
-            places=self.places,
-            parameters=self.parameters,
-        )
-
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         self._refuse_few_landmarks(torch.arange(self.n_images), n_left_out=2)
         A = self._grouped(a, None)
@@ -351,11 +288,10 @@ class TokenSpace(CommonSpace):
         return order[:n_sampled].sort().values
 
     def _image_blocks(self, a: str, b: str) -> Iterator[torch.Tensor]:
-        """Images by their positions, as many at a time as have rows of some 256 MB."""
+        """Numbers of images, as many at a time as have rows of some 256 MB."""
         n_tokens = sum(self.grid(name).tokens_per_image for name in (a, b))
-        image_bytes = _COPIES * n_tokens * len(self.places) * self._tokens[a].dtype.itemsize
-        budget = min(memory_budget_bytes(), _BYTES_AT_A_TIME)
-        for part in row_slices(self.n_images, image_bytes, budget):
+        image_bytes = _COPIES * n_tokens * len(self.places) * self.rows(a).dtype.itemsize
+        for part in Resources().blocks(self.n_images, image_bytes, at_most=_BYTES_AT_A_TIME):
             yield torch.arange(part.start, part.stop)
 
     def _rows_of(self, name: str, images: torch.Tensor | None) -> torch.Tensor:
@@ -363,12 +299,12 @@ class TokenSpace(CommonSpace):
         if images is None or len(images) == self.n_images:
             return self._standardized(name, None)
         grid, aligner = self.grid(name), self.aligner(name)
-        refuse_too_large(
+        Resources().require(
             len(images) * grid.tokens_per_image * len(self.places) * 4,
             f"the relative features of {len(images)} images",
             "take fewer images",
         )
-        rows = self._tokens[name].tokens(images)
+        rows = self._layer(name).tokens(images)
         if aligner.standardize == "none":
             rows = aligner.standardize_in_place(rows.clone(), None)
         return rows
@@ -389,10 +325,7 @@ class TokenSpace(CommonSpace):
     def _at_same_places(
         self, a: str, b: str, images: torch.Tensor
     ) -> tuple[GroupedRows, GroupedRows, torch.Tensor]:
-        """Tokens of a at places that b saw too, b's rows at these places, and which they are.
-
-        Tokens are those of some images, and are numbered among these.
-        """
+        """Tokens of a in some images where b saw them too, b's rows there, and which they are."""
         places = token_positions(self.grid(a).select(images))
         where = self._covering(a, b, images)[1].nonzero().flatten()
         A = self._grouped(a, images).take(where)
@@ -428,7 +361,7 @@ class TokenSpace(CommonSpace):
         return chosen
 
     def _refuse_few_landmarks(self, images: torch.Tensor, *, n_left_out: int) -> None:
-        """Refuse comparisons that nothing is left of without the landmarks in a pair's images."""
+        """Refuse images without which too few landmarks are left to compare rows over."""
         in_image = torch.bincount(self.places.images, minlength=self.n_images)[images]
         most = int(in_image.sort(descending=True).values[:n_left_out].sum())
         if n_left_out > 1 and len(images) < n_left_out:
@@ -448,10 +381,9 @@ class TokenSpace(CommonSpace):
         n = self.grid(name).tokens_per_image
         return (images[:, None] * n + torch.arange(n)).flatten()
 
-
-def _layer(name: str, rows: torch.Tensor | RowSource, grid: TokenGrid) -> LayerFeatures:
-    """Rows by image, whether they are held, made as they are read, or stored."""
-    if isinstance(rows, LayerFeatures):
-        return rows
-    source = ArrayRows(rows) if isinstance(rows, torch.Tensor) else rows
-    return LayerFeatures(name, RowItems(source, grid), grid, None)
+    def _layer(self, name: str) -> LayerFeatures:
+        """Rows by image, whether they are held, made as they are read, or stored."""
+        rows, grid = self.rows(name), self.grid(name)
+        if isinstance(rows, LayerFeatures):
+            return rows
+        return LayerFeatures(name, RowItems(rows, grid), grid, None)

@@ -1,0 +1,96 @@
+"""What is kept in one file with a checksum, and read back to the bit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+
+from relspace._core.archive import read_archive, write_archive
+from relspace._core.validation import check_count
+from relspace.errors import FileFormatError
+from relspace.rows.locations import reading, refuse_inputs
+
+_S = TypeVar("_S", bound="Saved")
+
+#: Version of the files of :class:`Saved`; those without one are of version 1.
+FORMAT_VERSION = 1
+
+
+class Saved(ABC):
+    """What is kept in one safetensors file, with a checksum of all that it holds."""
+
+    #: What the file says it holds.
+    _kind: ClassVar[str]
+    #: Tensors, by the last part of their names, in which infinity has a meaning.
+    _may_be_infinite: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What a file holds: tensors, and plain values beside them."""
+
+    @classmethod
+    @abstractmethod
+    def _restored(cls, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Self:
+        """Check what a file holds, and make of it what was saved."""
+
+    def _read_from(self) -> Iterable[str | Path]:
+        """Files that results are read from, which a saved file must not overwrite."""
+        return ()
+
+    def save(self, path: str | Path) -> Path:
+        """Write it into one safetensors file, whole or not at all.
+
+        Results that were written by ``out`` stay where they are and are no part of it.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; one that exists is replaced.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        InvalidInputError
+            If the file is one that results are read from.
+        """
+        tensors, metadata = self._stored()
+        refuse_inputs(path, self._read_from(), called="path")
+        return write_archive(
+            path, self._kind, tensors, {"format_version": FORMAT_VERSION, **metadata}
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote: the same to the bit, on the CPU.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        FileFormatError
+            If it is damaged, holds something else, or comes from a later version.
+        """
+        return load_saved(path, cls)
+
+
+def load_saved(path: str | Path, *classes: type[_S]) -> _S:
+    """Read a file that one of these classes saved."""
+    of_kind = {one._kind: one for one in classes}
+    infinite = {name for one in classes for name in one._may_be_infinite}
+    tensors, metadata = read_archive(path, *of_kind, may_be_infinite=infinite)
+    with reading(path, f"a saved {classes[0].__name__}"):
+        version = check_count(metadata.get("format_version", 1), "format_version")
+        if version > FORMAT_VERSION:
+            raise FileFormatError(
+                f"{path} has format version {version}; this relspace reads up to "
+                f"{FORMAT_VERSION}: install a newer one."
+            )
+        return of_kind[metadata["kind"]]._restored(tensors, metadata)
