@@ -176,7 +176,7 @@ def test_tokens_that_do_not_fit_the_grid_are_refused():
 
 def test_old_names_work_and_warn():
     grid = TokenGrid.whole(2, 2, n_images=3)
-    with pytest.warns(DeprecationWarning, match="called relspace.features.choose_positions now"):
+    with pytest.warns(DeprecationWarning, match=r"is now relspace\.features\.choose_positions"):
         chosen = relspace.features.choose_places(grid, 4)
     maps = torch.randn(3, 2, 2, 5)
     fs = relspace.FeatureSet.from_arrays({"one": maps}, layout="bhwc")
