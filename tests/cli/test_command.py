@@ -215,7 +215,7 @@ class TestErrors:
             (("vit.npy", "cnn.npy", "--normalize", "no"), "normalize is 'no'"),
             (
                 ("vit.npy", "cnn.npy", "--id-column", "x"),
-                "--id-column is for .csv, .tsv and .parquet",
+                "--id-column is for .arrow, .feather, .csv",
             ),
             (("vit.npy", "cnn.csv"), "'photo'"),
             (("vit.npy", "short.npy"), "60"),
@@ -274,7 +274,7 @@ class TestErrors:
         def fail(*_args, **_keywords):
             raise raised
 
-        monkeypatch.setattr("relspace.rows.registry.open_table", fail)
+        monkeypatch.setattr("relspace.features.scan_table", fail)
         result = run("align", "vit.npy", "cnn.npy", "-o", "s.safetensors", code=code)
         assert result.stderr.splitlines()[-1].startswith(line)
 
@@ -285,7 +285,7 @@ class TestErrors:
             warnings.warn("something\nodd", UserWarning, stacklevel=1)
             raise relspace.errors.InvalidInputError("and wrong")
 
-        monkeypatch.setattr("relspace.rows.registry.open_table", warn)
+        monkeypatch.setattr("relspace.features.scan_table", warn)
         result = run("align", "vit.npy", "cnn.npy", "-o", "s.safetensors", code=2)
         assert "\nrelspace: warning: something odd\n" in result.stderr
 
