@@ -157,7 +157,7 @@ _COUNT = [-1, 1.5, NAN, "10", True, [3], 1j, 2**63, 10**30, 10**400]
 #: Numbers of resamples that no computer draws.
 _RESAMPLES = [10**10, 10**15, 10**18, *_COUNT]
 _SEED = [-1, 2**63, 10**400, 1.5, "0", None, True, [0]]
-_BYTES = [0, -1, 1.5, "1GB", True]
+_BYTES = [0, -1, 1.5, "1 gross", "", True]
 _NAME = ["", "unknown", "CKA ", 3, None, ["cka"], b"cka"]
 #: What is neither sides nor channels.
 _NO_TUPLE = [NAN, torch.tensor(3.0), "x", np.array([3]), 8.5, ("x", "y"), ([1], [2])]
