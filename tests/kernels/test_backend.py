@@ -31,11 +31,13 @@ def test_only_float32_rows_on_the_processor_are_compiled() -> None:
 def test_small_sets_are_worked_on_in_strips() -> None:
     before = torch.get_num_threads()
     try:
-        for threads, most in ((1, 1024), (2, 1024), (4, 640)):
+        for threads, width, most in (
+            *((1, 64, 4096), (2, 64, 2048), (1, 65, 1024), (2, 65, 1024), (4, 64, 640)),
+        ):
             torch.set_num_threads(threads)
-            assert backend(torch.empty(most, 2), whole_set=True) == "strips"
-            assert backend(torch.empty(most + 1, 2), whole_set=True) == "loops"
-            assert backend(torch.empty(most, 2)) == "loops"
+            assert backend(torch.empty(most, width), whole_set=True) == "strips"
+            assert backend(torch.empty(most + 1, width), whole_set=True) == "loops"
+            assert backend(torch.empty(most, width)) == "loops"
     finally:
         torch.set_num_threads(before)
 
