@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+import relspace as rs
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.resampling import (
     PartitionFamily,
     Units,
     bootstrap,
     interval_around,
+    labels_by_id,
     p_value,
     permutation_null,
     shift_families,
@@ -196,3 +198,25 @@ class TestUnits:
             Units.of(5, [0, 1, 0, 1, 0])
         with pytest.raises(InvalidTypeError, match="groups is of type str"):
             Units.of(5, "abcde")
+
+
+def test_groups_that_name_items_are_matched_by_id() -> None:
+    pd = pytest.importorskip("pandas")
+    ids = [f"i{k}" for k in range(40)]
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(40, 5)), index=ids)
+    labels = pd.Series([k // 4 for k in range(40)], index=ids)
+    Y = X + rng.normal(size=(40, 5))
+    expected = rs.compare(X, Y, groups=labels.tolist(), n_permutations=19).to_dict()
+    for given in (labels, labels[::-1]):
+        assert rs.compare(X, Y, groups=given, n_permutations=19).to_dict() == expected
+        sets = {"a": {"l": X}, "b": {"l": Y}}
+        layers = rs.compare_layers(*sets.values(), groups=given, n_permutations=19)
+        assert layers.n_units == 10
+        rs.compare(X, Y, groups=given, max_items=20)
+    counted = pd.Series(labels.tolist())
+    assert labels_by_id(counted, lambda: None) == labels.tolist()
+    with pytest.raises(ItemMismatchError, match="no label for 'i5'"):
+        rs.compare(X, Y, groups=labels.drop("i5"))
+    with pytest.raises(ItemMismatchError, match=r"features have no ids: give ids, or give labels"):
+        rs.compare(X.to_numpy(), Y.to_numpy(), groups=labels)

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Self
 
 #: An argument in a way out: {name} or {name=value}.
-_ARGUMENT = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
+_ARGUMENT = re.compile(r"\{(\w+)(?:=((?:[^{}]|\{[^{}]*\})*))?\}")
 
 
 class ExplainedMixin:

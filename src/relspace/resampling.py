@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from relspace._core.memory import refuse_too_large
 from relspace._core.validation import (
+    ItemId,
     check_count,
     check_fraction,
     check_random_state,
@@ -166,6 +167,47 @@ class Units:
                 "as a whole, so all must have as many: take the same number of items of each."
             )
         return torch.stack(self.rows)
+
+
+def labels_by_id(groups: object, ids: Callable[[], Sequence[ItemId] | None]) -> object:
+    """Bring group labels that say which items they are of into the order of the items.
+
+    Parameters
+    ----------
+    groups : object
+        Labels; those of a pandas Series are of the items that its index names, unless the index
+        only counts them.
+    ids : callable
+        Gives the items' ids, or None.
+
+    Returns
+    -------
+    object
+        A list for a pandas Series; else what was given.
+
+    Raises
+    ------
+    ItemMismatchError
+        If a Series lacks items or names some twice, or the items have no ids.
+    """
+    if type(groups).__module__.partition(".")[0] != "pandas":
+        return groups
+    series: Any = groups
+    index, labels = series.index.tolist(), series.tolist()
+    if index == list(range(len(index))):
+        return labels
+    known = ids()
+    if known is None:
+        raise ItemMismatchError(
+            f"groups has labels of named items, {name_some(index)}, and the features have no ids.",
+            ways_out=["give {ids}", "give labels by position, as groups.tolist() does"],
+        )
+    label_of = dict(zip(map(str, index), labels, strict=True))
+    missing = [item for item in known if str(item) not in label_of]
+    if missing or len(label_of) < len(index):
+        said = f"has no label for {name_some(missing)}" if missing else "names some items twice"
+        raise ItemMismatchError(f"groups {said}; it must have one label for each item.")
+    return [label_of[str(item)] for item in known]
 
 
 def number_units(n_items: int, groups: object | None = None) -> torch.Tensor:

@@ -350,3 +350,12 @@ def test_ids_have_one_normal_form(ids, normal) -> None:
 def test_only_some_items_are_named() -> None:
     assert name_some([1, "b"]) == "1, 'b'"
     assert name_some(range(9)) == "0, 1, 2, 3, 4, ..."
+
+
+def test_integer_labels_offer_ids_of_each_set_first() -> None:
+    rows = {"X": (5, 6, 7), "Y": (6, 7, 8)}
+    with pytest.raises(ItemMismatchError) as caught:
+        pair_items(dict.fromkeys(rows, 3), rows)
+    assert caught.value.ways_out[0] == "name the items of each: {ids={'X': ..., 'Y': ...}}"
+    with pytest.raises(ItemMismatchError, match=r"ids=\{'X': \.\.\., 'Y': \.\.\.\}, or match"):
+        pair_items(dict.fromkeys(rows, 3), {**rows, "Y": None})

@@ -114,3 +114,39 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
     done = run(*arguments)
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+def test_sets_with_and_without_ids_are_matched_by_position(
+    saved: Saved, scenes: Path, tmp_path: Path
+) -> None:
+    images = [np.asarray(Image.open(path)) for path in sorted(scenes.glob("*.png"))]
+    stores = [tmp_path / "a.zarr", tmp_path / "b.zarr"]
+    for store, items in zip(stores, (scenes, images), strict=True):
+        relspace.extract(saved("vit"), items, store, layers="last", device="cpu")
+    arguments = (*stores, scenes, "-o", tmp_path / "page.html")
+    refused = run(*arguments)
+    assert refused.exit_code == 2
+    assert "--by-position" in refused.stderr
+    done = run(*arguments, "--by-position")
+    assert done.exit_code == 0, done.stderr
+    assert "matched by position" in done.stdout
+
+
+def test_no_input_is_overwritten(saved: Saved, scenes: Path, tmp_path: Path) -> None:
+    store = tmp_path / "b.zarr"
+    relspace.extract(saved("clip"), scenes, store, layers="last", device="cpu")
+    png = next(scenes.glob("*.png"))
+    before = {path: path.read_bytes() for path in (png, *store.rglob("*.json"))}
+    for more, message in (
+        (("-o", store / "page.html"), "lies in"),
+        (("-o", tmp_path / "page.html", "--panel", png, "--force"), "--panel is"),
+    ):
+        refused = run(f"a={store}", saved("vit"), scenes, *more)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+    # The store of a model must not replace that of another.
+    more = ("-o", tmp_path / "page.html", "--features", tmp_path, "--force")
+    refused = run(f"a={store}", f"b={saved('vit')}", scenes, *more)
+    assert refused.exit_code == 2
+    assert "the store of 'b' is" in refused.stderr
+    assert {path: path.read_bytes() for path in before} == before

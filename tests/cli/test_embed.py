@@ -94,3 +94,26 @@ def test_align_does_not_save_what_is_beyond_the_budget(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         rs.load_space(space).transform("a", X), held.transform("a", X), atol=1e-6
     )
+
+
+def test_no_input_is_overwritten(files: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
+    assert _run(*files, "-o", out, "--components", 3, "--landmarks", 60).exit_code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for sources in (
+        (f"a={out / 'sam.zarr'}", f"sam={out / 'dino.zarr'}"),
+        (f"sam={out / 'sam-colors.zarr'}",),
+        (f"sam={out / 'sam.zarr'}",),
+        (f"x={out / 'cut.safetensors'}::vectors",),
+    ):
+        ran = _run(*sources, "-o", out, "--force")
+        assert ran.exit_code == 2, ran.output
+        assert "one of the inputs" in ran.stderr.splitlines()[-1]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_any_work(files: tuple[str, str]) -> None:
+    ran = _run(*files, "-o", "/proc/pictures")
+    assert ran.exit_code == 2
+    assert "/proc/pictures/cut.safetensors" in ran.stderr.splitlines()[-1]
+    assert "unfinished" not in ran.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import zarr
 from click.testing import CliRunner
 
 import relspace as rs
@@ -66,3 +67,20 @@ def test_numbers_of_bytes_are_read(text: str | None, expected: int | None) -> No
 def test_what_is_no_number_of_bytes_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="no number of bytes"):
         parse_bytes(None, None, text)  # type: ignore[arg-type]
+
+
+def test_neither_the_space_nor_features_are_overwritten(space: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    zarr.save(str(tmp_path / "x.zarr"), X)
+    inside = tmp_path / "holds.zarr"
+    inside.mkdir()
+    (inside / "space.safetensors").write_bytes(space.read_bytes())
+    for saved, features, out in (
+        (space, "x.npy", "x.npy"),
+        (space, "x.zarr", "x.zarr/out.zarr"),
+        (inside / "space.safetensors", "x.npy", "holds.zarr"),
+    ):
+        ran = _run(saved, "a", tmp_path / features, "-o", tmp_path / out, "--force")
+        assert ran.exit_code == 2
+        assert "one of the inputs" in ran.stderr.splitlines()[-1]
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), X)

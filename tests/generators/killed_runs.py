@@ -30,6 +30,8 @@ SECONDS = {
     "transform-zarr": (0.01, 0.12),
     "transform-npy": (0.01, 0.12),
     "transform-file": (0.01, 0.3),
+    "overwrite-zarr": (0.01, 0.25),
+    "overwrite-npy": (0.01, 0.25),
     "embed": (0.02, 0.8),
     "align": (0.01, 0.4),
     "report": (0.01, 1.5),
@@ -42,20 +44,30 @@ def features() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
 
 
-def transform(out: Path) -> None:
+def transform(out: Path, scale: float = 1.0, *, overwrite: bool = False) -> None:
     """Begin the transform, or go on with it."""
     from relspace import Aligner
     from relspace.rows.source import GeneratedRows
     from relspace.rows.transform import Output
 
-    X = features()
+    X = features() * np.float32(scale)
 
     def make(start: int, stop: int) -> np.ndarray:
         time.sleep(0.002)
         return X[start:stop]
 
     source = GeneratedRows((N, D), make, ids=tuple(range(N)))
-    Aligner().fit(X[:64]).transform(source, out=Output(out, chunk_rows=CHUNK, resume="trust"))
+    output = Output(out, chunk_rows=CHUNK, overwrite=overwrite, resume="trust")
+    Aligner(density=0.1 if overwrite else 0.2).fit(X[:64]).transform(source, out=output)
+
+
+def overwrite(out: Path) -> None:
+    """Write an output of another job once, then overwrite it, or go on with that."""
+    old = out.with_name("old")
+    if not old.exists():
+        transform(out, 2.0)
+        old.touch()
+    transform(out, overwrite=True)
 
 
 def transform_file(folder: Path) -> None:
@@ -153,6 +165,8 @@ JOBS: dict[str, Callable[[Path], None]] = {
     "transform-zarr": lambda folder: transform(folder / "out.zarr"),
     "transform-npy": lambda folder: transform(folder / "out.npy"),
     "transform-file": transform_file,
+    "overwrite-zarr": lambda folder: overwrite(folder / "out.zarr"),
+    "overwrite-npy": lambda folder: overwrite(folder / "out.npy"),
     "embed": embed,
     "align": align,
     "report": report,

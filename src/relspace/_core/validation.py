@@ -6,7 +6,7 @@ import math
 import numbers
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -587,9 +587,17 @@ def refuse_some_without_ids(ids: Mapping[str, object]) -> bool:
         raise ItemMismatchError(
             f"{name_some(without)} {'has' if len(without) == 1 else 'have'} no ids while "
             f"{name_some(having)} {'has' if len(having) == 1 else 'have'} some.",
-            ways_out=["give {ids} to all sets", "match rows by position with {ids='position'}"],
+            ways_out=[
+                _name_each(ids),
+                "match rows by position with {ids='position'}",
+            ],
         )
     return bool(having)
+
+
+def _name_each(names: Iterable[str]) -> str:
+    """The way out to give ids of each of some sets."""
+    return f"name the items of each: {{ids={{{', '.join(f'{name!r}: ...' for name in names)}}}}}"
 
 
 def _of_kind(own: tuple[ItemId, ...], reference: tuple[ItemId, ...]) -> tuple[ItemId, ...]:
@@ -644,7 +652,15 @@ def _refuse_different_items(
         if extra:
             said = say_count(len(extra), "item")
             parts.append(f"{first} lacks {said} of {name}: {name_some(extra)}")
-        raise ItemMismatchError("; ".join(parts) + "; select the shared items first.")
+        ways_out = ["select the shared items first"]
+        if isinstance(reference[0], int):
+            # Whole numbers may be what is left of row numbers, and name nothing.
+            ways_out = [
+                _name_each((first, name)),
+                *ways_out,
+                "match rows by position with {ids='position'}",
+            ]
+        raise ItemMismatchError("; ".join(parts) + ".", ways_out=ways_out)
 
 
 def say_count(count: int, noun: str) -> str:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What layers are compared by; relspace compare --list-measures shows all.",
 )
+@click.option("--by-position", is_flag=True, help="Match items by position, whatever the ids.")
 @with_extraction
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def compare_models(
@@ -65,6 +66,7 @@ def compare_models(
     n_images: int,
     measure: str,
     permutations: int,
+    by_position: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -127,6 +129,8 @@ def compare_models(
             )
             assert isinstance(found, relspace.FeatureSet)
             sets[name] = found
+        if by_position:
+            sets = {name: fs.with_ids(None) for name, fs in sets.items()}
         on_grids = all(fs.image_sizes is not None for fs in sets.values())
         if panel is not None and not on_grids:
             raise InvalidInputError("--panel is of patches of images, and these models give none")

@@ -101,6 +101,8 @@ def _option(argument: str, value: str | None, flags: Collection[str]) -> str | N
     written = True if value is None else ast.literal_eval(value)
     if written is True:
         return option
+    if isinstance(written, dict):
+        return " ".join(f"{option} {name}=..." for name in written)
     plain = "x".join(map(str, written)) if isinstance(written, tuple) else str(written)
     return f"{option} {plain}"
 

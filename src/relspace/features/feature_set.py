@@ -376,21 +376,21 @@ class FeatureSet:
             lines=lines,
         )
 
-    def with_ids(self, ids: Sequence[ItemId]) -> FeatureSet:
+    def with_ids(self, ids: Sequence[ItemId] | None) -> FeatureSet:
         """Return the same set whose items have these ids, by which they are matched.
 
         Parameters
         ----------
-        ids : sequence of str or int
-            One id for each item.
+        ids : sequence of str or int, or None
+            One id for each item; with None they are matched by position, whatever their content.
         """
-        named = as_ids(ids, "the feature set", len(self))
+        named = None if ids is None else as_ids(ids, "the feature set", len(self))
         return FeatureSet(
             {name: layer.with_ids(named) for name, layer in self._layers.items()},
             vectors={name: vector.with_ids(named) for name, vector in self._vectors.items()},
             ids=named,
             metadata=self.metadata,
-            contents=self.contents,
+            contents=None if ids is None else self.contents,
             lines=self.lines,
         )
 

@@ -17,7 +17,7 @@ from relspace._core.validation import ItemId, check_count
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.kernels.landmarks import draw_distinct
 from relspace.measures import MIN_ITEMS, Measure
-from relspace.resampling import Units, number_units
+from relspace.resampling import Units, labels_by_id, number_units
 from relspace.rows.source import RowSource
 from relspace.similarity.held import Held, hold_layers
 from relspace.similarity.model_layers import ModelLayers
@@ -101,7 +101,8 @@ def open_models(
             "max_items chooses a part that one machine compares, and a cluster sums over all "
             "items: give max_items or client, not both."
         )
-    groups = opened[0].images if groups is None else groups
+    first_ids = opened[0].ids
+    groups = opened[0].images if groups is None else labels_by_id(groups, lambda: first_ids)
     chosen = None
     if in_part and max_items is not None:
         chosen = draw_items(n_available, max_items, seed, groups)
