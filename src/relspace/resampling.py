@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.memory import refuse_too_large
+from relspace._core.resources import Resources
 from relspace._core.validation import (
     ItemId,
     check_count,
@@ -151,7 +151,7 @@ class Units:
         """Make units of single items, or of the items of each group, as :func:`number_units`."""
         if groups is None:
             count = check_count(n_items, "n_items")
-            refuse_too_large(_UNIT_BYTES * count, f"resampling {count} items (n_items)")
+            Resources().require(_UNIT_BYTES * count, f"resampling {count} items (n_items)")
         unit_of = number_units(n_items, groups)
         return cls(torch.split(unit_of.argsort(stable=True), unit_of.bincount().tolist()))
 
@@ -234,7 +234,7 @@ def number_units(n_items: int, groups: object | None = None) -> torch.Tensor:
     """
     check_count(n_items, "n_items")
     if groups is None:
-        refuse_too_large(_INDEX_BYTES * n_items, f"numbering {n_items} items (n_items)")
+        Resources().require(_INDEX_BYTES * n_items, f"numbering {n_items} items (n_items)")
         if n_items >= MIN_UNITS:
             return torch.arange(n_items)
         labels: Sequence[object] = range(n_items)
@@ -517,7 +517,7 @@ def split_halves(
         )
     count = check_resamples(n_splits, "n_splits")
     generator = torch.Generator().manual_seed(check_random_state(random_state))
-    refuse_too_large(_INDEX_BYTES * n_features, f"splitting {n_features} features (n_features)")
+    Resources().require(_INDEX_BYTES * n_features, f"splitting {n_features} features (n_features)")
     values = []
     for _ in range(count):
         order = torch.randperm(n_features, generator=generator)

@@ -215,14 +215,8 @@ def test_a_cpu_is_handed_the_rows_themselves() -> None:
     assert copies.land(copies.fetch(X)) is X
 
 
-def test_blocks_have_room_on_the_device_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    free = {"cpu": 10**9, "cuda": 10**6}
-
-    def free_memory_bytes(device: torch.device | None = None) -> int:
-        return free[CPU.type if device is None else device.type]
-
-    monkeypatch.setattr("relspace._core.memory.free_memory_bytes", free_memory_bytes)
-    monkeypatch.setattr("relspace.rows.transform.free_memory_bytes", free_memory_bytes)
+def test_blocks_have_room_on_the_device_too(assume_free: Callable[..., None]) -> None:
+    assume_free(10**9, 10**6)
     source = ArrayRows(X)
     on_host = rows_at_once(source, 40, None, CPU)
     assert on_host == 10**9 // 4 // bytes_per_row(source, 40)
@@ -231,7 +225,7 @@ def test_blocks_have_room_on_the_device_too(monkeypatch: pytest.MonkeyPatch) -> 
     # A budget is kept to in both; and where the device has less, it is what is free.
     assert rows_at_once(source, 40, 10**5, CUDA) < on_device
     assert on_device < rows_at_once(source, 40, 10**8, CUDA) <= 4 * on_device + 3
-    free["cuda"] = 10**3
+    assume_free(10**9, 10**3)
     assert rows_at_once(source, 40, 10**8, CUDA) <= 1
 
 

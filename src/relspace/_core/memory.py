@@ -98,21 +98,3 @@ def say_bytes(n_bytes: float) -> str:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1024
     return f"{n_bytes:.3g} TiB"
-
-
-def memory_budget_bytes(
-    memory_budget: int | None = None, device: torch.device | None = None
-) -> int:
-    """What blocks may take; callers ask :class:`relspace._core.resources.Resources` instead."""
-    from relspace._core.resources import Resources
-
-    return Resources.of(memory_budget, device=device or torch.device("cpu")).for_blocks()
-
-
-def refuse_too_large(
-    n_bytes: int, what: str, *ways_out: str, device: torch.device | None = None
-) -> None:
-    """Refuse what does not fit; callers ask :class:`relspace._core.resources.Resources` instead."""
-    from relspace._core.resources import Resources
-
-    Resources(device=device or torch.device("cpu")).require(n_bytes, what, *ways_out)

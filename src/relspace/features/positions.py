@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 
-from relspace._core.memory import refuse_too_large
+from relspace._core.resources import Resources
 from relspace._core.validation import check_count, check_random_state, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 
@@ -91,7 +91,7 @@ class TokenGrid:
         """
         if image_sizes is None:
             count = check_count(n_images, "n_images")
-            refuse_too_large(_SIZE_BYTES * count, f"a grid of {count} images (n_images)")
+            Resources().require(_SIZE_BYTES * count, f"a grid of {count} images (n_images)")
             sizes = torch.ones(count, 2, dtype=torch.long)
         else:
             sizes = torch.as_tensor(image_sizes).to(torch.long)

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import torch
 
-from relspace._core.memory import free_memory_bytes, memory_budget_bytes, say_bytes
+from relspace._core.memory import free_memory_bytes, say_bytes
+from relspace._core.resources import Resources
 from relspace._core.threads import on_one_core, side_by_side
 from relspace._core.validation import as_features, refuse_other_labels
 from relspace.errors import (
@@ -192,7 +193,7 @@ class Measure(ABC):
         _refuse_constant(features, name)
         _warn_of_pair_matrix(features, name)
         if memory_budget is None:
-            memory_budget = memory_budget_bytes(None, features.device) // 4
+            memory_budget = Resources(device=features.device).for_blocks() // 4
 
         def work() -> Any:
             return self._factor(features, name, memory_budget)

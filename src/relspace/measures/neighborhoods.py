@@ -9,7 +9,8 @@ from functools import cached_property
 
 import torch
 
-from relspace._core.memory import refuse_too_large, row_slices
+from relspace._core.memory import row_slices
+from relspace._core.resources import Resources
 from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import (
@@ -165,12 +166,11 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
         width = int((sure + tied).max())
         found_anew.append((item, nearness.topk(width, dim=1).indices))
     width = max(indices.shape[1] for _, indices in found_anew)
-    refuse_too_large(
+    Resources(device=device).require(
         32 * n * width,
         f"{name} has items with {width} others tied for {k} neighbours; holding them all",
         "compare a random part of the items by {max_items=10_000}",
         "use a measure without neighbours, such as rsa",
-        device=device,
     )
     candidates = torch.arange(n, device=device)[:, None].repeat(1, width)
     candidates[:, :k] = nearest

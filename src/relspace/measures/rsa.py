@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from relspace._core.memory import refuse_too_large
+from relspace._core.resources import Resources
 from relspace._core.validation import check_choice, name_some
 from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import fill_half_squared
@@ -167,11 +167,10 @@ def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
     Euclidean distances of whole multiples of a power of two have no rounding.
     """
     n = len(X)
-    refuse_too_large(
+    Resources(device=X.device).require(
         5 * n * n * 8,
         f"ranking the distances of {n} items",
         "compare them by their correlation instead, or a random part of the items by {max_items}",
-        device=X.device,
     )
     above = torch.ones((n, n), dtype=torch.bool, device=X.device).triu_(1)
     entries, exact = _rankable_entries(X, distance, name)

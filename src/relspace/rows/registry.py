@@ -15,8 +15,8 @@ import torch
 
 from relspace._core.arrays import is_matrix_like
 from relspace._core.labelled_tables import as_labelled_table
-from relspace._core.memory import refuse_too_large
 from relspace._core.pairing import ItemContents
+from relspace._core.resources import Resources
 from relspace._core.validation import (
     ItemId,
     as_features,
@@ -396,7 +396,7 @@ def check_file(path: Path) -> None:
 def refuse_to_load(path: Path) -> None:
     """Refuse a file that can only be loaded whole where memory doesn't hold it."""
     if path.is_file():
-        refuse_too_large(
+        Resources().require(
             path.stat().st_size,
             f"{path}, which can only be loaded whole,",
             f"save it as one of {', '.join(suffixes_of(in_parts=True))} or as a Zarr array, which "

@@ -12,13 +12,8 @@ import torch
 from relspace._core.arrays import bytes_in_floats
 from relspace._core.device_copies import Copy, copies_for
 from relspace._core.devices import CPU
-from relspace._core.memory import (
-    chunk_slices,
-    empty_matrix,
-    free_memory_bytes,
-    memory_budget_bytes,
-    refuse_too_large,
-)
+from relspace._core.memory import chunk_slices, empty_matrix
+from relspace._core.resources import Resources
 from relspace._core.validation import check_choice, check_count
 from relspace.errors import InvalidTypeError
 from relspace.rows.ahead import prefetched, write_behind
@@ -281,7 +276,7 @@ def collect_rows(
         If it would not fit into the free memory.
     """
     n = source.shape[0]
-    refuse_too_large(
+    Resources().require(
         n * n_columns * dtype.itemsize,
         f"the result of {n} rows and {n_columns} columns",
         "write it as it is made: {out='aligned.zarr'}",
@@ -345,11 +340,11 @@ def rows_at_once(
     at_most : int, optional
         Bytes that are worth reading at once.
     """
-    budget = memory_budget_bytes(memory_budget)
+    budget = Resources.of(memory_budget).for_blocks()
     fitting = min(budget, at_most or budget) // bytes_per_row(source, n_columns, device)
     if device.type != "cuda":
         return fitting
-    budget = min(memory_budget_bytes(memory_budget, device), free_memory_bytes(device))
+    budget = Resources.of(memory_budget, device=device).for_blocks()
     width = source.shape[1]
     per_row = bytes_in_floats(source.dtype) * (
         _DEVICE_COPIES_OF_INPUT * width + _DEVICE_COPIES_OF_OUTPUT * n_columns

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.memory import memory_budget_bytes
 from relspace._core.progress import Listener
+from relspace._core.resources import Resources
 from relspace.errors import UndefinedValueError
 from relspace.measures import Measure
 from relspace.resampling import Permutations, bootstrap
@@ -137,7 +137,7 @@ def _prepare(
     measure: Measure, features: torch.Tensor, name: str, memory_budget: int | None, n_sets: int
 ) -> Any:
     # Half of a budget for the factors of all sets.
-    budget = memory_budget_bytes(memory_budget, features.device) // (2 * n_sets)
+    budget = Resources.of(memory_budget, device=features.device).for_blocks() // (2 * n_sets)
     return measure.prepare(features, name, memory_budget=budget)
 
 

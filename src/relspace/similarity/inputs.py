@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from relspace import measures
-from relspace._core.memory import memory_budget_bytes
 from relspace._core.pairing import pair_sets
 from relspace._core.progress import Listener
 from relspace._core.resources import Resources
@@ -82,7 +81,7 @@ def open_models(
         If what the measure needs of all pairs of items, or its sums over items, don't fit.
     """
     if memory_budget is not None:
-        memory_budget_bytes(memory_budget)
+        Resources.of(memory_budget)
     if max_items is not None:
         max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
     opened = [

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from relspace._core.memory import memory_budget_bytes, say_bytes
+from relspace._core.memory import say_bytes
 from relspace._core.progress import Listener
+from relspace._core.resources import Resources
 from relspace.errors import MemoryBudgetError
 from relspace.measures.sums.item_parts import Parts
 from relspace.measures.sums.item_sums import sum_over_items
@@ -70,7 +71,7 @@ def n_parts_within(
     on_cluster: bool = False,
 ) -> int:
     """How many parts fit the memory budget, a multiple of the folds; too few are refused."""
-    budget = memory_budget_bytes(memory_budget)
+    budget = Resources.of(memory_budget).for_blocks()
     of_part = 8 * (sum(widths) + len(widths) + 1) ** 2
     # The products of all items and of a half of them.
     held = (
@@ -117,7 +118,7 @@ def sum_parts(
     :func:`relspace.measures.sums.stacked_products.sum_stacked_products`.
     """
     widths = (x.shape[1], y.shape[1])
-    room = memory_budget_bytes(memory_budget) - 8 * parts.n_parts * (sum(widths) + 3) ** 2
+    room = Resources.of(memory_budget).for_blocks() - 8 * parts.n_parts * (sum(widths) + 3) ** 2
     sums, constant = sum_over_items(
         (x, y), names, parts, block_bytes=room, client=client, progress=progress
     )

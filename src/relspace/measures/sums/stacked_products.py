@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from relspace._core.memory import memory_budget_bytes, say_bytes
+from relspace._core.memory import say_bytes
 from relspace._core.progress import Listener
+from relspace._core.resources import Resources
 from relspace.errors import MemoryBudgetError, UndefinedValueError
 from relspace.measures.sums.cross_products import CrossProducts, SetProducts, over_folds
 from relspace.measures.sums.item_parts import Parts
@@ -148,7 +149,7 @@ def sum_stacked_products(
         If the features of a set span more than floats can square.
     """
     widths = tuple(source.shape[1] for source in sources)
-    budget = memory_budget_bytes(memory_budget)
+    budget = Resources.of(memory_budget).for_blocks()
     held = bytes_of_stack(
         widths,
         0 if folds is None else folds.n_parts,
