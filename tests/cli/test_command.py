@@ -134,8 +134,9 @@ class TestAlign:
 
     def test_by_position(self, run):
         arguments = ("align", "vit_ids.npz", "cnn.npy", "-o", "s.safetensors")
-        assert "has some: give --ids to all sets, or match rows by " in error_line(
-            run(*arguments, code=2)
+        assert (
+            "has some: name the items of each: --ids vit_ids=... --ids cnn=..., or match rows by "
+            in error_line(run(*arguments, code=2))
         )
         result = run(*arguments, "--by-position")
         assert "60 items matched by position" in result.stdout

@@ -22,6 +22,7 @@ from relspace.errors import (
     NonFiniteError,
 )
 from relspace.features import scan
+from relspace.rows.registry import gives_arrays
 from relspace.rows.source import GeneratedRows, RowSource
 
 N, D, K = 3000, 12, 4
@@ -76,7 +77,7 @@ def test_every_source_is_embedded_and_colored_as_the_array_is(
     assert torch.equal(found.eigenvalues_, cut.eigenvalues_)
     torch.testing.assert_close(written.read(0, N), cut["features"], atol=1e-6, rtol=1e-5)
     held = rs.NormalizedCut(K, n_landmarks=200).fit(source)
-    assert isinstance(held["features"], np.ndarray) == hasattr(source, "__array__")
+    assert isinstance(held["features"], np.ndarray) == gives_arrays(source)
     np.testing.assert_allclose(held["features"], cut["features"], atol=1e-6, rtol=1e-5)
     new = np.asarray(found.transform("features", source))
     np.testing.assert_allclose(new, cut.transform("features", X), atol=1e-6, rtol=1e-5)
@@ -303,7 +304,7 @@ def test_what_does_not_fit_says_to_write_it(
 ) -> None:
     source = stopping(N)
     small = rs.NormalizedCut(K, n_landmarks=20)
-    assume_free(20_000)
+    assume_free(30_000)
     with pytest.raises(MemoryBudgetError, match=r"embedding of 3000 .*as it is made: out="):
         small.fit(source)
     with pytest.raises(MemoryBudgetError, match="result of 3000 rows and 4 columns"):
@@ -335,7 +336,7 @@ def test_written_embeddings_are_cut_into_segments(
     written = rs.NormalizedCut(K, n_landmarks=200).fit(X, out=tmp_path / "cut.zarr")
     segments = rs.kway(written.embedding_, 5)["features"]
     assert float((segments == rs.kway(cut.embedding_, 5)["features"]).double().mean()) > 0.999
-    assume_free(20_000)
+    assume_free(30_000)
     with pytest.raises(MemoryBudgetError, match="cutting 3000 tokens into 5 segments"):
         rs.kway(written.embedding_, 5)
 

@@ -229,7 +229,7 @@ class TestErrors:
         names = [f"image {i}" for i in range(60)]
         with pytest.raises(ItemMismatchError, match="Y lacks 1 item of X: 'image 0'"):
             rs.compare(X, Y, ids={"X": names, "Y": [*names[1:], "other"]})
-        with pytest.raises(ItemMismatchError, match="give ids to all"):
+        with pytest.raises(ItemMismatchError, match="name the items of each"):
             rs.compare(X, Y, ids={"X": names})
         with pytest.raises(InvalidInputError, match="ids names Z; what is compared is X, Y"):
             rs.compare(X, Y, ids={"Z": names})

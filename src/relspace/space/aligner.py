@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
@@ -17,11 +16,10 @@ from relspace._core.validation import (
     check_choice,
     check_density,
     feature_names,
-    name_some,
     refuse_other_features,
     to_numpy,
 )
-from relspace.errors import InvalidInputError, RelspaceWarning
+from relspace.errors import InvalidInputError
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth
 from relspace.kernels.frame import Cloud, Frame
@@ -37,10 +35,6 @@ from relspace.rows.fitted import FittedMap, apply_map
 from relspace.rows.row_map import RowMap
 from relspace.space.defaults import ITEMS
 from relspace.space.stored_sets import check_stored_aligner
-
-
-class FeatureNamesWarning(RelspaceWarning):
-    """Of the features that are transformed and those that were fitted only some have names."""
 
 
 class Aligner(FittedMap):
@@ -303,18 +297,7 @@ class RelativeRows:
         )
 
     def _check(self, shape: tuple[int, ...], names: tuple[str, ...] | None) -> None:
-        known = self.aligner.feature_names_in_
-        refuse_other_features(names, known, "X")
-        if (names is None) != (known is None):
-            having, without = ("X", "the landmarks") if known is None else ("the landmarks", "X")
-            warnings.warn(
-                FeatureNamesWarning(
-                    f"columns of {having} have names ({name_some(names or known or ())}) and those "
-                    f"of {without} have none: they are taken to be in the same order.",
-                    ways_out=["name the columns of both"],
-                ),
-                stacklevel=4,
-            )
+        refuse_other_features(names, self.aligner.feature_names_in_, "X")
         width = self.aligner.n_features_in_
         if shape[1] != width:
             raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""``.safetensors`` files."""
+"""Matrices in ``.safetensors`` files, which are mapped into memory."""
 
 from __future__ import annotations
 
