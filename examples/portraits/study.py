@@ -110,10 +110,7 @@ class Truth:
     def positions(self) -> tuple[Tensor, Tensor]:
         """Where patches lie, moved by less than a pixel so that no two are at one place."""
         generator = torch.Generator().manual_seed(0)
-        first, second = (
-            one.centers + 0.1 * torch.randn(one.centers.shape, generator=generator)
-            for one in self.patches
-        )
+        first, second = (one.moved_centers(0.1, generator) for one in self.patches)
         return first, second
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,16 @@ class Patches:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def select(self, rows: Tensor) -> Patches:
+        """Return some of the patches, by number or by a mask."""
+        return replace(
+            self, images=self.images[rows], parts=self.parts[rows], centers=self.centers[rows]
+        )
+
+    def moved_centers(self, by: float, generator: torch.Generator) -> Tensor:
+        """Centres moved at random by about so much, so that no two lie at the same position."""
+        return self.centers + by * torch.randn(self.centers.shape, generator=generator)
 
 
 @dataclass(frozen=True)

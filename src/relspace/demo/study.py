@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -138,26 +138,21 @@ def run_study(
         _fold(features, photographs, asked, random_state)
         for asked in np.array_split(_shuffled(len(photographs)), N_FOLDS)
     ]
-    ways = contenders(*sorted(one.shape[1] for one in _pair(folds[0].sides)))
-    found = {
-        key: mean_of([_retrieve(fold, way.method(fold.sides)) for fold in folds])
-        for key, way in ways.items()
-    }
-    matched = {
-        key: float(np.mean([_top1(way.method(fold.matched)) for fold in folds]))
-        for key, way in ways.items()
-    }
+    narrow, wide = sorted(one.shape[1] for one in (folds[0].sides.X, folds[0].sides.Y))
+    ways = contenders(narrow, wide)
+    methods = {key: [way.method] for key, way in ways.items()}
     # The picture shows one choice of the axes' signs; numbers are means over draws of them.
-    narrow = min(one.shape[1] for one in _pair(folds[0].sides))
-    drawn = [
+    methods["principal_components"] = [
         with_random_signs(separately(principal_components(narrow)), draw) for draw in range(N_SIGNS)
     ]
-    found["principal_components"] = mean_of(
-        [_retrieve(fold, method(fold.sides)) for fold in folds for method in drawn]
-    )
-    matched["principal_components"] = float(
-        np.mean([_top1(method(fold.matched)) for fold in folds for method in drawn])
-    )
+    found = {
+        key: mean_of([_retrieve(fold, method(fold.sides)) for fold in folds for method in several])
+        for key, several in methods.items()
+    }
+    matched = {
+        key: float(np.mean([_top1(method(fold.matched)) for fold in folds for method in several]))
+        for key, several in methods.items()
+    }
     controls = {
         "chance": mean_of([chance(one) for fold in folds for one in fold.patches]),
         "position": mean_of(
@@ -196,10 +191,6 @@ def _shuffled(n: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(n)
 
 
-def _pair(sides: Sides) -> tuple[Tensor, Tensor]:
-    return sides.X, sides.Y
-
-
 def item_names(features: Mapping[str, FeatureSet]) -> list[str]:
     """Return what the items of both networks are called."""
     return [str(one) for one in next(iter(features.values())).ids or ()]
@@ -235,10 +226,7 @@ def _fold(
         )
     kept = [one.parts >= 0 for one in patches]
     tokens = [one[rows] for one, rows in zip(tokens, kept, strict=True)]
-    known = [
-        replace(one, images=one.images[rows], parts=one.parts[rows], centers=one.centers[rows])
-        for one, rows in zip(patches, kept, strict=True)
-    ]
+    known = [one.select(rows) for one, rows in zip(patches, kept, strict=True)]
     return Fold(
         Sides(*tokens, *at_landmarks),
         (known[0], known[1]),
@@ -280,10 +268,7 @@ def _top1(rows: tuple[Tensor, Tensor]) -> float:
 def _positions(patches: Sequence[Patches]) -> tuple[Tensor, Tensor]:
     """Where patches lie, moved a little so that no two lie at the same position."""
     generator = torch.Generator().manual_seed(0)
-    first, second = (
-        one.centers + _JITTER * torch.randn(one.centers.shape, generator=generator)
-        for one in patches
-    )
+    first, second = (one.moved_centers(_JITTER, generator) for one in patches)
     return first, second
 
 
@@ -349,9 +334,7 @@ def _agreement(
         rows = one.parts >= 0
         flat = torch.from_numpy(np.ascontiguousarray(joint.colors[key])).flatten(0, 2)
         colors.append(flat[rows])
-        known.append(
-            replace(one, images=one.images[rows], parts=one.parts[rows], centers=one.centers[rows])
-        )
+        known.append(one.select(rows))
     queries = [choose_queries(one, QUERIES_PER_CONCEPT, random_state) for one in known]
     return color_agreement(colors, known, queries)
 

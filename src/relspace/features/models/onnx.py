@@ -20,7 +20,6 @@ from relspace.errors import (
     FileFormatError,
     InvalidInputError,
     MissingDependencyError,
-    RelspaceError,
     UnknownNameError,
 )
 from relspace.features.feature_model import ImageModel, Layers, maps_of_layout, needed_size
@@ -139,9 +138,8 @@ class OnnxModel(ImageModel):
         tensors = _tensors_of(graph)
         self._by_name = {one.name: one for one in tensors}
         self._by_tensor = {one.tensor: one for one in tensors}
-        self._outputs = tuple(one.name for one in graph.output)
         self._default = _residual_sums(graph, self._by_tensor) or tuple(
-            self._by_tensor[one].name for one in self._outputs
+            self._by_tensor[one.name].name for one in graph.output
         )
         if isinstance(layout, str):
             check_choice(layout, "layout", LAYOUTS)
@@ -508,8 +506,6 @@ def _import(name: str) -> Any:
         if name == "onnx":
             __import__("onnx.shape_inference")
         return module
-    except RelspaceError:
-        raise
     except ImportError as error:
         raise MissingDependencyError(
             f"ONNX files need {name}, which is not installed: pip install relspace[onnx]."
