@@ -35,11 +35,17 @@ SIZES, BOXES, PRESENT = np.ones((2, 2), np.int64), np.zeros((1, 2, 4)), np.ones(
 
 
 @pytest.fixture(autouse=True)
-def small_chunks_and_short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_chunks_and_frequent_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who lives shows it at once; who is late on a busy machine has the time that users have."""
     monkeypatch.setattr(extraction, "_CHUNK_BYTES", 1)
     monkeypatch.setattr(locks, "_SECONDS_BETWEEN_RENEWALS", 0.05)
     monkeypatch.setattr(locks, "_SECONDS_BETWEEN_LOOKS", 0.05)
-    monkeypatch.setattr(locks, "_SECONDS_UNTIL_DEAD", 0.5)
+
+
+@pytest.fixture
+def soon_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests whose first writer is gone: a short wait tells nothing wrong."""
+    monkeypatch.setattr(locks, "_SECONDS_UNTIL_DEAD", 1.0)
 
 
 def model() -> relspace.ModuleModel:
@@ -164,6 +170,7 @@ def test_a_writer_that_lives_is_not_disturbed(place: str) -> None:
     assert len(open_features(url, partial=True)) == 2
 
 
+@pytest.mark.usefixtures("soon_dead")
 def test_a_writer_that_is_gone_is_followed(place: str) -> None:
     url = f"{place}/a.zarr"
     gone = writer(url)
@@ -187,13 +194,15 @@ def test_a_writer_that_is_gone_is_followed(place: str) -> None:
     assert listed(place) == ["a.zarr"]
 
 
+@pytest.mark.usefixtures("soon_dead")
 def test_who_waits_without_progress_is_warned(place: str) -> None:
     url = f"{place}/a.zarr"
     put_to_sleep(writer(url))
-    with pytest.warns(WaitingWarning, match=rf"Waiting up to .* whether process {os.getpid()} on"):
+    with pytest.warns(WaitingWarning, match=rf"Waiting up to 1 s whether process {os.getpid()} on"):
         writer(url).close()
 
 
+@pytest.mark.usefixtures("soon_dead")
 def test_of_those_that_wait_one_follows(place: str) -> None:
     url = f"{place}/a.zarr"
     gone = Lease(url)

@@ -169,9 +169,9 @@ class Lease:
             f"Waiting up to {_SECONDS_UNTIL_DEAD:.0f} s whether {_holder(newest)} still writes "
             f"{self._url}"
         )
-        if progress is None and _SECONDS_UNTIL_DEAD >= 1:
+        if progress is None:
             warnings.warn(WaitingWarning(f"{message}."), stacklevel=2)
-        elif progress is not None:
+        else:
             progress(message)
         start = time.monotonic()
         while time.monotonic() - start < _SECONDS_UNTIL_DEAD:
