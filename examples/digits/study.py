@@ -27,7 +27,7 @@ from examples.digits.matching import (
 )
 from examples.digits.networks import NETWORKS, load_network
 from relspace import __version__
-from relspace._core.validation import check_random_state
+from relspace._core.arguments import check_random_state
 from relspace.kernels.axes import principal_plane
 from relspace.space.align import align
 

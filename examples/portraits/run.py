@@ -13,7 +13,7 @@ from examples.digits.page import study_sections
 from examples.portraits.figure import draw_numbers_figure, draw_panel_figure
 from examples.portraits.page import report_data
 from examples.portraits.study import run_study
-from relspace._core.validation import check_random_state
+from relspace._core.arguments import check_random_state
 from relspace.demo.run import write_results
 from relspace.pictures.theme import DARK, LIGHT
 

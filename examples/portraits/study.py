@@ -13,7 +13,7 @@ from torch import Tensor
 from examples.portraits.drawing import PARTS
 from examples.portraits.held_out import HeldOut, hold_out
 from examples.portraits.networks import NETWORKS, initial_network, load_network
-from relspace._core.validation import check_random_state
+from relspace._core.arguments import check_random_state
 from relspace.demo.color_agreement import (
     ColorAgreement,
     color_agreement,

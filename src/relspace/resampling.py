@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.resources import Resources
-from relspace._core.validation import (
-    ItemId,
+from relspace._core.arguments import (
     check_count,
     check_fraction,
     check_random_state,
     check_resamples,
     name_some,
 )
+from relspace._core.items import ItemId
+from relspace._core.resources import Resources
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 
 # A lower bound of what a tensor of one row takes in torch and Python.

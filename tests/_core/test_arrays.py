@@ -11,7 +11,7 @@ import torch
 
 import relspace as rs
 from relspace._core.arrays import tensor_from
-from relspace._core.validation import as_features
+from relspace._core.matrices import as_features
 from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError, RelspaceError
 from relspace.rows.formats.dask import DaskRows
 from relspace.rows.formats.memory import ArrayRows

@@ -14,7 +14,9 @@ import xarray as xr
 from click.testing import CliRunner
 
 import relspace as rs
-from relspace._core.validation import as_features, own_ids, without_labels
+from relspace._core.items import own_ids
+from relspace._core.labelled_tables import without_labels
+from relspace._core.matrices import as_features
 from relspace.cli import commands
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, NonFiniteError
 from relspace.features import scan

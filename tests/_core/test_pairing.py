@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import relspace as rs
-from relspace._core.pairing import ItemContents, ItemContentWarning, OtherItemsError, pair_sets
+from relspace._core.pairing import (
+    ItemContents,
+    ItemContentWarning,
+    OtherItemsError,
+    pair_items,
+    pair_sets,
+)
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features import FeatureSet
 from relspace.features.layer import LayerFeatures, MemorySource
@@ -188,3 +196,57 @@ def test_ids_in_another_order_than_the_sets_own_are_refused_everywhere():
         # The sets' own order, and names of another kind, are the caller's to give.
         call({"X": names, "Y": turned})
         call({"X": [n[6:] for n in names], "Y": [n[6:] for n in turned]})
+
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=20, unique=True), st.randoms())
+def test_items_are_brought_into_the_order_of_the_first_set(ids, random) -> None:
+    shuffled = list(ids)
+    random.shuffle(shuffled)
+    shared, order = pair_items(
+        {"a": len(ids), "b": len(ids)}, {"a": tuple(ids), "b": tuple(shuffled)}
+    )
+    assert shared == tuple(ids)
+    assert order["a"] is None
+    rows = range(len(ids)) if order["b"] is None else order["b"].tolist()
+    assert [shuffled[row] for row in rows] == list(ids)
+
+
+def test_without_ids_items_are_paired_by_position() -> None:
+    ids, order = pair_items({"a": 3, "b": 3}, {"a": None, "b": None})
+    assert ids is None
+    assert order == {"a": None, "b": None}
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ({"a": None, "b": None}, "a has 3 items and b has 2; without ids .*: give ids"),
+        ({"a": (1, 2, 3), "b": None}, "'b' has no ids while 'a' has"),
+        ({"a": (1, 2, 3), "b": (1, 2)}, "b lacks 1 item of a: 3"),
+        ({"a": (1, 2, 3), "b": (4, 1)}, "b lacks 2 items of a: 2, 3; a lacks 1 item of b: 4"),
+        ({"a": (1, 2, 3), "b": ("1", "02")}, "ids of a are whole numbers and those of b are str"),
+        ({"a": (1, 2, 3), "b": ("1", "x")}, "ids of a are whole numbers and those of b are str"),
+    ],
+)
+def test_items_that_do_not_correspond_are_named(ids, message) -> None:
+    with pytest.raises(ItemMismatchError, match=message):
+        pair_items({"a": 3, "b": 2}, ids)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [((1, 2, 30), ("30", "1", "2")), (("1", "2", "30"), (30, 1, 2))]
+)
+def test_whole_numbers_in_text_are_those_numbers(first, second) -> None:
+    shared, order = pair_items({"a": 3, "b": 3}, {"a": first, "b": second})
+    assert shared == first
+    assert order["b"] is not None
+    assert order["b"].tolist() == [1, 2, 0]
+
+
+def test_integer_labels_offer_ids_of_each_set_first() -> None:
+    rows = {"X": (5, 6, 7), "Y": (6, 7, 8)}
+    with pytest.raises(ItemMismatchError) as caught:
+        pair_items(dict.fromkeys(rows, 3), rows)
+    assert caught.value.ways_out[0] == "name the items of each: {ids={'X': ..., 'Y': ...}}"
+    with pytest.raises(ItemMismatchError, match=r"ids=\{'X': \.\.\., 'Y': \.\.\.\}, or match"):
+        pair_items(dict.fromkeys(rows, 3), {**rows, "Y": None})

@@ -6,7 +6,7 @@ import pytest
 
 import relspace as rs
 from relspace import measures
-from relspace._core.validation import check_choice, near_names
+from relspace._core.arguments import check_choice, near_names
 from relspace.errors import InvalidInputError, RenamedWarning, UnknownNameError
 
 

@@ -7,7 +7,7 @@ import torch
 from relspace import Bandwidth
 from relspace import cosine_affinity as _cosine_affinity
 from relspace import rbf_affinity as _rbf_affinity
-from relspace._core.validation import Array
+from relspace._core.matrices import Array
 from relspace.errors import InvalidInputError
 
 __all__ = ["cosine_affinity", "rbf_affinity"]

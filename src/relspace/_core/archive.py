@@ -10,16 +10,15 @@ from typing import Any, NoReturn
 
 import torch
 
+from relspace._core.arguments import check_path
+from relspace._core.arrays import FLOATS, all_finite
 from relspace._core.files import write_whole
-from relspace._core.validation import check_path
 from relspace.errors import FileFormatError
 
 _KEY = "relspace"
 
 #: In the metadata, the checksum of all else.
 _CHECKSUM = "sha256"
-
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def write_archive(
@@ -176,10 +175,9 @@ def _checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) 
 def _refuse_non_finite(source: Path, name: str, tensor: torch.Tensor, infinite: bool) -> None:
     if not tensor.is_floating_point():
         return
-    if tensor.dtype not in _FLOATS:
+    if tensor.dtype not in FLOATS:
         raise FileFormatError(f"{source} is damaged: its tensor {name!r} holds {tensor.dtype}.")
-    # A sum of finite numbers may overflow, but a finite sum clears all of them.
-    if bool(torch.isfinite(tensor.sum())):
+    if all_finite(tensor):
         return
     bad = torch.isnan(tensor) if infinite else ~torch.isfinite(tensor)
     if bool(bad.any()):

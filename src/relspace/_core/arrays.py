@@ -6,6 +6,7 @@ and digits of whole numbers are kept or refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._core.arguments import NAMED_AT_MOST
+from relspace._core.resources import Resources
 from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError
 
 #: Types that features can have in torch.
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
-_NAMED_AT_MOST = 5
 # Up to so many bytes the free memory is not asked for.
 _SMALL_BYTES = 2**24
 # Whole numbers up to these have all their digits in float32 and in float64.
@@ -159,9 +161,6 @@ def _refuse_repeats_beyond_memory(
     """
     if not is_repeated or n_bytes < _SMALL_BYTES:
         return
-    # That module checks its own arguments by the one that imports this.
-    from relspace._core.resources import Resources
-
     resources = Resources() if device is None else Resources(device=device)
     resources.require(n_bytes, f"{name}, whose rows or columns are repeated,")
 
@@ -192,13 +191,31 @@ def in_floats(tensor: torch.Tensor, name: str) -> torch.Tensor:
         return tensor.to(torch.float32)
     if max(-low, high) > _EXACT_IN_FLOAT64:
         which = int((tensor == (high if high > -low else low)).flatten().nonzero()[0])
-        place = ", ".join(str(int(i)) for i in np.unravel_index(which, tensor.shape))
+        at = ", ".join(str(int(i)) for i in np.unravel_index(which, tensor.shape))
         raise InvalidInputError(
             f"{name} holds whole numbers beyond 2^53, such as {high if high > -low else low} at "
-            f"({place}), which floats can't tell apart: subtract what they have in common first, "
+            f"({at}), which floats can't tell apart: subtract what they have in common first, "
             "as whole numbers."
         )
     return tensor.to(torch.float64)
+
+
+def all_finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity."""
+    # A sum of finite numbers may overflow, but a finite sum clears all of them, and allocates
+    # nothing.
+    values = tensor.detach()
+    return math.isfinite(float(values.sum())) or bool(values.isfinite().all())
+
+
+def refuse_non_finite(
+    tensor: torch.Tensor, name: str, *, first_row: int = 0, rows: torch.Tensor | None = None
+) -> None:
+    """Refuse NaN and infinity; rows are numbered from ``first_row``, or by ``rows``."""
+    if not all_finite(tensor):
+        bad = ~tensor.detach().isfinite().cpu().numpy()
+        numbers = first_row + np.arange(len(bad)) if rows is None else rows.cpu().numpy()
+        refuse_missing(bad, name, "NaN or infinite values", "repair", rows=numbers)
 
 
 def refuse_missing(
@@ -206,9 +223,11 @@ def refuse_missing(
     name: str,
     what: str,
     repair: str,
+    *,
+    rows: NDArray[np.int64] | None = None,
     columns: Sequence[object] | None = None,
 ) -> None:
-    """Refuse features of which some values are missing, with their number and first places.
+    """Refuse features of which some values are missing, with their number and first positions.
 
     Parameters
     ----------
@@ -218,8 +237,8 @@ def refuse_missing(
         What an error calls the features.
     what, repair : str
         What an error calls these values, and what can be done to their rows besides removing them.
-    columns : sequence, optional
-        The names of the columns.
+    rows, columns : sequence, optional
+        The numbers of the rows, and the names of the columns.
     """
     if not missing.any():
         return
@@ -228,15 +247,14 @@ def refuse_missing(
             f"{name} is a single value, which stands for {what}; features are a matrix (n_items, "
             "n_features)."
         )
-    places = []
-    for place in np.argwhere(missing)[:_NAMED_AT_MOST].tolist():
-        if columns is not None and len(place) == 2:
-            place[1] = columns[place[1]]
-        places.append(f"({', '.join(map(repr, place))})")
-    rows = int(missing.reshape(len(missing), -1).any(axis=1).sum())
+    first = []
+    for row, *column in np.argwhere(missing)[:NAMED_AT_MOST].tolist():
+        named = column if columns is None or len(column) != 1 else [columns[column[0]]]
+        first.append(f"({', '.join(map(repr, (row if rows is None else int(rows[row]), *named)))})")
+    n_rows = int(missing.reshape(len(missing), -1).any(axis=1).sum())
     raise NonFiniteError(
-        f"{name} holds {int(missing.sum())} {what} in {rows} of {len(missing)} rows, first at "
-        f"(row, column) {', '.join(places)}; {repair} or remove these rows."
+        f"{name} holds {int(missing.sum())} {what} in {n_rows} of {len(missing)} rows, first at "
+        f"(row, column) {', '.join(first)}; {repair} or remove these rows."
     )
 
 
@@ -312,9 +330,8 @@ def _values_of_frame(frame: Any, name: str) -> NDArray[Any]:
     # Types of pandas' own know missing values, also of whole numbers.
     own = np.array([not isinstance(kind, np.dtype) for kind in kinds])
     missing = np.asarray(frame.isna())
-    refuse_missing(
-        missing & (own if missing.ndim == 2 else own[0]), name, "missing values", "fill", labels
-    )
+    missing = missing & (own if missing.ndim == 2 else own[0])
+    refuse_missing(missing, name, "missing values", "fill", columns=labels)
     stored = [getattr(kind, "numpy_dtype", getattr(kind, "subtype", kind)) for kind in kinds]
     common = np.result_type(*stored)
     if common.kind == "f" and any(kind.kind in "iu" and kind.itemsize == 8 for kind in stored):
@@ -333,7 +350,7 @@ def _values_of_arrow(table: Any, name: str) -> NDArray[Any]:
         if getattr(column, "null_count", 0):
             missing = np.zeros((len(column), len(columns)), dtype=bool)
             missing[:, position] = np.asarray(column.is_null())
-            refuse_missing(missing, name, "missing values (nulls)", "fill", labels)
+            refuse_missing(missing, name, "missing values (nulls)", "fill", columns=labels)
     values = _told(lambda: [np.asarray(column) for column in columns], name)
     for label, one in zip(labels, values, strict=True):
         if one.dtype.kind not in "fiu":

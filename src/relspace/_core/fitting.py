@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
+from relspace._core.arguments import name_some
 from relspace._core.devices import choose_device, to_device
-from relspace._core.validation import name_some
 from relspace.errors import InvalidInputError, NotFittedError
 
 

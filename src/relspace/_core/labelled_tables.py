@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
-from relspace._core.arrays import refuse_missing
-from relspace.errors import InvalidInputError, InvalidTypeError
+from relspace._core.arguments import name_some, say_count
+from relspace._core.arrays import refuse_missing, tensor_from
+from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 
 #: Columns with these names (in any case) hold ids and never features.
 ID_COLUMNS = ("id", "ids")
@@ -55,6 +56,15 @@ class LabelledTable:
     read_labels: Callable[[], Sequence[object] | None]
     feature_names: tuple[Hashable, ...] | None
     read_features: Callable[[], object]
+
+
+@runtime_checkable
+class NamesFeatures(Protocol):
+    """What declares the names of its columns, as tables and sources of rows do."""
+
+    @property
+    def feature_names(self) -> Sequence[Hashable] | None:
+        """One name for each column, or None."""
 
 
 def as_labelled_table(features: object, name: str) -> LabelledTable | None:
@@ -312,7 +322,7 @@ def _of_polars(frame: Any, name: str) -> LabelledTable:
                 )
         if any(one.null_count() for one in series):
             missing = np.stack([one.is_null().to_numpy() for one in series], axis=1)
-            refuse_missing(missing, name, "missing values (nulls)", "fill", names)
+            refuse_missing(missing, name, "missing values (nulls)", "fill", columns=names)
         return np.stack([one.to_numpy() for one in series], axis=1)
 
     return LabelledTable(
@@ -333,3 +343,71 @@ def _of_arrow(table: Any, name: str) -> LabelledTable:
         tuple(columns[number] for number in kept),
         lambda: table if id_column is None else table.select(kept),
     )
+
+
+def without_labels(features: object, name: str) -> object:
+    """Return the features that a table with labels holds, without them; else what was given."""
+    table = as_labelled_table(features, name)
+    return features if table is None else tensor_from(table.read_features(), name)[0].numpy()
+
+
+def feature_names(features: object) -> tuple[str, ...] | None:
+    """Return the names of the features, where they are columns of a table; None if they have none.
+
+    Numbers that only count columns are no names.
+    """
+    table = as_labelled_table(features, "the features") or features
+    names = table.feature_names if isinstance(table, NamesFeatures) else None
+    if names is None or all(name == number for number, name in enumerate(names)):
+        return None
+    return tuple(map(str, names))
+
+
+def refuse_other_features(
+    found: tuple[str, ...] | None, wanted: tuple[str, ...] | None, name: str
+) -> None:
+    """Refuse features that have names, and other ones, or in another order, than those wanted.
+
+    Raises
+    ------
+    InvalidInputError
+        If both have names and they differ.
+    """
+    if found is None or wanted is None or found == wanted:
+        return
+    if sorted(found) == sorted(wanted):
+        column = next(
+            i for i, (one, other) in enumerate(zip(found, wanted, strict=True)) if one != other
+        )
+        raise InvalidInputError(
+            f"{name} has the same features in another order: column {column} is {found[column]!r} "
+            f"and was {wanted[column]!r}.",
+            ways_out=["bring the columns into the order that they had"],
+        )
+    said = [
+        f"{say_count(len(ones), 'feature')} {what}: {name_some(ones)}"
+        for ones, what in (
+            ([one for one in wanted if one not in found], "missing"),
+            ([one for one in found if one not in wanted], "new"),
+        )
+        if ones
+    ]
+    raise InvalidInputError(
+        f"{name} has other features than before; {'; '.join(said) or 'some occur again'}.",
+        ways_out=["give the same features in the same order"],
+    )
+
+
+def refuse_other_labels(X: object, Y: object, names: tuple[str, str]) -> None:
+    """Refuse two tables whose labels say that rows of one place are different items."""
+    tables = [as_labelled_table(Z, name) for Z, name in zip((X, Y), names, strict=True)]
+    first, second = (None if one is None else labels_of_tables([one]) for one in tables)
+    if first is not None and second is not None and list(first) != list(second):
+        raise ItemMismatchError(
+            f"the rows of {names[0]} and {names[1]} have different labels, or the same in another "
+            "order, and they are compared row by row.",
+            ways_out=[
+                "bring them into one order",
+                "use relspace.compare, which matches rows by their labels",
+            ],
+        )

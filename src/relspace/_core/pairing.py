@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from relspace._core.validation import ItemId, name_some, pair_items
+from relspace._core.arguments import name_some, say_count
+from relspace._core.items import ItemId, are_whole_numbers
 from relspace.errors import InvalidInputError, ItemMismatchError, RelspaceWarning
 
 #: What ``ids=`` is where rows are to be matched by position, whatever is known of them.
@@ -214,3 +215,117 @@ def is_by_position(ids: object) -> bool:
             "position whatever their ids."
         )
     return isinstance(ids, str)
+
+
+def pair_items(
+    sizes: Mapping[str, int], ids: Mapping[str, Sequence[ItemId] | None]
+) -> tuple[tuple[ItemId, ...] | None, dict[str, torch.Tensor | None]]:
+    """Pair the items of several sets, by id where there are ids and by position where not.
+
+    Parameters
+    ----------
+    sizes : mapping of str to int
+        How many items each set has.
+    ids : mapping of str to (sequence or None)
+        The checked ids of each set, see :func:`as_ids`.
+
+    Returns
+    -------
+    ids : tuple or None
+        The shared ids in the order of the first set; None if items are paired by position.
+    order : dict of str to (LongTensor or None)
+        For each set, the rows that bring it into that order; None where it has it already.
+
+    Raises
+    ------
+    ItemMismatchError
+        If the sets don't hold the same items, or only some of them have ids.
+    """
+    names = list(sizes)
+    first = names[0]
+    if not refuse_some_without_ids(ids):
+        for name in names[1:]:
+            if sizes[name] != sizes[first]:
+                raise ItemMismatchError(
+                    f"{first} has {say_count(sizes[first], 'item')} and {name} has {sizes[name]}; "
+                    "without ids rows are matched by position and must be equally many.",
+                    ways_out=["give {ids}"],
+                )
+        return None, dict.fromkeys(names)
+    reference = tuple(ids[first] or ())
+    order: dict[str, torch.Tensor | None] = {first: None}
+    for name in names[1:]:
+        own = _of_kind(tuple(ids[name] or ()), reference)
+        if own == reference:
+            order[name] = None
+            continue
+        _refuse_different_items(first, reference, name, own)
+        row_of = {item: row for row, item in enumerate(own)}
+        order[name] = torch.tensor([row_of[item] for item in reference])
+    return reference, order
+
+
+def refuse_some_without_ids(ids: Mapping[str, object]) -> bool:
+    """Refuse sets of which some have ids and others none; else say whether they have some."""
+    without = [name for name, own in ids.items() if own is None]
+    having = [name for name in ids if name not in without]
+    if without and having:
+        raise ItemMismatchError(
+            f"{name_some(without)} {'has' if len(without) == 1 else 'have'} no ids while "
+            f"{name_some(having)} {'has' if len(having) == 1 else 'have'} some.",
+            ways_out=[
+                _name_each(ids),
+                "match rows by position with {ids='position'}",
+            ],
+        )
+    return bool(having)
+
+
+def _name_each(names: Iterable[str]) -> str:
+    """The way out to give ids of each of some sets."""
+    return f"name the items of each: {{ids={{{', '.join(f'{name!r}: ...' for name in names)}}}}}"
+
+
+def _of_kind(own: tuple[ItemId, ...], reference: tuple[ItemId, ...]) -> tuple[ItemId, ...]:
+    """The ids as the kind that the reference is of, where they are all written as whole numbers.
+
+    A table in text doesn't say whether 7 is a number. As every whole number is written in one way,
+    "7" and 7 can't be two items, neither within a set (as_ids refuses both kinds in one) nor here.
+    """
+    if isinstance(own[0], str) == isinstance(reference[0], str):
+        return own
+    if isinstance(own[0], int):
+        return tuple(map(str, own)) if are_whole_numbers(reference) else own
+    return tuple(map(int, own)) if are_whole_numbers(own) else own
+
+
+def _refuse_different_items(
+    first: str, reference: tuple[ItemId, ...], name: str, own: tuple[ItemId, ...]
+) -> None:
+    kinds = isinstance(reference[0], str), isinstance(own[0], str)
+    if kinds[0] != kinds[1]:
+        kind = ("whole numbers", "strings")
+        raise ItemMismatchError(
+            f"the ids of {first} are {kind[kinds[0]]} and those of {name} are {kind[kinds[1]]}, "
+            "which are not all written as whole numbers are; use one kind."
+        )
+    present, wanted = set(own), set(reference)
+    missing = [item for item in reference if item not in present]
+    extra = [item for item in own if item not in wanted]
+    if missing or extra:
+        parts = []
+        if missing:
+            said = say_count(len(missing), "item")
+            parts.append(f"{name} lacks {said} of {first}: {name_some(missing)}")
+        if extra:
+            said = say_count(len(extra), "item")
+            parts.append(f"{first} lacks {said} of {name}: {name_some(extra)}")
+        ways_out = ["select the shared items first"]
+        if isinstance(reference[0], int):
+            # Whole numbers may be what is left of row numbers, and name nothing.
+            ways_out = [
+                _name_each((first, name)),
+                *ways_out,
+                "match rows by position with {ids='position'}",
+            ]
+        raise ItemMismatchError("; ".join(parts) + ".", ways_out=ways_out)

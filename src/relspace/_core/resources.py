@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import torch
 
+from relspace._core.arguments import check_count
 from relspace._core.devices import CPU
 from relspace._core.memory import free_memory_bytes, is_free, row_slices, say_bytes
-from relspace._core.validation import check_count
 from relspace.errors import InvalidInputError, MemoryBudgetError
 
 #: Called with what is done and what there is to do.

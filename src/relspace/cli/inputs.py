@@ -14,7 +14,7 @@ from relspace.cli.group import give_options
 from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from relspace._core.validation import ItemId
+    from relspace._core.items import ItemId
     from relspace.features import FeatureTable
     from relspace.rows.source import RowSource
 
@@ -179,7 +179,7 @@ def _option_by_set(
 
 
 def _shared_ids(tables: Mapping[str, FeatureTable]) -> dict[str, tuple[ItemId, ...]] | None:
-    from relspace._core.validation import pair_items
+    from relspace._core.pairing import pair_items
 
     ids = {name: table.ids for name, table in tables.items()}
     sizes = {name: table.n_items for name, table in tables.items()}

@@ -92,7 +92,7 @@ def layers(
     with Progress() as progress, ExitStack() as stack:
         progress("Loading torch")
         import relspace
-        from relspace._core.validation import refuse_some_without_ids
+        from relspace._core.pairing import refuse_some_without_ids
 
         models: dict[str, object] = {}
         ids: dict[str, object] = {}

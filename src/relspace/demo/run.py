@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from relspace import __version__
+from relspace._core.arguments import check_random_state
 from relspace._core.files import write_whole
-from relspace._core.validation import check_random_state
 
 if TYPE_CHECKING:
     from relspace.reports.page import ReportData

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from relspace._core.archive import check_tensors
+from relspace._core.arguments import check_choice, check_number, check_random_state
 from relspace._core.deprecation import renamed_parameters
 from relspace._core.device_copies import copies_for
+from relspace._core.matrices import Array
 from relspace._core.resources import Resources
-from relspace._core.validation import Array, check_choice, check_number, check_random_state
 from relspace.embedding.fit_palette import METHODS, fit_palette, parts_of
 from relspace.embedding.ncut import NormalizedCut
 from relspace.embedding.palette import Palette

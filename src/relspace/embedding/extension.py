@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from relspace._core.arrays import bytes_in_floats
+from relspace._core.arrays import bytes_in_floats, refuse_non_finite
 from relspace._core.device_copies import copies_for
+from relspace._core.matrices import to_numpy
 from relspace._core.memory import chunk_slices
 from relspace._core.threads import side_by_side
-from relspace._core.validation import refuse_non_finite, to_numpy
 from relspace.embedding.graph import JointGraph
 from relspace.kernels.precision import full_precision
 from relspace.rows.ahead import prefetched

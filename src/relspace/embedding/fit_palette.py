@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.arrays import bytes_in_floats
+from relspace._core.arrays import bytes_in_floats, refuse_non_finite
 from relspace._core.device_copies import copies_for
+from relspace._core.matrices import to_numpy
 from relspace._core.memory import row_slices
-from relspace._core.validation import refuse_non_finite, to_numpy
 from relspace.embedding.palette import Axes, Neighbors, Palette, unit_rows
 from relspace.errors import MissingDependencyError
 from relspace.kernels.axes import principal_axes, with_fixed_signs

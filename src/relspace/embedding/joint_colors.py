@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import name_some
+from relspace._core.arguments import name_some
 from relspace.embedding.color import Coloring
 from relspace.embedding.ncut import NormalizedCut
 from relspace.errors import BandwidthError, InvalidInputError, ItemMismatchError

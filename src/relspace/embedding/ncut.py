@@ -11,15 +11,15 @@ from typing import Any, ClassVar, Self
 import torch
 
 from relspace._core.archive import check_tensors
-from relspace._core.fitting import Fitted
-from relspace._core.resources import Resources
-from relspace._core.validation import (
+from relspace._core.arguments import (
     check_count,
     check_density,
     check_positive,
     check_random_state,
     name_some,
 )
+from relspace._core.fitting import Fitted
+from relspace._core.resources import Resources
 from relspace.embedding.components import leading_components
 from relspace.embedding.extension import Extension
 from relspace.embedding.graph import JointGraph, joint_graph

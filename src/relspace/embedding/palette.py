@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from relspace._core.arrays import refuse_non_finite
+from relspace._core.matrices import to_numpy
 from relspace._core.memory import row_slices
-from relspace._core.validation import refuse_non_finite, to_numpy
 from relspace.kernels.precision import full_precision
 from relspace.pictures.oklab import oklab_to_srgb
 

@@ -7,9 +7,11 @@ from typing import Any, overload
 
 import torch
 
+from relspace._core.arguments import check_count, check_random_state
+from relspace._core.arrays import refuse_non_finite
 from relspace._core.deprecation import renamed_parameters
+from relspace._core.matrices import Array
 from relspace._core.resources import Resources
-from relspace._core.validation import Array, check_count, check_random_state, refuse_non_finite
 from relspace.embedding.sets import open_sets, restored
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.rows.source import RowSource

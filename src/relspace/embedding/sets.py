@@ -9,12 +9,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from relspace._core.validation import Array, as_features, name_some, to_numpy
+from relspace._core.arguments import name_some
+from relspace._core.arrays import refuse_non_finite
+from relspace._core.matrices import Array, as_features, to_numpy
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
     InvalidTypeError,
-    NonFiniteError,
 )
 from relspace.rows.fitted import OpenedSet, OpensSets, open_set
 from relspace.rows.source import RowSource
@@ -137,10 +138,5 @@ def outputs_of(
 def some_tokens(source: RowSource, rows: torch.Tensor, name: str) -> torch.Tensor:
     """Some tokens of a set in float32 or float64, checked."""
     tokens = as_features(source.read_at(rows), name, check_finite=False).tensor
-    bad = rows[~tokens.isfinite().all(dim=1).cpu()]
-    if len(bad):
-        raise NonFiniteError(
-            f"{name} holds NaN or infinite values, among others in row {int(bad[0])}; remove or "
-            "repair these rows."
-        )
+    refuse_non_finite(tokens, name, rows=rows)
     return tokens

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from relspace._core.validation import name_some
+from relspace._core.arguments import name_some
 from relspace.errors import InvalidInputError
 
 # What a wrapper of torch calls the module that it wraps.

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from relspace._core.arguments import check_choice, check_count, name_some
 from relspace._core.files import check_writable
-from relspace._core.validation import ItemId, check_choice, check_count, name_some
+from relspace._core.items import ItemId
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.extraction_chunks import (
     Batch,

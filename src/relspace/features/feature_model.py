@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._core.validation import name_some
+from relspace._core.arguments import name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.features.evaluation import evaluated
 from relspace.features.feature_set import CLASS_SUFFIX

@@ -8,19 +8,13 @@ from typing import Any, Self
 
 import torch
 
+from relspace._core.arguments import check_choice, check_count, name_some
 from relspace._core.arrays import tensor_from
 from relspace._core.deprecation import warn_renamed
+from relspace._core.items import ItemId, as_ids, ids_of_layers
+from relspace._core.labelled_tables import without_labels
+from relspace._core.matrices import as_features
 from relspace._core.pairing import ItemContents
-from relspace._core.validation import (
-    ItemId,
-    as_features,
-    as_ids,
-    check_choice,
-    check_count,
-    ids_of_layers,
-    name_some,
-    without_labels,
-)
 from relspace.errors import (
     InvalidInputError,
     InvalidTypeError,

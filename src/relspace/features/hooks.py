@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from relspace._core.validation import check_choice, name_some
+from relspace._core.arguments import check_choice, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.features.evaluation import unwrapped, without_compiled_code, wrapped_module
 

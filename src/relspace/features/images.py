@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import ItemId, as_ids, check_choice, is_unicode, name_some
+from relspace._core.arguments import check_choice, name_some
+from relspace._core.items import ItemId, as_ids, is_unicode
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace._core.arguments import name_some
+from relspace._core.items import ItemId, as_ids
 from relspace._core.pairing import ItemContents
-from relspace._core.validation import ItemId, as_ids, name_some
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.image_files import is_image_file
 from relspace.features.images import ImageCollection, open_images

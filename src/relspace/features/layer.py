@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._core.deprecation import warn_renamed
+from relspace._core.items import ItemId
+from relspace._core.matrices import to_numpy
 from relspace._core.pairing import ItemContents
-from relspace._core.validation import ItemId, to_numpy
 from relspace.errors import InvalidInputError
 from relspace.features.positions import Positions, TokenGrid, read_positions
 from relspace.rows.locations import Locations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relspace._core.validation import check_choice, check_count
+from relspace._core.arguments import check_choice, check_count
 from relspace.errors import InvalidInputError
 
 #: Axes by their letters: n items, d features; b images, t tokens, c channels, h rows, w columns.

@@ -8,8 +8,8 @@ from typing import Self
 
 import torch
 
+from relspace._core.arguments import check_count, check_random_state, name_some
 from relspace._core.resources import Resources
-from relspace._core.validation import check_count, check_random_state, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 
 # Boxes are quotients of whole numbers, so positions on their edge may miss it by a few roundings.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._core.validation import check_choice, check_number
+from relspace._core.arguments import check_choice, check_number
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features.images import UnreadableImageError
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import as_ids, check_choice, check_count
+from relspace._core.arguments import check_choice, check_count
+from relspace._core.items import as_ids
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features.feature_model import FeatureModel, Layers
 from relspace.features.feature_set import FeatureSet

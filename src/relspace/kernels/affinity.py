@@ -7,15 +7,11 @@ from collections.abc import Callable
 
 import torch
 
+from relspace._core.arguments import check_density
+from relspace._core.arrays import refuse_non_finite
+from relspace._core.matrices import Array, as_features, check_same_width
 from relspace._core.memory import empty_matrix
 from relspace._core.threads import on_one_core, side_by_side
-from relspace._core.validation import (
-    Array,
-    as_features,
-    check_density,
-    check_same_width,
-    refuse_non_finite,
-)
 from relspace.kernels.backend import backend, loops_for
 from relspace.kernels.bandwidth import (
     DEFAULT_DENSITY,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import to_numpy
+from relspace._core.matrices import to_numpy
 
 
 def with_fixed_signs(axes: torch.Tensor) -> torch.Tensor:

@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 
-from relspace._core.resources import Resources
-from relspace._core.validation import (
-    as_features,
+from relspace._core.arguments import (
     check_count,
     check_density,
     check_fraction,
     check_positive,
     check_random_state,
-    check_same_width,
 )
+from relspace._core.matrices import as_features, check_same_width
+from relspace._core.resources import Resources
 from relspace.errors import BandwidthError, InvalidInputError, SamplingWarning
 from relspace.kernels.density import (
     Root,

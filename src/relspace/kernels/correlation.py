@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from relspace._core.deprecation import warn_renamed
+from relspace._core.matrices import Array
 from relspace._core.resources import Resources
-from relspace._core.validation import Array
 from relspace.kernels.precision import full_precision
 from relspace.kernels.relative import NO_LANDMARK
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
+from relspace._core.matrices import Array, Features, as_features, check_same_width
 from relspace._core.memory import empty_matrix
 from relspace._core.resources import Resources
 from relspace._core.threads import side_by_side
-from relspace._core.validation import Array, Features, as_features, check_same_width
 from relspace.errors import InvalidInputError
 from relspace.kernels.backend import loops_for
 from relspace.kernels.frame import Cloud, Frame, place_sets

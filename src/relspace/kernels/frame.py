@@ -10,9 +10,9 @@ from typing import cast
 
 import torch
 
+from relspace._core.matrices import smallest_exact
 from relspace._core.memory import chunk_slices, empty_matrix
 from relspace._core.threads import side_by_side
-from relspace._core.validation import smallest_exact
 from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.kernels.backend import loops_for
 from relspace.kernels.scale import (

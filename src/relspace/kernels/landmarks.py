@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from relspace._core.arguments import check_count, check_random_state
 from relspace._core.resources import Resources
-from relspace._core.validation import check_count, check_random_state
 
 # Up to so many items all of them are permuted, which takes 32 MiB.
 _PERMUTED_ITEMS = 2**22

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from relspace._core.validation import check_choice, smallest_exact
+from relspace._core.arguments import check_choice
+from relspace._core.matrices import smallest_exact
 from relspace.errors import InvalidInputError
 from relspace.kernels.frame import SAFE_EXPONENT, is_safe
 from relspace.kernels.precision import full_precision

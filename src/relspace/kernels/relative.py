@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from relspace._core.arrays import refuse_non_finite
 from relspace._core.memory import chunk_slices, empty_matrix
 from relspace._core.resources import Resources
 from relspace._core.threads import side_by_side
-from relspace._core.validation import refuse_non_finite
 from relspace.errors import InvalidInputError
 from relspace.kernels.backend import loops_for
 from relspace.kernels.frame import Cloud, Frame

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from relspace._core.arguments import near_names
 from relspace._core.deprecation import warn_renamed
-from relspace._core.validation import near_names
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.measures import (
     affinity,

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import torch
 
+from relspace._core.labelled_tables import refuse_other_labels
+from relspace._core.matrices import as_features
 from relspace._core.memory import free_memory_bytes, say_bytes
 from relspace._core.resources import Resources
 from relspace._core.threads import on_one_core, side_by_side
-from relspace._core.validation import as_features, refuse_other_labels
 from relspace.errors import (
     BandwidthError,
     InvalidInputError,

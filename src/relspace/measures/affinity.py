@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from relspace._core.validation import check_choice, check_density, check_number
+from relspace._core.arguments import check_choice, check_density, check_number
 from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import solve_bandwidth
 from relspace.kernels.distances import fill_half_squared

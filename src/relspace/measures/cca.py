@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from relspace._core.validation import check_choice, check_number
+from relspace._core.arguments import check_choice, check_number
 from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.measures._measure import WIDE_FEATURES_LOOK_ALIKE, Measure, Names, Range, centered
 from relspace.measures.sums.cross_products import CrossProducts

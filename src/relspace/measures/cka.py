@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from relspace._core.arguments import check_choice, check_positive
 from relspace._core.memory import row_slices
-from relspace._core.validation import check_choice, check_positive
 from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, place_sets, squared_norms

@@ -9,8 +9,8 @@ from typing import Literal
 
 import torch
 
+from relspace._core.arguments import check_choice, check_count
 from relspace._core.memory import row_slices
-from relspace._core.validation import check_choice, check_count
 from relspace.errors import UndefinedValueError
 from relspace.kernels.ties import ROUNDINGS
 from relspace.measures._measure import Measure, Range

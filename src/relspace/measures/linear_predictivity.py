@@ -9,12 +9,7 @@ from typing import Literal, TypeVar
 
 import torch
 
-from relspace._core.validation import (
-    check_choice,
-    check_count,
-    check_random_state,
-    check_resamples,
-)
+from relspace._core.arguments import check_choice, check_count, check_random_state, check_resamples
 from relspace.errors import InvalidInputError
 from relspace.measures._measure import Measure, Range, centered, in_fewest_dimensions
 from relspace.measures.sums.cross_products import CrossProducts, SetProducts

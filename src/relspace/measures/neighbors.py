@@ -9,9 +9,9 @@ from typing import Literal
 
 import torch
 
+from relspace._core.arguments import check_choice, check_count
 from relspace._core.memory import row_slices
 from relspace._core.threads import on_one_core
-from relspace._core.validation import check_choice, check_count
 from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.measures._measure import Measure, Names, Range, is_small
 from relspace.measures.neighborhoods import (

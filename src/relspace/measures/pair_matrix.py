@@ -13,9 +13,9 @@ from typing import Literal
 
 import torch
 
+from relspace._core.arguments import check_choice
 from relspace._core.memory import row_slices
 from relspace._core.threads import on_one_core, side_by_side
-from relspace._core.validation import check_choice
 from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import Scratch, tile_side, tile_slices
 from relspace.kernels.frame import Cloud

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from relspace._core.validation import check_choice
+from relspace._core.arguments import check_choice
 from relspace.measures._measure import Measure, Range, centered, in_fewest_dimensions
 from relspace.measures.sums.cross_products import CrossProducts
 

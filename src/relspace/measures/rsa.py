@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from relspace._core.arguments import check_choice, name_some
 from relspace._core.resources import Resources
-from relspace._core.validation import check_choice, name_some
 from relspace.errors import UndefinedValueError
 from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import (

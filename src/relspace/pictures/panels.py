@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._core.validation import check_count
+from relspace._core.arguments import check_count
 from relspace.errors import ItemMismatchError
 from relspace.pictures.theme import Theme, drawn_name, figure_bytes, new_figure, themed
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from relspace._core.arguments import check_count, check_random_state
 from relspace._core.limits import DEFAULT_PERMUTATIONS
+from relspace._core.matrices import as_features
 from relspace._core.progress import Progress, as_listener
-from relspace._core.validation import as_features, check_count, check_random_state
 from relspace.errors import BandwidthError
 from relspace.features import FeatureSet, Positions, choose_positions
 from relspace.kernels.bandwidth import DEFAULT_DENSITY

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import check_count
+from relspace._core.arguments import check_count
 from relspace.errors import InvalidInputError
 from relspace.reports.page.data import Quantization
 

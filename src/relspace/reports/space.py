@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._core.arguments import check_count, check_random_state, name_some
 from relspace._core.limits import DEFAULT_PERMUTATIONS
-from relspace._core.validation import as_features, check_count, check_random_state, name_some
+from relspace._core.matrices import as_features
 from relspace.embedding.joint_colors import joint_colors
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, UnknownNameError
 from relspace.features import FeatureSet, choose_positions

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import ItemId, name_some
+from relspace._core.arguments import name_some
+from relspace._core.items import ItemId
 from relspace.errors import ItemMismatchError
 from relspace.features import TokenGrid, open_images
 from relspace.reports.page.data import ReportImage

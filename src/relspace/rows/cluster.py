@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import to_numpy
+from relspace._core.matrices import to_numpy
 from relspace.errors import ClusterError
 
 _PARTS_FOR_EACH_THREAD = 4

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import to_numpy
+from relspace._core.matrices import to_numpy
 from relspace.errors import InvalidInputError, MissingDependencyError
 from relspace.rows.cluster import run_on_cluster, writing
 from relspace.rows.output import ZarrWriter

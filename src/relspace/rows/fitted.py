@@ -10,7 +10,8 @@ from typing import Any, Protocol, cast, overload, runtime_checkable
 import torch
 
 from relspace._core.fitting import Fitted
-from relspace._core.validation import Array, as_features, feature_names
+from relspace._core.labelled_tables import feature_names
+from relspace._core.matrices import Array, as_features
 from relspace.errors import InvalidInputError
 from relspace.rows.formats.dask import is_dask_array
 from relspace.rows.formats.memory import ArrayRows

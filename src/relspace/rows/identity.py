@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import ItemId
+from relspace._core.items import ItemId
 from relspace.errors import FileFormatError, InvalidTypeError
 from relspace.rows.locations import file_system
 

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relspace._core.validation import ItemId
+from relspace._core.items import ItemId
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.rows.formats import FORMATS
 from relspace.rows.formats._format import IDS, ONLY, Entry, Request

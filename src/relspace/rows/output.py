@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._core.files import check_writable
+from relspace._core.items import ItemId
 from relspace._core.memory import chunk_slices
-from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.rows.formats.npy import NpyRows, refuse_other_file, write_ids
 from relspace.rows.formats.zarr import ZarrRows, import_zarr

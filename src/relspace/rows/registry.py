@@ -14,17 +14,11 @@ import numpy as np
 import torch
 
 from relspace._core.arrays import is_matrix_like
-from relspace._core.labelled_tables import as_labelled_table
+from relspace._core.items import ItemId, as_ids, ids_of_text, own_ids
+from relspace._core.labelled_tables import as_labelled_table, feature_names
+from relspace._core.matrices import as_features
 from relspace._core.pairing import ItemContents
 from relspace._core.resources import Resources
-from relspace._core.validation import (
-    ItemId,
-    as_features,
-    as_ids,
-    feature_names,
-    ids_of_text,
-    own_ids,
-)
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.rows.formats import FORMATS
 from relspace.rows.formats._format import IDS, ONLY, Entries, Entry, FileFormat, Request, shorten

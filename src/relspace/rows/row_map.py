@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 import torch
 
-from relspace._core.validation import Array, to_numpy
+from relspace._core.matrices import Array, to_numpy
 from relspace.errors import InvalidInputError
 from relspace.rows.dask import map_rows, write_rows_on_cluster
 from relspace.rows.output import RowsWriter, ZarrWriter

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 
 from relspace._core.archive import read_archive, write_archive
-from relspace._core.validation import check_count
+from relspace._core.arguments import check_count
 from relspace.errors import FileFormatError
 from relspace.rows.locations import reading, refuse_inputs
 

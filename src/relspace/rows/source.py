@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._core.arrays import readable, tensor_from, tensor_of_array
+from relspace._core.items import ItemId
+from relspace._core.matrices import to_numpy
 from relspace._core.pairing import ItemContents
-from relspace._core.validation import ItemId, to_numpy
 from relspace.errors import InvalidInputError
 from relspace.rows.identity import Identity, hash_array, hash_rows, identify
 from relspace.rows.locations import Locations

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
+from relspace._core.arguments import check_choice, check_count
 from relspace._core.arrays import bytes_in_floats
 from relspace._core.device_copies import Copy, copies_for
 from relspace._core.devices import CPU
 from relspace._core.memory import chunk_slices, empty_matrix
 from relspace._core.resources import Resources
-from relspace._core.validation import check_choice, check_count
 from relspace.errors import InvalidTypeError
 from relspace.rows.ahead import prefetched, write_behind
 from relspace.rows.identity import Identity, hash_ids, identify

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from relspace._core.arguments import check_random_state
 from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.progress import Progress, as_listener
-from relspace._core.validation import check_random_state
 from relspace.errors import InvalidInputError
 from relspace.features import FeatureSet
 from relspace.similarity.layers import LayerComparison, compare_layers

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from relspace import measures
+from relspace._core.arguments import check_count
+from relspace._core.items import ItemId
 from relspace._core.pairing import pair_sets
 from relspace._core.progress import Listener
 from relspace._core.resources import Resources
-from relspace._core.validation import ItemId, check_count
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.kernels.landmarks import draw_distinct
 from relspace.measures import MIN_ITEMS, Measure

@@ -8,15 +8,10 @@ from typing import Any
 
 import torch
 
+from relspace._core.items import ItemId, as_ids, ids_of_layers, own_ids
+from relspace._core.labelled_tables import without_labels
+from relspace._core.matrices import as_features
 from relspace._core.pairing import ItemContents, is_by_position, refuse_another_order
-from relspace._core.validation import (
-    ItemId,
-    as_features,
-    as_ids,
-    ids_of_layers,
-    own_ids,
-    without_labels,
-)
 from relspace.errors import InvalidTypeError, ItemMismatchError
 from relspace.features import FeatureSet, contents_of, is_held, scan
 from relspace.rows.source import RowSource

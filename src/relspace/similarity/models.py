@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from relspace._core.arguments import check_random_state, check_resamples
+from relspace._core.items import ItemId
 from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.progress import Listener, Progress, as_listener
-from relspace._core.validation import ItemId, check_random_state, check_resamples
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.measures import Measure
 from relspace.measures.symmetrized import symmetrized

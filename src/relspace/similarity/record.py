@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from relspace._core.validation import ItemId
+from relspace._core.items import ItemId
 from relspace._core.versions import __version__
 from relspace.measures import Measure
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from relspace._core.arguments import name_some
+from relspace._core.items import ItemId
 from relspace._core.pairing import is_by_position, pair_sets
 from relspace._core.progress import Listener
-from relspace._core.validation import ItemId, name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.features import FeatureSet, TokenGrid, choose_positions
 

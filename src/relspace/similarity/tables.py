@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relspace._core.arguments import name_some
+from relspace._core.items import ItemId
 from relspace._core.progress import Listener
-from relspace._core.validation import ItemId, name_some
 from relspace.errors import RelspaceWarning, UndefinedValueError
 from relspace.measures import Measure
 from relspace.similarity.record import Provenance

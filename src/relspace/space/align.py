@@ -7,17 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast, overload
 
+from relspace._core.arguments import check_random_state, name_some
+from relspace._core.items import ItemId, as_ids, own_ids
+from relspace._core.labelled_tables import feature_names, without_labels
 from relspace._core.pairing import is_by_position, refuse_another_order
 from relspace._core.resources import Resources
-from relspace._core.validation import (
-    ItemId,
-    as_ids,
-    check_random_state,
-    feature_names,
-    name_some,
-    own_ids,
-    without_labels,
-)
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet, contents_of, is_held
 from relspace.rows.fitted import open_set

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from relspace._core.arrays import bytes_in_floats
+from relspace._core.arguments import check_count
+from relspace._core.arrays import bytes_in_floats, refuse_non_finite
+from relspace._core.items import ItemId, as_item_indices
 from relspace._core.pairing import ItemContents, pair_sets
 from relspace._core.resources import Resources
-from relspace._core.validation import ItemId, as_item_indices, check_count, refuse_non_finite
 from relspace.errors import InvalidTypeError, NonFiniteError
 from relspace.features import Positions
 from relspace.kernels.landmarks import choose_landmarks

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
+from relspace._core.arguments import check_choice, check_count
+from relspace._core.items import ItemId
 from relspace._core.pairing import ItemContents, pair_sets
 from relspace._core.resources import Resources
-from relspace._core.validation import ItemId, check_choice, check_count
 from relspace.errors import InvalidTypeError, NonFiniteError
 from relspace.features import FeatureSet, Positions, TokenGrid, choose_positions
 from relspace.kernels.affinity import rbf_affinity

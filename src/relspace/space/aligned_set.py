@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import torch
 
 from relspace._core.devices import to_device
-from relspace._core.validation import Array, Features
+from relspace._core.matrices import Array, Features
 from relspace.errors import BandwidthError, InvalidInputError
 from relspace.rows.source import GeneratedRows, RowSource
 from relspace.space.aligner import Aligner

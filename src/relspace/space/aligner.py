@@ -9,16 +9,10 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 
+from relspace._core.arguments import check_choice, check_density
+from relspace._core.labelled_tables import feature_names, refuse_other_features
+from relspace._core.matrices import Array, as_features, to_numpy
 from relspace._core.resources import Resources
-from relspace._core.validation import (
-    Array,
-    as_features,
-    check_choice,
-    check_density,
-    feature_names,
-    refuse_other_features,
-    to_numpy,
-)
 from relspace.errors import InvalidInputError
 from relspace.kernels.affinity import rbf_affinity
 from relspace.kernels.bandwidth import Bandwidth, solve_bandwidth

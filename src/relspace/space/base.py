@@ -11,9 +11,11 @@ from typing import Any, ClassVar, Self
 
 import torch
 
+from relspace._core.arguments import check_count, name_some
 from relspace._core.devices import choose_device
+from relspace._core.items import ItemId, as_ids
+from relspace._core.matrices import Array
 from relspace._core.resources import Resources
-from relspace._core.validation import Array, ItemId, as_ids, check_count, name_some
 from relspace.errors import FileFormatError, UnknownNameError
 from relspace.features import FeatureSet
 from relspace.kernels.correlation import Match

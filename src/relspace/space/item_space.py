@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
+from relspace._core.arguments import check_count, check_random_state
 from relspace._core.deprecation import renamed_parameters
+from relspace._core.items import ItemId, as_item_indices
+from relspace._core.matrices import Array
 from relspace._core.resources import Resources
-from relspace._core.validation import (
-    Array,
-    ItemId,
-    as_item_indices,
-    check_count,
-    check_random_state,
-)
 from relspace.errors import FileFormatError
 from relspace.kernels.correlation import (
     Match,

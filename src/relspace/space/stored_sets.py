@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from relspace._core.archive import check_tensors
-from relspace._core.validation import (
+from relspace._core.arguments import (
     check_choice,
     check_count,
     check_fraction,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._core.validation import check_count, check_random_state
+from relspace._core.arguments import check_count, check_random_state
 from relspace.errors import InvalidInputError, MissingDependencyError
 from relspace.features.evaluation import forward_pass
 from relspace.features.feature_model import ImageModel, needed_size

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from relspace._core.arguments import check_choice, name_some
 from relspace._core.devices import choose_device
-from relspace._core.validation import check_choice, name_some
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,

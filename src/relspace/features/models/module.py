@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from relspace._core.arguments import check_choice
 from relspace._core.devices import choose_device
-from relspace._core.validation import check_choice
 from relspace.errors import InvalidInputError
 from relspace.features.evaluation import forward_pass, own_device, own_dtype, unwrapped
 from relspace.features.feature_model import (

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import check_choice, name_some
+from relspace._core.arguments import check_choice, name_some
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,

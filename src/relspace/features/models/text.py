@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._core.validation import check_choice, is_unicode, name_some
+from relspace._core.arguments import check_choice, name_some
+from relspace._core.items import is_unicode
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.evaluation import forward_pass, unwrapped
 from relspace.features.feature_model import FeatureModel

@@ -11,8 +11,9 @@ from urllib.parse import quote
 import numpy as np
 import torch
 
+from relspace._core.arguments import check_path
+from relspace._core.items import ItemId, are_whole_numbers
 from relspace._core.pairing import ItemContents
-from relspace._core.validation import ItemId, are_whole_numbers, check_path
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,

@@ -14,7 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._core.validation import ItemId, name_some
+from relspace._core.arguments import name_some
+from relspace._core.items import ItemId
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.features.items import IdentifiedItems
 from relspace.features.network_identity import what_changed_in_network

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from relspace._core.arrays import refuse_non_finite
+from relspace._core.matrices import smallest_exact
 from relspace._core.memory import row_slices
 from relspace._core.progress import Listener
-from relspace._core.validation import refuse_non_finite, smallest_exact
 from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.kernels.scale import exponent_of, largest_magnitude, times_power_of_two
 from relspace.measures.sums.item_parts import Parts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from relspace._core.validation import check_count
+from relspace._core.arguments import check_count
 from relspace.errors import InvalidInputError
 from relspace.pictures.panels import AFTER, BEFORE, PanelRow, panel_png
 from relspace.pictures.theme import Theme, drawn_name

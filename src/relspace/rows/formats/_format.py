@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relspace._core.validation import ItemId
+from relspace._core.items import ItemId
 from relspace.errors import FileFormatError, MissingDependencyError
 from relspace.rows.source import RowSource
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._core.items import ItemId
 from relspace._core.labelled_tables import ID_COLUMNS
-from relspace._core.validation import ItemId
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.rows.formats._format import (
     IDS,

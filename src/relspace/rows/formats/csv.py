@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from relspace._core.validation import ids_of_text, say_count
+from relspace._core.arguments import say_count
+from relspace._core.items import ids_of_text
 from relspace.errors import FileFormatError
 from relspace.rows.formats._format import IDS, ONLY, Entries, Entry, FileFormat, Request, shorten
 from relspace.rows.formats._tables import feature_columns, find_id_column

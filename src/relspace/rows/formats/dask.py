@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from relspace._core.validation import ItemId
+from relspace._core.items import ItemId
 from relspace.errors import InvalidInputError
 from relspace.rows.identity import Identity
 from relspace.rows.locations import Locations, locations_of_array

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from relspace._core.validation import ItemId
+from relspace._core.items import ItemId
 from relspace.rows.formats._format import (
     Entries,
     Entry,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from relspace._core.validation import say_count
+from relspace._core.arguments import say_count
 from relspace.errors import FileFormatError
 from relspace.rows.formats._format import IDS, NO_NUMBERS, Entries, Entry, FileFormat, Request
 from relspace.rows.formats._tables import find_id_column

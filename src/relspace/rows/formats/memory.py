@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from relspace._core.arrays import readable
-from relspace._core.validation import ItemId
+from relspace._core.items import ItemId
 from relspace.rows.identity import Identity, hash_array, hash_rows, identify_file, identify_folder
 from relspace.rows.locations import Locations, locations_of_array
 from relspace.rows.source import LiesIn, RowSource, check_matrix, tensor_of, torch_dtype

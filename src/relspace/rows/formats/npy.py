@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from relspace._core.files import write_whole
-from relspace._core.validation import ItemId
+from relspace._core.items import ItemId
 from relspace.errors import FileFormatError
 from relspace.rows.formats._format import (
     IDS,

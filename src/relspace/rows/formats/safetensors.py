@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from relspace._core.arrays import readable
-from relspace._core.validation import ItemId
+from relspace._core.items import ItemId
 from relspace.errors import FileFormatError
 from relspace.rows.formats._format import IDS, Entries, Entry, FileFormat, Request
 from relspace.rows.identity import Identity, identify_file

@@ -8,7 +8,8 @@ from itertools import accumulate
 
 import torch
 
-from relspace._core.validation import ItemId, as_ids, refuse_other_features
+from relspace._core.items import ItemId, as_ids
+from relspace._core.labelled_tables import refuse_other_features
 from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.rows.identity import Identity, combine, identify
 from relspace.rows.locations import Locations

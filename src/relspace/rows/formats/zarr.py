@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.validation import ItemId, as_ids
+from relspace._core.items import ItemId, as_ids
 from relspace.errors import FileFormatError, MissingDependencyError
 from relspace.rows.formats._format import (
     IDS,
