@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from examples.digits.matching import (
 from examples.digits.networks import NETWORKS, load_network
 from relspace import __version__
 from relspace._core.arguments import check_random_state
+from relspace._core.progress import Progress, as_listener
 from relspace.kernels.axes import principal_plane
 from relspace.space.align import align
 
@@ -76,28 +77,28 @@ def one_thread() -> Iterator[None]:
 
 
 @one_thread()
-def run_study(*, random_state: int = 0, progress: Callable[[str], None] | None = None) -> Study:
+def run_study(*, random_state: int = 0, progress: Progress = None) -> Study:
     """Align the two networks on held-out digits and match them, before and after.
 
     ``random_state`` seeds the choice of landmarks and is the first of the seeds of its repetitions;
     ``progress`` gets a line at the start of every step.
     """
     seed = check_random_state(random_state)
-    say = progress or (lambda _: None)
-    say("Loading two networks and the digits they have never seen")
+    tell = as_listener(progress)
+    tell(0, 0, "Loading two networks and the digits they have never seen")
     held_out = load_split()[1]
     loaded = {name: load_network(name) for name in NETWORKS}
-    say("Extracting the features of every layer")
+    tell(0, 0, "Extracting the features of every layer")
     layers = {name: extract(network, held_out.images) for name, (network, _) in loaded.items()}
     (a, layers_a), (b, layers_b) = layers.items()
     last_a, last_b = list(layers_a)[-1], list(layers_b)[-1]
     X, Y, labels = layers_a[last_a], layers_b[last_b], held_out.labels
     n = len(labels)
 
-    say("Matching every layer of one network with every layer of the other")
+    tell(0, 0, "Matching every layer of one network with every layer of the other")
     split = Split.draw(n, N_LANDMARKS, seed)
     tables = layer_rates(layers_a, layers_b, labels, split)
-    say(f"Repeating the penultimate layers with {N_DRAWS} choices of landmarks")
+    tell(0, 0, f"Repeating the penultimate layers with {N_DRAWS} choices of landmarks")
     draws = [
         compare_penultimate(X, Y, labels, Split.draw(n, N_LANDMARKS, draw), draw)
         for draw in range(seed, seed + N_DRAWS)

@@ -27,7 +27,7 @@ def main(output: Path, random_state: int) -> None:
     by chance? The report holds the digits study too.
     """
     with Progress() as progress:
-        progress("Loading torch")
+        progress.step("Loading torch")
         from examples.portraits.run import run
         from examples.portraits.table import summary_table
 

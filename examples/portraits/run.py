@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from examples.portraits.figure import draw_numbers_figure, draw_panel_figure
 from examples.portraits.page import report_data
 from examples.portraits.study import run_study
 from relspace._core.arguments import check_random_state
+from relspace._core.progress import Progress, as_listener
 from relspace.demo.run import write_results
 from relspace.pictures.theme import DARK, LIGHT
 
@@ -22,7 +22,7 @@ def run(
     output: Path,
     *,
     random_state: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = None,
 ) -> dict[str, Any]:
     """Run the portraits study, and the digits study for the same page.
 
@@ -48,10 +48,10 @@ def run(
         If scikit-learn, matplotlib, jinja2 or Pillow isn't installed.
     """
     seed = check_random_state(random_state)
-    say = progress or (lambda _: None)
-    of_portraits = run_study(random_state=seed, progress=say)
-    of_digits = digits.run_study(random_state=seed, progress=say)
-    say("Drawing the figures and the page")
+    tell = as_listener(progress)
+    of_portraits = run_study(random_state=seed, progress=tell)
+    of_digits = digits.run_study(random_state=seed, progress=tell)
+    tell(0, 0, "Drawing the figures and the page")
     panel = (draw_panel_figure(of_portraits, LIGHT), draw_panel_figure(of_portraits, DARK))
     numbers = (
         draw_numbers_figure(of_portraits.summary, LIGHT),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from examples.portraits.drawing import PARTS
 from examples.portraits.held_out import HeldOut, hold_out
 from examples.portraits.networks import NETWORKS, initial_network, load_network
 from relspace._core.arguments import check_random_state
+from relspace._core.progress import Progress, as_listener
 from relspace.demo.color_agreement import (
     ColorAgreement,
     color_agreement,
@@ -136,9 +136,7 @@ def shown_layers(held_out: HeldOut) -> list[tuple[str, str]]:
     return [(name, layer) for name, one in held_out.features.items() for layer in one.layers[-2:]]
 
 
-def run_study(
-    *, random_state: int = 0, progress: Callable[[str], None] | None = None
-) -> PortraitStudy:
+def run_study(*, random_state: int = 0, progress: Progress = None) -> PortraitStudy:
     """Run the study; what alignment is given are tokens and places, never parts.
 
     Parameters
@@ -154,8 +152,8 @@ def run_study(
         Numbers and what the pictures need.
     """
     seed = check_random_state(random_state)
-    say = progress or (lambda _: None)
-    say("Drawing portraits that the two networks have never seen")
+    tell = as_listener(progress)
+    tell(0, 0, "Drawing portraits that the two networks have never seen")
     loaded = {name: load_network(name) for name in NETWORKS}
     held_out = hold_out(
         {name: network for name, (network, _) in loaded.items()},
@@ -168,7 +166,7 @@ def run_study(
     last = tuple(features.layers[-1] for features in held_out.features.values())
     pair = (last[0], last[1])
 
-    say("Retrieving parts across the two networks, before, after, and by other methods")
+    tell(0, 0, "Retrieving parts across the two networks, before, after, and by other methods")
     given = sides(held_out, places, pair)
     ways = contenders(*sorted((given.X.shape[1], given.Y.shape[1])))
     rows = {key: way.method(given) for key, way in ways.items()}
@@ -180,9 +178,9 @@ def run_study(
         "position": truth.retrieve(positions, euclidean=True),
         "untrained": _untrained(held_out, truth, places, pair),
     }
-    say("Comparing every layer with every other")
+    tell(0, 0, "Comparing every layer with every other")
     layers = _layer_tables(held_out, seed)
-    say("Colouring both networks' patches jointly, before and after")
+    tell(0, 0, "Colouring both networks' patches jointly, before and after")
     panels, colors, pictured = _pictures(held_out, truth, places, positions, seed)
     summary: dict[str, Any] = {
         "data": {

@@ -299,7 +299,7 @@ class TestDemo:
 
         def run_demo(output, *, random_state, progress):
             calls.append((output, random_state))
-            progress("Extracting features")
+            progress(0, 0, "Extracting features")
             return {"photographs": {"after": 0.9}}
 
         module = ModuleType("relspace.demo.run")

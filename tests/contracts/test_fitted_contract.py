@@ -259,7 +259,7 @@ class TestTransform:
         n_done: list[int] = []
         out = rs.Output(tmp_path / name, chunk_rows=16)
         found = fitted.transform(
-            *case.of, case.rows, out=out, progress=lambda done, n: n_done.append(done)
+            *case.of, case.rows, out=out, progress=lambda done, *_: n_done.append(done)
         )
         written = found.read(0, len(case.rows))
         torch.testing.assert_close(written, expected, atol=1e-6, rtol=1e-5)

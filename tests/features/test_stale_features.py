@@ -172,7 +172,7 @@ def test_what_is_known_to_be_other_is_refused_whatever_is_vouched_for(tmp_path: 
 
 def test_a_file_that_is_changed_between_identifying_and_loading_is_an_error(tmp_path: Path) -> None:
     paths = save(tmp_path / "photos", pixels(0, 3))
-    items = identify_items(open_items("image", paths, None), progress=print).items
+    items = identify_items(open_items("image", paths, None)).items
     os.utime(paths[1], (1, 1))
     assert items.load(1).size == (16, 16)
     save(tmp_path / "photos", pixels(1, 3))

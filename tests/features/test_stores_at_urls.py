@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from distributed import Client
 
 import relspace
+from relspace._core.progress import Listener, silent
 from relspace.cli import commands
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features import StoreLockedError, extraction, open_features
@@ -164,7 +165,7 @@ def test_a_writer_that_lives_is_not_disturbed(place: str) -> None:
     with writer(url) as first:
         for _ in range(2):
             with pytest.raises(StoreLockedError, match=holder) as error:
-                writer(url, [].append)
+                writer(url, lambda *_: None)
             assert "end it, and run again" in str(error.value)
         write(first, slice(0, 2))
     assert len(open_features(url, partial=True)) == 2
@@ -176,10 +177,10 @@ def test_a_writer_that_is_gone_is_followed(place: str) -> None:
     gone = writer(url)
     write(gone, slice(0, 2))
     put_to_sleep(gone)
-    told: list[str] = []
-    with writer(url, told.append) as follower:
+    told: list[tuple[int, int, str]] = []
+    with writer(url, lambda *one: told.append(one)) as follower:
         assert follower.missing_chunks() == [slice(2, 4)]
-        assert f"whether process {os.getpid()} on" in told[0]
+        assert f"whether process {os.getpid()} on" in told[0][2]
         # It was only asleep, and finds that the store is not its own any more.
         with pytest.raises(StoreLockedError, match="is writing"):
             gone.write(slice(2, 4), {}, image_sizes=SIZES, boxes=BOXES)
@@ -213,7 +214,7 @@ def test_of_those_that_wait_one_follows(place: str) -> None:
 
     def follow() -> None:
         try:
-            taken.append(Lease(url, lambda message: None))
+            taken.append(Lease(url, lambda *_: None))
         except StoreLockedError as error:
             refused.append(error)
 
@@ -270,15 +271,15 @@ def test_workers_write_at_a_url(s3: str, client: Client, tmp_path: Path) -> None
         torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)
 
 
-def writer(url: str, progress: Callable[[str], None] | None = None) -> FeatureStoreWriter:
+def writer(url: str, tell: Listener = silent) -> FeatureStoreWriter:
     shared: dict[str, Any] = {
-        "items": identify_items(open_items("text", list("abcd"), list("abcd")), progress=print),
+        "items": identify_items(open_items("text", list("abcd"), list("abcd"))),
         "job": {
             "model": "x",
             "store_dtype": "float16",
             "network": Identity("content", "the same").record(),
         },
-        "progress": progress,
+        "tell": tell,
     }
     found = FeatureStoreWriter.resume(url, **shared)
     if found is not None:

@@ -195,9 +195,9 @@ def test_a_reader_that_fails_leaves_the_chunks_before_it(tmp_path: Path, name: s
     done: list[int] = []
     out = rs.Output(tmp_path / name, chunk_rows=50)
     with pytest.raises(OSError, match="the disk is gone"):
-        aligner.transform(source, out=out, progress=lambda n, _: done.append(n))
+        aligner.transform(source, out=out, progress=lambda n, *_: done.append(n))
     assert done == [50, 100, 150]
-    found = aligner.transform(X, out=out, progress=lambda n, _: done.append(n))
+    found = aligner.transform(X, out=out, progress=lambda n, *_: done.append(n))
     assert done == [50, 100, 150, 200, 250, 300]
     np.testing.assert_allclose(found.read(0, 300).numpy(), whole, atol=1e-6)
 

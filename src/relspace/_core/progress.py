@@ -19,6 +19,8 @@ Progress = Listener | bool | None
 _SECONDS_OF_RATE = 1.0
 _SECONDS_BETWEEN_LINES = 5.0
 _SHARE_OF_STEP = 100
+# On a terminal: back to the start of the line, and clear it.
+_CLEAR = "\r\x1b[K"
 
 
 def as_listener(progress: Progress) -> Listener:
@@ -46,7 +48,7 @@ def as_listener(progress: Progress) -> Listener:
     Permutations: 1 of 2
     """
     if progress is None or progress is False:
-        return _say_nothing
+        return silent
     if progress is True:
         return ProgressLine()
     if not callable(progress):
@@ -54,7 +56,24 @@ def as_listener(progress: Progress) -> Listener:
             f"progress is of type {type(progress).__name__}; it must be a callable that is told "
             "done, total and text, or True for a line on stderr."
         )
-    return progress if isinstance(progress, _Thinned) else _Thinned(progress)
+    is_ready = isinstance(progress, _Thinned | ProgressLine) or progress is silent
+    return progress if is_ready else _Thinned(progress)
+
+
+def silent(done: int, total: int, text: str) -> None:
+    """Listen to nothing: what stands for a listener that wasn't given."""
+
+
+def prefixed(tell: Listener, what: str) -> Listener:
+    """Return a listener that says what the steps are of."""
+    if tell is silent:
+        return tell
+    return lambda done, total, text: tell(done, total, f"{what}: {text}")
+
+
+def shifted(tell: Listener, before: int, total: int, text: str) -> Listener:
+    """Return a listener of one part of a step, which comes after ``before`` of ``total``."""
+    return tell if tell is silent else lambda done, *_: tell(before + done, total, text)
 
 
 class StepClock:
@@ -103,8 +122,13 @@ class ProgressLine:
         if text == self._text and not ended and now - self._printed < pause:
             return
         self._text, self._printed = text, now
-        start, end = ("\r\x1b[K", self._end if ended else "") if terminal else ("", "\n")
+        start, end = (_CLEAR, self._end if ended else "") if terminal else ("", "\n")
         print(f"{start}{line}", end=end, file=self._stream, flush=True)
+
+    def clear(self) -> None:
+        """Remove the line from a terminal."""
+        if self._stream.isatty():
+            print(_CLEAR, end="", file=self._stream, flush=True)
 
 
 class _Thinned:
@@ -120,10 +144,6 @@ class _Thinned:
             return
         self._text, self._told = text, done
         self._listener(done, total, text)
-
-
-def _say_nothing(done: int, total: int, text: str) -> None:
-    """Take the role of a listener that wasn't given."""
 
 
 def _duration(seconds: float) -> str:

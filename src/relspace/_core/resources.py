@@ -1,9 +1,9 @@
-"""What a call may use: memory, a device, threads, a cluster, and who hears of its progress."""
+"""What a call may use: memory, a device, a cluster."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -13,9 +13,6 @@ from relspace._core.arguments import check_count
 from relspace._core.devices import CPU
 from relspace._core.memory import free_memory_bytes, is_free, row_slices, say_bytes
 from relspace.errors import InvalidInputError, MemoryBudgetError
-
-#: Called with what is done and what there is to do.
-Progress = Callable[[int, int], None]
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # Of free memory, what blocks take where no budget is given.
@@ -32,12 +29,8 @@ class Resources:
         Peak memory in bytes that the call may add; None for what is free.
     device : torch.device
         Where it computes.
-    threads : int or None
-        Threads of the CPU; None for as many as torch uses.
     client : distributed.Client or None
         A cluster that does the work.
-    progress : callable or None
-        ``progress(n_done, n_total)``.
 
     Examples
     --------
@@ -47,9 +40,7 @@ class Resources:
 
     memory: int | None = None
     device: torch.device = CPU
-    threads: int | None = None
     client: Any = None
-    progress: Progress | None = None
 
     @classmethod
     def of(
@@ -58,11 +49,10 @@ class Resources:
         *,
         device: torch.device = CPU,
         client: Any = None,
-        progress: Progress | None = None,
     ) -> Self:
         """Check a ``memory_budget``: bytes, or text such as "2 GiB"; None for what is free."""
         memory = None if memory_budget is None else parse_bytes(memory_budget, "memory_budget")
-        return cls(memory, device, client=client, progress=progress)
+        return cls(memory, device, client)
 
     def on(self, device: torch.device) -> Self:
         """The same on another device."""

@@ -138,7 +138,6 @@ def align(
                 for name, table in tables.items()
             }
         with cluster_at(scheduler, progress):
-            progress(f"Aligning {len(tables)} sets")
             space = relspace.align(
                 sets,
                 ids=ids,
@@ -148,11 +147,12 @@ def align(
                 standardize=standardize,
                 random_state=random_state,
                 memory_budget=memory_budget,
+                progress=progress,
             )
             # Saved first: what can't be compared, such as tokens of two images, is aligned yet.
-            progress(f"Saving {output}")
+            progress.step(f"Saving {output}")
             space.save(output)
-            progress("Comparing sets")
+            progress.step("Comparing sets")
             summary = space.summary()
     summary |= {"files": files(tables), "output": str(output)}
     click.echo(json.dumps(summary, indent=2) if as_json else _align_report(summary))

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from relspace.cli.group import Progress
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -22,13 +24,13 @@ def with_scheduler(*, do: str = "Run", reach: str) -> Callable[[_Command], _Comm
 
 
 @contextmanager
-def cluster_at(scheduler: str | None, progress: Callable[[str], None]) -> Iterator[Any]:
+def cluster_at(scheduler: str | None, progress: Progress) -> Iterator[Any]:
     """Be connected to the cluster at an address; None where there is none."""
     if scheduler is None:
         yield None
         return
     from relspace.rows.dask import connect
 
-    progress(f"Connecting to {scheduler}")
+    progress.step(f"Connecting to {scheduler}")
     with connect(scheduler) as client:
         yield client

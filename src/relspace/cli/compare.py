@@ -133,7 +133,7 @@ def compare(
         ids = None
         features: dict[str, object]
         if (max_items and not told_ids) or memory_budget or scheduler:
-            progress("Loading torch")
+            progress.step("Loading torch")
             features = {name: _open(one, pool, by_position) for name, one in named.items()}
             places = {name: {"path": one.location, "key": one.key} for name, one in named.items()}
         else:
@@ -154,7 +154,7 @@ def compare(
         results: list[tuple[str, str, str, Comparison | str]] = []
         for first, second in pairs:
             for record in records:
-                progress(f"Comparing {first} and {second}: {record.title}")
+                progress.step(f"Comparing {first} and {second}: {record.title}")
                 compared: Comparison | str
                 try:
                     compared = relspace.compare(
@@ -173,7 +173,7 @@ def compare(
                         memory_budget=memory_budget,
                         client=client,
                         random_state=random_state,
-                        progress=progress.count,
+                        progress=progress,
                     )
                 except (InvalidInputError, MemoryBudgetError) as error:
                     # One measure that can't be taken of these features must not hide the others.

@@ -97,7 +97,7 @@ def compare_models(
         if (store := folder / f"{name}.zarr") != Path(place):
             refuse_inputs(store, given, called=f"the store of {name!r}")
     with Progress() as progress:
-        progress("Loading torch")
+        progress.step("Loading torch")
         import relspace
         from relspace._core.files import write_whole
         from relspace.features.image_files import files_of_pattern
@@ -115,10 +115,10 @@ def compare_models(
         sets: dict[str, FeatureSet] = {}
         for name, place in models.items():
             if is_store(Path(place)):
-                progress(f"Reading {place}")
+                progress.step(f"Reading {place}")
                 sets[name] = relspace.open_features(place)
                 continue
-            progress(f"Loading {place}")
+            progress.step(f"Loading {place}")
             model = load_named(name, place, options)
             found = relspace.extract(
                 model,
@@ -140,7 +140,7 @@ def compare_models(
             measure=measure,
             n_permutations=permutations,
             random_state=seed,
-            progress=progress.count,
+            progress=progress,
         )
         with printed_in_any_case(_said_of(compared, sets, None, None, as_json)):
             summary = summarize_feature_sets(
@@ -149,9 +149,9 @@ def compare_models(
                 images=items if on_grids else None,
                 n_images=n_images,
                 random_state=seed,
-                progress=progress.count,
+                progress=progress,
             )
-            progress(f"Writing {output}")
+            progress.step(f"Writing {output}")
             data = feature_sets_page(summary, title)
             write_whole(output, render_report(data))
             if panel is not None:

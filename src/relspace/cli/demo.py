@@ -30,7 +30,7 @@ def demo(output: Path, random_state: int) -> None:
     those that an error names.
     """
     with Progress() as progress:
-        progress("Loading torch")
+        progress.step("Loading torch")
         from relspace.demo.page import summary_table
         from relspace.demo.run import run_demo
 

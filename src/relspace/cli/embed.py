@@ -105,7 +105,7 @@ def embed(
         refuse_inputs(path, inputs, called="a file in --output")
     check_writable(fitted[0])
     with Progress() as progress, cluster_at(scheduler, progress) as client:
-        progress("Loading torch")
+        progress.step("Loading torch")
         import relspace
         from relspace.features import scan
         from relspace.rows.output import check_location
@@ -134,11 +134,14 @@ def embed(
             memory_budget=memory_budget,
             checkpoint=checkpoint,
             client=client,
-            progress=lambda done, n: progress(f"{done} of {n} rows"),
+            progress=progress,
         )
-        progress("Colouring")
         coloring = relspace.Coloring(method, random_state=random_state).fit(
-            cut, out=outputs("-colors"), memory_budget=memory_budget, client=client
+            cut,
+            out=outputs("-colors"),
+            memory_budget=memory_budget,
+            client=client,
+            progress=progress,
         )
         cut.save(fitted[0])
         coloring.save(fitted[1])

@@ -48,12 +48,12 @@ def extract(
         raise click.UsageError("name a model and its images or texts")
     models, items = named_models(arguments[:-1]), arguments[-1]
     with Progress() as progress, cluster_at(scheduler, progress) as client:
-        progress("Loading torch")
+        progress.step("Loading torch")
         import relspace
 
         found = {}
         for name, place in models.items():
-            progress(f"Loading {place}")
+            progress.step(f"Loading {place}")
             found[name] = relspace.extract(
                 load_named(name, place, options),
                 items,

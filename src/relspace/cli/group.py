@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -117,27 +116,25 @@ def _warnings_in_one_line() -> Iterator[None]:
         yield
 
 
-class Progress:
+class Progress(ProgressLine):
     """Says on stderr what is being done: one changing line on a terminal, plain lines elsewhere."""
 
     def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-        self._line = ProgressLine(end="")
+        super().__init__(end="")
 
-    def __call__(self, message: str) -> None:
-        start = "\r\x1b[K" if self._is_terminal else ""
-        click.echo(f"{start}{one_line(message)}", nl=not self._is_terminal, err=True)
-
-    def count(self, done: int, total: int, text: str) -> None:
+    def __call__(self, done: int, total: int, text: str) -> None:
         """Say how far a step is, with its rate and the time left."""
-        self._line(done, total, one_line(text))
+        super().__call__(done, total, one_line(text))
+
+    def step(self, text: str) -> None:
+        """Say what is done next, which isn't counted."""
+        self(0, 0, text)
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_terminal:
-            click.echo("\r\x1b[K", nl=False, err=True)
+        self.clear()
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

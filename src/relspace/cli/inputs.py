@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from relspace.cli.group import give_options
+from relspace.cli.group import Progress, give_options
 from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def read_sets(
     ids_from: Sequence[str],
     columns_from: Sequence[str],
     by_position: bool,
-    progress: Callable[[str], None],
+    progress: Progress,
     *,
     in_parts: bool = False,
 ) -> tuple[dict[str, FeatureTable], dict[str, tuple[ItemId, ...]] | Literal["position"] | None]:
@@ -132,7 +132,7 @@ def read_sets(
     """
     own_ids, all_ids = _option_by_set("--ids", ids_from, list(sources))
     own_columns, all_columns = _option_by_set("--id-column", columns_from, list(sources))
-    progress("Loading torch")
+    progress.step("Loading torch")
     from relspace.features import is_table_file, read, scan_table
     from relspace.rows.registry import listed_tables
 
@@ -142,7 +142,7 @@ def read_sets(
         raise InvalidInputError(f"--id-column is for {listed_tables()} files, and none is given")
     tables: dict[str, FeatureTable] = {}
     for name, source in sources.items():
-        progress(f"Reading {source.location}")
+        progress.step(f"Reading {source.location}")
         # What is said of one set goes before what is said of all.
         ids_here, column = own_ids.get(name), own_columns.get(name)
         if ids_here is None and column is None:

@@ -90,14 +90,14 @@ def layers(
             inputs=[source.location for source in named.values()],
         )
     with Progress() as progress, ExitStack() as stack:
-        progress("Loading torch")
+        progress.step("Loading torch")
         import relspace
         from relspace._core.pairing import refuse_some_without_ids
 
         models: dict[str, object] = {}
         ids: dict[str, object] = {}
         for name, source in named.items():
-            progress(f"Opening {source.location}")
+            progress.step(f"Opening {source.location}")
             models[name], ids[name] = _open_model(source, pool, by_position)
         refuse_some_without_ids(ids)
         # A feature set knows its ids itself, and those of its tokens.
@@ -110,7 +110,7 @@ def layers(
             "max_items": max_items,
             "memory_budget": memory_budget,
             "client": stack.enter_context(cluster_at(scheduler, progress)),
-            "progress": progress.count,
+            "progress": progress,
         }
         compared: LayerComparison | ModelComparison
         if len(models) == 2:
@@ -118,7 +118,7 @@ def layers(
         else:
             compared = relspace.compare_models(models, **options)
         if output is not None:
-            progress(f"Writing {output}")
+            progress.step(f"Writing {output}")
             with printed_in_any_case(_said_of(compared, None, as_json)):
                 _write(compared, output)
     click.echo(_said_of(compared, output, as_json))

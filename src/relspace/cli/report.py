@@ -65,12 +65,12 @@ def report(
     stores = named_sources(sources) if len(sources) > 1 else {}
     before = named_sources(features) if features else {}
     with Progress() as progress:
-        progress("Loading torch")
+        progress.step("Loading torch")
         import relspace
         from relspace.features import open_features
 
         path = sources[0].path
-        progress(f"Reading {path}")
+        progress.step(f"Reading {path}")
         relspace.report(
             {name: open_features(source.path) for name, source in stores.items()}
             or relspace.load_space(path),
@@ -82,6 +82,6 @@ def report(
             n_permutations=permutations,
             random_state=random_state,
             overwrite=force,
-            progress=progress.count,
+            progress=progress,
         )
     click.echo(said_of_page(output))

@@ -76,13 +76,13 @@ def transform(
         raise click.UsageError("workers of a cluster compute on their CPUs: leave out --device.")
     refuse_inputs(output, [space, *(one.location for one in sources)], called="--output")
     with Progress() as progress:
-        progress("Loading torch")
+        progress.step("Loading torch")
         import relspace
         from relspace.features import scan
         from relspace.rows.formats.shards import ShardedRows
         from relspace.rows.transform import Output
 
-        progress(f"Reading {space}")
+        progress.step(f"Reading {space}")
         aligner = relspace.load_space(space).aligner(name).to(device)
         shards: list[RowSource] = [scan(one.location, key=one.key) for one in sources]
         rows = shards[0] if len(shards) == 1 else ShardedRows(shards)
@@ -97,7 +97,7 @@ def transform(
                     resume=resume,
                 ),
                 client=client,
-                progress=lambda done, n: progress(f"{done} of {n} rows"),
+                progress=progress,
             )
     done = {"output": output, "n_items": result.shape[0], "n_landmarks": result.shape[1]}
     text = f"{result.shape[0]} rows over {result.shape[1]} landmarks saved to {output}"

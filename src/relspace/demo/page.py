@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from relspace._core.progress import Listener
 from relspace.demo.pretrained import CATEGORIES, SALIENCY, TITLES
 from relspace.demo.study import PhotographStudy, item_names
 from relspace.pictures.panels import AFTER, BEFORE, panel_png, panel_rows
@@ -49,7 +50,7 @@ def report_data(
     folder: Path,
     *,
     random_state: int,
-    say: Callable[[str], None],
+    tell: Listener,
 ) -> ReportData:
     """Lay the study out as a page.
 
@@ -61,8 +62,8 @@ def report_data(
         Where the photographs lie.
     random_state : int
         Seed.
-    say : callable
-        Gets a line at the start of every step.
+    tell : callable
+        Told ``(done, total, text)`` at every step.
 
     Returns
     -------
@@ -79,7 +80,7 @@ def report_data(
         landmarks=_N_LANDMARKS,
         n_images=len(_DRAWN),
         random_state=random_state,
-        progress=_once_each(say),
+        progress=tell,
     )
     page = feature_sets_page(found, "Two pretrained networks, the same photographs")
     summary = study.summary
@@ -120,18 +121,6 @@ def report_data(
         tables=[_methods_table(summary), _colors_table(summary), *page.tables],
         sections=[*page.sections, _how_section(summary)],
     )
-
-
-def _once_each(say: Callable[[str], None]) -> Callable[[int, int, str], None]:
-    """Say what each step is called, once."""
-    said: set[str] = set()
-
-    def tell(done: int, total: int, text: str) -> None:
-        if text not in said:
-            said.add(text)
-            say(text)
-
-    return tell
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import torch
 from relspace import __version__
 from relspace._core.arguments import check_random_state
 from relspace._core.files import write_whole
+from relspace._core.progress import Progress, as_listener
 
 if TYPE_CHECKING:
     from relspace.reports.page import ReportData
@@ -23,7 +24,7 @@ def run_demo(
     output: Path,
     *,
     random_state: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = None,
 ) -> dict[str, Any]:
     """Run the case study and write what it found.
 
@@ -44,11 +45,10 @@ def run_demo(
     from relspace.demo.study import run_study
     from relspace.pictures.theme import LIGHT
 
-    seed = check_random_state(random_state)
-    say = progress or (lambda _: None)
-    study = run_study(output, random_state=seed, say=say)
-    say("Drawing the picture and the page")
-    page = report_data(study, output / "photographs", random_state=seed, say=say)
+    tell, seed = as_listener(progress), check_random_state(random_state)
+    study = run_study(output, random_state=seed, tell=tell)
+    tell(0, 0, "Drawing the picture and the page")
+    page = report_data(study, output / "photographs", random_state=seed, tell=tell)
     return write_results(
         output,
         {"photographs": study.summary},

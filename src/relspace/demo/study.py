@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relspace._core.progress import Listener
 from relspace.demo.color_agreement import (
     ColorAgreement,
     color_agreement,
@@ -104,9 +105,7 @@ def save_photographs(photographs: Sequence[Photograph], folder: Path) -> None:
             image.save(folder / f"{name}.png")
 
 
-def run_study(
-    output: Path, *, random_state: int = 0, say: Callable[[str], None]
-) -> PhotographStudy:
+def run_study(output: Path, *, random_state: int = 0, tell: Listener) -> PhotographStudy:
     """Run the study; alignment sees tokens and places, never what was drawn.
 
     Parameters
@@ -116,8 +115,8 @@ def run_study(
         already are used again where networks and photographs are the same.
     random_state : int
         Seed of the landmarks and of what is asked for.
-    say : callable
-        Gets a line at the start of every step.
+    tell : callable
+        Told ``(done, total, text)`` at every step.
 
     Returns
     -------
@@ -130,10 +129,10 @@ def run_study(
     save_photographs(photographs, folder)
     features: dict[str, FeatureSet] = {}
     for name, model in networks.items():
-        extracted = extract(model, folder, output / f"{name}.zarr", batch_size=4, progress=say)
+        extracted = extract(model, folder, output / f"{name}.zarr", batch_size=4, progress=tell)
         assert isinstance(extracted, FeatureSet)
         features[name] = extracted
-    say("Looking for objects, outlines and backgrounds across the networks")
+    tell(0, 0, "Looking for objects, outlines and backgrounds across the networks")
     folds = [
         _fold(features, photographs, asked, random_state)
         for asked in np.array_split(_shuffled(len(photographs)), N_FOLDS)
@@ -159,7 +158,7 @@ def run_study(
             [_retrieve(fold, _positions(fold.patches), euclidean=True) for fold in folds]
         ),
     }
-    say("Colouring both networks' patches jointly, before and after")
+    tell(0, 0, "Colouring both networks' patches jointly, before and after")
     panels, colors = _pictures(features, photographs, random_state)
     n_places = len(folds[0].matched.X)
     summary: dict[str, Any] = {

@@ -15,6 +15,7 @@ from relspace._core.arguments import check_choice, check_number, check_random_st
 from relspace._core.deprecation import renamed_parameters
 from relspace._core.device_copies import copies_for
 from relspace._core.matrices import Array
+from relspace._core.progress import Progress, as_listener, prefixed
 from relspace._core.resources import Resources
 from relspace.embedding.fit_palette import METHODS, fit_palette, parts_of
 from relspace.embedding.ncut import NormalizedCut
@@ -100,6 +101,7 @@ class Coloring(FittedMap):
         out: Outputs | None = None,
         memory_budget: int | None = None,
         client: Any = None,
+        progress: Progress = None,
     ) -> Self:
         """Choose the colours of an embedding.
 
@@ -118,6 +120,8 @@ class Coloring(FittedMap):
         client : distributed.Client, optional
             With ``out``: a cluster that writes the colours, which must reach the embedding and the
             output under the same paths.
+        progress : callable or bool, optional
+            Told ``(done, total, text)`` after every block of tokens; True prints lines on stderr.
 
         Returns
         -------
@@ -133,6 +137,7 @@ class Coloring(FittedMap):
         MissingDependencyError
             If the method needs a package that is not installed.
         """
+        tell = as_listener(progress)
         check_choice(self.method, "method", METHODS)
         quantile = check_number(self.quantile, "quantile")
         if not 0.0 <= quantile < 0.5:
@@ -168,17 +173,21 @@ class Coloring(FittedMap):
             quantile=quantile,
             random_state=seed,
             budget=budget,
+            tell=tell,
         )
         fitted.colors_ = {}
         colors, copies = fitted._row_map(), copies_for(weights.device)
         for name, source in sources.items():
             if outputs is not None:
-                fitted.colors_[name] = colors.write(source, outputs[name], client=client)
+                fitted.colors_[name] = colors.write(
+                    source, outputs[name], client=client, tell=prefixed(tell, f"Colours of {name}")
+                )
                 continue
             found = weights.new_empty((source.shape[0], 3))
             with prefetched(source, parts_of(source, budget), copies) as blocks:
                 for part, block in blocks:
                     found[part] = fitted.palette_(block, part.start)
+                    tell(part.stop, source.shape[0], f"Colouring {name}")
             fitted.colors_[name] = restored(found, is_array=name in cut.arrays_)
         vars(self).update(vars(fitted))
         return self

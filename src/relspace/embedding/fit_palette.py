@@ -12,6 +12,7 @@ from relspace._core.arrays import bytes_in_floats, refuse_non_finite
 from relspace._core.device_copies import copies_for
 from relspace._core.matrices import to_numpy
 from relspace._core.memory import row_slices
+from relspace._core.progress import Listener
 from relspace.embedding.palette import Axes, Neighbors, Palette, unit_rows
 from relspace.errors import MissingDependencyError
 from relspace.kernels.axes import principal_axes, with_fixed_signs
@@ -40,6 +41,7 @@ def fit_palette(
     quantile: float,
     random_state: int,
     budget: int,
+    tell: Listener,
 ) -> tuple[Palette, float]:
     """Fit a palette to the embedding of all sets, read once in blocks of ``budget`` bytes.
 
@@ -49,7 +51,7 @@ def fit_palette(
     """
     n_tokens = sum(one.shape[0] for one in sources.values())
     sample = _spread_sample(n_tokens, random_state)
-    rows, axes = _measure_rows(sources, weights, sample, budget)
+    rows, axes = _measure_rows(sources, weights, sample, budget, tell)
     project = axes if method == "spectral" else _learned(rows, method, random_state)
     found = project(rows)
     low, high = (torch.quantile(found, q, dim=0) for q in (quantile, 1 - quantile))
@@ -77,7 +79,11 @@ def parts_of(source: RowSource, budget: int) -> Iterator[slice]:
 
 
 def _measure_rows(
-    sources: Mapping[str, RowSource], weights: torch.Tensor, wanted: torch.Tensor, budget: int
+    sources: Mapping[str, RowSource],
+    weights: torch.Tensor,
+    wanted: torch.Tensor,
+    budget: int,
+    tell: Listener,
 ) -> tuple[torch.Tensor, Axes]:
     """Read all unit rows once: give the wanted ones, and the principal axes of all."""
     width = len(weights) + 1
@@ -96,6 +102,7 @@ def _measure_rows(
                 wide = rows.double()
                 total += wide.sum(dim=0)
                 products += wide.T @ wide
+                tell(part.stop, source.shape[0], f"Reading the embedding of {name}")
         n_before += source.shape[0]
     mean = total / n_before
     axes = torch.linalg.eigh(products / n_before - mean[:, None] * mean).eigenvectors

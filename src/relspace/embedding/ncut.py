@@ -19,6 +19,7 @@ from relspace._core.arguments import (
     name_some,
 )
 from relspace._core.fitting import Fitted
+from relspace._core.progress import Progress, as_listener
 from relspace._core.resources import Resources
 from relspace.embedding.components import leading_components
 from relspace.embedding.extension import Extension
@@ -40,7 +41,7 @@ from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
 from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.rows.fitted import FittedMaps
-from relspace.rows.row_map import Progress, RowMap
+from relspace.rows.row_map import RowMap
 
 # Rounding of float32 is 6e-8 of a degree; of edges that weigh so much less some digits are left.
 _WEIGHT_RANGE = 1e6
@@ -139,7 +140,7 @@ class NormalizedCut(Fitted, FittedMaps):
         memory_budget: int | None = None,
         checkpoint: str | Path | None = None,
         client: Any = None,
-        progress: Progress | None = None,
+        progress: Progress = None,
     ) -> Self:
         """Embed the tokens of several sets of one common space, or of one feature set.
 
@@ -164,8 +165,8 @@ class NormalizedCut(Fitted, FittedMaps):
         client : distributed.Client, optional
             With ``out``: a cluster that makes the chunks, which must reach the tokens and the
             output under the same paths.
-        progress : callable, optional
-            ``progress(n_done, n_tokens)`` after every block of tokens.
+        progress : callable or bool, optional
+            Told ``(done, total, text)`` after every block of tokens; True prints lines on stderr.
 
         Returns
         -------
@@ -181,6 +182,7 @@ class NormalizedCut(Fitted, FittedMaps):
         MemoryBudgetError
             If the graph, or the embedding without ``out``, would not fit into the free memory.
         """
+        tell = as_listener(progress)
         k = check_count(self.n_components, "n_components")
         limit = check_count(self.n_landmarks, "n_landmarks", at_least=3)
         check_density(self.density)
@@ -227,6 +229,7 @@ class NormalizedCut(Fitted, FittedMaps):
         fitted = copy(self)
         fitted.names_ = tuple(sources)
         fitted.arrays_ = frozenset(name for name, one in opened.items() if one.is_array)
+        tell(0, 0, f"Cutting the graph of {n_nodes} nodes")
         fitted.graph_ = joint_graph(
             tokens, density=self.density, within_weight=within_weight, random_state=seed
         )
@@ -238,7 +241,7 @@ class NormalizedCut(Fitted, FittedMaps):
                 sources,
                 extensions,
                 budget=Resources.of(memory_budget).for_blocks(),
-                progress=progress,
+                tell=tell,
             )
             fitted.embedding_ = {
                 name: restored(rows, is_array=opened[name].is_array) for name, rows in held
@@ -252,7 +255,7 @@ class NormalizedCut(Fitted, FittedMaps):
                 fitted._job,
                 checkpoint=checkpoint,
                 client=client,
-                progress=progress,
+                tell=tell,
             )
         vars(self).update(vars(fitted))
         return self

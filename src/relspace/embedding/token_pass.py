@@ -12,6 +12,7 @@ import torch
 
 from relspace._core.device_copies import copies_for
 from relspace._core.memory import chunk_slices
+from relspace._core.progress import Listener, prefixed, shifted
 from relspace.embedding.extension import ExtendedRows, Extension, RotatedRows
 from relspace.embedding.orthonormal import DegreeGram
 from relspace.errors import InvalidInputError
@@ -20,7 +21,7 @@ from relspace.rows.ahead import prefetched
 from relspace.rows.identity import Identity, identify
 from relspace.rows.ledger import job_header, refuse_another_job
 from relspace.rows.output import NpyWriter, ZarrWriter, remove_output
-from relspace.rows.row_map import Progress, RowFunction, write_begun
+from relspace.rows.row_map import RowFunction, write_begun
 from relspace.rows.source import RowSource
 from relspace.rows.transform import Output, begin_output, check_output
 
@@ -34,7 +35,7 @@ def hold_embeddings(
     extensions: Mapping[str, Extension],
     *,
     budget: int,
-    progress: Progress | None,
+    tell: Listener,
 ) -> tuple[torch.Tensor, Iterator[tuple[str, torch.Tensor]]]:
     """Embed all sets' tokens in memory, read in blocks of ``budget`` bytes.
 
@@ -53,8 +54,7 @@ def hold_embeddings(
             for rows, extended, degrees in blocks:
                 sums.add(extended, degrees)
                 held[name][rows] = extended
-                if progress is not None:
-                    progress(sums.done, n_tokens)
+                tell(sums.done, n_tokens, "Embedding tokens")
     rotation = sums.orthonormalizer().to(like)
 
     def rotated() -> Iterator[tuple[str, torch.Tensor]]:
@@ -74,7 +74,7 @@ def write_embeddings(
     *,
     checkpoint: str | Path | None,
     client: Any,
-    progress: Progress | None,
+    tell: Listener,
 ) -> tuple[torch.Tensor, dict[str, RowSource]]:
     """Write the embedding of all sets' tokens, or resume what is there of the same job.
 
@@ -96,14 +96,16 @@ def write_embeddings(
     with ExitStack() as locked:
         pass_ = _Pass(sources, extensions, outputs, identities, client, locked)
         if sums is None:
-            sums = pass_.sum_up(DegreeGram.empty(k, like.device), progress)
+            sums = pass_.sum_up(DegreeGram.empty(k, like.device), tell)
             if checkpoint is not None:
                 sums.save(checkpoint, job_header("sums over tokens", _CHECKPOINT_VERSION, job))
         rotation = sums.orthonormalizer().to(like)
         written = {}
         for name in sources:
             rotated = job_of(extensions[name].rotated(rotation))
-            written[name] = pass_.write(name, RotatedRows(rotation), k, rotated)
+            written[name] = pass_.write(
+                name, RotatedRows(rotation), k, rotated, prefixed(tell, name)
+            )
         pass_.remove_extensions()
     return rotation, written
 
@@ -148,7 +150,7 @@ class _Pass:
     begun: dict[str, ZarrWriter | NpyWriter] = field(default_factory=dict)
     extended: dict[str, RowSource] = field(default_factory=dict)
 
-    def extend(self, name: str, progress: Progress | None = None) -> RowSource:
+    def extend(self, name: str, tell: Listener) -> RowSource:
         """Write what a set's tokens are before they are rotated, and their degrees."""
         if name not in self.extended:
             one = self.extensions[name]
@@ -160,16 +162,16 @@ class _Pass:
             compute = ExtendedRows(one)
             self.begun[name] = self._begin(name, output, compute, width, job, with_ids=False)
             self.extended[name] = write_begun(
-                self.begun[name], output, self.sources[name], compute, self.client, progress
+                self.begun[name], output, self.sources[name], compute, self.client, tell
             )
         return self.extended[name]
 
-    def sum_up(self, sums: DegreeGram, progress: Progress | None) -> DegreeGram:
+    def sum_up(self, sums: DegreeGram, tell: Listener) -> DegreeGram:
         """Extend all sets, and sum over their tokens."""
         n_tokens = sum(one.shape[0] for one in self.sources.values())
         copies = copies_for(sums.gram.device)
         for name in self.sources:
-            rows_of_set = self.extend(name, _shifted(progress, sums.done, n_tokens))
+            rows_of_set = self.extend(name, shifted(tell, sums.done, n_tokens, "Embedding tokens"))
             parts = chunk_slices(rows_of_set.shape[0], _ROWS)
             with prefetched(rows_of_set, parts, copies) as blocks:
                 for _, rows in blocks:
@@ -177,14 +179,19 @@ class _Pass:
         return sums
 
     def write(
-        self, name: str, compute: RotatedRows, n_columns: int, job: Mapping[str, Any]
+        self,
+        name: str,
+        compute: RotatedRows,
+        n_columns: int,
+        job: Mapping[str, Any],
+        tell: Listener,
     ) -> RowSource:
         """Write a set's embedding, unless it is there."""
         output = self.outputs[name]
         writer = self._begin(name, output, compute, n_columns, job)
         if not writer.missing():
             return writer.finish()
-        return write_begun(writer, output, self.extend(name), compute, self.client, None)
+        return write_begun(writer, output, self.extend(name, tell), compute, self.client, tell)
 
     def remove_extensions(self) -> None:
         """Remove the extensions, which are needed no more."""
@@ -219,7 +226,3 @@ def _beside(output: Output) -> Output:
     folder, slash, name = str(output.path).rstrip("/").rpartition("/")
     stem, _, suffix = name.rpartition(".")
     return replace(output, path=f"{folder}{slash}.{stem}.extension.{suffix}")
-
-
-def _shifted(progress: Progress | None, before: int, n_tokens: int) -> Progress | None:
-    return None if progress is None else lambda done, _: progress(before + done, n_tokens)

@@ -20,6 +20,7 @@ from torch import nn
 from relspace._core.arguments import check_choice, check_count, name_some
 from relspace._core.files import check_writable
 from relspace._core.items import ItemId
+from relspace._core.progress import Listener, Progress, as_listener
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.extraction_chunks import (
     Batch,
@@ -50,7 +51,6 @@ _LOST_SHARE = 10
 _LOST_SECONDS = 30.0
 #: Chunks that are short in time rather than large are no more than this.
 _MOST_CHUNKS = 1000
-_SECONDS_BETWEEN_REPORTS = 0.5
 
 
 class SkippedImageWarning(RelspaceWarning):
@@ -73,7 +73,7 @@ def extract(
     overwrite: bool = False,
     resume: Resume = "identified",
     client: Any = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = None,
 ) -> FeatureSet | dict[str, FeatureSet]:
     """Extract features of layers into a store, in one pass over the items.
 
@@ -122,8 +122,8 @@ def extract(
     client : distributed.Client, optional
         A cluster whose workers compute and write the chunks. They are sent the model and must
         reach items and store under the same paths or URLs; this process holds the store's lock.
-    progress : callable, optional
-        Is told how far it is, how fast, and how long it will take.
+    progress : callable or bool, optional
+        Told ``(done, total, text)`` as the work goes on; True prints lines on stderr.
 
     Returns
     -------
@@ -144,6 +144,7 @@ def extract(
     UnknownNameError
         If a layer doesn't exist.
     """
+    tell = as_listener(progress)
     check_count(batch_size, "batch_size")
     check_choice(store_dtype, "store_dtype", STORE_DTYPES)
     check_choice(on_error, "on_error", ("raise", "skip"))
@@ -166,16 +167,14 @@ def extract(
         "overwrite": overwrite,
         "resume": resume,
         "client": client,
-        "progress": progress,
+        "tell": tell,
     }
     identified: dict[str, IdentifiedItems] = {}
 
     def items_of(one: FeatureModel) -> IdentifiedItems:
         if one.modality not in identified:
             found = open_items(one.modality, items, ids)
-            identified[one.modality] = identify_items(
-                found, n_threads=n_threads, progress=progress or _say_nothing
-            )
+            identified[one.modality] = identify_items(found, n_threads=n_threads, tell=tell)
         return identified[one.modality]
 
     def load(one: Any) -> FeatureModel:
@@ -186,8 +185,7 @@ def extract(
                 "a module doesn't say what its axes are: wrap it, as in relspace.ModuleModel("
                 "module, layers, layout='bchw', preprocessing=...)."
             )
-        if progress is not None:
-            progress(f"Loading {one}")
+        tell(0, 0, f"Loading {one}")
         return load_model(one, device=device, dtype=dtype)
 
     if several is None:
@@ -198,10 +196,6 @@ def extract(
         loaded = load(one)
         found[name] = _extract_one(loaded, partial(items_of, loaded), store, **options)
     return found
-
-
-def _say_nothing(message: str) -> None:
-    """Take the role of a listener that wasn't given."""
 
 
 def _check_store(out: str | Path, items: object, *, overwrite: bool) -> None:
@@ -265,7 +259,7 @@ def _extract_one(
     overwrite: bool,
     resume: Resume,
     client: Any,
-    progress: Callable[[str], None] | None,
+    tell: Listener,
 ) -> FeatureSet:
     names = model.names_of(layers)
     identified = open_identified()
@@ -289,15 +283,21 @@ def _extract_one(
         model, names, items.names, items.load, batch_size, store_dtype, on_error, n_threads, plain
     )
     writer = FeatureStoreWriter.resume(
-        out, items=identified, job=job, overwrite=overwrite, resume=resume, progress=progress
+        out, items=identified, job=job, overwrite=overwrite, resume=resume, tell=tell
     )
     with ExitStack() as stack:
         missing = [slice(0, len(items))]
         if writer is not None:
             stack.enter_context(writer)
             missing = writer.missing_chunks()
-        n_missing = sum(part.stop - part.start for part in missing)
-        meter = _Meter(model.name, n_missing, progress or _say_nothing)
+        n_done = len(items) - sum(part.stop - part.start for part in missing)
+
+        def count(n_items: int) -> None:
+            nonlocal n_done
+            n_done += n_items
+            tell(n_done, len(items), f"Extracting features of {model.name}")
+
+        count(0)
         computed: Iterator[Batch] = stack.enter_context(closing(source.batches(missing)))
         if writer is None:
             # What a store holds, and how long it takes, is known once a batch has been seen.
@@ -319,14 +319,14 @@ def _extract_one(
                 ),
                 job=job,
                 overwrite=overwrite,
-                progress=progress,
+                tell=tell,
             )
             stack.enter_context(writer)
             computed = chain([first], computed)
         if client is None:
-            _fill(writer, computed, source, meter)
+            _fill(writer, computed, source, count)
         else:
-            _fill_on_cluster(writer, source, client, meter)
+            _fill_on_cluster(writer, source, client, count)
         skipped = writer.skipped
     if len(skipped) == len(items):
         reason = next(iter(skipped.values()))
@@ -393,7 +393,7 @@ def _fill(
     writer: FeatureStoreWriter,
     computed: Iterator[Batch],
     source: ExtractionSource,
-    meter: _Meter,
+    count: Callable[[int], None],
 ) -> None:
     """Write the chunks that are missing, each while the next is computed."""
     with ThreadPoolExecutor(1, thread_name_prefix="relspace-write") as pool:
@@ -406,7 +406,7 @@ def _fill(
             chunk = ExtractedChunk(writer, source.item_names, part)
             for batch in source.ranges(part):
                 chunk.add(batch, *next(computed))
-                meter.add(len(batch))
+                count(len(batch))
             # No more than one waits to be written, so that memory is bounded.
             if writing is not None:
                 writing.result()
@@ -416,7 +416,7 @@ def _fill(
 
 
 def _fill_on_cluster(
-    writer: FeatureStoreWriter, source: ExtractionSource, client: Any, meter: _Meter
+    writer: FeatureStoreWriter, source: ExtractionSource, client: Any, count: Callable[[int], None]
 ) -> None:
     """Have workers write the chunks that are missing, and mark each when it is there."""
     location = writer.path
@@ -426,28 +426,4 @@ def _fill_on_cluster(
     with closing(run_on_cluster(work, source, writer.missing_chunks(), client)) as done:
         for part, *written in done:
             writer.mark(part, *written)
-            meter.add(part.stop - part.start)
-
-
-class _Meter:
-    """Tells how far an extraction is, how fast, and how long it will take."""
-
-    def __init__(self, name: str, total: int, progress: Callable[[str], None]) -> None:
-        self._name, self._total, self._progress = name, total, progress
-        self._done = 0
-        self._start = self._told = time.monotonic()
-
-    def add(self, count: int) -> None:
-        """Count items that are done."""
-        self._done += count
-        now = time.monotonic()
-        if now - self._told < _SECONDS_BETWEEN_REPORTS and self._done < self._total:
-            return
-        self._told = now
-        rate = self._done / max(now - self._start, 1e-9)
-        left = (self._total - self._done) / rate
-        minutes, seconds = divmod(round(left), 60)
-        self._progress(
-            f"{self._name}: {self._done} of {self._total}, {rate:.1f}/s, "
-            f"{minutes}:{seconds:02d} left"
-        )
+            count(part.stop - part.start)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from relspace._core.arguments import name_some
 from relspace._core.items import ItemId, as_ids
 from relspace._core.pairing import ItemContents
+from relspace._core.progress import Listener, silent
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.image_files import is_image_file
 from relspace.features.images import ImageCollection, open_images
@@ -27,7 +27,6 @@ from relspace.rows.identity import Identity, combine, hash_ids, hash_texts, iden
 _DIGITS = 32
 # What of a file's identity is looked at again when it is loaded.
 _STAMP = ("size", "mtime_ns")
-_SECONDS_BETWEEN_REPORTS = 0.5
 
 
 class BlankLinesWarning(RelspaceWarning):
@@ -78,22 +77,19 @@ def open_items(modality: str, items: object, ids: Sequence[ItemId] | None) -> It
 
 
 def identify_items(
-    items: Items, *, n_threads: int | None = None, progress: Callable[[str], None]
+    items: Items, *, n_threads: int | None = None, tell: Listener = silent
 ) -> IdentifiedItems:
     """Hash the content of all items, by several threads where they are files."""
     if items.identify is None:
         reason = "images that are loaded by a function of your own"
         return IdentifiedItems(items, Identity.unidentified(reason), None)
     found: list[Identity] = []
-    told = time.monotonic()
     for one in _identified(items, n_threads):
         if not one.is_known:
             reason = f"{items.names[len(found)]}: {one.detail.get('reason')}"
             return IdentifiedItems(items, Identity.unidentified(reason), None)
         found.append(one)
-        if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
-            told = time.monotonic()
-            progress(f"Identifying {items.of}: {len(found)} of {len(items)}")
+        tell(len(found), len(items), f"Identifying {items.of}")
     digests = tuple(one.digest[:_DIGITS] for one in found)
     whole = combine(found, of=items.of, shape=[len(items)])
     if isinstance(items.load, _FileLoader):

@@ -134,8 +134,7 @@ def report(
     overwrite : bool
         Whether a file that exists is replaced, once the new one is complete.
     progress : callable or bool, optional
-        Told ``(done, total, text)`` at every step, where there are several; True prints lines on
-        stderr.
+        Told ``(done, total, text)`` at every step; True prints lines on stderr.
 
     Returns
     -------
@@ -170,6 +169,7 @@ def report(
         "n_images": n_images,
         "n_permutations": n_permutations,
         "random_state": random_state,
+        "progress": progress,
     }
     summary: SpaceSummary | FeatureSetsSummary
     if isinstance(of, CommonSpace):
@@ -181,7 +181,7 @@ def report(
             "they are known: leave features out."
         )
     else:
-        summary = summarize_feature_sets(_feature_sets(of), progress=progress, **settings)
+        summary = summarize_feature_sets(_feature_sets(of), **settings)
         data = feature_sets_page(summary, title)
     made = Report(summary, data, render_report(data))
     if page is not None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from relspace._core.arguments import check_count, check_random_state, name_some
 from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.matrices import as_features
+from relspace._core.progress import Listener, Progress, as_listener
 from relspace.embedding.joint_colors import joint_colors
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, UnknownNameError
 from relspace.features import FeatureSet, choose_positions
@@ -136,17 +137,18 @@ def summarize_space(
     n_images: int = 16,
     n_permutations: int = DEFAULT_PERMUTATIONS,
     random_state: int = 0,
+    progress: Progress = None,
 ) -> SpaceSummary:
     """Compute what the report of a common space holds; see :func:`relspace.report`."""
     if not isinstance(space, ItemSpace | TokenSpace):
         raise InvalidTypeError(
             f"space is of type {type(space).__name__}; it must be a space from relspace.align."
         )
-    seed = check_random_state(random_state)
+    tell, seed = as_listener(progress), check_random_state(random_state)
     check_count(n_images, "n_images")
     parts: dict[str, Any]
     if isinstance(space, TokenSpace):
-        parts = _of_tokens(space, images, features, n_images, seed)
+        parts = _of_tokens(space, images, features, n_images, seed, tell)
         rows, groups = _rows_at_positions(space, seed)
         n_rows = len(groups)
     else:
@@ -155,7 +157,7 @@ def summarize_space(
                 "features are for the colours of tokens on grids before alignment, and the items "
                 "of this space have no grid: leave features out."
             )
-        parts = _of_items(space, images, n_permutations, seed)
+        parts = _of_items(space, images, n_permutations, seed, tell)
         items = draw_distinct(space.n_items, _MEASURED_ROWS, _generator(seed))
         rows, groups, n_rows = _rows_of(space, items), None, space.n_items
     numbers = space.summary()
@@ -164,7 +166,7 @@ def summarize_space(
         ids=space.ids,
         item=numbers["item"],
         numbers=numbers,
-        values=_values(rows, groups, n_permutations, seed),
+        values=_values(rows, groups, n_permutations, seed, tell),
         n_measured=len(next(iter(rows.values()))),
         n_rows=n_rows,
         parameters={
@@ -177,7 +179,10 @@ def summarize_space(
     )
 
 
-def _of_items(space: ItemSpace, images: object, n_permutations: int, seed: int) -> dict[str, Any]:
+def _of_items(
+    space: ItemSpace, images: object, n_permutations: int, seed: int, tell: Listener
+) -> dict[str, Any]:
+    tell(0, 0, "Colouring items")
     items = draw_distinct(space.n_items, _DRAWN_ITEMS, _generator(seed))
     rows = _rows_of(space, items)
     colors = joint_colors(rows, random_state=seed)
@@ -185,7 +190,7 @@ def _of_items(space: ItemSpace, images: object, n_permutations: int, seed: int) 
     if images is not None:
         pictures = read_thumbnails(images, space.ids, space.n_items, items.tolist(), side=96)
     return {
-        "match_p_values": _match_p_values(space, n_permutations, seed),
+        "match_p_values": _match_p_values(space, n_permutations, seed, tell),
         "matches": _matches(space, seed),
         "points": ItemPoints(
             items.numpy(),
@@ -204,6 +209,7 @@ def _of_tokens(
     features: Mapping[str, FeatureSet] | None,
     n_images: int,
     seed: int,
+    tell: Listener,
 ) -> dict[str, Any]:
     n_shown = min(n_images, space.n_images)
     unknown = [name for name in features or {} if name not in space.names]
@@ -223,6 +229,7 @@ def _of_tokens(
             None if given is None else {layer: _before(space, name, given, n_shown)},
             grid_boxes(grid, n_shown),
         )
+    tell(0, 0, "Colouring patches")
     models, quantization = report_models(patches, random_state=seed)
     return {
         "match_p_values": {},
@@ -279,16 +286,23 @@ def _generator(seed: int) -> torch.Generator:
 
 
 def _values(
-    rows: Mapping[str, torch.Tensor], groups: torch.Tensor | None, n_permutations: int, seed: int
+    rows: Mapping[str, torch.Tensor],
+    groups: torch.Tensor | None,
+    n_permutations: int,
+    seed: int,
+    tell: Listener,
 ) -> dict[Pair, list[Value]]:
     """How alike the sets' relative features are, pair by pair, by several measures."""
     if groups is not None and len(torch.unique(groups)) < _FEWEST_GROUPS:
         groups, n_permutations = None, 0
     options: dict[str, Any] = {"n_permutations": n_permutations, "random_state": seed}
     values: dict[Pair, list[Value]] = {}
-    for a, b in itertools.combinations(rows, 2):
+    pairs = list(itertools.combinations(rows, 2))
+    for number, (a, b) in enumerate(pairs):
         values[a, b] = []
-        for measure in _MEASURES:
+        for at, measure in enumerate(_MEASURES):
+            n_done = number * len(_MEASURES) + at
+            tell(n_done, len(pairs) * len(_MEASURES), "Comparing relative features")
             found = compare(rows[a], rows[b], measure=measure, groups=groups, **options)
             # What compare() gives under the measure's own name is of the features themselves.
             title = f"{found.measure.title} of relative features"
@@ -296,13 +310,17 @@ def _values(
     return values
 
 
-def _match_p_values(space: ItemSpace, n_permutations: int, seed: int) -> dict[Pair, float]:
+def _match_p_values(
+    space: ItemSpace, n_permutations: int, seed: int, tell: Listener
+) -> dict[Pair, float]:
     """How likely as many matches would be if it were random which items belong together."""
     n = space.n_items
     if not n_permutations or not MIN_UNITS <= n <= _TESTED_ITEMS:
         return {}
     own, found = torch.arange(n), {}
-    for a, b in itertools.permutations(space.names, 2):
+    pairs = list(itertools.permutations(space.names, 2))
+    for number, (a, b) in enumerate(pairs):
+        tell(number, len(pairs), "Testing matches")
         nearest = torch.as_tensor(space.match(a, b).indices)[:, 0].cpu()
 
         def accuracy(paired: torch.Tensor, nearest: torch.Tensor = nearest) -> float:

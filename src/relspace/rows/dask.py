@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._core.matrices import to_numpy
+from relspace._core.progress import Listener, silent
 from relspace.errors import InvalidInputError, MissingDependencyError
 from relspace.rows.cluster import run_on_cluster, writing
 from relspace.rows.output import ZarrWriter
@@ -98,7 +99,7 @@ def write_rows_on_cluster(
     compute: Compute,
     writer: ZarrWriter,
     client: Any,
-    progress: Callable[[int, int], None] | None = None,
+    tell: Listener = silent,
 ) -> RowSource:
     """Write what a function makes of rows into a Zarr store, each chunk as a task of a cluster.
 
@@ -115,8 +116,8 @@ def write_rows_on_cluster(
         reach under the same path or URL.
     client : distributed.Client
         The cluster.
-    progress : callable, optional
-        ``progress(n_done, n_rows)`` after every chunk.
+    tell : callable
+        Told ``(done, total, text)`` after every chunk.
     """
     chunks = writer.missing()
     n = source.shape[0]
@@ -125,8 +126,7 @@ def write_rows_on_cluster(
     with closing(run_on_cluster(_write_chunk, job, chunks, client)) as counts:
         for count in counts:
             done += count
-            if progress is not None:
-                progress(done, n)
+            tell(done, n, "Transforming rows")
     return writer.finish()
 
 

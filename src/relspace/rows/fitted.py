@@ -12,11 +12,12 @@ import torch
 from relspace._core.fitting import Fitted
 from relspace._core.labelled_tables import feature_names
 from relspace._core.matrices import Array, as_features
+from relspace._core.progress import Progress, as_listener
 from relspace.errors import InvalidInputError
 from relspace.rows.formats.dask import is_dask_array
 from relspace.rows.formats.memory import ArrayRows
 from relspace.rows.registry import gives_arrays, is_held, scan
-from relspace.rows.row_map import Progress, RowMap, as_given
+from relspace.rows.row_map import RowMap, as_given
 from relspace.rows.saved import Saved
 from relspace.rows.source import RowSource
 from relspace.rows.transform import Output
@@ -55,15 +56,14 @@ def apply_map(
     out: str | Path | Output | None = None,
     memory_budget: int | None = None,
     client: Any = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> Array | RowSource:
     """Apply a fitted function to rows wherever they lie, see :meth:`FittedMap.transform`."""
+    tell = as_listener(progress)
     if out is not None:
         source = scan(X)
         fitted.check(source.shape, feature_names(source))
-        return fitted.write(
-            source, out, memory_budget=memory_budget, client=client, progress=progress
-        )
+        return fitted.write(source, out, memory_budget=memory_budget, client=client, tell=tell)
     if client is not None:
         raise InvalidInputError(
             "client is for results that are written.", ways_out=["give {out='aligned.zarr'}"]
@@ -74,7 +74,7 @@ def apply_map(
     if not is_held(X):
         source = scan(X)
         fitted.check(source.shape, feature_names(source))
-        return as_given(fitted.collect(source, memory_budget=memory_budget), X)
+        return as_given(fitted.collect(source, memory_budget=memory_budget, tell=tell), X)
     given = as_features(X, "X", check_finite=False, cast=False)
     fitted.check(given.tensor.shape, feature_names(X))
     if fitted.compute.device.type == "cuda" and given.tensor.device.type == "cpu":
@@ -91,7 +91,9 @@ class FittedMap(Fitted, Saved):
         """The fitted function; ``memory_budget`` is what it may take on a GPU."""
 
     @overload
-    def transform(self, X: object, *, memory_budget: int | None = ...) -> Array: ...
+    def transform(
+        self, X: object, *, memory_budget: int | None = ..., progress: Progress = ...
+    ) -> Array: ...
     @overload
     def transform(
         self,
@@ -100,7 +102,7 @@ class FittedMap(Fitted, Saved):
         out: str | Path | Output,
         memory_budget: int | None = ...,
         client: Any = ...,
-        progress: Progress | None = ...,
+        progress: Progress = ...,
     ) -> RowSource: ...
     def transform(
         self,
@@ -109,7 +111,7 @@ class FittedMap(Fitted, Saved):
         out: str | Path | Output | None = None,
         memory_budget: int | None = None,
         client: Any = None,
-        progress: Progress | None = None,
+        progress: Progress = None,
     ) -> Array | RowSource:
         """Apply what was fitted to rows.
 
@@ -128,8 +130,8 @@ class FittedMap(Fitted, Saved):
         client : distributed.Client, optional
             A Dask cluster that makes the chunks of ``out``, a Zarr store that its workers reach
             under the same path, as they must ``X``.
-        progress : callable, optional
-            ``progress(n_done, n_rows)`` after every chunk of ``out``.
+        progress : callable or bool, optional
+            Told ``(done, total, text)`` after every block of rows; True prints lines on stderr.
 
         Returns
         -------
@@ -167,7 +169,9 @@ class FittedMaps(Saved):
         return X
 
     @overload
-    def transform(self, name: str, X: object, *, memory_budget: int | None = ...) -> Array: ...
+    def transform(
+        self, name: str, X: object, *, memory_budget: int | None = ..., progress: Progress = ...
+    ) -> Array: ...
     @overload
     def transform(
         self,
@@ -177,7 +181,7 @@ class FittedMaps(Saved):
         out: str | Path | Output,
         memory_budget: int | None = ...,
         client: Any = ...,
-        progress: Progress | None = ...,
+        progress: Progress = ...,
     ) -> RowSource: ...
     def transform(
         self,
@@ -187,7 +191,7 @@ class FittedMaps(Saved):
         out: str | Path | Output | None = None,
         memory_budget: int | None = None,
         client: Any = None,
-        progress: Progress | None = None,
+        progress: Progress = None,
     ) -> Array | RowSource:
         """Bring new rows of a known set to where its others are.
 

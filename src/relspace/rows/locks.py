@@ -8,11 +8,11 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from relspace._core.progress import Listener, silent
 from relspace.errors import RelspaceError, RelspaceWarning
 from relspace.rows.locations import file_system
 
@@ -109,8 +109,8 @@ class Lease:
     ----------
     url : str
         The store.
-    progress : callable, optional
-        Is told what is waited for; without it there is a warning.
+    tell : callable
+        Told what is waited for; without it there is a warning.
 
     Raises
     ------
@@ -118,14 +118,14 @@ class Lease:
         If another process renews its lease, or was faster; it names the process and its computer.
     """
 
-    def __init__(self, url: str, progress: Callable[[str], None] | None = None) -> None:
+    def __init__(self, url: str, tell: Listener = silent) -> None:
         self._url = url
         self._owner = secrets.token_hex(8)
         self._system, path = file_system(url)
         self._folder = path.rstrip("/") + ".lease"
         newest = self._newest()
         if newest is not None:
-            self._watch(newest, progress)
+            self._watch(newest, tell)
         self._own = f"{self._folder}/{0 if newest is None else _number(newest[0]) + 1:08d}"
         self._renewals = 0
         try:
@@ -164,15 +164,15 @@ class Lease:
         except FileNotFoundError:
             return None
 
-    def _watch(self, newest: tuple[str, bytes], progress: Callable[[str], None] | None) -> None:
+    def _watch(self, newest: tuple[str, bytes], tell: Listener) -> None:
         message = (
             f"Waiting up to {_SECONDS_UNTIL_DEAD:.0f} s whether {_holder(newest)} still writes "
             f"{self._url}"
         )
-        if progress is None:
+        if tell is silent:
             warnings.warn(WaitingWarning(f"{message}."), stacklevel=2)
         else:
-            progress(message)
+            tell(0, 0, message)
         start = time.monotonic()
         while time.monotonic() - start < _SECONDS_UNTIL_DEAD:
             time.sleep(_SECONDS_BETWEEN_LOOKS)

@@ -10,14 +10,13 @@ from typing import Any, Protocol, cast
 import torch
 
 from relspace._core.matrices import Array, to_numpy
+from relspace._core.progress import Listener, silent
 from relspace.errors import InvalidInputError
 from relspace.rows.dask import map_rows, write_rows_on_cluster
 from relspace.rows.output import RowsWriter, ZarrWriter
 from relspace.rows.registry import gives_arrays
 from relspace.rows.source import RowSource
 from relspace.rows.transform import Output, begin_output, collect_rows, write_rows
-
-Progress = Callable[[int, int], None]
 
 
 class RowFunction(Protocol):
@@ -62,7 +61,7 @@ class RowMap:
         *,
         memory_budget: int | None = None,
         client: Any = None,
-        progress: Progress | None = None,
+        tell: Listener = silent,
     ) -> RowSource:
         """Write the result chunk by chunk, or resume where the same job stopped."""
         output = out if isinstance(out, Output) else Output(out)
@@ -76,7 +75,7 @@ class RowMap:
             self.compute.device,
             columns=self.column,
         ) as writer:
-            return write_begun(writer, output, source, self.compute, client, progress)
+            return write_begun(writer, output, source, self.compute, client, tell)
 
     def collect(
         self,
@@ -84,13 +83,20 @@ class RowMap:
         *,
         dtype: torch.dtype | None = None,
         memory_budget: int | None = None,
+        tell: Listener = silent,
     ) -> torch.Tensor:
         """Gather the result, read in blocks, in one tensor; refused where it would not fit."""
         if dtype is None:
             dtype = source.dtype if source.dtype.is_floating_point else torch.float32
         device = self.compute.device
         return collect_rows(
-            source, self.compute, self.n_columns, dtype, memory_budget=memory_budget, device=device
+            source,
+            self.compute,
+            self.n_columns,
+            dtype,
+            memory_budget=memory_budget,
+            device=device,
+            tell=tell,
         )
 
     def lazily(self, array: Any) -> Array:
@@ -104,16 +110,16 @@ def write_begun(
     source: RowSource,
     compute: RowFunction,
     client: Any,
-    progress: Progress | None,
+    tell: Listener,
 ) -> RowSource:
     """Write the missing chunks of an output that was begun, here or on a cluster."""
     if client is None:
-        return write_rows(source, compute, writer, progress, compute.device)
+        return write_rows(source, compute, writer, tell, compute.device)
     if not isinstance(writer, ZarrWriter):
         raise InvalidInputError(
             f"out is {str(output.path)!r}; a cluster writes Zarr stores, ending in .zarr."
         )
-    return write_rows_on_cluster(source, compute, writer, client, progress)
+    return write_rows_on_cluster(source, compute, writer, client, tell)
 
 
 def as_given(result: torch.Tensor, like: object) -> Array:

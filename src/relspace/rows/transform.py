@@ -14,6 +14,7 @@ from relspace._core.arrays import bytes_in_floats
 from relspace._core.device_copies import Copy, copies_for
 from relspace._core.devices import CPU
 from relspace._core.memory import chunk_slices, empty_matrix
+from relspace._core.progress import Listener, silent
 from relspace._core.resources import Resources
 from relspace.errors import InvalidTypeError
 from relspace.rows.ahead import prefetched, write_behind
@@ -230,7 +231,7 @@ def write_rows(
     source: RowSource,
     compute: Callable[[torch.Tensor, int], torch.Tensor],
     writer: RowsWriter,
-    progress: Callable[[int, int], None] | None = None,
+    tell: Listener = silent,
     device: torch.device = CPU,
 ) -> RowSource:
     """Write what a function makes of rows, chunk by chunk; chunks that are there are left.
@@ -243,15 +244,14 @@ def write_rows(
         ``compute(rows, first)`` of some rows and the number of the first gives the result's.
     writer : RowsWriter
         Where the result goes, see :func:`begin_output`.
-    progress : callable, optional
-        ``progress(n_done, n_rows)`` after every chunk.
+    tell : callable
+        Told ``(done, total, text)`` after every chunk.
     device : torch.device
         Where it is computed: rows are brought there, and results taken back.
     """
 
     def written(rows: slice) -> None:
-        if progress is not None:
-            progress(rows.stop, source.shape[0])
+        tell(rows.stop, source.shape[0], "Transforming rows")
 
     _stream(source, writer.missing(), compute, writer.write, device, written)
     return writer.finish()
@@ -265,6 +265,7 @@ def collect_rows(
     *,
     memory_budget: int | None = None,
     device: torch.device = CPU,
+    tell: Listener = silent,
 ) -> torch.Tensor:
     """Gather what a function makes of rows, read block by block, into one tensor in memory.
 
@@ -290,6 +291,7 @@ def collect_rows(
         lambda rows, first: compute(rows, first).to(dtype),
         result.__setitem__,
         device,
+        lambda rows: tell(rows.stop, n, "Transforming rows"),
     )
     return result
 

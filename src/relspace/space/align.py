@@ -11,6 +11,7 @@ from relspace._core.arguments import check_random_state, name_some
 from relspace._core.items import ItemId, as_ids, own_ids
 from relspace._core.labelled_tables import feature_names, without_labels
 from relspace._core.pairing import is_by_position, refuse_another_order
+from relspace._core.progress import Progress, as_listener
 from relspace._core.resources import Resources
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features import FeatureSet, contents_of, is_held
@@ -35,6 +36,7 @@ def align(
     standardize: str | None = ...,
     random_state: int = 0,
     memory_budget: int | None = None,
+    progress: Progress = None,
 ) -> ItemSpace | TokenSpace: ...
 @overload
 def align(
@@ -48,6 +50,7 @@ def align(
     standardize: str | None = ...,
     random_state: int = 0,
     memory_budget: int | None = None,
+    progress: Progress = ...,
 ) -> ItemSpace: ...
 def align(
     sets: Mapping[str, object],
@@ -60,6 +63,7 @@ def align(
     standardize: str | None = None,
     random_state: int = 0,
     memory_budget: int | None = None,
+    progress: Progress = None,
 ) -> ItemSpace | TokenSpace:
     """Bring feature sets of the same items into one common space.
 
@@ -105,6 +109,8 @@ def align(
         memory. Larger ones are made as they are read, a few items or images at a time, from the
         features where they lie: by distances, matches of some items, embeddings, and
         :meth:`relspace.CommonSpace.rows`.
+    progress : callable or bool, optional
+        Told ``(done, total, text)`` as the work goes on; True prints lines on stderr.
 
     Returns
     -------
@@ -133,7 +139,7 @@ def align(
     >>> space.match("here", "there")
     Match(top-1 accuracy 1.000, chance 0.005, 200 items)
     """
-    seed = check_random_state(random_state)
+    tell, seed = as_listener(progress), check_random_state(random_state)
     _check_names(sets)
     to_hold = Resources.of(memory_budget).memory
     columns = {name: feature_names(one) for name, one in sets.items()}
@@ -165,6 +171,7 @@ def align(
             settings=TOKENS.changed(density, normalize, standardize),
             random_state=seed,
             memory_budget=to_hold,
+            tell=tell,
         )
     sets = {**sets, **{name: fs[fs.layers[0]] for name, fs in by_layer.items()}}
     opened = {name: open_set(one, name) for name, one in sets.items()}
@@ -189,6 +196,7 @@ def align(
         parameters={"layers": layers} if layers else {},
         random_state=seed,
         memory_budget=to_hold,
+        tell=tell,
     )
 
 

@@ -13,6 +13,7 @@ from relspace._core.arguments import check_count
 from relspace._core.arrays import bytes_in_floats, refuse_non_finite
 from relspace._core.items import ItemId, as_item_indices
 from relspace._core.pairing import ItemContents, pair_sets
+from relspace._core.progress import Listener, prefixed
 from relspace._core.resources import Resources
 from relspace.errors import InvalidTypeError, NonFiniteError
 from relspace.features import Positions
@@ -40,6 +41,7 @@ def align_items(
     parameters: Mapping[str, Any],
     random_state: int,
     memory_budget: int | None,
+    tell: Listener,
 ) -> ItemSpace:
     """Bring sets of the same items into one common space, see :func:`relspace.align`.
 
@@ -56,6 +58,7 @@ def align_items(
     held = Resources.of(memory_budget).holds(n * row_bytes)
     aligned = {}
     for name, one in sets.items():
+        tell(0, 0, f"Aligning {name}")
         try:
             rows, whole = order[name], _held_matrix(one.rows)
             at = chosen if rows is None else rows[chosen]
@@ -64,7 +67,7 @@ def align_items(
             aligner.feature_names_in_ = columns[name]
             relative: torch.Tensor | RowSource
             if held:
-                relative = _hold(RelativeRows(aligner, own), one.rows, rows)
+                relative = _hold(RelativeRows(aligner, own), one.rows, rows, prefixed(tell, name))
             else:
                 relative = MadeRows(one.rows, aligner, own, rows)
         except NonFiniteError:
@@ -100,7 +103,9 @@ def _held_matrix(rows: RowSource) -> torch.Tensor | None:
     return rows.read(0, rows.shape[0]) if in_memory else None
 
 
-def _hold(relative: RelativeRows, rows: RowSource, order: torch.Tensor | None) -> torch.Tensor:
+def _hold(
+    relative: RelativeRows, rows: RowSource, order: torch.Tensor | None, tell: Listener
+) -> torch.Tensor:
     """All relative features in the order of the first set."""
     if (whole := _held_matrix(rows)) is not None:
         return relative(whole if order is None else whole[order])
@@ -117,7 +122,7 @@ def _hold(relative: RelativeRows, rows: RowSource, order: torch.Tensor | None) -
         lazy: Any = found.lazily(rows.array)
         held = tensor_of(lazy.compute()).to(fitted.landmarks_.dtype)
     else:
-        held = found.collect(rows, dtype=fitted.landmarks_.dtype)
+        held = found.collect(rows, dtype=fitted.landmarks_.dtype, tell=tell)
     return held if order is None else held[order]
 
 

@@ -11,6 +11,7 @@ import torch
 from relspace._core.arguments import check_choice, check_count
 from relspace._core.items import ItemId
 from relspace._core.pairing import ItemContents, pair_sets
+from relspace._core.progress import Listener, prefixed
 from relspace._core.resources import Resources
 from relspace.errors import InvalidTypeError, NonFiniteError
 from relspace.features import FeatureSet, Positions, TokenGrid, choose_positions
@@ -32,6 +33,7 @@ def align_tokens(
     settings: Settings,
     random_state: int,
     memory_budget: int | None,
+    tell: Listener,
 ) -> TokenSpace:
     """Bring tokens of feature sets over the same images into one common space.
 
@@ -51,6 +53,7 @@ def align_tokens(
     places = _chosen_places(landmarks, grids, random_state)
     aligners, mixings, relative = {}, {}, {}
     for name, layer in layers.items():
+        tell(0, 0, f"Aligning {name}")
         some = layer.read_positions(places).to(layer.read(0, 1).device)
         aligners[name] = aligner = fit_aligner(of_rows, some, name)
         mixings[name] = _mixing(aligner, settings.standardize) if is_mixed else None
@@ -59,7 +62,11 @@ def align_tokens(
     held = Resources.of(memory_budget).holds(n_bytes)
     aligned = {
         name: AlignedSet(
-            aligners[name], hold_rows(rows) if held else rows, False, rows.dtype, mixings[name]
+            aligners[name],
+            hold_rows(rows, prefixed(tell, name)) if held else rows,
+            False,
+            rows.dtype,
+            mixings[name],
         )
         for name, rows in relative.items()
     }

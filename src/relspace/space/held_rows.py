@@ -8,6 +8,7 @@ import torch
 
 from relspace._core.device_copies import copies_for
 from relspace._core.memory import chunk_slices, empty_matrix
+from relspace._core.progress import Listener, silent
 from relspace._core.resources import Resources
 from relspace.rows.ahead import prefetched
 from relspace.rows.identity import Identity, hash_array, identify
@@ -46,7 +47,7 @@ class MadeRows(MappedRows):
         return identify(self._source).with_detail(aligner=self._relative.settings(), order=order)
 
 
-def hold_rows(rows: RowSource) -> torch.Tensor:
+def hold_rows(rows: RowSource, tell: Listener = silent) -> torch.Tensor:
     """Read all relative features into memory, in parts; refused where they would not fit."""
     n, m = rows.shape
     like = rows.read(0, 1)
@@ -61,4 +62,5 @@ def hold_rows(rows: RowSource) -> torch.Tensor:
     with prefetched(rows, parts, copies_for(like.device)) as blocks:
         for part, block in blocks:
             held[part] = block
+            tell(part.stop, n, "Transforming rows")
     return held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from relspace._core.arguments import name_some
 from relspace._core.items import ItemId
+from relspace._core.progress import Listener, silent
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.features.items import IdentifiedItems
 from relspace.features.network_identity import what_changed_in_network
@@ -113,7 +114,7 @@ class FeatureStoreWriter:
         chunk_items: int,
         job: Mapping[str, Any],
         overwrite: bool = False,
-        progress: Callable[[str], None] | None = None,
+        tell: Listener = silent,
     ) -> Self:
         """Make a store in which every item is missing.
 
@@ -131,8 +132,8 @@ class FeatureStoreWriter:
         overwrite : bool
             Whether a store that is there is replaced, when this one has all its chunks; at a URL,
             which can't be renamed, at once.
-        progress : callable, optional
-            Is told what is waited for.
+        tell : callable
+            Told ``(done, total, text)``, also of what is waited for.
 
         Raises
         ------
@@ -152,7 +153,7 @@ class FeatureStoreWriter:
         header["versions"] |= _versions()
         place = located(path)
         if isinstance(place, str):
-            return cls._create_at_url(place, header, layers, items, overwrite, progress)
+            return cls._create_at_url(place, header, layers, items, overwrite, tell)
         # Made beside its place and renamed, so that a store has all its arrays from the start. The
         # lock is on the folder itself and stays with it through the renaming.
         unfinished = new_of(place)
@@ -188,9 +189,9 @@ class FeatureStoreWriter:
         layers: Sequence[StoredLayer],
         items: IdentifiedItems,
         overwrite: bool,
-        progress: Callable[[str], None] | None,
+        tell: Listener,
     ) -> Self:
-        lock = Lease(url, progress)
+        lock = Lease(url, tell)
         try:
             if not is_free(url):
                 if not overwrite:
@@ -214,7 +215,7 @@ class FeatureStoreWriter:
         job: Mapping[str, Any],
         overwrite: bool = False,
         resume: Resume = "identified",
-        progress: Callable[[str], None] | None = None,
+        tell: Listener = silent,
     ) -> Self | None:
         """Open the store of an extraction that stopped, or was finished; None if there is none.
 
@@ -230,8 +231,8 @@ class FeatureStoreWriter:
             Whether a store of another extraction is nothing, and :meth:`create` will replace it.
         resume : {"identified", "trust"}
             Whether items must be identified, or the caller vouches that they are the same.
-        progress : callable, optional
-            Is told what is waited for.
+        tell : callable
+            Told ``(done, total, text)``, also of what is waited for.
 
         Raises
         ------
@@ -245,8 +246,7 @@ class FeatureStoreWriter:
         place = located(path)
         if is_free(place):
             return None
-        lock: StoreLock = lock_folder(place) if isinstance(place, Path) else Lease(place, progress)
-        say = progress or (lambda message: None)
+        lock: StoreLock = lock_folder(place) if isinstance(place, Path) else Lease(place, tell)
         try:
             try:
                 root, found = read_header(place)
@@ -261,13 +261,13 @@ class FeatureStoreWriter:
                     raise
                 begun = None
                 if isinstance(place, Path):
-                    begun = cls._resume_new(place, items, job, resume, lock, say)
+                    begun = cls._resume_new(place, items, job, resume, lock, tell)
                 if begun is None:
                     lock.release()
                 return begun
             if isinstance(place, Path):
                 discard_new(place)
-            return cls._reopen(place, found, lock, say)
+            return cls._reopen(place, found, lock, tell)
         except BaseException:
             lock.release()
             raise
@@ -280,7 +280,7 @@ class FeatureStoreWriter:
         job: Mapping[str, Any],
         resume: Resume,
         lock: StoreLock,
-        progress: Callable[[str], None],
+        tell: Listener,
     ) -> Self | None:
         """Open what a killed run would have replaced a store by, if it is of this extraction."""
         new = new_of(place)
@@ -291,7 +291,7 @@ class FeatureStoreWriter:
             _refuse_another(new, root, header, items, job, resume)
         except (FileFormatError, OtherExtractionError):
             return None
-        return cls._reopen(new, header, BothLocks(lock, PathLock(new)), progress, place)
+        return cls._reopen(new, header, BothLocks(lock, PathLock(new)), tell, place)
 
     @classmethod
     def _reopen(
@@ -299,7 +299,7 @@ class FeatureStoreWriter:
         place: str | Path,
         header: dict[str, Any],
         lock: StoreLock,
-        progress: Callable[[str], None],
+        tell: Listener,
         replaces: Path | None = None,
     ) -> Self:
         """Open a store to go on with it."""
@@ -307,7 +307,7 @@ class FeatureStoreWriter:
             leftover.unlink()
         group = import_zarr().open_group(place, mode="r+")
         store = cls(place, group, header, lock, replaces)
-        store._drop_what_is_not_whole(progress)
+        store._drop_what_is_not_whole(tell)
         store._replace_if_complete()
         return store
 
@@ -444,19 +444,25 @@ class FeatureStoreWriter:
         self._root = import_zarr().open_group(self.path, mode="r+")
         self._ledger = ZarrLedger(self._root)
 
-    def _drop_what_is_not_whole(self, progress: Callable[[str], None]) -> None:
+    def _drop_what_is_not_whole(self, tell: Listener) -> None:
         """Take chunks that are not in the ledger, or hold other values, for missing."""
         finished = self._ledger.finished()
         settled, glance = self._ledger.settled(), self._glance()
         if settled and settled == glance:
             return
-        if finished:
-            progress(f"Checking what {self.path} holds")
-        damaged = damaged_chunks(finished, self._checksum)
+        n_read = 0
+
+        def checksum(number: int) -> str | None:
+            nonlocal n_read
+            tell(n_read, len(finished), f"Checking chunks of {self.path}")
+            n_read += 1
+            return self._checksum(number)
+
+        damaged = damaged_chunks(finished, checksum)
         for number in damaged:
             self._ledger.forget(number)
         if damaged:
-            progress(f"{len(damaged)} chunks of {self.path} are damaged, and are computed again")
+            tell(0, 0, f"{len(damaged)} chunks of {self.path} are damaged, and are computed again")
         whole = set(finished) - set(damaged)
         for number in range(-(-len(self.status) // self.chunk_items)):
             chunk = self._chunk(number)
