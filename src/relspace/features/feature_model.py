@@ -18,7 +18,6 @@ from relspace._core.arguments import name_some
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.features.evaluation import evaluated
 from relspace.features.feature_set import CLASS_SUFFIX
-from relspace.features.layouts import check_tokens
 from relspace.features.network_identity import identify_network
 from relspace.features.preprocessing import Preprocessing, View
 from relspace.features.store.reading import Box, StoredLayer
@@ -160,6 +159,19 @@ class FeatureModel(ABC):
         """Say what else may be asked for."""
         return ""
 
+    def others(self) -> tuple[str, ...]:
+        """Return the names of layers that may be asked for beside those of ``layers``."""
+        return ()
+
+    def part_of(self, name: str) -> nn.Module | None:
+        """Return the part of the network that gives a layer; None where it is none of its own."""
+        return None
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers the network has learnt, shared ones counted once."""
+        return sum(one.numel() for one in self.module.parameters())
+
     def describe_truncated(self, texts: Iterable[Any], names: Sequence[str]) -> dict[str, Any]:
         """Warn of items that are longer than the model takes, and say what of them is cut."""
         return {}
@@ -237,7 +249,14 @@ def _digest_value(value: Any, update: Callable[[bytes | memoryview], None]) -> N
             _digest_value(one, update)
 
 
-def split_tokens(name: str, tokens: torch.Tensor, n_prefix: int, grid: tuple[int, int]) -> Any:
+def split_tokens(
+    name: str,
+    tokens: torch.Tensor,
+    n_prefix: int,
+    grid: tuple[int, int],
+    *,
+    has_class: bool = True,
+) -> dict[str, torch.Tensor]:
     """Split (b, t, d) into the map of the patches and the class token, by their names."""
     rows, columns = grid
     if tokens.shape[1] != n_prefix + rows * columns:
@@ -246,29 +265,9 @@ def split_tokens(name: str, tokens: torch.Tensor, n_prefix: int, grid: tuple[int
             f"{rows} x {columns} are expected."
         )
     found = {name: tokens[:, n_prefix:].reshape(len(tokens), rows, columns, -1)}
-    if n_prefix:
+    if n_prefix and has_class:
         found[name + CLASS_SUFFIX] = tokens[:, 0]
     return found
-
-
-def maps_of_layout(
-    name: str,
-    tensor: torch.Tensor,
-    layout: str,
-    n_prefix: int | None = None,
-    grid_shape: tuple[int, int] | None = None,
-) -> dict[str, torch.Tensor]:
-    """Return what a layer of a declared layout gives, by name: (b, rows, columns, d) or (b, d)."""
-    if tensor.ndim != len(layout):
-        raise InvalidInputError(
-            f"layer {name!r} gives shape {tuple(tensor.shape)}, which is not of the layout "
-            f"{layout!r}."
-        )
-    if layout == "btd":
-        n_prefix, *grid = check_tokens(name, tensor.shape[1], n_prefix, grid_shape)
-        maps: dict[str, torch.Tensor] = split_tokens(name, tensor, n_prefix, (grid[0], grid[1]))
-        return maps
-    return {name: tensor.permute(0, 2, 3, 1) if layout == "bchw" else tensor}
 
 
 def describe_features(

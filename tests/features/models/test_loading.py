@@ -16,7 +16,7 @@ import torch
 import relspace
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features import Preprocessing
-from relspace.features.models import loading
+from relspace.features.models import hub
 
 Saved = Callable[[str], Path]
 
@@ -43,37 +43,37 @@ def test_a_name_without_network_says_so_at_once(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_hub_is_asked_for_a_few_seconds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in loading._OFFLINE:
+    for name in hub._OFFLINE:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(loading, "_SECONDS_TO_REACH_THE_HUB", 0.1)
+    monkeypatch.setattr(hub, "_SECONDS_TO_ANSWER", 0.1)
     over = threading.Event()
 
     def hang(*_: object, **__: object) -> None:
         over.wait(30)
         raise OSError("nobody waits for this answer")
 
-    monkeypatch.setattr(loading.urllib.request, "urlopen", hang)
+    monkeypatch.setattr(hub.urllib.request, "urlopen", hang)
     start = time.monotonic()
-    assert loading.hub_is_reachable() is False
+    assert hub.hub_is_reachable() is False
     assert time.monotonic() - start < 10
     over.set()
 
 
 def test_answers_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in loading._OFFLINE:
+    for name in hub._OFFLINE:
         monkeypatch.delenv(name, raising=False)
 
     def refuse(*_: object, **__: object) -> None:
-        raise loading.urllib.error.HTTPError("hub", 404, "not found", None, None)  # type: ignore[arg-type]
+        raise hub.urllib.error.HTTPError("hub", 404, "not found", None, None)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loading.urllib.request, "urlopen", refuse)
-    assert loading.hub_is_reachable() is True
+    monkeypatch.setattr(hub.urllib.request, "urlopen", refuse)
+    assert hub.hub_is_reachable() is True
 
     def unknown(*_: object, **__: object) -> None:
         raise OSError("name or service not known")
 
-    monkeypatch.setattr(loading.urllib.request, "urlopen", unknown)
-    assert loading.hub_is_reachable() is False
+    monkeypatch.setattr(hub.urllib.request, "urlopen", unknown)
+    assert hub.hub_is_reachable() is False
 
 
 @pytest.mark.parametrize("name", ["./missing", "/missing/model", "a/b/c", "~/missing"])
@@ -93,7 +93,7 @@ def test_a_model_in_the_cache_needs_no_network(
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download", lambda name, **options: str(saved("vit"))
     )
-    monkeypatch.setattr(loading, "hub_is_reachable", lambda: pytest.fail("asked the network"))
+    monkeypatch.setattr(hub, "hub_is_reachable", lambda: pytest.fail("asked the network"))
     assert relspace.load_model("owner/model", device="cpu").name == "owner/model"
 
 

@@ -79,7 +79,7 @@ def test_nodes_tensors_patterns_and_numbers_name_layers(tmp_path: Path) -> None:
     model = model_of(save_onnx(tmp_path / "small.onnx"))
     assert model.names_of(["t3", "d*", -1]) == ("block", "down")
     assert model.names_of("all") == ("block",)
-    with pytest.raises(UnknownNameError, match=r"no node or tensor 'Block'.*that hold it are"):
+    with pytest.raises(UnknownNameError, match=r"no node or tensor 'Block'.*like it are 'block'"):
         model.names_of(["Block"])
 
 

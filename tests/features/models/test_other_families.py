@@ -191,7 +191,7 @@ class TestModule:
 
     def test_tokens_need_their_grid(self) -> None:
         options = {"layout": "btd", "preprocessing": relspace.Preprocessing()}
-        with pytest.raises(InvalidInputError, match="n_prefix_tokens and grid_shape"):
+        with pytest.raises(InvalidInputError, match="n_prefix_tokens to say"):
             relspace.ModuleModel(self.network(), "0", **options)
         model = relspace.ModuleModel(
             nn.Sequential(nn.Conv2d(3, 8, 8, stride=8), nn.Flatten(2), nn.Linear(16, 17)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from relspace._core.arguments import check_count, check_random_state
-from relspace.errors import InvalidInputError, MissingDependencyError
+from relspace.errors import InvalidInputError
 from relspace.features.evaluation import forward_pass
 from relspace.features.feature_model import ImageModel, needed_size
 from relspace.features.hooks import record
+from relspace.features.models.foreign import import_package
 from relspace.features.models.vision import mixed_precision
 from relspace.features.preprocessing import Preprocessing
 
@@ -70,12 +70,7 @@ class DiffusionModel(ImageModel):
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        try:
-            diffusers: Any = import_module("diffusers")
-        except ImportError as error:
-            raise MissingDependencyError(
-                "diffusion models need diffusers: pip install 'relspace[models]'."
-            ) from error
+        diffusers = import_package("diffusers", "diffusion models")
         self.name = name
         self.device, self.dtype = device, dtype
         load: dict[str, Any] = {"local_files_only": True, "use_safetensors": use_safetensors}
@@ -171,7 +166,7 @@ class DiffusionModel(ImageModel):
         if self._prompt is None:
             # As many tokens as the text encoder would give; zeros make their number immaterial.
             return torch.zeros(1, 77, unet.config.cross_attention_dim)
-        transformers: Any = import_module("transformers")
+        transformers = import_package("transformers")
         tokenizer = transformers.CLIPTokenizer.from_pretrained(
             folder, subfolder="tokenizer", local_files_only=True
         )

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +17,15 @@ from relspace._core.devices import choose_device
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
-    InvalidTypeError,
     MissingDependencyError,
-    RelspaceError,
 )
 from relspace.features.feature_model import FeatureModel
 from relspace.features.models.clip import CLIP, SIGLIP
 from relspace.features.models.convolutional import CONVNEXT, CONVNEXT_V2, RESNET
 from relspace.features.models.diffusion import DEFAULT_TIMESTEP, DiffusionModel
 from relspace.features.models.dino import DINOV2, DINOV2_REGISTERS, DINOV3
+from relspace.features.models.foreign import explained, import_package, reason_of
+from relspace.features.models.hub import find_folder, read_json
 from relspace.features.models.onnx import OnnxModel
 from relspace.features.models.sam import SAM, SAM2
 from relspace.features.models.text import TextModel
@@ -51,10 +46,6 @@ _TEXT_TOWERS = {
 }
 
 DTYPES = ("float32", "float16", "bfloat16")
-_SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_SECONDS_TO_REACH_THE_HUB = 3.0
-_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def load_model(
@@ -138,7 +129,7 @@ def load_model(
     title = Path(os.path.abspath(folder)).name if is_folder else str(name)  # noqa: PTH100
     if (folder / "model_index.json").is_file():
         for path in sorted(folder.glob("*/config.json")):
-            _refuse_code(_read_json(path), path)
+            _refuse_code(read_json(path), path)
         with _loading(folder, "Stable Diffusion"):
             return DiffusionModel(
                 title,
@@ -151,7 +142,7 @@ def load_model(
                 use_safetensors=safe,
                 **runs_on,
             )
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     _refuse_code(config, folder / "config.json")
     _refuse_more_layers_than_weights(config, folder)
     kind = str(config.get("model_type", ""))
@@ -177,123 +168,17 @@ def load_model(
             "tokenizer. Read another network by the names of its layers: relspace.ModuleModel."
         )
     with _loading(folder, "the tokenizer"):
-        tokenizer = _transformers().AutoTokenizer.from_pretrained(
+        tokenizer = import_package("transformers").AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     module = _load(folder, _TEXT_TOWERS.get(kind, "AutoModel"), safe)
     return TextModel(title, module.to(runs_on["device"]), tokenizer, pooling=pooling, **runs_on)
 
 
-def find_folder(name: str | Path, *, revision: str | None, allow_pickle: bool) -> Path:
-    """Return the folder of a model: itself, in the hub's cache, or downloaded to it."""
-    if not isinstance(name, str | Path):
-        raise InvalidTypeError(
-            f"name is of type {type(name).__name__}; it must be a folder or a name on the hub."
-        )
-    try:
-        local = Path(name).expanduser()
-    except RuntimeError as error:
-        raise InvalidInputError(f"there is no folder {name} ({error}).") from error
-    if local.is_dir():
-        if not any((local / index).is_file() for index in ("config.json", "model_index.json")):
-            raise InvalidInputError(
-                f"the folder {local} holds no config.json and no model_index.json, so it is no "
-                "model that transformers or diffusers saved."
-            )
-        _check_weights(local, allow_pickle)
-        return local
-    text = str(name)
-    looks_like_a_path = text.startswith((".", "/", "~")) or text.count("/") > 1 or "\\" in text
-    if looks_like_a_path:
-        raise InvalidInputError(f"there is no folder {text}.")
-    hub: Any = _import("huggingface_hub")
-    patterns = _SAFE_FILES + (list(_PICKLED) if allow_pickle else [])
-    options: dict[str, Any] = {"revision": revision, "allow_patterns": patterns}
-    errors: Any = _import("huggingface_hub.errors")
-    try:
-        cached = Path(hub.snapshot_download(text, local_files_only=True, **options))
-        if _has_weights(cached):
-            return cached
-    except errors.LocalEntryNotFoundError:
-        pass
-    except errors.HFValidationError as error:
-        raise InvalidInputError(
-            f"there is no folder {text}, and it is no name on the hub, which are of the form "
-            "owner/model."
-        ) from error
-    if not hub_is_reachable():
-        raise InvalidInputError(
-            f"there is no folder {text}, it is not in the hub's cache, and the hub can't be "
-            "reached: give the folder of a model, or fetch it where there is a network (hf "
-            f"download {text})."
-        )
-    try:
-        folder = Path(hub.snapshot_download(text, **options))
-    except MemoryError:
-        raise
-    except Exception as error:
-        # Networks, disks and the hub itself fail in many ways.
-        reason = " ".join(str(error).split())[:200]
-        raise InvalidInputError(f"{text} can't be fetched from the hub ({reason}).") from error
-    _check_weights(folder, allow_pickle)
-    return folder
-
-
-def hub_is_reachable() -> bool:
-    """Whether the hub answers within a few seconds, and may be asked."""
-    if any(os.environ.get(name, "0").lower() not in ("", "0", "false", "no") for name in _OFFLINE):
-        return False
-    endpoint = _import("huggingface_hub.constants").ENDPOINT
-    answers: list[bool] = []
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(endpoint, method="HEAD")
-            urllib.request.urlopen(request, timeout=_SECONDS_TO_REACH_THE_HUB).close()
-            answers.append(True)
-        except urllib.error.HTTPError:
-            # A refusal is an answer too.
-            answers.append(True)
-        except (OSError, ValueError):
-            answers.append(False)
-
-    # In a thread, because looking up the address has no time limit of its own.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_SECONDS_TO_REACH_THE_HUB)
-    return bool(answers and answers[0])
-
-
-def _has_weights(folder: Path) -> bool:
-    return any(folder.rglob("*.safetensors"))
-
-
-def _check_weights(folder: Path, allow_pickle: bool) -> None:
-    for index in sorted(folder.rglob("*.index.json")):
-        parts = _read_json(index).get("weight_map")
-        names = set(map(str, parts.values())) if isinstance(parts, dict) else set()
-        outside = sorted(name for name in names if Path(name).name != name)
-        if outside:
-            raise FileFormatError(
-                f"{index} names weights that are not beside it: {name_some(outside)}."
-            )
-    if _has_weights(folder):
-        return
-    pickled = [path.name for pattern in _PICKLED for path in folder.rglob(pattern)]
-    if not pickled:
-        raise InvalidInputError(f"{folder} holds no weights (*.safetensors).")
-    if not allow_pickle:
-        raise InvalidInputError(
-            f"{folder} holds its weights as pickle only ({name_some(pickled)}), which can run code "
-            "when it is loaded.",
-            ways_out=["convert them to safetensors", "allow it with {allow_pickle=True}"],
-        )
-
-
 def _load(
     folder: Path, architecture: str, safe: bool | None, part: str = "", **arguments: Any
 ) -> Any:
-    loader = getattr(_transformers(), architecture)
+    loader = getattr(import_package("transformers"), architecture)
     with _loading(folder, architecture), _quiet():
         module, report = loader.from_pretrained(
             folder,
@@ -321,19 +206,15 @@ def _load(
 @contextmanager
 def _loading(folder: Path, what: str) -> Iterator[None]:
     """Make whatever goes wrong with a model's files an error of that folder."""
-    try:
-        yield
-    except (RelspaceError, MemoryError):
-        raise
-    except ImportError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise MissingDependencyError(
-            f"{folder} needs a package that is not installed ({reason})."
-        ) from error
-    except Exception as error:
-        # Broken files and sizes that don't fit together make the libraries raise nearly anything.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise FileFormatError(f"{folder} can't be loaded as {what} ({reason}).") from error
+    with explained(
+        lambda reason: FileFormatError(f"{folder} can't be loaded as {what} ({reason}).")
+    ):
+        try:
+            yield
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"{folder} needs a package that is not installed ({reason_of(error)})."
+            ) from error
 
 
 def _refuse_code(config: Mapping[str, Any], path: Path) -> None:
@@ -379,7 +260,7 @@ def _values(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep bars and reports of transformers off the screen; what matters of them is an error."""
-    logging: Any = _import("transformers.utils.logging")
+    logging: Any = import_package("transformers.utils.logging")
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -389,26 +270,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} can't be read as JSON ({error}).") from error
-    if not isinstance(config, dict):
-        raise FileFormatError(f"{path} holds no configuration.")
-    return config
-
-
-def _transformers() -> Any:
-    return _import("transformers")
-
-
-def _import(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"pretrained models need {module.partition('.')[0]}: pip install 'relspace[models]'."
-        ) from error

@@ -11,17 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._core.arguments import check_choice
 from relspace._core.devices import choose_device
 from relspace.errors import InvalidInputError
 from relspace.features.evaluation import forward_pass, own_device, own_dtype, unwrapped
-from relspace.features.feature_model import (
-    ImageModel,
-    maps_of_layout,
-    needed_size,
-)
+from relspace.features.feature_model import ImageModel, needed_size
 from relspace.features.hooks import Layer, Recording, find_layers, record
-from relspace.features.layouts import LAYOUTS
+from relspace.features.models.axes import Axes, without_call
 from relspace.features.models.vision import mixed_precision
 from relspace.features.preprocessing import Preprocessing
 
@@ -38,14 +33,14 @@ class ModuleModel(ImageModel):
         Names as in ``module.named_modules()``; ``*`` stands for any part between dots. Of a layer
         that runs several times in a pass, ``"relu@2"`` is the second call, and ``*`` stands for
         all of them.
-    layout : str, or mapping of str to str
-        Axes of what the layers give: ``"bchw"``, ``"bhwc"``, ``"btd"`` (tokens) or ``"nd"``.
+    layout : str, or mapping of str to str, optional
+        Axes of what the layers give: ``"bchw"``, ``"bhwc"``, ``"btd"`` (tokens) or ``"nd"``. By
+        default those that the shape allows, if that is one.
     preprocessing : Preprocessing
         How its input is made of an image.
-    n_prefix_tokens : int, optional
-        For ``"btd"``: class and register tokens before those of the grid.
-    grid_shape : (int, int), optional
-        For ``"btd"``: rows and columns of the grid.
+    n_prefix_tokens, grid_shape : int; (int, int), optional
+        For tokens: how many class and register tokens there are before those of the grid, and the
+        grid's rows and columns, by default those of a grid as wide and high as the input.
     name : str, optional
         What it is called; by default its class.
     device : str or torch.device
@@ -66,7 +61,7 @@ class ModuleModel(ImageModel):
         module: nn.Module,
         layers: str | Sequence[str],
         *,
-        layout: str | Mapping[str, str],
+        layout: str | Mapping[str, str] | None = None,
         preprocessing: Preprocessing,
         n_prefix_tokens: int | None = None,
         grid_shape: tuple[int, int] | None = None,
@@ -83,36 +78,43 @@ class ModuleModel(ImageModel):
         self.name = type(self.module).__name__ if name is None else name
         self.preprocessing = preprocessing
         self._size = needed_size(preprocessing, self.name)
-        self._layout = {
-            layer.name: layout
-            if isinstance(layout, str)
-            else layout.get(layer.name, layout.get(_without_call(layer.name), ""))
-            for layer in found
-        }
-        for layer, form in self._layout.items():
-            check_choice(form, f"the layout of {layer}", LAYOUTS)
-        if "btd" in self._layout.values() and (n_prefix_tokens is None or grid_shape is None):
+        stated: dict[str, str] = {}
+        if isinstance(layout, str):
+            stated = dict.fromkeys((one.name for one in found), layout)
+        elif layout is not None:
+            names = [one.name for one in found]
+            stated = {one: layout.get(one, layout.get(without_call(one), "")) for one in names}
+        self._axes = Axes(self._size, stated, n_prefix_tokens, grid_shape)
+        if "btd" in stated.values() and n_prefix_tokens is None:
             raise InvalidInputError(
-                "layers of tokens ('btd') need n_prefix_tokens and grid_shape to say which token "
-                "lies where."
+                "layers of tokens ('btd') need n_prefix_tokens to say which token lies where."
             )
-        self._n_prefix, self._grid_shape = n_prefix_tokens or 0, grid_shape or (0, 0)
-        self._counts: dict[str, int] | None = None
+        self._counts: dict[str, int] = {}
         self.layers = tuple(name for layer in found for name in self._calls_of(layer, found))
 
     def match_name(self, name: str) -> Sequence[str]:
-        """Return the layers that a name stands for; a call of a layer may be asked for."""
-        if name not in self.layers and _without_call(name) in self._layout:
+        """Return the layers that a name stands for: any of the module, and calls of them."""
+        if name in self.layers:
             return [name]
-        return super().match_name(name)
+        found = find_layers(self.module, name)
+        return [call for layer in found for call in self._calls_of(layer, found)]
+
+    def others(self) -> tuple[str, ...]:
+        """Return the other modules inside of the network."""
+        own = {without_call(name) for name in self.layers}
+        return tuple(name for name, _ in self.module.named_modules() if name and name not in own)
+
+    def part_of(self, name: str) -> nn.Module | None:
+        """Return the module that gives a layer."""
+        return find_layers(self.module, name)[0].module
 
     def settings(self) -> dict[str, Any]:
         """Return the class, the layouts and the preprocessing."""
         return {
             "family": "module",
             "architecture": type(self.module).__name__,
-            "layout": self._layout,
-            "n_prefix_tokens": self._n_prefix,
+            "layout": self._axes.layout,
+            "n_prefix_tokens": self._axes.n_prefix or 0,
             "preprocessing": self.preprocessing.to_dict(),
         }
 
@@ -127,7 +129,7 @@ class ModuleModel(ImageModel):
         with self._recorded(inputs, names, dtype) as recorded:
             found: dict[str, torch.Tensor] = {}
             for name in names:
-                found |= self._maps(name, recorded[name])
+                found |= self._axes.maps(name, recorded[name])
         return found
 
     @contextmanager
@@ -162,17 +164,9 @@ class ModuleModel(ImageModel):
         """The names of the calls of a layer that a pattern found, by a pass of an empty image."""
         if layer.is_named or layer.call is not None:
             return [layer.name]
-        if self._counts is None:
+        if layer.name not in self._counts:
             names = [one.name for one in found]
             with self._recorded([self.blank()], names) as recorded:
-                self._counts = {name: recorded.calls(name) for name in names}
+                self._counts |= {name: recorded.calls(name) for name in names}
         count = self._counts[layer.name]
         return [f"{layer.name}@{i}" for i in range(1, count + 1)] if count > 1 else [layer.name]
-
-    def _maps(self, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-        form = self._layout.get(name) or self._layout[_without_call(name)]
-        return maps_of_layout(name, tensor, form, self._n_prefix, self._grid_shape)
-
-
-def _without_call(name: str) -> str:
-    return name.rpartition("@")[0] or name
