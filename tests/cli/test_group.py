@@ -14,8 +14,8 @@ import torch
 from click.testing import CliRunner, Result
 
 import relspace as rs
+from relspace._core.text_tables import one_line, text_table
 from relspace.cli import commands
-from relspace.cli.tables import one_line, text_table
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
 

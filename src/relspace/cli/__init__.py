@@ -12,6 +12,7 @@ from relspace.cli import (
     embed,
     extract,
     layers,
+    model,
     report,
     transform,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "extract",
     "layers",
     "main",
+    "model",
     "report",
     "transform",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from relspace._core.text_tables import text_table
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
 from relspace.cli.inputs import (
@@ -22,7 +23,6 @@ from relspace.cli.inputs import (
 )
 from relspace.cli.outputs import check_output, with_force
 from relspace.cli.resamples import with_random_state
-from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
 
 

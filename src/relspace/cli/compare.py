@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from relspace._core.text_tables import text_table
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands, say
@@ -24,7 +25,6 @@ from relspace.cli.inputs import (
     without_ids,
 )
 from relspace.cli.resamples import RESAMPLES
-from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError, MemoryBudgetError
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from relspace._core.text_tables import text_table
 from relspace.cli.group import Progress, commands
 from relspace.cli.models import extraction_options, load_named, named_models, with_extraction
 from relspace.cli.outputs import check_output, printed_in_any_case
 from relspace.cli.pages import check_page, said_of_page, with_page
-from relspace.cli.tables import text_table
 from relspace.errors import InvalidInputError
 from relspace.rows.locations import refuse_inputs
 

@@ -13,7 +13,7 @@ import click
 
 from relspace import __version__
 from relspace._core.progress import ProgressLine
-from relspace.cli.tables import one_line
+from relspace._core.text_tables import one_line
 from relspace.errors import ExplainedMixin, RelspaceError
 
 EXIT_UNEXPECTED = 1

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from relspace._core.text_tables import text_table
 from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands
 from relspace.cli.inputs import Source, named_sources, parse_sources, without_ids
 from relspace.cli.outputs import check_output, printed_in_any_case, with_force
-from relspace.cli.tables import text_table
 
 if TYPE_CHECKING:
     from relspace.similarity import LayerComparison, ModelComparison

@@ -21,6 +21,8 @@ _LOADING = (
     *("device", "dtype", "image_size", "pooling", "prompt", "timestep", "random_state"),
     *("revision", "allow_pickle", "preprocessing"),
 )
+# What a model's name on the command line leaves out of its file's name.
+_ENDINGS = (".zarr", ".onnx", ".pt2")
 # The options of the command by what relspace.extract calls them.
 _EXTRACTION = {
     **{key: key for key in ("layers", "batch_size", "store_dtype", "on_error", "resume")},
@@ -54,8 +56,8 @@ def parse_size(
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
-def with_extraction(command: _Command) -> _Command:
-    """Give a command the options of loading models and extracting their features."""
+def with_loading(command: _Command) -> _Command:
+    """Give a command the options of loading models and choosing their layers."""
     options = [
         click.option(
             "--layers",
@@ -66,7 +68,6 @@ def with_extraction(command: _Command) -> _Command:
             help="all, last, or positions and names separated by commas: 0,6,-1 or layer_3.key "
             "(also query, value, attention, mlp), *.key, output.",
         ),
-        click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:0, ..."),
         click.option(
             "--dtype",
@@ -74,13 +75,6 @@ def with_extraction(command: _Command) -> _Command:
             default="float32",
             show_default=True,
             help="What is computed in; below float32 by automatic mixed precision.",
-        ),
-        click.option(
-            "--store-dtype",
-            type=click.Choice(["float16", "float32"]),
-            default="float16",
-            show_default=True,
-            help="What features are stored in.",
         ),
         click.option(
             "--image-size",
@@ -109,6 +103,27 @@ def with_extraction(command: _Command) -> _Command:
             show_default=True,
             help="Diffusion models: step of the noise.",
         ),
+        click.option("--revision", help="Branch, tag or commit on the hub."),
+        click.option(
+            "--allow-pickle", is_flag=True, help="Load weights that are saved as pickle only."
+        ),
+        with_random_state,
+    ]
+    return give_options(command, options)
+
+
+def with_extraction(command: _Command) -> _Command:
+    """Give a command the options of loading models and extracting their features."""
+    options = [
+        with_loading,
+        click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True),
+        click.option(
+            "--store-dtype",
+            type=click.Choice(["float16", "float32"]),
+            default="float16",
+            show_default=True,
+            help="What features are stored in.",
+        ),
         click.option(
             "--on-error",
             type=click.Choice(["raise", "skip"]),
@@ -118,10 +133,6 @@ def with_extraction(command: _Command) -> _Command:
         ),
         click.option(
             "--threads", type=click.IntRange(min=1), help="How many threads decode images."
-        ),
-        click.option("--revision", help="Branch, tag or commit on the hub."),
-        click.option(
-            "--allow-pickle", is_flag=True, help="Load weights that are saved as pickle only."
         ),
         click.option(
             "--force", is_flag=True, help="Replace what is there and is of another extraction."
@@ -134,7 +145,6 @@ def with_extraction(command: _Command) -> _Command:
             help="Whether items must be known to be the same for a store to be resumed, or you "
             "vouch for those that can't be identified.",
         ),
-        with_random_state,
     ]
     return give_options(command, options)
 
@@ -147,7 +157,12 @@ def named_models(models: Sequence[str]) -> dict[str, str]:
         # A name holds no separator, so ./run=3 is always a path.
         if not equals or not name or any(mark in name for mark in "/\\"):
             rest = value
-            name = Path(value.rstrip("/")).name.removesuffix(".zarr").removesuffix(".onnx")
+            name = (
+                Path(value.rstrip("/"))
+                .name.removesuffix(".zarr")
+                .removesuffix(".onnx")
+                .removesuffix(".pt2")
+            )
         names.append(name)
         places.append(rest)
     name, count = Counter(names).most_common(1)[0]
@@ -162,9 +177,14 @@ def load_named(name: str, place: str, options: Mapping[str, Any]) -> FeatureMode
     """Load a model under the name that it has on the command line."""
     import relspace
 
-    model = relspace.load_model(place, **{key: options[key] for key in _LOADING})
+    model = relspace.load_model(place, **loading_options(options))
     model.name = name
     return model
+
+
+def loading_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the options goes to :func:`relspace.load_model`."""
+    return {key: options[key] for key in _LOADING}
 
 
 def extraction_options(options: Mapping[str, Any]) -> dict[str, Any]:

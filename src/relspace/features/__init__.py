@@ -9,7 +9,14 @@ from relspace.features.hooks import record
 from relspace.features.images import ImageCollection, UnreadableImageError, open_images
 from relspace.features.items import BlankLinesWarning
 from relspace.features.layer import LayerFeatures
-from relspace.features.models import ModuleModel, OnnxModel, load_model
+from relspace.features.models import (
+    LayerSummary,
+    ModelSummary,
+    ModuleModel,
+    OnnxModel,
+    describe_model,
+    load_model,
+)
 from relspace.features.models.text import TruncatedTextWarning
 from relspace.features.positions import (
     Positions,
@@ -49,6 +56,8 @@ __all__ = [
     "ItemContents",
     "LayerFeatures",
     "LayerFile",
+    "LayerSummary",
+    "ModelSummary",
     "ModuleModel",
     "OnnxModel",
     "OtherExtractionError",
@@ -62,6 +71,7 @@ __all__ = [
     "UnreadableImageError",
     "choose_positions",
     "contents_of",
+    "describe_model",
     "extract",
     "gives_arrays",
     "is_held",

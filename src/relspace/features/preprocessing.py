@@ -43,6 +43,10 @@ _NAMED: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+class MissingPreprocessingError(InvalidInputError):
+    """A model doesn't say how its input is made of an image."""
+
+
 @dataclass(frozen=True)
 class View:
     """How original and input pixels of one image relate: original = (input + offset) / scale.
@@ -338,7 +342,7 @@ def read_preprocessing(paths: Sequence[Path], model: str) -> Preprocessing:
 
     Raises
     ------
-    InvalidInputError
+    MissingPreprocessingError
         If nothing is saved there.
     FileFormatError
         If what is saved there is damaged, or of no known form.
@@ -365,7 +369,7 @@ def read_preprocessing(paths: Sequence[Path], model: str) -> Preprocessing:
                 f"{path} has entries of no known form ({error}).",
                 ways_out=["give {preprocessing}"],
             ) from error
-    raise InvalidInputError(
+    raise MissingPreprocessingError(
         f"{model} has no {' or '.join(path.name for path in paths)} beside it that says how images "
         "are resized and normalised.",
         ways_out=["copy it from the model's repository", "give {preprocessing}"],

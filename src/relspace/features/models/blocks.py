@@ -67,6 +67,20 @@ class Blocks:
             return ""
         return f" and inside of each, as in 'layer_{self.count}.key': {', '.join(self.parts)}"
 
+    def others(self) -> tuple[str, ...]:
+        """Return the names of what there is inside of blocks."""
+        return tuple(
+            f"{layer}.{part}"
+            for part in self.parts
+            for layer in self.layers[1:]
+            if self._find_part(layer, part) is not None
+        )
+
+    def part_of(self, name: str) -> nn.Module | None:
+        """Return the module whose output a layer is; None where it is an input."""
+        path, side = self.hook(name)
+        return self.module.get_submodule(path) if side == "output" else None
+
     def hook(self, name: str) -> tuple[str, str]:
         """Return the module that gives a layer, and whether as its input or its output."""
         layer, _, part = name.partition(".")
@@ -85,9 +99,12 @@ class Blocks:
                 f"{self.title} shows no {part!r} in {layer}; its blocks (from layer_1 on) "
                 f"show {allowed}."
             )
-        block = self.module.get_submodule(f"{self.path}.{number - 1}")
-        known = dict(block.named_modules())
-        for candidate in self.parts[part]:
-            if candidate in known:
-                return f"{self.path}.{number - 1}.{candidate}"
-        raise UnknownNameError(f"{self.title} keeps no {part!r} of its own in {layer}.")
+        found = self._find_part(layer, part)
+        if found is None:
+            raise UnknownNameError(f"{self.title} keeps no {part!r} of its own in {layer}.")
+        return found
+
+    def _find_part(self, layer: str, part: str) -> str | None:
+        path = f"{self.path}.{int(layer.removeprefix('layer_')) - 1}"
+        known = dict(self.module.get_submodule(path).named_modules())
+        return next((f"{path}.{one}" for one in self.parts[part] if one in known), None)

@@ -111,6 +111,10 @@ class DiffusionModel(ImageModel):
         }
         self.layers = tuple(self._paths)
 
+    def part_of(self, name: str) -> nn.Module | None:
+        """Return the block that gives a layer."""
+        return self.module.get_submodule(self._paths[name]) if self._paths[name] else None
+
     def settings(self) -> dict[str, Any]:
         """Return the step, the prompt, the seed and the preprocessing."""
         return {

@@ -45,6 +45,7 @@ _TEXT_TOWERS = {
     "t5": "T5EncoderModel",
 }
 
+_GRAPHS = (".onnx",)
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -112,7 +113,7 @@ def load_model(
     check_choice(dtype, "dtype", DTYPES)
     if modality is not None:
         check_choice(modality, "modality", ("image", "text"))
-    if str(name).endswith(".onnx"):
+    if is_graph_file(name):
         if dtype != "float32":
             raise InvalidInputError(
                 f"dtype is {dtype!r}, and an ONNX file computes in the types that it was saved in.",
@@ -173,6 +174,11 @@ def load_model(
         )
     module = _load(folder, _TEXT_TOWERS.get(kind, "AutoModel"), safe)
     return TextModel(title, module.to(runs_on["device"]), tokenizer, pooling=pooling, **runs_on)
+
+
+def is_graph_file(name: object) -> bool:
+    """Whether a model is a file that holds a graph."""
+    return isinstance(name, str | Path) and str(name).endswith(_GRAPHS)
 
 
 def _load(

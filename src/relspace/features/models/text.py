@@ -113,6 +113,14 @@ class TextModel(FeatureModel):
         """Say what else may be asked for."""
         return self._blocks.hint()
 
+    def others(self) -> tuple[str, ...]:
+        """Return what there is beside the residual stream."""
+        return self._blocks.others()
+
+    def part_of(self, name: str) -> nn.Module | None:
+        """Return the block, or the part of it, that gives a layer."""
+        return self._blocks.part_of(name)
+
     def prepare(self, item: str) -> tuple[NDArray[np.int64], None]:
         """Cut a text into tokens, at most as many as the network takes."""
         check_text(item)

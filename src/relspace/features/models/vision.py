@@ -160,6 +160,14 @@ class VisionModel(ImageModel):
         """Say what else may be asked for."""
         return f"; also {OUTPUT!r}{self._blocks.hint()}"
 
+    def others(self) -> tuple[str, ...]:
+        """Return what there is beside the residual stream."""
+        return (OUTPUT, *self._blocks.others())
+
+    def part_of(self, name: str) -> nn.Module | None:
+        """Return the block, or the part of it, that gives a layer."""
+        return None if name == OUTPUT else self._blocks.part_of(name)
+
     def regions(
         self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
     ) -> dict[str, Box]:
