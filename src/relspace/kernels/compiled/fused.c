@@ -57,14 +57,13 @@ void subtract_norms(
         to[i * stride + i] = 0;
 }
 
-/* Write 2^(factor * tile) to one place and its mirror image to another; return the sum. The first
-   place may be the tile itself. */
+/* Write 2^(factor * tile) to a matrix, which may be the tile itself, and its transpose to another. */
 FOR_EACH_PROCESSOR
-double exponentiate(
+void exponentiate(
     const float *tile, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride, float factor,
     float *to, ptrdiff_t to_stride, float *mirrored, ptrdiff_t mirrored_stride)
 {
-    return exponentiate_tile(
+    exponentiate_tile(
         tile, n_rows, n_columns, stride, factor, to, to_stride, mirrored, mirrored_stride);
 }
 

@@ -15,9 +15,9 @@ _Float, _Double, _Flag = ctypes.c_float, ctypes.c_double, ctypes.c_int
 
 
 class WholeSet(ctypes.Structure):
-    """A set whose affinities with itself are asked for; ``whole_set.h`` says what fields are."""
+    """A set whose affinities with itself are computed; ``placing.h`` describes the fields."""
 
-    #: What the addresses are of, kept as long as they are.
+    #: The tensors that the addresses point into, kept alive with them.
     memory: tuple[torch.Tensor, ...]
 
     _fields_ = (
@@ -26,15 +26,13 @@ class WholeSet(ctypes.Structure):
         *(("last_step", _Double), ("rounding", _Double)),
         *(("matrix", _Address), ("origin", _Address), ("half_norms", _Address)),
         *(("panels", _Address), ("sums", _Address)),
-        *(("level", _Count), ("team", _Address), ("wait", _Address)),
-        *(("unit", _Double), ("log_variance", _Double), ("reached", _Double)),
+        *(("level", _Count), ("unit", _Double), ("log_variance", _Double)),
         *(("iterations", _Count), ("done", _Count)),
-        *(("affinities", _Address), ("taken", _Address)),
     )
 
 
 class Library:
-    """Functions in C, which the sources explain, and what the processor has."""
+    """The functions in C, which the sources describe, and features of the processor."""
 
     def __init__(self, path: Path) -> None:
         compiled = ctypes.CDLL(str(path))
@@ -56,14 +54,13 @@ class Library:
         self.affinities_of_set = compiled.affinities_of_set
         self.affinities_of_set.argtypes = [ctypes.POINTER(WholeSet)]
         for function in (
-            *(self.sum_moments, self.subtract_norms, self.describe_rows),
+            *(self.sum_moments, self.subtract_norms, self.exponentiate, self.describe_rows),
             *(self.place_rows, self.affinities_of_set),
         ):
             function.restype = None
-        self.exponentiate.restype = _Double
         #: The level of x86-64 that is used: 0, 3 or 4.
         self.level = int(compiled.level_of_processor())
-        #: Whether products are fast: older processors of this kind can't multiply and add at once.
+        #: Whether products are fast: older x86-64 processors have no fused multiply-add.
         self.multiplies = self.level > 0 or platform.machine().lower() not in ("x86_64", "amd64")
 
 

@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
 
 class CompiledLoops:
-    """What :class:`relspace.kernels.tiles.TorchLoops` does, for float32 on the CPU."""
+    """The methods of :class:`relspace.kernels.tiles.TorchLoops`, for float32 on the CPU."""
 
     def __init__(self, like: torch.Tensor) -> None:
         assert LIBRARY is not None
         self._library, self._scratch = LIBRARY, Scratch(like, "scratch")
 
     def half_squared(self, X: Cloud, Y: Cloud, out: torch.Tensor, *, on_diagonal: bool) -> None:
-        """Write minus half the squared distance of each pair; of one set, symmetric with zeros."""
         products = torch.mm(X.points, Y.points.T, out=self._scratch.of(*out.shape))
         halves = (X.half_norms.data_ptr(), Y.half_norms.data_ptr())
         to = (out.data_ptr(), out.stride(0))
@@ -34,7 +33,6 @@ class CompiledLoops:
     def moments(
         self, tile: torch.Tensor, factor: float, *, without_diagonal: bool
     ) -> tuple[float, ...]:
-        """Sum 2^e e^k for k = 0 to 3 over e = factor * tile; of groups, each without diagonal."""
         sums = (ctypes.c_double * 4)()
         period = tile.shape[-2] if without_diagonal else 0
         rows = tile if tile.ndim == 2 else tile.reshape(-1, tile.shape[-1])
@@ -50,7 +48,6 @@ class CompiledLoops:
         mirrored: torch.Tensor | None,
         on_diagonal: bool,
     ) -> None:
-        """Write 2^(factor * tile) to ``out``, which may be the tile, and its transpose too."""
         to = (out.data_ptr(), out.stride(0))
         other = (None, 0) if mirrored is None else (mirrored.data_ptr(), mirrored.stride(0))
         self._library.exponentiate(*_matrix(tile), factor, *to, *other)
@@ -64,13 +61,11 @@ class CompiledLoops:
         points: torch.Tensor,
         half_norms: torch.Tensor,
     ) -> None:
-        """Write (row - origin) / unit, and half its squared norm."""
         rows = rows if rows.stride(-1) == 1 else rows.contiguous()
         to = (points.data_ptr(), half_norms.data_ptr())
         self._library.place_rows(*_matrix(rows), origin.data_ptr(), 1 / unit, *to)
 
     def affinities(self, points: Cloud, landmarks: Cloud, factor: float, out: torch.Tensor) -> None:
-        """Write 2^(-factor |x - l|^2 / 2) of each point and landmark."""
         torch.mm(points.points, landmarks.points.T, out=out)
         self._describe(out, (points, landmarks, factor))
 
@@ -84,10 +79,6 @@ class CompiledLoops:
         per_column: torch.Tensor | None,
         pairs: tuple[Cloud, Cloud, float] | None = None,
     ) -> None:
-        """Turn affinities into relative rows, in place, see :func:`standardize_rows`.
-
-        With ``pairs``, the arguments of :meth:`affinities`, these are computed first.
-        """
         own = None if own is None else own.contiguous()
         if pairs is not None:
             torch.mm(pairs[0].points, pairs[1].points.T, out=rows)
@@ -115,7 +106,7 @@ class CompiledLoops:
 
 
 def _matrix(rows: torch.Tensor) -> tuple[int, int, int, int]:
-    """Address, rows, columns and how far apart the rows lie."""
+    """The address, numbers of rows and columns, and stride of a matrix."""
     return rows.data_ptr(), rows.shape[0], rows.shape[1], rows.stride(0)
 
 

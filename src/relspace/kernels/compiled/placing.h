@@ -1,13 +1,37 @@
-/* The points of a set: where its origin lies and how large it is, and its items seen from there. */
+/* The points of a set: its origin and its size, and its items in units of these. */
 
 #ifndef RELSPACE_PLACING_H
 #define RELSPACE_PLACING_H
 
-#include "whole_set.h"
+#include "powers.h"
 
 #define ROWS_TO_LOCATE 33
-/* Above all that a set can measure. */
+/* Larger than any size of a set. */
 #define FAR 1e300
+
+/* A set whose affinities with itself are computed. */
+struct whole_set {
+    /* Given: features; the bandwidth, or 0 where it is solved for the density; the last step of
+       the iteration, and the rounding of a squared distance relative to the largest half squared
+       norm. */
+    const float *rows;
+    ptrdiff_t n, width, stride;
+    double sigma, density, last_step, rounding;
+    /* Memory for the result, the origin, half squared norms and points (both of a whole number of
+       strips), and 4 sums for each strip. */
+    float *matrix, *origin, *half_norms, *panels;
+    double *sums;
+    /* The level of x86-64 to use. */
+    ptrdiff_t level;
+    /* Found: the size of the set, and the bandwidth in units of it, as log sigma^2. */
+    double unit, log_variance;
+    ptrdiff_t iterations, done;
+};
+
+INLINE ptrdiff_t count_strips(ptrdiff_t n)
+{
+    return (n + ROWS_OF_STRIP - 1) / ROWS_OF_STRIP;
+}
 
 /* Write the coordinate-wise median of a few rows, the upper one of an even number; return the
    median, the lower one, of their distances from it. */
@@ -78,8 +102,8 @@ INLINE void place_strip(struct whole_set *set, ptrdiff_t strip)
     }
 }
 
-/* The largest half squared norm; not below FAR where one is not finite, which the compiler, told
-   that all is, would not see from their values. */
+/* The largest half squared norm; FAR where one is not finite. Bits are compared, because the
+   compiler is told that all values are finite. */
 INLINE double find_farthest(const struct whole_set *set)
 {
     int32_t largest = 0;

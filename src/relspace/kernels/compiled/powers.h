@@ -79,12 +79,11 @@ INLINE void add_moments(const float *row, ptrdiff_t n, float factor, double sums
     sums[3] += third;
 }
 
-INLINE double exponentiate_tile(
+INLINE void exponentiate_tile(
     const float *tile, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride, float factor,
     float *to, ptrdiff_t to_stride, float *mirrored, ptrdiff_t mirrored_stride)
 {
     float strip[ROWS_OF_STRIP][COLUMNS_OF_STRIP];
-    double total = 0;
     for (ptrdiff_t top = 0; top < n_rows; top += ROWS_OF_STRIP) {
         ptrdiff_t height = n_rows - top < ROWS_OF_STRIP ? n_rows - top : ROWS_OF_STRIP;
         for (ptrdiff_t left = 0; left < n_columns; left += COLUMNS_OF_STRIP) {
@@ -92,13 +91,8 @@ INLINE double exponentiate_tile(
             width = width < COLUMNS_OF_STRIP ? width : COLUMNS_OF_STRIP;
             for (ptrdiff_t i = 0; i < height; i++) {
                 const float *row = tile + (top + i) * stride + left;
-                float sum = 0;
-                for (ptrdiff_t j = 0; j < width; j++) {
-                    float value = scaled_power(row[j], factor);
-                    strip[i][j] = value;
-                    sum += value;
-                }
-                total += sum;
+                for (ptrdiff_t j = 0; j < width; j++)
+                    strip[i][j] = scaled_power(row[j], factor);
                 memcpy(to + (top + i) * to_stride + left, strip[i], width * sizeof(float));
             }
             if (mirrored == NULL)
@@ -116,7 +110,6 @@ INLINE double exponentiate_tile(
             }
         }
     }
-    return total;
 }
 
 #endif

@@ -1,8 +1,6 @@
 /* Affinities of a whole set with itself, from features to matrix, every pair once.
 
-   The members of a team of threads all go through the same steps and take the same decisions from
-   the same numbers; within a step each takes the next strip of 16 rows that none has. What a strip
-   gives does not depend on who worked on it. Values are float32, sums of rows float64. */
+   One thread works on strips of 16 rows. Values are float32, sums of rows float64. */
 
 #include "placing.h"
 
@@ -10,13 +8,13 @@
 #define HAS_LEVELS
 #endif
 
-/* Of so many strips one, but not more than the second number, tells where to begin. */
+/* One strip of so many, and at most the second number, gives the start of the iteration. */
 #define STRIPS_FOR_START 16
 #define MOST_TO_START 8
-/* Of so many strips some share what they multiply with, but not more than the second number. */
+/* One neighbour for so many strips, and at most the second number, are filled together. */
 #define STRIPS_TO_SHARE 64
 #define MOST_TO_SHARE 4
-/* Of the features, what of two panels of 16 items stays in the nearest cache. */
+/* Features of two panels of 16 items that fit the first cache. */
 #define FEATURES_AT_ONCE 256
 #define MOST_ITERATIONS 100
 #define LONGEST_STEP 4.0
@@ -50,7 +48,7 @@ INLINE void fill_block(
     }
 }
 
-/* Strips of a kind: so many, one every so many. */
+/* Every so many-th strip, up to a count. */
 struct some {
     ptrdiff_t count, every;
 };
@@ -60,8 +58,8 @@ INLINE int is_among(const struct some *some, ptrdiff_t strip)
     return strip % some->every == 0 && strip / some->every < some->count;
 }
 
-/* Fill neighbouring strips from their blocks on the diagonal on, but for those that were filled
-   before; they share what they multiply with while it is in the cache. */
+/* Fill neighbouring strips from their blocks on the diagonal on, except those filled before; a
+   column's panel is used for all of them while it is in the cache. */
 INLINE void fill_strips(
     struct whole_set *set, ptrdiff_t first, ptrdiff_t end, const struct some *filled,
     multiplication multiply)
@@ -72,34 +70,34 @@ INLINE void fill_strips(
                 fill_block(set, strip * ROWS_OF_STRIP, column * ROWS_OF_STRIP, multiply);
 }
 
-/* Sum 2^e e^k for k = 0 to 3 over the entries e = factor * value of a strip above the diagonal. */
-INLINE void sum_strip(struct whole_set *set, ptrdiff_t strip, float factor, double sums[4])
+/* Sum 2^e e^k for k = 0 to 3 over the entries e = factor * value of a strip above the diagonal;
+   the sums are kept under a number. */
+INLINE void sum_strip(struct whole_set *set, ptrdiff_t strip, float factor, ptrdiff_t number)
 {
     ptrdiff_t n = set->n, top = strip * ROWS_OF_STRIP;
     ptrdiff_t end = n - top < ROWS_OF_STRIP ? n : top + ROWS_OF_STRIP;
+    double *sums = set->sums + 4 * number;
     for (int k = 0; k < 4; k++)
         sums[k] = 0;
     for (ptrdiff_t i = top; i < end; i++)
         add_moments(set->matrix + i * n + i + 1, n - i - 1, factor, sums);
 }
 
-/* Write 2^(factor * value) of every entry above the diagonal there and to its mirror image, and 1
-   on the diagonal; return the sum of the entries above it. */
-INLINE double exponentiate_strip(struct whole_set *set, ptrdiff_t strip, float factor)
+/* Replace every entry above the diagonal by 2^(factor * entry), mirror it, and write 1 on the
+   diagonal. */
+INLINE void exponentiate_strip(struct whole_set *set, ptrdiff_t strip, float factor)
 {
     ptrdiff_t n = set->n, top = strip * ROWS_OF_STRIP;
     ptrdiff_t end = n - top < ROWS_OF_STRIP ? n : top + ROWS_OF_STRIP;
     float *matrix = set->matrix, *right = matrix + top * n + end, *below = matrix + end * n + top;
-    double total = exponentiate_tile(right, end - top, n - end, n, factor, right, n, below, n);
+    exponentiate_tile(right, end - top, n - end, n, factor, right, n, below, n);
     for (ptrdiff_t i = top; i < end; i++) {
         matrix[i * n + i] = 1;
         for (ptrdiff_t j = i + 1; j < end; j++) {
             float value = scaled_power(matrix[i * n + j], factor);
             matrix[i * n + j] = matrix[j * n + i] = value;
-            total += value;
         }
     }
-    return total;
 }
 
 INLINE double next_step(const double moments[4], double offset)
@@ -119,12 +117,11 @@ INLINE double next_step(const double moments[4], double offset)
 }
 
 /* The iteration of `solve_root` in density.py, which explains it, over the pairs of some strips,
-   whose sums at the start are those of the last step. Return whether there is a root. */
+   whose sums at the start are there already. Return whether there is a root. */
 INLINE int solve(
-    struct member *me, const struct some *some, double start, double lowest, double *root,
+    struct whole_set *set, const struct some *some, double start, double lowest, double *root,
     ptrdiff_t *iterations)
 {
-    struct whole_set *set = me->set;
     double n_pairs = 0, low = -FAR, high = FAR, position = start;
     for (ptrdiff_t number = 0; number < some->count; number++) {
         double top = number * some->every * ROWS_OF_STRIP, below = set->n - top;
@@ -134,16 +131,13 @@ INLINE int solve(
     for (ptrdiff_t iteration = 1; iteration <= MOST_ITERATIONS; iteration++) {
         if (iteration > 1) {
             float factor = (float)(exp(-position) * LOG2_E);
-            double *sums = sums_of_step(set, me->step);
-            for (ptrdiff_t number; (number = take(me)) < some->count;)
-                sum_strip(set, number * some->every, factor, sums + 4 * number);
-            end_step(me);
+            for (ptrdiff_t number = 0; number < some->count; number++)
+                sum_strip(set, number * some->every, factor, number);
         }
-        const double *sums = sums_of_step(set, me->step - 1);
         double moments[4] = {0};
         for (ptrdiff_t number = 0; number < some->count; number++)
             for (int k = 0; k < 4; k++)
-                moments[k] += sums[4 * number + k];
+                moments[k] += set->sums[4 * number + k];
         for (int k = 1; k < 4; k++)
             for (int power = 0; power < k; power++)
                 moments[k] /= -LOG2_E;
@@ -175,23 +169,18 @@ INLINE int solve(
     return 0;
 }
 
-/* What every member does. Whoever leaves early does so with all others: where a set has no size,
-   where it is not finite, and where float32 may be too coarse. */
-INLINE void take_part(struct whole_set *set, multiplication multiply)
+/* The whole computation. It returns early where a set has no size, where it is not finite, and
+   where float32 may be too coarse. */
+INLINE void compute(struct whole_set *set, multiplication multiply)
 {
-    struct member of_team = {set, 0}, *me = &of_team;
     ptrdiff_t n = set->n, n_strips = count_strips(n);
-    if (take(me) == 0) {
-        ptrdiff_t every = (n + ROWS_TO_LOCATE - 1) / ROWS_TO_LOCATE;
-        set->unit = locate_rows(
-            set->rows, (n + every - 1) / every, set->width, every * set->stride, set->origin);
-    }
-    end_step(me);
+    ptrdiff_t step = (n + ROWS_TO_LOCATE - 1) / ROWS_TO_LOCATE;
+    set->unit = locate_rows(
+        set->rows, (n + step - 1) / step, set->width, step * set->stride, set->origin);
     if (!(set->unit > 0))
         return;
-    for (ptrdiff_t strip; (strip = take(me)) < n_strips;)
+    for (ptrdiff_t strip = 0; strip < n_strips; strip++)
         place_strip(set, strip);
-    end_step(me);
 
     double farthest = find_farthest(set), lowest = log(set->rounding * farthest);
     /* The typical half squared norm in this frame is 1/2, and that of a difference 1. */
@@ -201,7 +190,7 @@ INLINE void take_part(struct whole_set *set, multiplication multiply)
     float factor = (float)(exp(-start) * LOG2_E);
     struct some none = {0, 1};
     if (set->sigma > 0) {
-        for (ptrdiff_t strip; (strip = take(me)) < n_strips;) {
+        for (ptrdiff_t strip = 0; strip < n_strips; strip++) {
             fill_strips(set, strip, strip + 1, &none, multiply);
             exponentiate_strip(set, strip, factor);
         }
@@ -209,41 +198,37 @@ INLINE void take_part(struct whole_set *set, multiplication multiply)
         return;
     }
 
-    /* Strips spread over the first half tell where to begin; if they don't, all go on from there.
-       Where rows are in some order, they meet all others. */
+    /* Strips spread over the first half give the start, if they have a root. They meet all other
+       rows, so that a pattern in the order of rows does no harm. */
     struct some first = {n_strips / STRIPS_FOR_START, 1}, all = {n_strips, 1};
     double root;
     ptrdiff_t iterations;
     first.count = first.count < MOST_TO_START ? first.count : MOST_TO_START;
     if (first.count > 1) {
         first.every = n_strips / (2 * first.count);
-        for (ptrdiff_t number; (number = take(me)) < first.count;) {
+        for (ptrdiff_t number = 0; number < first.count; number++) {
             ptrdiff_t strip = number * first.every;
             fill_strips(set, strip, strip + 1, &none, multiply);
-            sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * number);
+            sum_strip(set, strip, factor, number);
         }
-        end_step(me);
-        if (solve(me, &first, start, lowest, &root, &iterations))
+        if (solve(set, &first, start, lowest, &root, &iterations))
             start = root > lowest ? root : lowest;
         factor = (float)(exp(-start) * LOG2_E);
     } else
         first.count = 0;
     ptrdiff_t together = n_strips / STRIPS_TO_SHARE;
     together = together < 1 ? 1 : together > MOST_TO_SHARE ? MOST_TO_SHARE : together;
-    for (ptrdiff_t strip; (strip = together * take(me)) < n_strips;) {
+    for (ptrdiff_t strip = 0; strip < n_strips;) {
         ptrdiff_t end = strip + together < n_strips ? strip + together : n_strips;
         fill_strips(set, strip, end, &first, multiply);
         for (; strip < end; strip++)
-            sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * strip);
+            sum_strip(set, strip, factor, strip);
     }
-    end_step(me);
-    if (!solve(me, &all, start, lowest, &root, &iterations) || root < lowest)
+    if (!solve(set, &all, start, lowest, &root, &iterations) || root < lowest)
         return;
     factor = (float)(exp(-root) * LOG2_E);
-    double *affinities = sums_of_step(set, me->step);
-    for (ptrdiff_t strip; (strip = take(me)) < n_strips;)
-        affinities[4 * strip] = exponentiate_strip(set, strip, factor);
-    set->affinities = affinities;
+    for (ptrdiff_t strip = 0; strip < n_strips; strip++)
+        exponentiate_strip(set, strip, factor);
     set->log_variance = root;
     set->iterations = iterations;
     set->done = 1;
@@ -273,9 +258,9 @@ INLINE void take_part(struct whole_set *set, multiplication multiply)
                         *(vector_##kind *)(corner + i * 16 + v * lanes) = sums[i][v];             \
             }                                                                                     \
     }                                                                                             \
-    static target void take_part_##kind(void *set)                                                \
+    static target void compute_##kind(struct whole_set *set)                                      \
     {                                                                                             \
-        take_part(set, multiply_##kind);                                                          \
+        compute(set, multiply_##kind);                                                            \
     }
 
 DEFINE_FOR(any, , 4, 4, 2)
@@ -297,27 +282,16 @@ int level_of_processor(void)
     return 0;
 }
 
-/* Affinities of a set with itself, and its bandwidth where none is given, by the team or else by
-   this thread alone; nothing of worth, and "done" is 0, where others have to decide what to do. */
+/* Affinities of a set with itself, and its bandwidth where none is given. Where "done" stays 0 the
+   result is of no use, and the caller takes another way. */
 void affinities_of_set(struct whole_set *set)
 {
-    ptrdiff_t taken[MOST_STEPS] = {0};
-    set->taken = taken;
-    void (*work)(void *) = take_part_any;
 #ifdef HAS_LEVELS
     if (set->level == 4)
-        work = take_part_v4;
+        compute_v4(set);
     else if (set->level == 3)
-        work = take_part_v3;
-#endif
-    if (set->team != NULL)
-        set->team(work, set, 0, 0);
+        compute_v3(set);
     else
-        work(set);
-    if (!set->done || set->sigma > 0)
-        return;
-    double total = 0;
-    for (ptrdiff_t strip = 0; strip < count_strips(set->n); strip++)
-        total += set->affinities[4 * strip];
-    set->reached = total / (set->n * (set->n - 1.0) / 2);
+#endif
+        compute_any(set);
 }

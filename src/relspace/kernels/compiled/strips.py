@@ -27,24 +27,9 @@ def affinities_in_strips(
 ) -> tuple[torch.Tensor, Root | None] | None:
     """Compute the affinities of a set with itself, and its bandwidth where none is given.
 
-    Parameters
-    ----------
-    X : tensor of shape (n, d)
-        Features that suit, see :func:`relspace.kernels.backend.backend`; they may hold NaN or
-        infinity.
-    sigma : float or None
-        A given bandwidth, in units of the features.
-    density : float
-        The mean affinity that is solved for otherwise.
-    level : int, optional
-        The level of x86-64 to use, at most that of the processor.
-
-    Returns
-    -------
-    tensor of shape (n, n) and Root or None; or None instead of both
-        The root is in units of the features. None where the features are not finite, or where
-        float32, or the first guess of their size, does not do, or is not safe to square: what to
-        do then is decided by who can say why.
+    ``X`` are features for which :func:`relspace.kernels.backend.backend` gives "strips"; sigma and
+    the root are in units of the features. The result is None where features are not finite, where
+    float32 is too coarse, or their size not safe to square: the tiles then say why, or are exact.
     """
     assert LIBRARY is not None
     out = empty_matrix(len(X), len(X), like=X)
@@ -60,14 +45,14 @@ def affinities_in_strips(
 def describe(
     X: torch.Tensor, sigma: float | None, density: float, out: torch.Tensor, level: int
 ) -> WholeSet:
-    """Say what is asked for, where it goes, and where there is room to work in."""
+    """Describe the set, the memory of the result, and working memory."""
     n, width = X.shape
     n_strips = -(-n // _ROWS_OF_STRIP)
     n_placed = n_strips * _ROWS_OF_STRIP
-    # Sums, 8 of float64 for each strip; points; half their squared norms; the origin.
-    room = Scratch(X, "set").of(16 * n_strips + n_placed * width + n_placed + width)
+    # Sums, 4 of float64 for each strip; points; half their squared norms; the origin.
+    room = Scratch(X, "set").of(8 * n_strips + n_placed * width + n_placed + width)
     sums = room.data_ptr()
-    panels = sums + 64 * n_strips
+    panels = sums + 32 * n_strips
     half_norms = panels + 4 * n_placed * width
     whole = WholeSet(
         **{"rows": X.data_ptr(), "n": n, "width": width, "stride": X.stride(0)},
@@ -84,4 +69,4 @@ def projected_strips(n: int, width: int) -> int:
     """Bytes that :func:`affinities_in_strips` takes, its result included."""
     n_strips = -(-n // _ROWS_OF_STRIP)
     n_placed = n_strips * _ROWS_OF_STRIP
-    return 4 * (n * n + 16 * n_strips + n_placed * width + n_placed + width)
+    return 4 * (n * n + 8 * n_strips + n_placed * width + n_placed + width)
