@@ -248,7 +248,7 @@ def writer(path: Path, name: str = "a") -> FeatureStoreWriter:
 
 
 def write_all(store: FeatureStoreWriter) -> None:
-    for chunk in store.missing_chunks():
+    for chunk in store.missing():
         checksum = store.write(
             chunk,
             {store.layers[0].name: np.ones((2, 3), dtype="float16")},
@@ -264,7 +264,7 @@ def test_two_writers_refuse_each_other(tmp_path: Path) -> None:
             writer(tmp_path / "a.zarr")
         write_all(first)
     with writer(tmp_path / "a.zarr") as second:
-        assert second.missing_chunks() == []
+        assert second.missing() == []
 
 
 def test_a_damaged_chunk_is_noticed(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_writer_that_is_gone_is_followed(place: str) -> None:
     put_to_sleep(gone)
     told: list[tuple[int, int, str]] = []
     with writer(url, lambda *one: told.append(one)) as follower:
-        assert follower.missing_chunks() == [slice(2, 4)]
+        assert follower.missing() == [slice(2, 4)]
         assert f"whether process {os.getpid()} on" in told[0][2]
         # It was only asleep, and finds that the store is not its own any more.
         with pytest.raises(StoreLockedError, match="is writing"):

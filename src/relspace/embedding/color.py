@@ -13,11 +13,10 @@ import torch
 from relspace._core.archive import check_tensors
 from relspace._core.arguments import check_choice, check_number, check_random_state
 from relspace._core.deprecation import renamed_parameters
-from relspace._core.device_copies import copies_for
 from relspace._core.matrices import Array
-from relspace._core.progress import Progress, as_listener, prefixed
+from relspace._core.progress import Progress, as_listener, prefixed, shifted
 from relspace._core.resources import Resources
-from relspace.embedding.fit_palette import METHODS, fit_palette, parts_of
+from relspace.embedding.fit_palette import METHODS, fit_palette
 from relspace.embedding.ncut import NormalizedCut
 from relspace.embedding.palette import Palette
 from relspace.embedding.sets import (
@@ -31,7 +30,6 @@ from relspace.embedding.sets import (
     stored_results,
 )
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
-from relspace.rows.ahead import prefetched
 from relspace.rows.fitted import FittedMap
 from relspace.rows.formats.memory import ArrayRows
 from relspace.rows.row_map import RowMap
@@ -176,18 +174,17 @@ class Coloring(FittedMap):
             tell=tell,
         )
         fitted.colors_ = {}
-        colors, copies = fitted._row_map(), copies_for(weights.device)
+        colors = fitted._row_map()
         for name, source in sources.items():
             if outputs is not None:
                 fitted.colors_[name] = colors.write(
                     source, outputs[name], client=client, tell=prefixed(tell, f"Colours of {name}")
                 )
                 continue
-            found = weights.new_empty((source.shape[0], 3))
-            with prefetched(source, parts_of(source, budget), copies) as blocks:
-                for part, block in blocks:
-                    found[part] = fitted.palette_(block, part.start)
-                    tell(part.stop, source.shape[0], f"Colouring {name}")
+            about = shifted(tell, 0, source.shape[0], f"Colouring {name}")
+            found = colors.collect(
+                source, dtype=weights.dtype, memory_budget=budget, tell=about
+            ).to(weights.device)
             fitted.colors_[name] = restored(found, is_array=name in cut.arrays_)
         vars(self).update(vars(fitted))
         return self

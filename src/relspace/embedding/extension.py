@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import torch
 
-from relspace._core.arrays import bytes_in_floats, refuse_non_finite
-from relspace._core.device_copies import copies_for
+from relspace._core.arrays import refuse_non_finite
 from relspace._core.matrices import to_numpy
 from relspace._core.memory import chunk_slices
 from relspace._core.threads import side_by_side
 from relspace.embedding.graph import JointGraph
 from relspace.kernels.precision import full_precision
-from relspace.rows.ahead import prefetched
-from relspace.rows.source import RowSource
 
 # Sums are taken over so many tokens at a time, wherever these come from: always the same bits.
 ROWS_AT_A_TIME = 1024
-# Rows that are read at a time where memory would hold more.
-_BLOCK_BYTES = 2**27
 
 
 @dataclass(frozen=True)
@@ -75,18 +69,6 @@ class Extension:
         with full_precision():
             side_by_side(lambda: extend, chunk_slices(len(rows), ROWS_AT_A_TIME), rows.device)
         return out, degrees
-
-    def blocks(
-        self, source: RowSource, budget: int
-    ) -> Generator[tuple[slice, torch.Tensor, torch.Tensor], None, None]:
-        """Extend a source block by block: the rows, their extension and their degrees."""
-        n, width = source.shape
-        of_number = max(bytes_in_floats(source.dtype), self.walk.element_size())
-        per_row = of_number * (4 * width + 3 * self.walk.shape[1])
-        step = max(1, min(budget, _BLOCK_BYTES) // (per_row * ROWS_AT_A_TIME)) * ROWS_AT_A_TIME
-        with prefetched(source, chunk_slices(n, step), copies_for(self.device)) as blocks:
-            for rows, read in blocks:
-                yield (rows, *self.unrotated(self.bring(read, rows.start)))
 
     def rotated(self, rotation: torch.Tensor) -> Extension:
         """The same with another rotation."""

@@ -72,7 +72,7 @@ def _spread_sample(n_items: int, seed: int) -> torch.Tensor:
     return found.long().clamp_max(n_items - 1)
 
 
-def parts_of(source: RowSource, budget: int) -> Iterator[slice]:
+def _parts_of(source: RowSource, budget: int) -> Iterator[slice]:
     """Rows that are coloured at a time."""
     per_row = 5 * bytes_in_floats(source.dtype) * source.shape[1] + _BYTES_PER_COLOR
     return row_slices(source.shape[0], per_row, min(budget, per_row * _ROWS_AT_A_TIME))
@@ -92,7 +92,7 @@ def _measure_rows(
     chosen, n_before = [], 0
     copies = copies_for(weights.device)
     for name, source in sources.items():
-        with prefetched(source, parts_of(source, budget), copies) as blocks:
+        with prefetched(source, _parts_of(source, budget), copies) as blocks:
             for part, block in blocks:
                 refuse_non_finite(block, f"the embedding of {name}", first_row=part.start)
                 rows = unit_rows(block, weights)

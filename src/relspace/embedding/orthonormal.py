@@ -32,10 +32,13 @@ class DegreeGram:
         zero = torch.zeros((), dtype=torch.float64, device=device)
         return cls(torch.zeros(k, k, dtype=torch.float64, device=device), zero)
 
-    def add(self, rows: torch.Tensor, degrees: torch.Tensor) -> None:
-        """Add tokens, a fixed number at a time, so that the sum does not depend on the blocks."""
+    def add(self, rows: torch.Tensor) -> None:
+        """Add tokens as :class:`ExtendedRows` gives them, a fixed number at a time.
+
+        The sum is then the same to the bit, however many tokens are given at once.
+        """
         for part in chunk_slices(len(rows), ROWS_AT_A_TIME):
-            some, weight = rows[part].double(), degrees[part].double()
+            some, weight = rows[part, :-1].double(), rows[part, -1].double()
             self.gram += (some * weight[:, None]).T @ some
             self.total += weight.sum()
         self.done += len(rows)

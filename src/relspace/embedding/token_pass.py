@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,19 @@ from relspace._core.progress import Listener, prefixed, shifted
 from relspace.embedding.extension import ExtendedRows, Extension, RotatedRows
 from relspace.embedding.orthonormal import DegreeGram
 from relspace.errors import InvalidInputError
-from relspace.kernels.precision import full_precision
 from relspace.rows.ahead import prefetched
 from relspace.rows.identity import Identity, identify
 from relspace.rows.ledger import job_header, refuse_another_job
 from relspace.rows.output import NpyWriter, ZarrWriter, remove_output
-from relspace.rows.row_map import RowFunction, write_begun
+from relspace.rows.row_map import RowFunction
 from relspace.rows.source import RowSource
-from relspace.rows.transform import Output, begin_output, check_output
+from relspace.rows.transform import (
+    Output,
+    begin_output,
+    check_output,
+    collect_rows,
+    write_rows,
+)
 
 _CHECKPOINT_VERSION = 2
 # Sums are taken over so many tokens at a time, a multiple of what DegreeGram takes.
@@ -49,21 +54,20 @@ def hold_embeddings(
     n_tokens = sum(one.shape[0] for one in sources.values())
     held = {}
     for name, source in sources.items():
-        held[name] = like.new_empty((source.shape[0], k))
-        with closing(extensions[name].blocks(source, budget)) as blocks:
-            for rows, extended, degrees in blocks:
-                sums.add(extended, degrees)
-                held[name][rows] = extended
-                tell(sums.done, n_tokens, "Embedding tokens")
+        extended = collect_rows(
+            source,
+            ExtendedRows(extensions[name]),
+            k + 1,
+            like.dtype,
+            memory_budget=budget,
+            device=like.device,
+            tell=shifted(tell, sums.done, n_tokens, "Embedding tokens"),
+        )
+        held[name] = extended.to(like.device)
+        sums.add(held[name])
     rotation = sums.orthonormalizer().to(like)
-
-    def rotated() -> Iterator[tuple[str, torch.Tensor]]:
-        for name in sources:
-            with full_precision():
-                found = held.pop(name) @ rotation
-            yield name, found
-
-    return rotation, rotated()
+    rotate = RotatedRows(rotation)
+    return rotation, ((name, rotate(held.pop(name), None)) for name in sources)
 
 
 def write_embeddings(
@@ -161,8 +165,9 @@ class _Pass:
             job = {"operation": "extension", "sha256": one.sha256()}
             compute = ExtendedRows(one)
             self.begun[name] = self._begin(name, output, compute, width, job, with_ids=False)
-            self.extended[name] = write_begun(
-                self.begun[name], output, self.sources[name], compute, self.client, tell
+            self.extended[name] = write_rows(
+                *(self.sources[name], compute, self.begun[name]),
+                *(tell, compute.device, self.client),
             )
         return self.extended[name]
 
@@ -175,7 +180,7 @@ class _Pass:
             parts = chunk_slices(rows_of_set.shape[0], _ROWS)
             with prefetched(rows_of_set, parts, copies) as blocks:
                 for _, rows in blocks:
-                    sums.add(rows[:, :-1], rows[:, -1])
+                    sums.add(rows)
         return sums
 
     def write(
@@ -191,7 +196,8 @@ class _Pass:
         writer = self._begin(name, output, compute, n_columns, job)
         if not writer.missing():
             return writer.finish()
-        return write_begun(writer, output, self.extend(name, tell), compute, self.client, tell)
+        extended = self.extend(name, tell)
+        return write_rows(extended, compute, writer, tell, compute.device, self.client)
 
     def remove_extensions(self) -> None:
         """Remove the extensions, which are needed no more."""

@@ -1,4 +1,4 @@
-"""Evaluation of a network that belongs to somebody else, which comes back as it was."""
+"""Evaluation mode and device of a user's network, which are restored afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from relspace._core.arguments import name_some
 from relspace.errors import InvalidInputError
 
-# What a wrapper of torch calls the module that it wraps.
+# The attribute of torch's wrappers that holds the wrapped module.
 _INSIDE = {
     "OptimizedModule": "_orig_mod",
     "DataParallel": "module",
@@ -28,7 +28,7 @@ _INSIDE = {
 
 @dataclass
 class _Kept:
-    """What somebody uses, and what puts it back when the last of them is done."""
+    """A changed object, the number of its users, and how it is restored after the last one."""
 
     owner: object
     restore: Callable[[], None]
@@ -36,7 +36,7 @@ class _Kept:
 
 
 class _Held:
-    """A network that is held: its parts, looked up once, and the values of its buffers."""
+    """A network in use: its modules and buffers, and the values of the buffers."""
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self.device, self.users, self.stack = device, 0, ExitStack()
@@ -44,7 +44,7 @@ class _Held:
         self.buffers = list(module.named_buffers())
         self._values: dict[int, tuple[int, torch.Tensor]] = {}
         self._large: dict[int, int] = {}
-        # TorchScript holds its buffers elsewhere, and can't exchange them.
+        # The buffers of TorchScript are held elsewhere, and can't be exchanged.
         self._owners = [one for one in self.modules if not isinstance(one, torch.jit.ScriptModule)]
         with self.stack:
             for one in self.modules:
@@ -55,14 +55,14 @@ class _Held:
             self.stack = self.stack.pop_all()
 
     def evaluate(self) -> None:
-        """Set evaluation mode, which somebody may have changed meanwhile."""
+        """Set evaluation mode, which other code may have changed meanwhile."""
         for one in self.modules:
             if one.training:
                 one.training = False
 
     @contextmanager
     def unchanged_buffers(self) -> Iterator[None]:
-        """Put back the buffers that a pass replaces or changes in place."""
+        """Restore the buffers that a pass replaces or changes in place."""
         entries = [(one, dict(one._buffers)) for one in self._owners if one._buffers]
         without = [one for one in self._owners if not one._buffers]
         self._copy_values()
@@ -91,7 +91,7 @@ class _Held:
                 self._values[id(one)] = version, one.detach().clone()
 
     def restore_values(self, *, compare: bool = False) -> list[str]:
-        """Put old values back into buffers, and name those that are too large for that."""
+        """Restore the values of buffers, and name changed ones that were too large to copy."""
         lost = []
         for name, one in self.buffers:
             if id(one) in self._large and _version(one) != self._large[id(one)]:
@@ -99,7 +99,7 @@ class _Held:
             if id(one) not in self._values:
                 continue
             version, value = self._values[id(one)]
-            # Comparing waits for other devices than the CPU, and is left to the end there.
+            # On other devices than the CPU comparing would wait; it is done at the end.
             looked_at = compare or one.device.type == "cpu" or _version(one) != version
             if looked_at and not torch.equal(one, value):
                 with torch.no_grad():
@@ -126,42 +126,38 @@ _COPIED_BUFFER_BYTES = 2**26
 
 
 def wrapped_module(module: nn.Module) -> tuple[str, nn.Module] | None:
-    """Return what a wrapper (``torch.compile``, ``DataParallel``) wraps, and how it calls it."""
+    """Return the module inside a wrapper (``torch.compile``, ``DataParallel``) and its name."""
     name = _INSIDE.get(type(module).__name__)
     inside = None if name is None else getattr(module, name, None)
     return (name, inside) if name is not None and isinstance(inside, nn.Module) else None
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the network inside of the wrappers that torch puts around it."""
+    """Return the network inside all wrappers of torch."""
     while (found := wrapped_module(module)) is not None:
         module = found[1]
     return module
 
 
 def own_device(module: nn.Module) -> torch.device | None:
-    """Return where a network's first parameter or buffer is; None if it has neither."""
+    """Return the device of a network's first parameter or buffer; None if it has neither."""
     return next((one.device for one in _tensors(module)), None)
 
 
 def own_dtype(module: nn.Module) -> torch.dtype:
-    """Return the type of a network's first floating parameter or buffer: that of its input."""
+    """Return the type of a network's input: that of its first floating parameter or buffer."""
     floating = (one.dtype for one in _tensors(module) if one.is_floating_point())
     return next(floating, torch.float32)
 
 
 @contextmanager
 def evaluated(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Hold a network in evaluation mode and on a device.
+    """Keep a network in evaluation mode and on a device.
 
-    However the block is left, each of its modules has its own mode again, and its parameters and
-    buffers are the memory that they were, on the device where they were. Blocks may overlap, also
-    in several threads: the network is put back when the last one is left.
-
-    Raises
-    ------
-    InvalidInputError
-        If parameters have no values, or another block holds the network on another device.
+    At the end each module has its own mode again, and parameters and buffers have the same memory
+    on the same device as before. Blocks may overlap, also in several threads: the network is
+    restored at the end of the last one. Refused are parameters without values, and a network that
+    another block uses on another device.
     """
     with _holding(module, device):
         yield
@@ -193,15 +189,10 @@ def _holding(module: nn.Module, device: torch.device) -> Iterator[_Held]:
 
 @contextmanager
 def forward_pass(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Hold a network as :func:`evaluated` does for one pass, one thread at a time.
+    """Use a network for one pass, as :func:`evaluated` does, in one thread at a time.
 
-    No gradients are recorded. Buffers that the pass changes, and the global state of the generators
-    of random numbers, are what they were before, so that no pass depends on another.
-
-    Raises
-    ------
-    InvalidInputError
-        As for :func:`evaluated`, or if the pass changes a buffer that is too large to be copied.
+    No gradients are recorded. Buffers and the global random state are restored, so that no pass
+    depends on another; a pass that changes a buffer which is too large to copy is refused.
     """
     with _kept_lock:
         lock = _forward_locks.setdefault(module, threading.RLock())
@@ -218,7 +209,7 @@ def forward_pass(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def without_compiled_code(module: nn.Module) -> Iterator[None]:
-    """Run what ``torch.compile`` made of a network as Python, in which hooks are called."""
+    """Run a network that ``torch.compile`` compiled as Python, so that hooks are called."""
     with ExitStack() as stack:
         if any(map(_is_compiled, module.modules())):
             _keep(_STANCE, _run_eagerly, stack)
@@ -247,7 +238,7 @@ def _run_eagerly() -> Callable[[], None]:
 
 
 def _keep(owner: object, change: Callable[[], Callable[[], None]], stack: ExitStack) -> None:
-    """Change something for its first user, and put it back after its last."""
+    """Change an object for its first user, and restore it after the last one."""
     with _kept_lock:
         if id(owner) not in _kept:
             _kept[id(owner)] = _Kept(owner, change())
@@ -265,7 +256,7 @@ def _give_back(owner: object) -> None:
 
 
 def _change_mode(module: nn.Module) -> Callable[[], None]:
-    # The attribute, because train() of one's own may change more than it puts back.
+    # The attribute, because a user's train() may change more than it restores.
     was = module.training
 
     def restore() -> None:

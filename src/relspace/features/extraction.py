@@ -1,4 +1,4 @@
-"""Extraction: models see images or texts once, and features of all layers go into stores."""
+"""Extraction of features of all layers into stores, in one pass over images or texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import chain
@@ -40,21 +39,22 @@ from relspace.features.items import IdentifiedItems, identify_items, open_items
 from relspace.features.models import load_model
 from relspace.features.store.reading import FORMAT_VERSION, KIND, open_features
 from relspace.features.store.writing import STORE_DTYPES, FeatureStoreWriter, whole_job
+from relspace.rows.ahead import write_behind
 from relspace.rows.cluster import run_on_cluster
 from relspace.rows.ledger import RESUME, Resume, job_header
 from relspace.rows.locations import located
 
-#: About how many bytes of features are held before they are written.
+#: Bytes of features of a chunk, at most.
 _CHUNK_BYTES = 64 * 2**20
-#: What a run that is killed loses at most, of the work or in seconds, but no less than one batch.
+#: The share of the work, and the seconds, that a killed run loses at most, but at least a batch.
 _LOST_SHARE = 10
 _LOST_SECONDS = 30.0
-#: Chunks that are short in time rather than large are no more than this.
+#: The most chunks that the limit of time may lead to.
 _MOST_CHUNKS = 1000
 
 
 class SkippedImageWarning(RelspaceWarning):
-    """Images could not be read and were skipped, as was asked for."""
+    """Images could not be read and were skipped."""
 
 
 def extract(
@@ -276,7 +276,7 @@ def _extract_one(
         "batch_size": batch_size,
         "on_error": on_error,
     }
-    # As it is read back, which is what workers compare it with.
+    # As plain values, which workers compare with the header of the store.
     plain = job_header(KIND, FORMAT_VERSION, whole_job(job, identified))["job"]
     job = {name: plain[name] for name in job}
     source = ExtractionSource(
@@ -289,7 +289,7 @@ def _extract_one(
         missing = [slice(0, len(items))]
         if writer is not None:
             stack.enter_context(writer)
-            missing = writer.missing_chunks()
+            missing = writer.missing()
         n_done = len(items) - sum(part.stop - part.start for part in missing)
 
         def count(n_items: int) -> None:
@@ -300,7 +300,7 @@ def _extract_one(
         count(0)
         computed: Iterator[Batch] = stack.enter_context(closing(source.batches(missing)))
         if writer is None:
-            # What a store holds, and how long it takes, is known once a batch has been seen.
+            # Shapes, and the time of a batch, are known after the first batch.
             start = time.monotonic()
             first = next(computed)
             description = _describe(model, names, first)
@@ -365,12 +365,11 @@ def chunk_items(
     seconds_per_batch: float,
     at_once: int,
 ) -> int:
-    """Return how many items make a chunk, which is what a run that is killed may lose.
+    """Return the number of items of a chunk.
 
-    Chunks are whole batches, so that an extraction that is resumed meets the same ones again. A
-    chunk is no larger than 64 MiB. Those that are in hand at once are together no more than a
-    tenth of the items, and take no longer than 30 seconds, unless there would be over 1,000 of
-    them.
+    Chunks are whole batches, so that a resumed extraction has the same batches. A chunk has at most
+    64 MiB. The chunks in progress at once, which a killed run loses, have together at most a tenth
+    of the items, and take at most 30 seconds unless there would be more than 1,000 chunks.
 
     Examples
     --------
@@ -396,34 +395,28 @@ def _fill(
     count: Callable[[int], None],
 ) -> None:
     """Write the chunks that are missing, each while the next is computed."""
-    with ThreadPoolExecutor(1, thread_name_prefix="relspace-write") as pool:
-        writing: Future[None] | None = None
 
-        def write(chunk: ExtractedChunk) -> None:
-            writer.mark(chunk.part, *chunk.write())
+    def write(part: slice, chunk: ExtractedChunk) -> None:
+        writer.mark(part, *chunk.write())
 
-        for part in writer.missing_chunks():
+    with write_behind(write) as put:
+        for part in writer.missing():
             chunk = ExtractedChunk(writer, source.item_names, part)
             for batch in source.ranges(part):
                 chunk.add(batch, *next(computed))
                 count(len(batch))
-            # No more than one waits to be written, so that memory is bounded.
-            if writing is not None:
-                writing.result()
-            writing = pool.submit(write, chunk)
-        if writing is not None:
-            writing.result()
+            put(part, chunk)
 
 
 def _fill_on_cluster(
     writer: FeatureStoreWriter, source: ExtractionSource, client: Any, count: Callable[[int], None]
 ) -> None:
     """Have workers write the chunks that are missing, and mark each when it is there."""
-    location = writer.path
+    location = writer.location
     work = partial(
         extract_chunk, path=str(location.resolve() if isinstance(location, Path) else location)
     )
-    with closing(run_on_cluster(work, source, writer.missing_chunks(), client)) as done:
+    with closing(run_on_cluster(work, source, writer.missing(), client)) as done:
         for part, *written in done:
             writer.mark(part, *written)
             count(part.stop - part.start)

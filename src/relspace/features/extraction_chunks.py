@@ -1,4 +1,4 @@
-"""Chunks of an extraction: items through a model batch by batch, and what is written at once."""
+"""Chunks of an extraction: batches of items are computed, and written together."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from relspace.features.feature_model import FeatureModel
 from relspace.features.images import UnreadableImageError
 from relspace.features.loader import load_ahead
 from relspace.features.preprocessing import View
-from relspace.features.store.writing import (
-    FeatureStoreWriter,
-    refuse_what_does_not_fit,
-    skipped_status,
-)
+from relspace.features.store.reading import PRESENT, SKIPPED
+from relspace.features.store.writing import FeatureStoreWriter, refuse_what_does_not_fit
 from relspace.rows.cluster import refuse_stopped, writing
 from relspace.rows.dask import in_turn
 
@@ -29,10 +26,10 @@ Batch = tuple[list[Prepared], dict[str, torch.Tensor]]
 
 @dataclass(frozen=True)
 class ExtractionSource:
-    """A model and the items that it sees; workers of a cluster are sent it once.
+    """A model and its items; it is sent to each worker of a cluster once.
 
-    ``item_names`` is what messages call the items, ``load_item(position)`` gives one, and ``job``
-    is that in a store's header.
+    ``item_names`` are the items' names in messages, ``load_item(position)`` loads one, and ``job``
+    is the job in the store's header.
     """
 
     model: FeatureModel
@@ -51,7 +48,7 @@ class ExtractionSource:
         return [range(start, min(start + self.batch_size, part.stop)) for start in starts]
 
     def batches(self, parts: Sequence[slice]) -> Generator[Batch, None, None]:
-        """Features of parts of the items, batch by batch; images are decoded ahead."""
+        """Features of parts of the items, batch by batch; images are prefetched."""
         ranges = [one for part in parts for one in self.ranges(part)]
         loaded = load_ahead(self._prepare, ranges, n_threads=self.n_threads)
         with self.model.held(), closing(loaded):
@@ -64,7 +61,7 @@ class ExtractionSource:
             try:
                 return self.model.prepare(item)
             except UnreadableImageError as error:
-                # What is prepared doesn't know what it is called.
+                # The model doesn't know the item's name.
                 raise error.about(self.item_names[position]) from error
         except UnreadableImageError as error:
             if self.on_error == "raise":
@@ -80,7 +77,7 @@ class ExtractionSource:
 
 
 class ExtractedChunk:
-    """What is written at once: features, sizes and boxes of some items."""
+    """The content of one chunk: features, sizes and boxes of its items."""
 
     def __init__(self, writer: FeatureStoreWriter, names: Sequence[str], part: slice) -> None:
         n = part.stop - part.start
@@ -97,7 +94,7 @@ class ExtractedChunk:
     def add(
         self, batch: range, prepared: list[Prepared], features: Mapping[str, torch.Tensor]
     ) -> None:
-        """Take what a batch gave."""
+        """Add the results of a batch."""
         rows = []
         for position, one in zip(batch, prepared, strict=True):
             row = position - self.part.start
@@ -112,7 +109,7 @@ class ExtractedChunk:
             self._arrays[name][rows] = tensor.cpu().numpy()
 
     def write(self) -> tuple[NDArray[np.uint8], dict[str, str], str]:
-        """Check features, write them, and return status, who was skipped, and their checksum."""
+        """Check and write the features; return the status, skipped items, and the checksum."""
         present = [row for row, reason in enumerate(self._reasons) if reason is None]
         lost = [row for row, reason in enumerate(self._reasons) if reason is not None]
         for name, array in self._arrays.items():
@@ -125,15 +122,17 @@ class ExtractedChunk:
             self.part, self._arrays, image_sizes=self._sizes, boxes=self._boxes
         )
         skipped = {self._names[i]: str(self._reasons[i]) for i in lost}
-        return skipped_status(self._reasons), skipped, checksum
+        status = np.full(len(self._reasons), PRESENT, dtype=np.uint8)
+        status[lost] = SKIPPED
+        return status, skipped, checksum
 
 
 def extract_chunk(
     source: ExtractionSource, part: slice, *, path: str
 ) -> tuple[slice, NDArray[np.uint8], dict[str, str], str]:
-    """Compute and write one chunk of a store that another process has locked and will mark.
+    """Compute and write one chunk on a worker; the process with the lock marks it as finished.
 
-    Returns the items, their status, why some were skipped, and the checksum of what was written.
+    The result is the chunk, and the arguments of :meth:`FeatureStoreWriter.mark`.
     """
     writer = FeatureStoreWriter.join(path, source.job)
     chunk = ExtractedChunk(writer, source.item_names, part)
@@ -146,6 +145,6 @@ def extract_chunk(
 
     in_turn(compute)
     with writing():
-        # Whoever asked may be gone meanwhile, and somebody else have begun another one there.
+        # Meanwhile the client may have ended, and another run have replaced the store.
         FeatureStoreWriter.join(path, source.job)
         return (part, *chunk.write())

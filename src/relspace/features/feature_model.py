@@ -1,4 +1,4 @@
-"""What an extraction needs of a model: its layers, its input, and a batch's features."""
+"""The interface of models for extraction: layers, inputs, and features of a batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from relspace.rows.identity import Identity
 
 #: The model's own summary of an item, where it has one.
 POOLED = "pooled"
-# What a model is called, where it runs, and which layers may be asked for.
+# Attributes that do not change features.
 _NOT_IDENTIFIED = ("name", "device", "layers", "_counts")
 
 Layers = str | Sequence[str] | Sequence[int]
@@ -33,15 +33,7 @@ Layers = str | Sequence[str] | Sequence[int]
 
 @dataclass(frozen=True)
 class Description:
-    """What a model gives for its layers, known before anything is extracted.
-
-    Attributes
-    ----------
-    layers : tuple of StoredLayer
-        Shapes of one item's features.
-    regions : tuple of Box
-        Top, left, bottom and right, in pixels of the input, of what the layers' grids cover.
-    """
+    """The layers that a model gives, and the boxes that their grids cover, in input pixels."""
 
     layers: tuple[StoredLayer, ...]
     regions: tuple[Box, ...]
@@ -95,18 +87,18 @@ class FeatureModel(ABC):
     def regions(
         self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
     ) -> dict[str, Box]:
-        """Return what the grids of layers cover, in pixels of an input of some shape."""
+        """Return the boxes that the grids of layers cover, in pixels of the input."""
 
     @abstractmethod
     def blank(self) -> NDArray[Any]:
-        """Return an input that shows nothing."""
+        """Return a blank input."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Return what features depend on beside the weights, as plain values."""
+        """Return what features depend on besides the weights, as plain values."""
 
     def describe(self, names: Sequence[str]) -> Description:
-        """Return what layers give, from one blank input."""
+        """Describe layers by the features of one blank input."""
         blank = self.blank()
         features = self.forward([blank], names)
         return describe_features(features, self.regions(features, blank.shape))
@@ -147,7 +139,7 @@ class FeatureModel(ABC):
         return tuple(dict.fromkeys(names))
 
     def match_name(self, name: str) -> Sequence[str]:
-        """Return the layers that a name stands for."""
+        """Return the layers that match a name."""
         if name not in self.layers:
             raise UnknownNameError(
                 f"{self.name} has no layer {name!r}; it has {name_some(self.layers)}"
@@ -156,7 +148,7 @@ class FeatureModel(ABC):
         return [name]
 
     def name_hint(self) -> str:
-        """Say what else may be asked for."""
+        """Return a hint on other names, for errors."""
         return ""
 
     def others(self) -> tuple[str, ...]:
@@ -173,15 +165,14 @@ class FeatureModel(ABC):
         return sum(one.numel() for one in self.module.parameters())
 
     def describe_truncated(self, texts: Iterable[Any], names: Sequence[str]) -> dict[str, Any]:
-        """Warn of items that are longer than the model takes, and say what of them is cut."""
+        """Warn of items that are longer than the model takes, and return which are cut."""
         return {}
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the network in evaluation mode and on its device over many batches.
+        """Keep the network in evaluation mode and on its device for many batches.
 
-        Each batch does so for itself where it is not held; see
-        :func:`relspace.features.evaluation.evaluated`.
+        Otherwise each batch does so, see :func:`relspace.features.evaluation.evaluated`.
         """
         with evaluated(self.module, self.device):
             yield
@@ -193,7 +184,7 @@ class FeatureModel(ABC):
         """
         digest = hashlib.blake2b(digest_size=16)
         network = self.module
-        # Its state may leave some out, or hold more than these, such as quantized weights.
+        # state_dict() may lack some of them, and hold more, such as quantized weights.
         own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         for key, value in (network.state_dict() | own).items():
             digest.update(key.encode())
@@ -201,9 +192,9 @@ class FeatureModel(ABC):
         return digest.hexdigest()
 
     def identity(self) -> Identity:
-        """Return what tells the model from others beside its weights: code, settings and hooks.
+        """Return the identity of the model's code, settings and hooks, without its weights.
 
-        It is unidentified where the network leads to anything whose state can't be read.
+        It is unknown if the network refers to any object whose state can't be read.
         """
         attributes = {key: one for key, one in vars(self).items() if key not in _NOT_IDENTIFIED}
         return identify_network(type(self), attributes, self.module)
@@ -217,23 +208,20 @@ class ImageModel(FeatureModel):
     _size: tuple[int, int]
 
     def prepare(self, item: Any) -> tuple[NDArray[np.float32], View]:
-        """Make the model's input of an image."""
         return self.preprocessing(item)
 
     def regions(
         self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
     ) -> dict[str, Box]:
-        """Return what the grids cover: cells of the whole input."""
         whole = (0.0, 0.0, float(input_shape[1]), float(input_shape[2]))
         return {name: whole for name, one in features.items() if one.ndim == 4}
 
     def blank(self) -> NDArray[np.float32]:
-        """Return an input of zeros."""
         return np.zeros((3, *self._size), dtype=np.float32)
 
 
 def _digest_value(value: Any, update: Callable[[bytes | memoryview], None]) -> None:
-    """Give a digest the tensors in a state; other values are attributes of modules, too."""
+    """Add the tensors in a state to a digest; other values are part of the identity."""
     if isinstance(value, torch.Tensor):
         update(f"{value.dtype}{tuple(value.shape)}".encode())
         plain = value.detach()
@@ -257,7 +245,7 @@ def split_tokens(
     *,
     has_class: bool = True,
 ) -> dict[str, torch.Tensor]:
-    """Split (b, t, d) into the map of the patches and the class token, by their names."""
+    """Split tokens (b, t, d) into the map of the patches and the class token, by name."""
     rows, columns = grid
     if tokens.shape[1] != n_prefix + rows * columns:
         raise InvalidInputError(
@@ -273,7 +261,7 @@ def split_tokens(
 def describe_features(
     features: Mapping[str, torch.Tensor], region_of: Mapping[str, Box]
 ) -> Description:
-    """Describe layers by what some items gave, and by what their grids cover."""
+    """Describe layers by the features of some items, and the boxes of their grids."""
     regions = tuple(dict.fromkeys(region_of.values()))
     layers = [
         StoredLayer(
@@ -290,9 +278,9 @@ def describe_features(
 def needed_size(
     preprocessing: Preprocessing, name: str, own: tuple[int, int] | None = None
 ) -> tuple[int, int]:
-    """Return the size of a model's inputs, which must not depend on the image.
+    """Return the size of a model's inputs; refused if it depends on the image.
 
-    An error suggests ``own``, the height and width in the model's configuration.
+    ``own`` is the size in the model's configuration, which the error suggests.
     """
     size = preprocessing.input_size
     if size is None:

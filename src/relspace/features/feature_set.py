@@ -400,7 +400,7 @@ class FeatureSet:
         Returns
         -------
         FeatureSet
-            The same layers; features are read, and pooled, when they are asked for.
+            The same layers; features are read and pooled lazily.
         """
         pooled: dict[str, LayerFeatures]
         if not isinstance(how, str):

@@ -22,7 +22,7 @@ SIDES = ("output", "input")
 class Layer:
     """A layer that is recorded, or one of its calls (from 1; None for all).
 
-    ``is_named`` says whether it was asked for by its name, rather than by a pattern.
+    ``is_named`` is whether it was requested by its full name rather than by a pattern.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Layer:
 
 
 class Recording(Mapping[str, torch.Tensor]):
-    """What layers gave in the last forward pass, by name, in the order of the module.
+    """The outputs of layers in the last forward pass, by name, in the order of the module.
 
     A layer that ran several times has a record of each call, ``"relu@1"``, ``"relu@2"`` and so on,
-    and none of its bare name.
+    but none under its name alone.
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
@@ -78,11 +78,11 @@ class Recording(Mapping[str, torch.Tensor]):
         return f"Recording({shown or 'nothing has run yet'})"
 
     def keep(self, name: str, tensor: torch.Tensor) -> None:
-        """Keep what a layer gave in its last call."""
+        """Store the output of a layer's last call."""
         self._calls.setdefault(name, {})[self._counts[name]] = tensor
 
     def count(self, name: str) -> bool:
-        """Count a call of a layer, and say whether what it gives is wanted."""
+        """Count a call of a layer, and return whether its output is recorded."""
         self._counts[name] = self._counts.get(name, 0) + 1
         return self._layers[name].call in (None, self._counts[name])
 
@@ -91,7 +91,7 @@ class Recording(Mapping[str, torch.Tensor]):
         return self._counts.get(name, 0)
 
     def clear(self) -> None:
-        """Forget what was recorded."""
+        """Remove all records."""
         self._calls.clear()
         self._counts.clear()
 
@@ -126,13 +126,13 @@ def record(
     dtype: torch.dtype | None = None,
     side: str = "output",
 ) -> Iterator[Recording]:
-    """Record what layers of a module give while it runs.
+    """Record the outputs of layers of a module while it runs.
 
-    Each forward pass of the module replaces what the last one left; passes that don't go through
-    the module itself (``model.encode(x)``) are told apart by ``clear()`` between them, or else they
-    count as further calls of one pass. Tensors are detached and moved to ``device``; hooks are
-    removed however the block is left. What ``torch.compile`` made runs as Python inside of the
-    block, since compiled code calls no hooks.
+    Each forward pass of the module replaces the records of the last one. Passes that don't call the
+    module itself (``model.encode(x)``) count as further calls of one pass, unless ``clear()`` is
+    called between them. Tensors are detached and moved to ``device``; hooks are removed at the end
+    of the block. A compiled module runs as Python in the block, because compiled code calls no
+    hooks.
 
     Parameters
     ----------
@@ -199,10 +199,10 @@ def record_named(
     *,
     dtype: torch.dtype | None = None,
 ) -> Iterator[Callable[[str], torch.Tensor]]:
-    """Record layers under names of their own, on the module's device.
+    """Record layers under other names, on the module's device.
 
-    ``where`` gives for each name the layer and its side (``"output"`` or ``"input"``); what is
-    yielded gives what was recorded under a name.
+    ``where`` maps each name to a layer and its side (``"output"`` or ``"input"``). A function from
+    names to records is yielded.
     """
     with ExitStack() as stack:
         recorded = {
@@ -221,18 +221,11 @@ def record_named(
 
 
 def find_layers(model: nn.Module, layers: Sequence[str] | str) -> tuple[Layer, ...]:
-    """Return a module's layers that patterns match, in the module's order.
+    """Return a module's layers that match patterns, in the module's order.
 
-    ``*`` stands for any part between dots: ``"blocks.*"`` is every block, and not what is inside of
-    them. ``"relu@2"`` is the second call of a layer. A module with several names is found by each
-    of them; patterns find it once, by the first.
-
-    Raises
-    ------
-    UnknownNameError
-        If a pattern matches nothing.
-    InvalidInputError
-        If a layer lies inside of TorchScript, which calls no hooks.
+    ``*`` stands for any part between dots: ``"blocks.*"`` is every block, but not their submodules.
+    ``"relu@2"`` is the second call of a layer. A module with several names is found by each of
+    them; patterns find it once, by the first.
     """
     patterns = [layers] if isinstance(layers, str) else list(layers)
     if not patterns:
@@ -267,7 +260,7 @@ def find_layers(model: nn.Module, layers: Sequence[str] | str) -> tuple[Layer, .
 
 
 def _named_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """All names of a module's layers, those through wrappers and of modules seen before too."""
+    """All names of a module's layers, also through wrappers and of modules with several names."""
     found: dict[str, nn.Module] = {}
 
     def visit(name: str, module: nn.Module, above: tuple[nn.Module, ...]) -> None:
@@ -307,7 +300,7 @@ def _refuse_script(layer: Layer) -> None:
 
 
 def _clear_before_each_pass(model: nn.Module, recording: Recording, stack: ExitStack) -> None:
-    """Have the module, wrapped or not, forget the last pass when it begins another."""
+    """Clear the recording when the module, wrapped or not, begins another pass."""
     running = 0
 
     def begin(module: nn.Module, args: Any) -> None:
@@ -329,7 +322,7 @@ def _clear_before_each_pass(model: nn.Module, recording: Recording, stack: ExitS
 
 
 def _is_run_for_gradients() -> bool:
-    """Whether a checkpoint of activations runs its layers once more."""
+    """Whether activation checkpointing runs layers again."""
     return bool(torch._C._current_graph_task_id() != -1)
 
 
@@ -339,7 +332,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _outline(known: Sequence[str], pattern: str) -> str:
-    """Name the layers beside the one that was meant: those below the longest prefix that exists."""
+    """List the layers below the longest prefix of a pattern that exists, for errors."""
     prefix = pattern
     while "." in prefix:
         prefix = prefix.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""Files of images in folders and glob patterns: hidden ones left out, each found once."""
+"""Finds image files in folders and by glob patterns, without hidden files and duplicates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-#: Files of these kinds are images; those that Pillow can't read are refused rather than left out.
+#: Suffixes of images. Those that Pillow can't read are refused, not ignored.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif"),
@@ -18,10 +18,10 @@ _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN")
 
 
 def files_in_folder(folder: Path) -> list[Path]:
-    """Find the images in a folder and its subfolders, by name.
+    """Find the images in a folder and its subfolders, sorted by name.
 
-    Names that begin with a dot, and folders of systems (``@eaDir``, ``__MACOSX``), are left out.
-    Links to folders are followed; a folder that is reached in several ways counts once.
+    Hidden files, and folders of systems (``@eaDir``, ``__MACOSX``), are ignored. Links to folders
+    are followed; a folder that is reached in several ways counts once.
     """
     found = []
     ways: list[tuple[Path, frozenset[str]]] = [(folder, frozenset())]
@@ -41,10 +41,7 @@ def files_in_folder(folder: Path) -> list[Path]:
 
 
 def files_of_pattern(pattern: str) -> list[Path]:
-    """Find the files that a glob pattern matches, by name.
-
-    What is hidden is left out, as in :func:`files_in_folder`, unless the pattern names it.
-    """
+    """Find the files that a glob pattern matches, sorted by name; hidden ones only if named."""
     named = {part for part in Path(pattern).parts if not glob.has_magic(part)}
     hidden_are_meant = any(part.startswith((".*", ".?", ".[")) for part in Path(pattern).parts)
     names = glob.glob(pattern, recursive=True)  # noqa: PTH207 (absolute patterns)
@@ -58,7 +55,7 @@ def files_of_pattern(pattern: str) -> list[Path]:
 
 
 def is_image_file(name: str) -> bool:
-    """Whether there is a file of this name, which is called as images are."""
+    """Whether there is a file of this name, with the suffix of an image."""
     return name.lower().endswith(SUFFIXES) and os.path.isfile(name)  # noqa: PTH113 (any text)
 
 
@@ -67,7 +64,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _each_once(paths: Iterable[Path]) -> list[Path]:
-    """Keep one path of each file in each folder: the one of fewest links, then the shortest."""
+    """Keep one path of each file: the one with the fewest links, then the shortest."""
     ways: dict[Path, tuple[str, int]] = {}
     kept: dict[tuple[str, str], tuple[int, int, Path]] = {}
     for path in paths:

@@ -1,4 +1,4 @@
-"""Images from wherever they are: each with an id, decoded when its turn comes."""
+"""Opens images from folders, files, arrays and datasets; each has an id and is decoded lazily."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _CHANNELS = (1, 3, 4)
-# The EXIF tag that says how an image is to be turned.
+# The EXIF tag of the orientation.
 _ORIENTATION = 0x0112
 _LONGEST_REASON = 300
 _BYTES_OF_TEXT = 1024
-# What a grey value of fewer bits is multiplied by when it is read.
+# The factor by which Pillow multiplies grey values of fewer bits.
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
 
 
@@ -43,7 +43,7 @@ class UnreadableImageError(FileFormatError):
 
 @dataclass(frozen=True)
 class ImageCollection:
-    """Images by position: what they are called, and how one is decoded.
+    """Images by position, with their names.
 
     Attributes
     ----------
@@ -52,14 +52,14 @@ class ImageCollection:
     load : callable
         Takes a position and returns the image upright and in RGB.
     named : bool
-        Whether the names are ids, by which images are found; else they were only counted.
+        Whether the names are ids; otherwise they are only numbers.
     files : tuple of Path, or None
-        Where the images lie, each in a file of its own.
+        The files, if each image is a file.
     identify : callable, or None
-        Takes a position and returns what tells the image from others, where it is in no file of
-        its own. Images with neither can't be identified.
+        Takes a position and returns the identity of an image that is not a file. Images with
+        neither can't be identified.
     item_ids : tuple of str or int, or None
-        The ids as they were given, where names are ids that are no text.
+        The ids as they were given, if they are not text.
     """
 
     ids: tuple[str, ...]
@@ -183,13 +183,13 @@ def _open_path(path: str | Path) -> ImageCollection:
 
 
 def _is_text_file(path: Path) -> bool:
-    """Whether a file that isn't called as images are begins with plain text."""
+    """Whether a file without the suffix of an image begins with plain text."""
     if path.suffix.lower() in SUFFIXES:
         return False
     with path.open("rb") as file:
         begin = file.read(_BYTES_OF_TEXT)
     try:
-        # The last character may be cut.
+        # The last character may be incomplete.
         text = codecs.getincrementaldecoder("utf-8")().decode(begin)
     except UnicodeDecodeError:
         return False
@@ -216,7 +216,7 @@ def _open_list(items: Sequence[object]) -> ImageCollection:
         raise FileNotFoundError(
             f"{len(missing)} of the images don't exist: {name_some(missing)}.{hint}"
         )
-    # File names are ids where they tell the files apart, so that a moved folder keeps its ids.
+    # File names are ids if they are unique, so that a moved folder keeps its ids.
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
         names = [path.as_posix() for path in paths]
@@ -298,9 +298,9 @@ def _open_dataset(dataset: Any) -> ImageCollection:
 
 
 def _identify_rows(dataset: Any, column: str) -> Callable[[int], Identity] | None:
-    """What tells the images of a dataset apart: their encoded bytes, or their files."""
+    """Return how images of a dataset are identified: by their encoded bytes, or their files."""
     if dataset.format["type"] == "custom":
-        # A transform that runs as rows are read may give anything.
+        # The result of a custom transform is unknown.
         return None
     import datasets
 
@@ -318,13 +318,7 @@ def _identify_rows(dataset: Any, column: str) -> Callable[[int], Identity] | Non
 
 
 def load_image(path: Path) -> Image:
-    """Decode one file, upright (EXIF orientation) and in RGB.
-
-    Raises
-    ------
-    UnreadableImageError
-        If it is damaged, cut short, or no image.
-    """
+    """Decode one file, upright (EXIF orientation) and in RGB."""
     from PIL import Image
 
     with _naming(str(path)), Image.open(path) as image:
@@ -369,7 +363,7 @@ def to_rgb(image: Image, name: str) -> Image:
 
 
 def _transparent_color(image: Image, name: str) -> Any:
-    """Return the color that a file calls transparent, as the values that Pillow reads."""
+    """Return the transparent color of a file, in the values that Pillow reads."""
     color = image.info.get("transparency")
     tiles = getattr(image, "tile", None) or ()
     forms = {arguments for *_, arguments in tiles if isinstance(arguments, str)}
@@ -386,7 +380,7 @@ def _transparent_color(image: Image, name: str) -> Any:
 
 
 def _upright(image: Image) -> Image:
-    """Turn an image as its EXIF says, whatever else is wrong with its EXIF."""
+    """Turn an image by its EXIF orientation, even if the rest of its EXIF is damaged."""
     from PIL import Image as PillowImage
 
     turn = PillowImage.Transpose
@@ -406,13 +400,13 @@ def _upright(image: Image) -> Image:
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Make whatever goes wrong in one image that image's error."""
+    """Turn any error of one image into an UnreadableImageError that names it."""
     try:
         yield
     except (UnreadableImageError, MemoryError):
         raise
     except Exception as error:
-        # Damaged files make Pillow raise nearly anything.
+        # Pillow may raise nearly anything for a damaged file.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
         raise UnreadableImageError(f"{name} can't be read as an image ({reason}).") from error
 
@@ -424,7 +418,7 @@ def _is_image(item: object) -> bool:
 
 
 def _check_kind(item: object, name: str) -> None:
-    """Refuse what is no image by its type; what is wrong with its values shows when it is read."""
+    """Refuse an object that is not an image by its type; values are checked when it is read."""
     if _is_image(item):
         return
     if not isinstance(item, np.ndarray | torch.Tensor):
@@ -455,7 +449,7 @@ def _as_array(item: Any) -> NDArray[Any]:
 
 
 def _identify(item: object) -> Identity:
-    """What tells an image in memory from others: its pixels, and how they are to be seen."""
+    """Return the identity of an image in memory: its pixels, and how they are displayed."""
     from PIL import Image
 
     if isinstance(item, torch.Tensor | np.ndarray):

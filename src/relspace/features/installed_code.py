@@ -1,4 +1,4 @@
-"""Which code comes from an installed package, told by name and version, and which is the user's."""
+"""Distinguishes code of installed packages, known by name and version, from the user's code."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _OWN_FOLDER = Path(__file__).parents[1]
 def package_of(module: str) -> str | None:
     """Return the package that a Python module is installed with; None for the user's code.
 
-    Python's own modules are of the package "python". Packages that are installed for editing
-    (``pip install -e``) are the user's code, because their version doesn't change with it.
+    Python's own modules are of the package "python". Editable packages (``pip install -e``) are the
+    user's code, because their version doesn't change with the code.
     """
     if module in sys.builtin_module_names:
         return "python"
@@ -53,7 +53,7 @@ def version_of(package: str) -> str:
 
 
 def package_of_function(function: FunctionType) -> str | None:
-    """Return the package whose module a function was written in, whatever it says of itself."""
+    """Return the package of the module that a function was defined in, by its globals."""
     name = function.__globals__.get("__name__")
     module = sys.modules.get(name) if isinstance(name, str) else None
     is_written_there = module is not None and vars(module) is function.__globals__
@@ -61,10 +61,10 @@ def package_of_function(function: FunctionType) -> str | None:
 
 
 def is_found_in_its_module(thing: FunctionType | type) -> bool:
-    """Whether a function or class is what its module holds under its name."""
+    """Whether a function or class can be found by its name in its module."""
     found: object = sys.modules.get(thing.__module__)
     for part in thing.__qualname__.split("."):
-        # Not getattr, which may import modules that are loaded when they are needed.
+        # Not getattr, which may import lazy modules.
         found = vars(found).get(part) if isinstance(found, type | ModuleType) else None
         found = found.__func__ if isinstance(found, staticmethod | classmethod) else found
     return found is thing
@@ -77,7 +77,7 @@ def _files_of(module: str) -> list[str]:
         spec, file = getattr(found, "__spec__", None), getattr(found, "__file__", None)
     else:
         try:
-            # Of the package alone: a module inside of it would be found by importing the package.
+            # Of the top package only: finding a submodule would import the package.
             spec, file = importlib.util.find_spec(top), None
         except (ImportError, ValueError):
             return []
@@ -90,7 +90,7 @@ def _files_of(module: str) -> list[str]:
 def _is_installed(file: Path, top: str) -> bool:
     if any(part in _SITE_FOLDERS for part in file.parts):
         return True
-    # What pip installs into a folder of its own (--target) has its metadata beside it.
+    # Packages in a folder of their own (pip install --target) have their metadata beside them.
     beside = next((one.parent for one in (file, *file.parents) if one.stem == top), None)
     if beside is None or not any(beside.glob("*.dist-info")):
         return False

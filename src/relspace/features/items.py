@@ -1,4 +1,4 @@
-"""Items that features are extracted of: images or texts, and what tells each from others."""
+"""Items of an extraction, images or texts, and their identity."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from relspace.rows.identity import Identity, combine, hash_ids, hash_texts, iden
 
 # Digests of 128 bits, as hexadecimal digits.
 _DIGITS = 32
-# What of a file's identity is looked at again when it is loaded.
+# Parts of a file's identity that are compared when it is loaded.
 _STAMP = ("size", "mtime_ns")
 
 
 class BlankLinesWarning(RelspaceWarning):
-    """Blank lines of a text file are no items, so that items are not numbered as lines are."""
+    """Blank lines of a text file are not items, so that items and lines have other numbers."""
 
 
 @dataclass(frozen=True)
 class Items:
-    """What features are extracted of, opened and not yet read.
+    """Images or texts that are opened and not read yet.
 
-    ``load(position)`` gives an item and ``identify(position)`` tells it from others, where anything
-    does. ``names`` is what messages call items: ids, rows, or lines of a file. ``of`` says what
-    tells them apart (:class:`relspace._core.pairing.ItemContents`), and ``lines`` where texts stand
-    in a file, from 1. Items that were only counted have no ids.
+    ``load(position)`` gives an item, and ``identify(position)`` its identity, if it has one.
+    ``names`` are the items' names in messages: ids, rows, or lines of a file. ``of`` is the kind of
+    content that is hashed (:class:`relspace._core.pairing.ItemContents`), and ``lines`` are the
+    line numbers of texts in a file, from 1.
     """
 
     ids: tuple[ItemId, ...] | None
@@ -56,9 +56,9 @@ class Items:
 
 @dataclass(frozen=True)
 class IdentifiedItems:
-    """Items whose content was hashed: the identity of all in their order, and that of each.
+    """Items with the identity of all in their order, and the digest of each.
 
-    Both are unknown where one of the items can't be identified. Loading a file that was changed
+    Both are unknown if one of the items can't be identified. Loading a file that was changed
     meanwhile is an error.
     """
 
@@ -67,19 +67,19 @@ class IdentifiedItems:
     contents: ItemContents | None
 
     def ids_digest(self) -> str:
-        """Return what tells the ids from others; empty where there are none."""
+        """Return the digest of the ids; empty if there are none."""
         return hash_ids(self.items.ids)[:_DIGITS]
 
 
 def open_items(modality: str, items: object, ids: Sequence[ItemId] | None) -> Items:
-    """Open images or texts (``modality``), called by ids, or by names of files."""
+    """Open images or texts (``modality``)."""
     return _open_texts(items, ids) if modality == "text" else _open_images(items, ids)
 
 
 def identify_items(
     items: Items, *, n_threads: int | None = None, tell: Listener = silent
 ) -> IdentifiedItems:
-    """Hash the content of all items, by several threads where they are files."""
+    """Hash the content of all items; files are hashed by several threads."""
     if items.identify is None:
         reason = "images that are loaded by a function of your own"
         return IdentifiedItems(items, Identity.unidentified(reason), None)
@@ -122,7 +122,7 @@ def _open_images(images: object, ids: Sequence[ItemId] | None) -> Items:
 
 @dataclass(frozen=True)
 class _FileLoader:
-    """Loads images that are files, unless they were changed since they were identified."""
+    """Loads image files, and refuses those that were changed since they were identified."""
 
     collection: ImageCollection
     files: tuple[Path, ...]
@@ -140,11 +140,11 @@ class _FileLoader:
         try:
             now = self.files[position].stat()
         except OSError:
-            # Reading it says what is wrong.
+            # Reading it raises a better error.
             return False
         if [now.st_size, now.st_mtime_ns] == stamp.tolist():
             return False
-        # One that was only touched is the same.
+        # The file may have been touched only.
         return _identify_file(self.files[position]).digest[:_DIGITS] != self.digests[position]
 
 
@@ -189,7 +189,7 @@ def _open_texts(items: object, ids: Sequence[ItemId] | None) -> Items:
 
 
 def _read_lines(path: Path) -> tuple[list[str], tuple[int, ...]]:
-    """The lines of a text file that hold something, and their numbers from 1."""
+    """The lines of a text file that are not blank, and their numbers from 1."""
     if path.is_dir():
         raise InvalidInputError(
             f"{path} is a folder; a text model takes a list of strings, or a text file with one "

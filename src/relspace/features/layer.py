@@ -1,4 +1,4 @@
-"""The features of one layer: a matrix whose rows are read from where they lie when asked for."""
+"""The features of one layer, a matrix whose rows are read when they are needed."""
 
 from __future__ import annotations
 
@@ -19,23 +19,16 @@ from relspace.features.positions import Positions, TokenGrid, read_positions
 from relspace.rows.locations import Locations
 from relspace.rows.source import LiesIn, MadeOf, RowSource
 
-#: Rows of several megabytes are read at a time where more than one item is needed.
+#: Bytes that are read at a time where more than one item is needed.
 _BYTES_AT_A_TIME = 64 * 2**20
 
 Items = slice | torch.Tensor
 
 
 class ItemSource(ABC):
-    """Where features lie: an array (n_items, ..., d) of which some items can be read.
+    """An array (n_items, rows, columns, d) or (n_items, d) of which some items can be read.
 
-    Attributes
-    ----------
-    shape : tuple of int
-        (n_items, rows, columns, d), or (n_items, d).
-    dtype : torch.dtype
-        The type of what is read.
-    lies_in : {"files", "memory", "code"}
-        Where features come from when they are read.
+    ``lies_in`` is where features are read from: "files", "memory" or "code".
     """
 
     shape: tuple[int, ...]
@@ -52,7 +45,7 @@ class ItemSource(ABC):
 
 
 class MemorySource(ItemSource):
-    """Features that are in memory, or a memory map of the files at ``locations``."""
+    """Features in memory, or in a memory map of the files at ``locations``."""
 
     lies_in = "memory"
 
@@ -62,11 +55,9 @@ class MemorySource(ItemSource):
         self.dtype = tensor.dtype
 
     def read_items(self, items: Items) -> torch.Tensor:
-        """Return the features of some items."""
         return self._tensor[items]
 
     def locations(self) -> Locations:
-        """The files of a memory map."""
         return self._locations
 
 
@@ -80,16 +71,14 @@ class SelectedSource(ItemSource):
         self.lies_in = source.lies_in
 
     def read_items(self, items: Items) -> torch.Tensor:
-        """Return the features of some of the selected items."""
         return self._source.read_items(self._items[items])
 
     def locations(self) -> Locations:
-        """Those of the other source."""
         return self._source.locations()
 
 
 class MappedSource(ItemSource):
-    """Another source whose features are changed, item by item, as they are read."""
+    """Another source whose features are changed, item by item, when they are read."""
 
     def __init__(
         self,
@@ -102,16 +91,14 @@ class MappedSource(ItemSource):
         self.dtype = torch.float64 if source.dtype == torch.float64 else torch.float32
 
     def read_items(self, items: Items) -> torch.Tensor:
-        """Return the changed features of some items."""
         return self._change(self._source.read_items(items).to(self.dtype))
 
     def locations(self) -> Locations:
-        """Those of the other source."""
         return self._source.locations()
 
 
 class RowItems(ItemSource):
-    """Tokens of images that lie one below the other in a source of rows."""
+    """Maps of images whose tokens are consecutive rows of a source."""
 
     def __init__(self, rows: RowSource, grid: TokenGrid) -> None:
         self._rows = rows
@@ -120,7 +107,6 @@ class RowItems(ItemSource):
         self.lies_in = rows.lies_in
 
     def read_items(self, items: Items) -> torch.Tensor:
-        """Return the tokens of some images as maps."""
         n_images, n_rows, n_columns, _ = self.shape
         images = torch.arange(n_images)[items]
         n = n_rows * n_columns
@@ -128,7 +114,6 @@ class RowItems(ItemSource):
         return rows.reshape(len(images), *self.shape[1:])
 
     def locations(self) -> Locations:
-        """Those of the rows."""
         return self._rows.locations()
 
 

@@ -1,4 +1,4 @@
-"""What the axes of an array of features are: declared and checked, never guessed."""
+"""Layouts of arrays of features: the axes are declared and checked, never guessed."""
 
 from __future__ import annotations
 

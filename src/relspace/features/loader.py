@@ -1,4 +1,4 @@
-"""Decodes items ahead of the model, by several threads and in order."""
+"""Prefetches items for a model, in several threads and in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_THREADS = 8
 
 
 def thread_count(asked: int | None) -> int:
-    """Return how many threads load items where none are asked for: one a processor, at most 8."""
+    """Return the number of threads that load items: by default one per processor, at most 8."""
     return asked or min(_MOST_THREADS, os.cpu_count() or 1)
 
 
@@ -25,10 +25,9 @@ def load_ahead(
     n_threads: int | None = None,
     ahead: int = 2,
 ) -> Generator[list[Result]]:
-    """Load batches of items in order, while the consumer works on an earlier one.
+    """Load batches of items in order, ``ahead`` batches before they are needed.
 
-    ``load`` is given positions by several threads (by default as many as there are processors, at
-    most 8); ``ahead`` batches are held beside the one that is worked on.
+    Several threads call ``load`` with positions.
 
     Examples
     --------
@@ -46,7 +45,7 @@ def load_ahead(
                     return
                 yield [future.result() for future in waiting.popleft()]
         finally:
-            # An error, or a consumer that stops, leaves nothing running.
+            # Also after an error, or if the consumer stops early.
             for futures in waiting:
                 for future in futures:
                     future.cancel()

@@ -1,9 +1,9 @@
-"""What a network computes beside its weights: its settings, hooks and live code, hashed.
+"""Identity of a network besides its weights: a hash of its settings, hooks and live code.
 
-Whatever a forward pass may read is followed from the model's attributes: instances, containers,
-functions with their defaults, closures and the globals that their bytecode names. Code of installed
-packages counts by the package's version. It fails closed: a network that leads to anything whose
-state can't be read is unidentified.
+Everything that a forward pass may read is followed from the model's attributes: instances,
+containers, functions with their defaults, closures, and the globals that their bytecode names. Code
+of installed packages is identified by the package's version. It fails closed: a network that refers
+to any object whose state can't be read is unidentified.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from relspace.features.installed_code import (
 )
 from relspace.rows.identity import Identity, hash_array, identify_file
 
-#: A network that leads to more objects than this is unidentified.
+#: A network that refers to more objects is unidentified.
 MOST_OBJECTS = 200_000
 
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), type(...), type(NotImplemented))
@@ -56,7 +56,7 @@ _METHODS = (
     types.ClassMethodDescriptorType,
 )
 _DESCRIPTORS = (*_METHODS, types.GetSetDescriptorType, types.MemberDescriptorType)
-# What a module holds that is hashed with the weights, or has no part in a forward pass.
+# Attributes of modules that are hashed with the weights, or are not used in a forward pass.
 _NOT_OF_THE_PASS = frozenset({
     *("training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"),
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
@@ -65,7 +65,7 @@ _NOT_OF_THE_PASS = frozenset({
     *("_state_dict_hooks", "_state_dict_pre_hooks"),
     *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
 })  # fmt: skip
-# What Python keeps in a class beside what was written in it.
+# Attributes that Python adds to a class.
 _NOT_OF_A_CLASS = frozenset({
     *("__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__slotnames__"),
     *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
@@ -73,7 +73,7 @@ _NOT_OF_A_CLASS = frozenset({
     *("__abstractmethods__", "_abc_impl", "__orig_bases__", "__parameters__"),
     *("__dataclass_fields__", "__dataclass_params__"),
 })  # fmt: skip
-# What transformers and diffusers note of where things came from, in an order that doesn't last.
+# Where transformers and diffusers loaded an object from, which does not change what it computes.
 _NOT_OF_AN_OBJECT = frozenset({
     *("_name_or_path", "name_or_path", "_commit_hash", "deprecation_warnings"),
     *("_use_default_values", "vocab_file", "merges_file", "tokenizer_file"),
@@ -81,14 +81,14 @@ _NOT_OF_AN_OBJECT = frozenset({
 _MAKES = ("__init__", "__new__")
 _GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _STORES = ("STORE_ATTR", "DELETE_ATTR", "STORE_GLOBAL", "STORE_NAME", "DELETE_GLOBAL")
-# Code that names these may read any attribute, and may run any code.
+# Code that uses these names may read any attribute, or run any code.
 _READS_ANY = frozenset({"getattr", "hasattr", "vars", "__dict__", "attrgetter", "methodcaller"})
 _RUNS_ANY = frozenset({"eval", "exec", "globals", "__import__"})
 _MANGLED = re.compile(rb"[./]?___torch_mangle_\d+")
 
 
 class _UnidentifiedError(Exception):
-    """Something was met whose state can't be read."""
+    """The network refers to an object whose state can't be read."""
 
 
 def _unreadable(thing: object, label: str) -> _UnidentifiedError:
@@ -99,11 +99,10 @@ def _unreadable(thing: object, label: str) -> _UnidentifiedError:
 def identify_network(
     kind: type, attributes: Mapping[str, object], network: nn.Module | None
 ) -> Identity:
-    """Return the identity of a model beside its weights; unidentified where it can't be told.
+    """Return the identity of a model besides its weights, which is the same in any process.
 
-    It is the same in another process. The class of the model and those ``attributes`` of it that
-    are given count; weights and buffers of the network (None where torch doesn't run it) count by
-    their names.
+    It is of the model's class and the given ``attributes``; weights and buffers of the network
+    (None if torch doesn't run it) are identified by their names.
     """
     weights: dict[str, torch.Tensor] = {}
     if network is not None:
@@ -132,7 +131,7 @@ def what_changed_in_network(before: Identity, now: Identity) -> str:
 
 @dataclass(frozen=True)
 class _Attribute:
-    """An attribute of the user's modules, which counts once code names it."""
+    """An attribute of a user's module, which is part of the identity if code uses its name."""
 
     digest: str
     number: int
@@ -143,13 +142,13 @@ class _Attribute:
 
 
 class _Walk:
-    """One walk over a network; things are numbered as they are met, so that cycles end."""
+    """One walk over a network; objects are numbered when they are found, so that cycles end."""
 
     def __init__(self, weights: Mapping[int, str]) -> None:
         self._weights = weights
         self._digests = {name: hashlib.blake2b(digest_size=16) for name in ("state", "code")}
         self._packages: dict[str, str] = {}
-        # With the things themselves, whose ids would be given to others otherwise.
+        # With the objects themselves, because ids of deleted objects are reused.
         self._met: dict[int, tuple[int, object]] = {}
         self._queue: deque[tuple[object, str]] = deque()
         self._open: set[int] = set()
@@ -198,13 +197,13 @@ class _Walk:
             self._write("code" if is_code else "state", f"#{number}", *content)
 
     def _of_package(self, module: str) -> str | None:
-        """The package of a module, whose version then counts."""
+        """The package of a module, whose version is then part of the identity."""
         package = package_of(module)
         if package is not None:
             self._packages[package] = version_of(package)
         return package
 
-    # What a value is, in one text; things that lead to others get a number and wait in the queue.
+    # A value as text; objects that refer to others get a number and are queued.
 
     def _token(self, value: Any, label: str) -> str:
         kind = type(value)
@@ -229,7 +228,7 @@ class _Walk:
                 raise _UnidentifiedError(f"{label} is the Python module {value.__name__}")
             return f"module {value.__name__}"
         if isinstance(value, type):
-            # What code can get hold of, it can make instances of.
+            # Code that can use a class can make instances of it.
             self._made |= {*value.__mro__}
             return self._token_of_class(value, label)
         return self._number(unwrapped(value) if isinstance(value, nn.Module) else value, label)
@@ -268,7 +267,7 @@ class _Walk:
         return f"{type(value).__name__} {found}"
 
     def _token_in_set(self, value: Any, label: str) -> str:
-        # A set has no order that lasts, so that nothing in it can have a number.
+        # A set has no fixed order, so that objects in it can't be numbered.
         if type(value) in (*_ATOMS, *_NAMED):
             return self._token(value, label)
         if type(value) in (tuple, frozenset):
@@ -303,7 +302,7 @@ class _Walk:
         return f"{self._name_compiled(module, function, label)} {function.__qualname__}"
 
     def _name_compiled(self, module: str | None, thing: object, label: str) -> str:
-        """Name a module of compiled code, which counts by its file where it isn't installed."""
+        """Name a module of compiled code, with a hash of its file if it isn't installed."""
         name = module or "builtins"
         if self._of_package(name) is not None:
             return name
@@ -312,7 +311,7 @@ class _Walk:
             raise _unreadable(thing, label)
         return f"{name} {identify_file(file).digest}"
 
-    # What a thing with a number holds.
+    # The content of a numbered object.
 
     def _content(self, thing: Any, label: str, number: int) -> list[str]:
         if isinstance(thing, types.FunctionType):
@@ -359,7 +358,7 @@ class _Walk:
                 return ["function", module, function.__qualname__]
         original = vars(function).get("_torchdynamo_orig_callable")
         if original is not None:
-            # What torch.compile made runs as Python.
+            # Compiled functions run as Python.
             return ["compiled", self._token(original, label)]
         own = f"function {function.__qualname__}"
         found = self._content_of_code(
@@ -378,7 +377,7 @@ class _Walk:
     def _content_of_code(
         self, code: types.CodeType, namespace: Mapping[str, Any] | None, label: str
     ) -> list[str]:
-        """Bytecode and its constants; of the user's code (with a namespace) also what it names."""
+        """Bytecode and constants; of the user's code (with a namespace) also what it names."""
         counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
         names = code.co_names, code.co_freevars, code.co_cellvars
         table = getattr(code, "co_exceptiontable", b"")
@@ -423,7 +422,7 @@ class _Walk:
                 package = str(namespace.get("__package__") or "")
                 full = importlib.util.resolve_name("." * level + name, package)
             if self._of_package(full) is None or full in sys.modules:
-                # It would be imported by the pass, too.
+                # The pass would import it, too.
                 try:
                     found += self._follow_python_module(
                         importlib.import_module(full), names, f"{full!r}, which {label} imports,"
@@ -435,7 +434,7 @@ class _Walk:
     def _follow_python_module(
         self, module: types.ModuleType, names: set[str], label: str
     ) -> list[str]:
-        """What code may read of a Python module: attributes with the names that it holds."""
+        """What code may read of a Python module: the attributes whose names it uses."""
         is_installed = self._of_package(module.__name__) is not None
         named = sorted(name for name in names if name in vars(module))
         if not is_installed and (not named or names & _READS_ANY):
@@ -486,7 +485,7 @@ class _Walk:
         return found
 
     def _replaced_in(self, module: str) -> list[str]:
-        """What the user put into an installed Python module."""
+        """Attributes that the user replaced in an installed Python module."""
         if module in self._looked_through or module not in sys.modules:
             return []
         self._looked_through.add(module)
@@ -523,12 +522,12 @@ class _Walk:
         if isinstance(thing, weakref.ref):
             return [*found, self._token(thing(), label)]
         if name == "tokenizers.Tokenizer":
-            # Which parts of a text it cuts and fills up follows from the last call.
+            # Truncation and padding depend on the last call.
             state = json.loads(thing.to_str()) | {"truncation": None, "padding": None}
             return [*found, json.dumps(state, sort_keys=True)]
         for base in _BASES:
             if isinstance(thing, base) and _has_no_hidden_state(kind, base):
-                # Not as methods of its own would give it.
+                # Without the methods of the subclass.
                 plain = dict(dict.items(thing)) if isinstance(thing, dict) else base(thing)
                 return [*found, self._token(plain, label), *self._attributes_of(thing, label)]
         if _has_no_hidden_state(kind, object):
@@ -545,12 +544,12 @@ class _Walk:
                 yield f"{name} {self._token(value, f'{label}.{name}')}"
 
     def _content_by_pickling(self, thing: Any, label: str) -> list[str]:
-        """What compiled code says that a thing could be made of again."""
+        """The content of an object of compiled code, by the pickle protocol."""
         reduce = copyreg.dispatch_table.get(type(thing))
         try:
             found = thing.__reduce_ex__(4) if reduce is None else reduce(thing)
         except Exception as error:
-            # What can't be pickled raises nearly anything.
+            # Pickling may raise nearly anything.
             raise _unreadable(thing, label) from error
         if isinstance(found, str):
             if self._of_package(str(getattr(thing, "__module__", ""))) is None:
@@ -594,7 +593,7 @@ def _is_compiled(kind: type) -> bool:
 def _has_no_hidden_state(kind: type, base: type) -> bool:
     """Whether instances hold nothing but what a base holds, attributes and slots."""
     size = base.__basicsize__ + 8 * len(copyreg._slotnames(kind))  # type: ignore[attr-defined]
-    # Below 0 they lie in front of the instance, and are no part of its size.
+    # Negative offsets are before the instance, and not part of its size.
     size += 8 * (kind.__dictoffset__ > 0) + 8 * (kind.__weakrefoffset__ > 0)
     return kind.__basicsize__ <= size and kind.__itemsize__ == base.__itemsize__
 
@@ -612,7 +611,7 @@ def _is_of_recording(hook: object) -> bool:
 
 
 def _digest_of_script(module: torch.jit.ScriptModule) -> str:
-    """A digest of TorchScript as it is saved, without the numbers that classes get as they come."""
+    """A digest of saved TorchScript, without the running numbers of its classes."""
     file = io.BytesIO()
     torch.jit.save(module, file)
     with zipfile.ZipFile(file) as archive:

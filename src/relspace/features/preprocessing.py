@@ -1,4 +1,4 @@
-"""What a model's input is made of an image, and which part of the image that input shows."""
+"""Preprocessing of images, and which part of an image the model's input shows."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _CHANNELS = 3
 _MOST_PIXELS = 2**27
 FITS = ("stretch", "shortest", "longest", "none")
 
-# Processors in which a size that is one number means the shorter edge rather than a square.
+# Processors for which a single number is the size of the shorter edge, not of a square.
 _ONE_NUMBER_IS_SHORTEST = ("CLIP", "ConvNext", "Bit", "LeViT")
-# Below this size ConvNeXt's processor resizes to more than it keeps, as in training.
+# Below this size ConvNeXt's processor resizes to a larger size and crops, as in training.
 _CONVNEXT_CROPS_BELOW = 384
 
 
@@ -49,17 +49,10 @@ class MissingPreprocessingError(InvalidInputError):
 
 @dataclass(frozen=True)
 class View:
-    """How original and input pixels of one image relate: original = (input + offset) / scale.
+    """The relation of input and original pixels of an image: original = (input + offset) / scale.
 
-    Attributes
-    ----------
-    image_size : (int, int)
-        Height and width of the original.
-    scale : (float, float)
-        Input pixels for each original pixel, down and across.
-    offset : (int, int)
-        Resized pixels above and to the left of the input: positive where it was cropped there,
-        negative where it was padded.
+    ``image_size`` is the height and width of the original. All are for (down, across); the offset
+    is positive where the image was cropped, and negative where it was padded.
     """
 
     image_size: tuple[int, int]
@@ -67,7 +60,7 @@ class View:
     offset: tuple[int, int]
 
     def to_original(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Bring boxes (..., 4) of top, left, bottom, right from input to original pixels."""
+        """Convert boxes (..., 4) of top, left, bottom, right from input to original pixels."""
         offset = np.array([*self.offset, *self.offset], dtype=np.float64)
         scale = np.array([*self.scale, *self.scale], dtype=np.float64)
         return (boxes + offset) / scale
@@ -80,20 +73,20 @@ class Preprocessing:
     Attributes
     ----------
     fit : {"stretch", "shortest", "longest", "none"}
-        Whether an image is stretched to ``size``, or keeps its shape and has its shorter or its
-        longer edge brought to ``size[0]``, or is not resized.
+        Whether an image is stretched to ``size``, or resized so that its shorter or longer edge is
+        ``size[0]``, or not resized.
     size : (int, int)
         Height and width.
     crop : (int, int) or None
-        Height and width of the centre that is kept; zeros fill what an image lacks.
+        Height and width of the center crop; smaller images are padded by zeros.
     pad : (int, int) or None
-        Height and width that zeros below and to the right extend the normalised image to.
+        Height and width to which the normalised image is padded by zeros, below and to the right.
     resample : int
         Pillow's number of the filter: 2 bilinear, 3 bicubic.
     factor : float or "max"
-        What bytes are multiplied by; ``"max"`` divides each image by its largest byte.
+        The factor of bytes; ``"max"`` divides each image by its largest byte.
     mean, std : tuple of float, or None
-        What is subtracted from, and divides, each channel; None where the model takes it as it is.
+        The mean that is subtracted from each channel, and the deviation that it is divided by.
 
     Examples
     --------
@@ -149,19 +142,9 @@ class Preprocessing:
             )
 
     def __call__(self, image: Image) -> tuple[NDArray[np.float32], View]:
-        """Make a model's input of an RGB image.
+        """Make a model's input (3, height, width) of an RGB image, and return its view too.
 
-        Returns
-        -------
-        pixels : float32 array of shape (3, height, width)
-            The input.
-        view : View
-            Where the input lies in the image.
-
-        Raises
-        ------
-        UnreadableImageError
-            If the image is so long and thin that it would be resized to more than 2^27 pixels.
+        An image so long and thin that it would be resized to more than 2^27 pixels is refused.
         """
         width, height = image.size
         new_height, new_width = self._resized(height, width)
@@ -214,7 +197,7 @@ class Preprocessing:
             longest = (max(height, width),) * 2
             return replace(self, size=longest, pad=(height, width), crop=None)
         if self.fit == "shortest" and self.crop is not None:
-            # The margin that the crop takes off stays the same fraction.
+            # The crop removes the same fraction.
             shortest = round(min(height, width) * self.size[0] / min(self.crop))
             return replace(self, size=(shortest, shortest), crop=(height, width))
         return replace(self, fit="stretch", size=(height, width), crop=None, pad=None)
@@ -306,9 +289,9 @@ class Preprocessing:
         target = self.size[0]
         if self.fit == "longest":
             scale = target / max(height, width)
-            # The processors would leave no pixel of what is thin enough.
+            # Of a very thin image the processors would leave no pixel.
             return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
-        # The longer edge is cut down to a whole number, as the processors do.
+        # The longer edge is rounded down, as by the processors.
         if height <= width:
             return target, int(target * width / height)
         return int(target * height / width), target
@@ -317,7 +300,7 @@ class Preprocessing:
 def as_preprocessing(
     given: Preprocessing | str | Path, size: int | tuple[int, int] | None = None
 ) -> Preprocessing:
-    """Return the steps that are given themselves, by the name of a normalisation, or in a file."""
+    """Return steps that are given as such, by the name of a normalisation, or by a JSON file."""
     if isinstance(given, Preprocessing):
         return given
     if str(given) in _NAMED:
@@ -331,22 +314,7 @@ def as_preprocessing(
 
 
 def read_preprocessing(paths: Sequence[Path], model: str) -> Preprocessing:
-    """Read the steps that are saved beside a model.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Where they may be; the first that is there and holds steps is taken.
-    model : str
-        What an error calls the model.
-
-    Raises
-    ------
-    MissingPreprocessingError
-        If nothing is saved there.
-    FileFormatError
-        If what is saved there is damaged, or of no known form.
-    """
+    """Read the steps of a model from the first of the files that exists and holds steps."""
     for path in paths:
         if not path.is_file():
             continue
@@ -434,7 +402,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _window(pixels: NDArray[Any], top: int, left: int, size: tuple[int, int]) -> NDArray[Any]:
-    """Cut a window out of an image; zeros fill what lies outside of it."""
+    """Cut a window out of an image, padded by zeros."""
     height, width = size
     own = pixels[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     if own.shape[:2] == size:

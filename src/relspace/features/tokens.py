@@ -19,7 +19,7 @@ from relspace.features.models.text import TextModel
 from relspace.rows.identity import hash_texts
 
 _WORD = re.compile(r"\S+")
-# Of a digest, in ids that are to be read.
+# Digits of digests in ids.
 _DIGITS = 12
 
 
@@ -114,7 +114,7 @@ def token_features(
 
 
 def _digests(texts: Sequence[str]) -> list[str]:
-    """What tells texts apart; of one that comes again also how often it came."""
+    """Digests of texts; repeated texts are numbered."""
     found: list[str] = []
     times: Counter[str] = Counter()
     for text in texts:
@@ -125,12 +125,12 @@ def _digests(texts: Sequence[str]) -> list[str]:
 
 
 def _rows_of_tokens(model: TextModel, text: str, by: str) -> NDArray[np.int64]:
-    """The row that each token of a text belongs to, from 0; -1 where it belongs to none."""
+    """The row of each token of a text, from 0; -1 for special tokens."""
     if by == "token":
         return np.arange(len(model.prepare(text)[0]))
     spans = model.spans(text)
     starts = np.array([match.start() for match in _WORD.finditer(text)])
-    # The last letter of a token lies in its word even where the token holds the space before.
+    # By the last letter of a token, because a token may begin with the space before its word.
     words = np.searchsorted(starts, [stop - 1 for _, stop in spans], side="right") - 1
     is_special = np.array([start == stop or not text[start:stop].strip() for start, stop in spans])
     return np.where(is_special, -1, words).astype(np.int64)

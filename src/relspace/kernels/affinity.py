@@ -33,7 +33,7 @@ from relspace.kernels.precision import full_precision, product
 from relspace.kernels.scale import times_power_of_two
 from relspace.kernels.tiles import LOG2_E, PairTiles
 
-# Where threads that wait for each other lose more time than they save.
+# Up to so many pairs one thread is faster than several.
 _PAIRS_FOR_ONE_CORE = 640**2
 
 
@@ -231,7 +231,7 @@ def _in_place(
     *,
     cosine: bool,
 ) -> torch.Tensor:
-    """Distances go where the affinities will be; these are computed and mirrored tile by tile."""
+    """Compute distances in the memory of the result, and replace them by affinities in tiles."""
     frame = _frame_of(X, Y, cosine=cosine)
     out = empty_matrix(len(X), len(X if Y is None else Y), like=X)
     if sigma is not None:
@@ -269,8 +269,8 @@ def _exponentiate(out: torch.Tensor, pairs: PairTiles, scale: float) -> None:
 
 
 def matrices_of_gradient(sigma: float | torch.Tensor | None, *, cosine: bool = False) -> int:
-    """Matrices of the result's size that are held with the gradient, as was measured."""
-    # Where the bandwidth has a gradient of its own, its square meets every distance.
+    """The number of matrices of the result's size that are held for the gradient, as measured."""
+    # A bandwidth with a gradient is multiplied with every distance.
     of_sigma = 3 if sigma is None else 2 if isinstance(sigma, torch.Tensor) else 1
     return 6 + of_sigma + cosine
 

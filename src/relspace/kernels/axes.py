@@ -17,36 +17,13 @@ def with_fixed_signs(axes: torch.Tensor) -> torch.Tensor:
 
 
 def principal_axes(rows: torch.Tensor, n_axes: int) -> torch.Tensor:
-    """Find the axes that keep most of the rows' squared norm; center the rows for most variance.
-
-    Parameters
-    ----------
-    rows : tensor of shape (n, d)
-        Rows.
-    n_axes : int
-        How many, at most d.
-
-    Returns
-    -------
-    tensor of shape (d, n_axes), float64
-        Orthonormal columns, the leading one first.
-    """
+    """Find the leading principal axes (d, n_axes) of rows that are centred already, in float64."""
     wide = rows.double()
     return with_fixed_signs(torch.linalg.eigh(wide.T @ wide).eigenvectors.flip(1)[:, :n_axes])
 
 
 def principal_plane(sets: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float64]]:
-    """Project all sets onto the first two principal components of all their rows together.
-
-    Parameters
-    ----------
-    sets : mapping of str to tensor of shape (n_s, m)
-        Rows of one space.
-
-    Returns
-    -------
-    dict of str to array of shape (n_s, 2)
-        Points of the plane.
+    """Project the rows of all sets onto the first two principal components of them together.
 
     Examples
     --------

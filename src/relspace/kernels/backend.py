@@ -1,4 +1,4 @@
-"""Which code works on pairs and rows: compiled, or torch's; asked once for a call."""
+"""Dispatch of work on pairs and rows to compiled code or torch, once in each call."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from relspace.kernels.tiles import TorchLoops
 #: whole small set in one compiled call); each may be used where the one before is.
 Backend = Literal["torch", "loops", "strips"]
 
-# Up to so many items strips, which one thread works on, were more than 1.3 times as fast as tiles;
-# with few features, where the product is the smaller part, up to more.
+# Up to so many items, strips in one thread were more than 1.3 times as fast as tiles. The limit is
+# higher for few features, where the matrix product is the smaller part of the work.
 _FEW_FEATURES = 64
 
 
@@ -34,10 +34,10 @@ _allowed: ContextVar[Backend] = ContextVar("backend", default="strips")
 
 
 def backend(like: torch.Tensor, *, whole_set: bool = False) -> Backend:
-    """Choose for tensors like this one, or for the affinities of this whole set with itself.
+    """Choose the backend for tensors like this one, or for affinities of this set with itself.
 
-    Compiled code is for float32 on the CPU. It is not there where no compiler was at hand when the
-    package was installed, or where ``RELSPACE_COMPILED=0`` is in the environment.
+    Compiled code is for float32 on the CPU. It is missing if there was no compiler when the package
+    was installed, and not used with ``RELSPACE_COMPILED=0`` in the environment.
     """
     allowed = _allowed.get()
     if (
@@ -55,13 +55,13 @@ def backend(like: torch.Tensor, *, whole_set: bool = False) -> Backend:
 
 
 def loops_for(like: torch.Tensor) -> type[TorchLoops] | type[CompiledLoops]:
-    """Return the class of the loops for tensors like this one; each thread makes its object."""
+    """Return the class of loops for tensors like this one; each thread needs its own object."""
     return TorchLoops if backend(like) == "torch" else CompiledLoops
 
 
 @contextmanager
 def at_most(allowed: Backend) -> Iterator[None]:
-    """Let calls in this context use this backend, or one that comes before it."""
+    """Restrict calls in this context to this backend and the ones before it."""
     before = _allowed.set(allowed)
     try:
         yield

@@ -95,7 +95,7 @@ class Bandwidth:
 
 
 def check_sigma(sigma: object) -> float | torch.Tensor:
-    """Refuse anything but a bandwidth above 0: a number, a solved bandwidth or a 0-d tensor."""
+    """Refuse anything but a bandwidth above 0: a number, a Bandwidth or a 0-d tensor."""
     value = sigma.sigma if isinstance(sigma, Bandwidth) else check_positive(sigma, "sigma")
     return sigma if isinstance(sigma, torch.Tensor) else value
 
@@ -133,13 +133,13 @@ def solve_all_pairs(
     pairs = fill_pairs(*clouds, out=out, cosine=cosine)
     some, start = sample_pairs(pairs), None
     if some is not None:
-        # What a sample can't have, the whole set may: all its pairs decide, from the usual start.
+        # Where the sample has no root, all pairs decide, from the usual start.
         with suppress(BandwidthError):
             start = solve_pairs(some, clouds, density, cosine=cosine).log_variance
     try:
         root = solve_pairs(pairs, clouds, density, cosine=cosine, start=start)
     except BandwidthError:
-        # What looks like rows that coincide may be rounding: float64 decides.
+        # Rows may seem to coincide because of rounding; float64 decides.
         if clouds[0].points.dtype == torch.float64:
             raise
     else:
@@ -233,7 +233,7 @@ def solve_bandwidth(
 def projected_bandwidth(
     n: int, m: int | None, width: int, dtype: torch.dtype, *, max_items: int = 8192
 ) -> int:
-    """Bytes that :func:`solve_bandwidth` adds at its peak; a sample is not larger than fits."""
+    """Peak bytes of :func:`solve_bandwidth`; samples are limited to what fits."""
     if n * (m or n) <= max_items**2:
         return projected_tiles(n, m, width, dtype, held=True)
     first = _FIRST_GROUPS * GROUP**2 * dtype.itemsize
@@ -270,7 +270,7 @@ def count_pairs(pairs: PairTiles, X: torch.Tensor, Y: torch.Tensor | None) -> di
 def exact_bandwidth(
     root: Root, reached: float, density: float, *, sigma: float, n_pairs: int, n_items: int
 ) -> Bandwidth:
-    """The result where every pair was counted; sigma in units of the features."""
+    """The result if every pair was counted; sigma in units of the features."""
     return Bandwidth(
         sigma=sigma,
         density=reached,

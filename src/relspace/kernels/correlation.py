@@ -41,7 +41,7 @@ def correlation_from_sums(
 
 
 def projected_correlations(n_a: int, n_b: int, dtype: torch.dtype) -> int:
-    """Bytes of correlating so many rows with so many others at once."""
+    """Bytes of the correlations of n_a rows with n_b others."""
     return 12 * n_a * n_b * dtype.itemsize
 
 
@@ -55,18 +55,17 @@ def correlation_blocks(
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Correlate every row of A with every row of B, some rows of A at a time.
 
-    Of each pair the columns in which either item is its own landmark are left out: rows are
-    standardised (:func:`standardize_rows`), so what remains of sums and norms follows from the
-    entry that is dropped.
+    Of each pair the columns in which either item is its own landmark are left out. Since rows are
+    standardised (:func:`standardize_rows`), sums and norms follow from the entries left out.
 
     Parameters
     ----------
     A, B : tensor of shape (n_a, m) and (n_b, m)
         Standardised relative features over the same landmarks.
     own_a, own_b : LongTensor of shape (n_a,) and (n_b,), or None
-        Each item's own column, :data:`NO_LANDMARK` or None for items that are no landmarks.
+        Each item's own column, :data:`NO_LANDMARK` or None for items that are not landmarks.
     resources : Resources, optional
-        What blocks may take.
+        The memory for blocks.
 
     Yields
     ------
@@ -121,14 +120,14 @@ def _without(
     theirs: torch.Tensor,
     n_columns: int,
 ) -> torch.Tensor:
-    """Correlate rows of mean 0 and norm 1 without the entries that the pair's own columns hold.
+    """Correlate rows of mean 0 and norm 1 without both items' own columns.
 
-    A row is 0 in its own column, so only ``left``, its entry in the other's, is left out of sums.
+    A row is 0 in its own column; ``left`` and ``right`` are the entries in the other's.
     """
     is_mine, is_theirs = mine != NO_LANDMARK, theirs != NO_LANDMARK
     columns = (is_mine & (mine == theirs)).to(products.dtype).add_(n_columns)
     columns.sub_(is_mine.to(products.dtype)).sub_(is_theirs.to(products.dtype))
-    # Sums are the negative of what is left out, which only enters by products and squares.
+    # Sums of the rest are the negative of the entries, whose sign cancels.
     squares = (left.square().neg_().add_(1.0), right.square().neg_().add_(1.0))
     return correlation_from_sums(products, left, squares[0], right, squares[1], columns)
 

@@ -15,14 +15,14 @@ from relspace.kernels.tiles import LOG2_E, PairTiles
 
 _MAX_ITERATIONS = 100
 _LONGEST_STEP = 4.0
-# A step of third order shorter than this leaves an error of its fourth power: 1e-8 and 1e-12
-# where it was measured, on features of Gaussians and of networks.
+# After a step shorter than this the error is its fourth power: 1e-8 and 1e-12, as measured on
+# Gaussian features and features of networks.
 _LAST_STEP = {torch.float32: 3e-2, torch.float64: 3e-3}
-# Of more pairs than the first number, about as many as the second tell where to begin.
+# With more pairs than the first number, about as many as the second give the start.
 _MANY_PAIRS, _PAIRS_FOR_START = 2**20, 2**17
 _TILES_FOR_START = 16
 _FEW_PAIRS = 2**18
-# Below this multiple of the rounding of a squared distance, affinities are made of rounding.
+# Below this multiple of the rounding of a squared distance, affinities are rounding errors.
 _ROUNDINGS = 16.0
 
 
@@ -43,15 +43,7 @@ class Moments:
 
 
 def pair_moments(pairs: PairTiles, scale: float) -> Moments:
-    """Sum affinities over pairs of distinct items at one bandwidth.
-
-    Parameters
-    ----------
-    pairs : PairTiles
-        Minus half the squared distance of each pair, in units of the frame.
-    scale : float
-        1 / sigma^2 in units of the frame.
-    """
+    """Sum affinities over pairs of distinct items, for 1 / sigma^2 in units of the frame."""
     # exp2 costs a third of exp.
     factor = scale * LOG2_E
     loops = loops_for(pairs.tiles[0])
@@ -79,9 +71,9 @@ def pair_moments(pairs: PairTiles, scale: float) -> Moments:
 
 
 def sample_pairs(pairs: PairTiles) -> PairTiles | None:
-    """Take some rows of some tiles, which tell where to begin; None where all pairs are few.
+    """Take some rows of some tiles for the start of the iteration; None if there are few pairs.
 
-    Rows lie evenly over the tiles, at a distance that is odd: features may come in a pattern.
+    Rows are taken at odd distances, because features may have a periodic order.
     """
     if pairs.n_values <= _MANY_PAIRS:
         return None
@@ -106,7 +98,7 @@ def sample_pairs(pairs: PairTiles) -> PairTiles | None:
 
 @dataclass(frozen=True)
 class Root:
-    """Where the density meets its target: s = log sigma^2 in units of the frame."""
+    """The solution: s = log sigma^2 in units of the frame."""
 
     log_variance: float
     iterations: int
@@ -120,34 +112,18 @@ def solve_root(
     lowest: float,
     last_step: float,
 ) -> Root:
-    r"""Solve rho(s) = density for s = log sigma^2 by steps of third order kept within bounds.
+    r"""Solve rho(s) = density for s = log sigma^2 by steps of third order, else by bisection.
 
-    The iteration (Householder 1970, of order 3) runs on f(s) = log rho(s) - log density, which is
-    nearly straight where rho spans magnitudes; where it leaves the bounds found so far, it bisects.
-    With u = d^2 / (2 sigma^2), dA/ds = A u and du/ds = -u give, for
-    :math:`m_k = \sum A u^k / \sum A`,
+    The iteration (Householder 1970, of order 3) is for f(s) = log rho(s) - log density, which is
+    nearly linear even where rho changes by orders of magnitude. With u = d^2 / (2 sigma^2),
+    dA/ds = A u and du/ds = -u give, for :math:`m_k = \sum A u^k / \sum A`,
 
     .. math::
         f' = m_1, \qquad f'' = m_2 - m_1 - m_1^2, \qquad
         f''' = m_3 - 2 m_2 - m_1 m_2 - (1 + 2 m_1) f''.
 
-    Parameters
-    ----------
-    moments : callable
-        Takes 1 / sigma^2, gives the sums over pairs.
-    density : float
-        The density asked for.
-    start : float
-        Where the iteration begins.
-    lowest : float
-        Below it affinities are made of rounding; a root there does not exist.
-    last_step : float
-        A step shorter than this is the last one.
-
-    Raises
-    ------
-    BandwidthError
-        If no bandwidth gives this density.
+    ``moments(1 / sigma^2)`` gives the sums over pairs. Below ``lowest`` affinities are rounding
+    errors, and a root is refused. A step shorter than ``last_step`` is the last one.
     """
     low, high = -math.inf, math.inf
     position = max(start, lowest)
@@ -168,7 +144,7 @@ def solve_root(
             proposed = (low + high) / 2
         position = max(proposed, lowest)
         if high - low <= 1e-14 * max(1.0, abs(position)):
-            # The density jumps across the target between two neighbouring numbers.
+            # The density jumps over the target between two neighbouring floats.
             return Root(position, iteration)
     raise BandwidthError(
         f"no bandwidth found for density {density} in {_MAX_ITERATIONS} iterations; "
@@ -203,10 +179,10 @@ def _unreachable(density: float, floor: float) -> BandwidthError:
 
 
 def lowest_log_variance(half_norms: torch.Tensor, *, cosine: bool = False) -> float:
-    """The bandwidth, as log sigma^2, below which squared distances are lost in their rounding."""
+    """The bandwidth, as log sigma^2, below which squared distances are rounding errors."""
     epsilon = torch.finfo(half_norms.dtype).eps
     if cosine:
-        # Here the distance itself is rounded, and squared afterwards.
+        # The distance is rounded before it is squared.
         return 2 * math.log(_ROUNDINGS * epsilon)
     typical = float(half_norms.median()) or float(half_norms.max()) or 1.0
     return math.log(_ROUNDINGS * epsilon * typical)
@@ -219,5 +195,5 @@ def starting_log_variance(half_norms: torch.Tensor, density: float) -> float:
 
 
 def last_step(dtype: torch.dtype) -> float:
-    """The step of the iteration after which no further one is needed, for a float type."""
+    """The length of a step after which the iteration has converged, for a float type."""
     return _LAST_STEP[dtype]

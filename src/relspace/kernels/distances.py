@@ -28,7 +28,7 @@ from relspace.kernels.tiles import (
 
 __all__ = ["Scratch", "fill_half_squared", "squared_distances", "tile_side", "tile_slices"]
 
-# Matrices of the result's size that are held with the gradient, as was measured.
+# Matrices of the result's size that are held for the gradient, as measured.
 _MATRICES_OF_GRADIENT = 6
 
 
@@ -141,7 +141,7 @@ def _in_own_units(squared: torch.Tensor, exponent: int, given: Features) -> Arra
 
 
 def _in_tens(log2: float) -> str:
-    """A power of two, however large, as a power of ten for a message."""
+    """Write a power of two, however large, as a power of ten."""
     tens = log2 * math.log10(2)
     return f"{10 ** (tens % 1):.2g}e{math.floor(tens):+03d}"
 
@@ -149,18 +149,9 @@ def _in_tens(log2: float) -> str:
 def projected_matrix(
     n: int, m: int | None, width: int, dtype: torch.dtype, matrices: int = 1
 ) -> int:
-    """Bytes that distances or affinities add at their peak, the result included.
+    """Peak bytes of distances or affinities of n and m items, with the result; m None for one set.
 
-    Parameters
-    ----------
-    n, m : int
-        Items of the sets; m None for a set with itself.
-    width : int
-        Features of an item.
-    dtype : torch.dtype
-        In which they are computed.
-    matrices : int
-        How many matrices of the result's size are held; more than 1 with the gradient.
+    ``matrices`` is the number of matrices of the result's size; more than 1 for the gradient.
     """
     n_entries = n * (n if m is None else m)
     return matrices * n_entries * dtype.itemsize + projected_tiles(n, m, width, dtype, held=False)
@@ -174,7 +165,7 @@ def refuse_matrix(
     *,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Refuse a matrix of X against Y or itself that would not fit, see :func:`projected_matrix`."""
+    """Refuse a matrix of pairs that would not fit, see :func:`projected_matrix`."""
     n, m = len(X), None if Y is None else len(Y)
     with_gradient = f", with the {matrices} that its gradient takes," if matrices > 1 else ""
     Resources(device=X.device).require(
@@ -187,17 +178,10 @@ def refuse_matrix(
 def fill_pairs(
     X: Cloud, Y: Cloud | None = None, *, out: torch.Tensor | None = None, cosine: bool = False
 ) -> PairTiles:
-    """Compute minus half the squared distances tile by tile, of a set with itself once per pair.
+    """Compute minus half the squared (or cosine) distances in tiles, each pair of one set once.
 
-    Parameters
-    ----------
-    X, Y : Cloud
-        Points in one frame; ``Y`` None stands for ``X`` itself.
-    out : tensor of shape (n, m), optional
-        Where the tiles go, as views; tiles below the diagonal are left as they are.
-        By default every tile gets memory of its own.
-    cosine : bool
-        Whether to take cosine distances of unit vectors instead of Euclidean ones.
+    Tiles are views of ``out`` (n, m), if it is given, whose part below the diagonal is not written
+    for a set with itself (``Y`` None).
     """
     other, n = X if Y is None else Y, len(X.points)
     side = tile_side(X.points.device, X.points)
@@ -229,6 +213,6 @@ def fill_pairs(
 
 
 def mirrored_part(out: torch.Tensor, pairs: PairTiles, number: int) -> torch.Tensor | None:
-    """Where the mirror image of a tile goes in a matrix of a set with itself; None without one."""
+    """The transposed part of a tile in the matrix of a set with itself; None if there is none."""
     rows, columns = pairs.slices[number]
     return out[columns, rows] if pairs.n_self and rows != columns else None

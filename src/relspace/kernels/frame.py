@@ -1,4 +1,4 @@
-"""Points brought to the origin and to unit size, where float32 squares them safely."""
+"""Frames: features are shifted and scaled to unit size, where float32 squares them safely."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ from relspace.kernels.scale import (
 )
 from relspace.kernels.tiles import TorchLoops
 
-# Location and size only keep numbers small, so a few rows tell enough of them.
+# Location and size only keep numbers small, so that a few rows are enough to measure them.
 _ROWS_FOR_LOCATION = 33
-#: Of the error of 1e-4 that affinities may have, what rounding of the distances may take.
+#: The error of affinities that rounding of distances may cause, of 1e-4 in all.
 NEGLIGIBLE = 5e-5
 _ROWS_IN_CACHE = 256
-#: By how many roundings of 1 the difference of two unit vectors may be off.
+#: The error of the difference of two unit vectors, in roundings of 1.
 ROUNDINGS_OF_UNIT_VECTORS = 8.0
-#: Between 2^-48 and 2^48, products of four numbers of either float type stay far from its limits
-#: but for factors that no width and no number of items reaches.
+#: Between 2^-48 and 2^48, products of four numbers do not over- or underflow in any float type.
 SAFE_EXPONENT = 48
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Points brought to the origin and to unit size, with half their squared norms."""
+    """Points in the coordinates of a frame, with half their squared norms."""
 
     points: torch.Tensor
     half_norms: torch.Tensor
@@ -49,19 +48,11 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a cloud's origin lies and how long its unit is, in the features' own coordinates.
+    """The origin (d,) and the unit of a cloud, both of features times 2^-exponent.
 
-    Differences between points are what a distance is made of; the origin only decides how much of
-    them rounding eats. The coordinate-wise median is not pulled away by outliers as a mean is.
-
-    Attributes
-    ----------
-    origin : tensor of shape (d,)
-        Where the origin lies, in features times 2^-exponent.
-    unit : float
-        How long the unit is, in features times 2^-exponent.
-    exponent : int
-        0 unless the unit is so long or short that squares of it could over- or underflow.
+    The origin does not change distances, but their rounding. It is the coordinate-wise median,
+    which outliers do not shift as they shift a mean. The exponent is 0 unless the square of the
+    unit could over- or underflow.
     """
 
     origin: torch.Tensor
@@ -112,7 +103,7 @@ class Frame:
         return Frame(origin.to(X.dtype), math.ldexp(unit, shift - exponent), exponent)
 
     def bring(self, X: torch.Tensor) -> torch.Tensor:
-        """Features in the float type and at the scale of the origin; the gradient goes through."""
+        """Convert features to the float type and scale of the origin; the gradient goes through."""
         return times_power_of_two(X.to(self.origin.dtype), -self.exponent) if self.exponent else X
 
     def inverse_variance(self, sigma: float) -> float:
@@ -124,13 +115,7 @@ class Frame:
         return ratio * ratio
 
     def length(self, value: float) -> float:
-        """A length in units of the features, of one in units of the frame.
-
-        Raises
-        ------
-        InvalidInputError
-            If float64 can't hold it with all its digits.
-        """
+        """Convert a length from units of the frame to those of the features."""
         try:
             found = math.ldexp(self.unit * value, self.exponent)
         except OverflowError:
@@ -144,15 +129,9 @@ class Frame:
         return found
 
     def place(self, X: torch.Tensor, *, refuse_far: bool = True) -> Cloud:
-        """Bring points into this frame, and to the float type of its origin.
+        """Convert points (n, d) to coordinates of this frame, in the float type of its origin.
 
-        Parameters
-        ----------
-        X : tensor of shape (n, d)
-            Points.
-        refuse_far : bool
-            Whether points that floats can't square are refused here; those who know which rows
-            these are name them.
+        Points whose squares overflow are refused, unless the caller does so and names their rows.
         """
         points = empty_matrix(X.shape[0], X.shape[1], like=self.origin)
         half_norms = self.origin.new_empty(len(X))
@@ -173,17 +152,17 @@ class Frame:
         return Cloud(points, half_norms)
 
     def wide(self) -> Frame:
-        """The same frame, whose points are in float64."""
+        """The same frame in float64."""
         return replace(self, origin=self.origin.to(torch.float64))
 
 
 def is_safe(unit: float) -> bool:
-    """Whether squares of such a length are far from over- and underflow."""
+    """Whether squares of a length are far from over- and underflow."""
     return 2.0**-SAFE_EXPONENT <= unit <= 2.0**SAFE_EXPONENT
 
 
 def rows_for_location(X: torch.Tensor) -> torch.Tensor:
-    """A few rows spread evenly over the features, at most 33."""
+    """At most 33 rows, evenly spaced."""
     return X[:: max(1, -(-len(X) // _ROWS_FOR_LOCATION))]
 
 
@@ -195,7 +174,7 @@ def place_sets(
     scale: float = 1.0,
     cosine: bool = False,
 ) -> tuple[Cloud, Cloud | None]:
-    """Bring one or two sets into a frame; into float64 where float32 is too coarse at this scale.
+    """Convert one or two sets to a frame, in float64 if float32 is too coarse.
 
     ``scale`` is 1 / sigma^2 in units of the frame.
     """
@@ -213,9 +192,8 @@ def place_sets(
 def too_coarse(clouds: Sequence[Cloud | None], scale: float, *, cosine: bool = False) -> bool:
     """Whether rounding to float32 would change affinities by more than 1e-4.
 
-    Rounding costs a squared distance epsilon times the squared norms of its points. A single far
-    point is far from all others, whatever rounding does, as long as its norm is finite; two may be
-    close to each other.
+    The rounding error of a squared distance is epsilon times the squared norms of its points. A
+    single far point does no harm, because it stays far from all others; two may be close together.
     """
     half_norms = torch.cat([cloud.half_norms for cloud in clouds if cloud is not None])
     if half_norms.dtype == torch.float64:

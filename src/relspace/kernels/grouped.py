@@ -21,26 +21,15 @@ _FEWEST_COLUMNS = 3
 class GroupedRows:
     """Rows in groups (tokens in images) over columns in the same groups (landmarks in images).
 
-    Features change slowly within an image. A landmark next to a token is therefore like it in
-    every model, meaningless ones included, and tells where the token lies, not what it is. So of a
-    pair of rows the columns of both their groups are left out. Where the groups differ, fewer
-    columns are left, and their correlation scatters more: nearest rows would mostly be found in
-    other groups. It is therefore scaled to the scatter that rows of one group have.
+    Features change slowly within an image. A landmark near a token is therefore similar to it in
+    every model, even a meaningless one, and shows where the token lies, not what it is. So the
+    columns of both groups are left out when two rows are correlated. For different groups fewer
+    columns are left, and correlations scatter more, so that nearest rows would mostly be of other
+    groups; correlations are therefore scaled to the scatter within one group. If columns are
+    decorrelated (mixed), a row's own group is left out before and after.
 
-    Where columns are mixed, to decorrelate them, a row's own group is left out before, so that no
-    other column holds anything of it, and after, for columns like those that are missing show
-    which these are.
-
-    Attributes
-    ----------
-    rows : tensor of shape (n, m)
-        Relative features; mixed ones are 0 in the columns of their group.
-    groups : LongTensor of shape (n,)
-        The group of each row, from 0.
-    columns : LongTensor of shape (m,)
-        The group of each column.
-    sums, squares : tensors of shape (n, n_groups)
-        Of each row, the sum over the columns of each group, and of their squares.
+    ``rows`` (n, m) are relative features, ``groups`` (n,) and ``columns`` (m,) the group of each
+    row and column, and ``sums`` and ``squares`` (n, n_groups) sums over the columns of each group.
     """
 
     rows: torch.Tensor
@@ -58,13 +47,7 @@ class GroupedRows:
         n_groups: int,
         mixing: torch.Tensor | None = None,
     ) -> Self:
-        """Mix the columns of rows by a matrix of shape (m, m), if any, and sum over their groups.
-
-        Raises
-        ------
-        MemoryBudgetError
-            If mixed rows would not fit into the free memory.
-        """
+        """Decorrelate columns by a matrix ``mixing`` (m, m), if any, and sum over groups."""
         groups, columns = groups.to(rows.device), columns.to(rows.device)
         if mixing is not None:
             rows = _mixed(rows, groups, columns, mixing.to(rows))
@@ -104,17 +87,8 @@ def grouped_correlation_blocks(
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Correlate every row of A with every row of B without the columns of their groups.
 
-    Parameters
-    ----------
-    A, B : GroupedRows
-        Over the same columns; rows of A ordered by group.
-
-    Yields
-    ------
-    rows : slice
-        Rows of A, all of one group.
-    correlation : tensor of shape (len(rows), n_b)
-        Their correlations with all rows of B; 0 where fewer than 3 columns are left.
+    Rows of A are ordered by group; each block has rows of one group. Correlations over fewer than 3
+    columns are 0.
     """
     of_group = [(B.groups == g).nonzero().flatten() for g in range(B.sums.shape[1])]
     columns_of = [(B.columns == g).nonzero().flatten() for g in range(B.sums.shape[1])]

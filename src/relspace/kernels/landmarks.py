@@ -59,36 +59,21 @@ def choose_landmarks(n_items: int, n_landmarks: int, *, random_state: int = 0) -
 
 
 def projected_landmarks(n_items: int, n_landmarks: int) -> int:
-    """Bytes that :func:`choose_landmarks` adds at its peak."""
+    """Peak bytes of :func:`choose_landmarks`."""
     if n_items <= n_landmarks:
         return _INDEX_BYTES * n_items
     if n_items <= max(_PERMUTED_ITEMS, 2 * n_landmarks):
         return _INDEX_BYTES * (n_items + 5 * n_landmarks)
-    # Draws that may repeat, which are sorted, and those of them that differ.
+    # Draws with repetitions, sorted ones, and distinct ones.
     return 16 * _INDEX_BYTES * n_landmarks
 
 
 def draw_distinct(n_items: int, n_drawn: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw different items, every set of so many being as likely, in memory of those drawn.
-
-    Parameters
-    ----------
-    n_items : int
-        How many items there are.
-    n_drawn : int
-        How many are drawn; at most all of them.
-    generator : torch.Generator
-        Where chance comes from.
-
-    Returns
-    -------
-    LongTensor of shape (min(n_items, n_drawn),)
-        The items, in increasing order.
-    """
+    """Draw distinct items uniformly, in increasing order; all of them if there are no more."""
     if n_items <= max(_PERMUTED_ITEMS, 2 * n_drawn):
         return torch.randperm(n_items, generator=generator)[:n_drawn].sort().values
-    # The first that differ, of draws that may repeat. Fewer than 1.4 draws for each are needed,
-    # because no more than half of the items are wanted.
+    # The first distinct ones of draws with repetitions: fewer than 1.4 draws each, because no more
+    # than half of the items are drawn.
     drawn = torch.empty(0, dtype=torch.long)
     while True:
         more = torch.randint(n_items, (n_drawn,), generator=generator)

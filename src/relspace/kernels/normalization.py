@@ -19,21 +19,21 @@ from relspace.kernels.scale import (
     times_power_of_two,
 )
 
-#: The share of each principal axis's deviation, in the exponent, that partial whitening takes off.
+#: The power of each principal axis's deviation that partial whitening divides by.
 _WHITENING = {"quarter-whiten": 0.25, "half-whiten": 0.5}
 
-# Beyond so many times the third largest deviation an axis is taken for a massive activation (Sun et
-# al. 2024) or an outlier; trained networks without them have 1 to 2.
+# An axis whose deviation is so many times the third largest is a massive activation (Sun et al.
+# 2024) or an outlier; trained networks without them have 1 to 2.
 _LOUD = 5.0
 
-# Of the largest difference from the centre, what rounding of the centre may cost.
+# The rounding of the centre that is allowed, relative to the largest difference from it.
 _NEGLIGIBLE_REST = 1e-6
 
 # Exponents of the largest magnitude between which features can be centred as they are: differences
-# and sums over items don't overflow, and nothing that counts becomes subnormal.
+# and sums over items don't overflow, and no relevant value becomes subnormal.
 _SAFE_MAGNITUDES = {torch.float32: (-48, 120), torch.float64: (-900, 900)}
 
-#: What can be done to tokens before affinities are taken.
+#: Normalisations of tokens before affinities are computed.
 NORMALIZATIONS = (
     "none",
     "unit",
@@ -50,7 +50,7 @@ NORMALIZATIONS = (
 
 @dataclass(frozen=True)
 class Normalization:
-    """What is subtracted from every token, what is done to its axes, and whether its norm is 1.
+    """A fitted normalisation of tokens: a centre, a scale of channels or axes, unit norm.
 
     Attributes
     ----------
@@ -66,8 +66,8 @@ class Normalization:
         Tokens are multiplied by 2^-exponent first, which is 0 unless they are near the limits of
         their float type; the centre, the scale and the axes are of what comes out.
     rest : tensor of shape (d,) or None
-        What rounding takes off the centre, where that counts: an offset can be so large, and
-        features so little apart, that their float type does not hold the mean between them.
+        The rounding error of the centre, if it matters: with a large offset, the float type may not
+        hold the mean of features that differ little.
     """
 
     center: torch.Tensor | None
@@ -136,8 +136,8 @@ def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
     with a = 1/4 or 1/2; a = 1 would be whitening. A few loud directions then no longer decide
     alone what is near, and yet what comes out keeps its distances when features are rotated,
     reflected or shifted, and their ratios when they are scaled. One or two axes that vary more
-    than 5 times as much as the third do are massive activations or outliers; they come out like
-    the third does.
+    than 5 times as much as the third are massive activations or outliers; they are scaled to vary
+    like the third.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
     Returns
     -------
     Normalization
-        What :meth:`Normalization.apply` does to any token of this model.
+        Its method ``apply`` normalises any token of this model.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
 
 
 def projected_normalization(n: int, width: int, method: str, dtype: torch.dtype) -> int:
-    """Bytes that :func:`fit_normalization` adds at its peak, most of them in float64."""
+    """Peak bytes of :func:`fit_normalization`, most of them in float64."""
     step = method.removesuffix("+unit")
     if step in ("none", "unit"):
         return 0
@@ -213,25 +213,16 @@ def _deviations(X: torch.Tensor, centered: torch.Tensor) -> torch.Tensor:
     exponents = exponents_of(centered.abs().amax(dim=0))
     squares = times_power_of_two(centered, -exponents).square()
     deviation = times_power_of_two(squares.mean(dim=0).sqrt(), exponents).to(X.dtype)
-    # A channel whose spread is rounding holds nothing; dividing by it would make it loud.
+    # A deviation that is only rounding must not be amplified.
     floor = torch.finfo(X.dtype).eps * largest
     return torch.where(deviation > floor, deviation, torch.ones_like(deviation))
 
 
 def whitening_axes(X: torch.Tensor, exponent: float) -> torch.Tensor:
-    """Principal axes, each divided by a power of the standard deviation along it.
+    """Principal axes (d, k), each divided by a power of the standard deviation along it.
 
-    Parameters
-    ----------
-    X : tensor of shape (n, d)
-        Features.
-    exponent : float
-        The power, 0 for a rotation, 1 for whitening.
-
-    Returns
-    -------
-    tensor of shape (d, k)
-        The map, over the k axes along which features vary by more than rounding.
+    The power is 0 for a rotation and 1 for whitening. Axes along which features vary only by
+    rounding are left out.
     """
     points = X.to(torch.float64)
     points = points - points[0]
@@ -252,7 +243,7 @@ def whitening_axes(X: torch.Tensor, exponent: float) -> torch.Tensor:
     axes = vectors if d <= n else points.T @ vectors / (deviations * n**0.5)
     third = deviations[-min(3, len(deviations))]
     is_loud = (deviations > _LOUD * third) & (len(deviations) > 3)
-    # An axis of deviation s comes out with s^(1 - exponent), a loud one like the third does.
+    # An axis of deviation s gets the deviation s^(1 - exponent), a loud one that of the third.
     wanted = torch.where(is_loud, third, deviations).pow(1 - exponent)
     scaling = (wanted / deviations) * 2.0 ** (-magnitude * exponent)
     result: torch.Tensor = (axes * scaling).to(X.dtype)

@@ -1,4 +1,4 @@
-"""Products of float32 in float32: no TF32, no bfloat16, whatever a program allows for its own."""
+"""Full precision of float32 products: no TF32, no bfloat16, whatever the program allows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ _undo = ExitStack()
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Keep float32 products in float32, whatever precision the caller allows for his own.
+    """Compute float32 products in float32, without TF32, bfloat16 or autocast.
 
-    That covers the settings of TF32 and bfloat16 products, old and new, and autocast. Settings
-    belong to the whole program: they are put back when the last of all threads is done.
+    The settings of torch are global; they are restored when the last thread leaves.
     """
     global _in_use
     with ExitStack() as stack:
@@ -55,20 +54,20 @@ def _forbid_reduced() -> None:
 
 
 def _allow(setting: Any, precision: str) -> None:
-    """Set what was set; what was taken over from the setting for all is taken over again."""
+    """Restore a setting; if it was inherited from the global one, it is inherited again."""
     setting.fp32_precision = "none"
     if setting.fp32_precision != precision:
         setting.fp32_precision = precision
 
 
 def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The matrix product of a and b, in full precision, and its gradient too when that is taken."""
+    """The matrix product of a and b in full precision, with a gradient in full precision."""
     found: torch.Tensor = _Product.apply(a, b)  # type: ignore[no-untyped-call]
     return found
 
 
 class _Product(torch.autograd.Function):
-    """A product whose gradient is computed long after the caller has left full precision."""
+    """A product with its own gradient, which is computed after full_precision() was left."""
 
     @staticmethod
     def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
-r"""The mathematics in plain torch: one function a formula, to be read and to test against.
+r"""Reference implementation in plain torch, one function per formula; the oracle of the tests.
 
-Everything is computed in float64, from differences of coordinates, without a thought for speed or
-memory. The functions that users call compute the same in tiles, in float32, for any scale.
+All is computed in float64, from differences of coordinates, without regard to speed or memory. The
+public functions compute the same in tiles, in float32, for features of any scale.
 """
 
 from __future__ import annotations

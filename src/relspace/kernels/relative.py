@@ -18,38 +18,31 @@ from relspace.kernels.normalization import Normalization
 from relspace.kernels.precision import full_precision
 from relspace.kernels.tiles import LOG2_E
 
-#: In place of a landmark's number: the item is no landmark.
+#: The column of an item that is not a landmark.
 NO_LANDMARK = -1
 
-# Of the mean variance of standardised columns, what is added to all before they are brought to 1:
-# what varies less is mostly the landmarks' sampling noise.
+# The ridge, relative to the mean variance of standardised columns: directions of smaller variance
+# are mostly sampling noise of the landmarks.
 _RIDGE = 0.1
 
 #: What is done to landmark columns so that rows can be compared.
 STANDARDIZATIONS = ("whiten", "half-whiten", "columns", "none")
 
-#: Of the columns' variances along their principal axes, the power that is divided by.
+#: The power of the variance along principal axes that columns are divided by.
 _WHITENING = {"whiten": 0.5, "half-whiten": 0.25}
 
-# Rows that are worked on from the features to the result while they are in a CPU's cache, and on a
-# GPU at most.
+# Rows that are processed at a time: as many as fit a CPU's cache, and at most on a GPU.
 _ROWS_IN_CACHE = 512
 _ROWS_ON_DEVICE = 2**16
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """What the landmarks' affinities to each other say of the columns.
+    """Statistics of the columns, from the affinities of landmarks to each other.
 
-    Attributes
-    ----------
-    mean : tensor of shape (m,)
-        Of each landmark's affinities to the others: the profile that all rows share.
-    deviation : tensor of shape (m,)
-        Their standard deviation; infinite where they don't vary, so that the column counts for
-        nothing.
-    whitening : tensor of shape (m, m) or None
-        Symmetric; decorrelates standardised columns, or halfway.
+    ``mean`` and ``deviation`` (m,) are of each landmark's affinities to the others; the deviation
+    is infinite where they don't vary, so that the column is 0. ``whitening`` (m, m) is symmetric
+    and decorrelates standardised columns, fully or halfway.
     """
 
     mean: torch.Tensor
@@ -66,14 +59,7 @@ def column_profile(affinity: torch.Tensor, *, standardize: str) -> ColumnProfile
     .. math:: W = \left(C + \lambda I\right)^{-1/2}, \qquad
               \lambda = 0.1 \, \operatorname{tr}(C) / m,
 
-    and half of it has the exponent -1/4.
-
-    Parameters
-    ----------
-    affinity : tensor of shape (m, m)
-        Affinities of landmarks with a diagonal of 1.
-    standardize : str
-        One of :data:`STANDARDIZATIONS`.
+    and half whitening has the exponent -1/4. ``affinity`` (m, m) has a diagonal of 1.
     """
     m = len(affinity)
     mean = (affinity.sum(dim=0) - 1) / (m - 1)
@@ -92,17 +78,17 @@ def column_profile(affinity: torch.Tensor, *, standardize: str) -> ColumnProfile
 
 
 def projected_profile(n_landmarks: int, dtype: torch.dtype) -> int:
-    """Bytes that :func:`column_profile` adds at its peak: matrices of landmarks, in float64."""
+    """Peak bytes of :func:`column_profile`: matrices of landmarks in float64."""
     return n_landmarks**2 * (2 * dtype.itemsize + 6 * 8)
 
 
 def projected_row(n_landmarks: int, width: int, dtype: torch.dtype) -> int:
-    """Bytes of work on one row, from its features to the result, which is not counted."""
+    """Bytes of working memory for one row, without the result."""
     return dtype.itemsize * (5 * width + 2 * n_landmarks)
 
 
 def projected_rows(n: int, n_landmarks: int, width: int, dtype: torch.dtype) -> int:
-    """Bytes that :func:`relative_rows` adds on a CPU at its peak, the result included."""
+    """Peak bytes of :func:`relative_rows` on a CPU, with the result."""
     at_once = min(n, torch.get_num_threads() * _ROWS_IN_CACHE)
     result = n * n_landmarks * dtype.itemsize
     return result + at_once * projected_row(n_landmarks, width, dtype)
@@ -121,39 +107,30 @@ def relative_rows(
     memory_budget: int | None = None,
     first_row: int = 0,
 ) -> torch.Tensor:
-    """Describe tokens by their affinities to landmarks, from features to result a few at a time.
+    """Compute relative features of tokens X (n, d), from features to result a block at a time.
 
-    On a CPU these are as many as stay in its cache, on a GPU as many as the budget holds. Tokens
-    may have any type and lie anywhere: those few are brought to the landmarks' type and device.
+    A block fits the cache of a CPU, or the memory budget on a GPU. Tokens of any float type and
+    device are converted block by block to those of the landmarks, which the result has.
 
     Parameters
     ----------
-    X : tensor of shape (n, d)
-        Tokens.
-    normalization, frame, landmarks, profile
-        What is fitted.
     scale : float
         1 / sigma^2 in units of the frame.
     own : LongTensor of shape (n,) or None
         As in :func:`standardize_rows`.
     how : str or None
-        What is done to the affinities, see :func:`standardize_rows`; None leaves them.
+        The standardisation, see :func:`standardize_rows`; None gives affinities.
     memory_budget : int, optional
-        Bytes that working memory on a GPU may take; by default a quarter of what is free.
+        Bytes of working memory on a GPU; by default a quarter of what is free.
     first_row : int
-        What an error counts rows from.
-
-    Returns
-    -------
-    tensor of shape (n, m)
-        On the landmarks' device.
+        The number of the first row, for errors.
 
     Raises
     ------
     NonFiniteError
         If tokens hold NaN or infinity.
     InvalidInputError
-        If a token lies so far from the landmarks that floats can't square the distance.
+        If the squared distance of a token from the landmarks overflows.
     """
     n, m = len(X), len(landmarks.points)
     like = landmarks.points
@@ -193,30 +170,20 @@ def relative_rows(
 def standardize_rows(
     affinity: torch.Tensor, profile: ColumnProfile, own: torch.Tensor | None, *, how: str
 ) -> torch.Tensor:
-    """Turn affinities, in place, into rows whose distances can be compared.
+    """Turn affinities (n, m), in place, into rows whose distances can be compared.
 
-    The shared profile is subtracted, and columns are standardised and decorrelated, so that many
-    landmarks which are alike count no more than one that stands alone; an item's affinity with
-    itself, which is 1 whatever the features, is left out before it could be mixed with others, and
-    its column after; then rows have mean 0 and norm 1, so that the squared distance of two rows is
-    2 (1 - r) with their correlation r.
+    The mean profile is subtracted, and columns are standardised and decorrelated, so that many
+    similar landmarks count no more than a single one. The affinity of an item with itself is always
+    1; its own column is therefore set to 0 before and after the columns are mixed. Finally rows get
+    mean 0 and norm 1, so that the squared distance of two rows is 2 (1 - r), r their correlation.
 
     Parameters
     ----------
-    affinity : tensor of shape (n, m)
-        Affinities to landmarks; overwritten.
-    profile : ColumnProfile
-        The landmarks' profile.
     own : LongTensor of shape (n,) or None
-        Each item's own column, :data:`NO_LANDMARK` for items that are no landmarks.
+        Each item's own column, :data:`NO_LANDMARK` for items that are not landmarks.
     how : str
         "whiten", "half-whiten", "columns" (standardised only) or "none" (the profile is subtracted
         only).
-
-    Returns
-    -------
-    tensor of shape (n, m)
-        ``affinity``, overwritten.
     """
     loops = loops_for(affinity)(affinity)
     steps = _steps(profile, how)
@@ -229,6 +196,6 @@ def standardize_rows(
 
 
 def _steps(profile: ColumnProfile, how: str) -> dict[str, Any]:
-    """What is done to centred columns: each divided, or left, and whether they are mixed then."""
+    """The factor of each centred column, if any, and whether columns are decorrelated."""
     per_column = None if how == "none" else profile.deviation.reciprocal()
     return {"per_column": per_column, "whiten": how in _WHITENING}

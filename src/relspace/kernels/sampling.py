@@ -19,14 +19,14 @@ _DRAWN_AT_ONCE = 2**22
 
 
 def projected_sample(n: int, width: int, dtype: torch.dtype) -> int:
-    """Bytes that drawing groups takes beside their distances: features of two sets, placed too."""
+    """Bytes for drawing groups, without their distances: features and points of two sets."""
     at_once = min(n * width, max(_DRAWN_AT_ONCE, GROUP * width))
     return 4 * at_once * dtype.itemsize
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Pairs within random groups of items, and how many items these came from."""
+    """Pairs within random groups of items, and the number of items in them."""
 
     pairs: PairTiles
     n_groups: int
@@ -75,7 +75,7 @@ class Sample:
 
 
 class Sampler:
-    """Draws groups of random items, without replacement until every item was used."""
+    """Draws groups of random items, without replacement until all items are used."""
 
     def __init__(
         self, X: torch.Tensor, Y: torch.Tensor | None, frame: Frame, seed: int, *, cosine: bool

@@ -1,7 +1,7 @@
-"""Powers of two that bring features to unit scale: exact, so that no result depends on their scale.
+"""Exact scaling of features by powers of two, so that no result depends on their scale.
 
-Products and squares of very large or small numbers overflow or vanish, long before the numbers do.
-Multiplied by a power of two, a float keeps all its digits.
+Products and squares of very large or small numbers overflow or underflow long before the numbers
+do. A float that is multiplied by a power of two keeps all its digits.
 """
 
 from __future__ import annotations
@@ -33,14 +33,9 @@ def exponents_of(values: torch.Tensor) -> torch.Tensor:
 
 
 def times_power_of_two(X: torch.Tensor, exponent: int | torch.Tensor) -> torch.Tensor:
-    """Features times 2^exponent; exact as long as the result is neither too large nor subnormal.
+    """Features times 2^exponent; exact unless the result overflows or is subnormal.
 
-    Parameters
-    ----------
-    X : tensor
-        Features in float32 or float64. The gradient goes through.
-    exponent : int, or tensor of whole numbers that broadcasts with X
-        What the exponent of each number grows by. 0 gives ``X`` itself, not a copy.
+    The exponent is an int, of which 0 gives ``X`` itself, or a tensor that broadcasts with X.
     """
     if isinstance(exponent, int):
         if exponent == 0:
@@ -48,7 +43,7 @@ def times_power_of_two(X: torch.Tensor, exponent: int | torch.Tensor) -> torch.T
         for part in _parts(exponent, X.dtype):
             X = X * math.ldexp(1.0, part)
         return X
-    # A power by itself can be beyond what the type holds.
+    # In two factors, because the power itself may overflow.
     half = torch.div(exponent, 2, rounding_mode="floor")
     return X * _powers(half).to(X.dtype) * _powers(exponent - half).to(X.dtype)
 
@@ -61,20 +56,9 @@ def scale_in_place(X: torch.Tensor, exponent: int) -> torch.Tensor:
 
 
 def to_unit_scale(X: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Bring the largest magnitude of finite features into [1, 2) by a power of two.
+    """Scale finite features so that their largest magnitude is in [1, 2); return the exponent too.
 
-    Parameters
-    ----------
-    X : tensor
-        Finite features in float32 or float64.
-
-    Returns
-    -------
-    scaled : tensor
-        ``X`` times 2^-exponent; ``X`` itself where the exponent is 0. Numbers that lie below the
-        largest by more than the type's range become subnormal or 0.
-    exponent : int
-        Of the largest magnitude; 0 where all is 0.
+    Numbers that are smaller by more than the type's range become subnormal or 0.
 
     Examples
     --------
@@ -87,7 +71,7 @@ def to_unit_scale(X: torch.Tensor) -> tuple[torch.Tensor, int]:
 
 
 def _parts(exponent: int, dtype: torch.dtype) -> list[int]:
-    """Exponents of powers that the type holds, which add up to this one."""
+    """Split an exponent into exponents of powers that the type can hold."""
     most = 126 if dtype == torch.float32 else 1022
     whole, rest = divmod(abs(exponent), most)
     sign = 1 if exponent > 0 else -1
@@ -95,5 +79,5 @@ def _parts(exponent: int, dtype: torch.dtype) -> list[int]:
 
 
 def _powers(exponents: torch.Tensor) -> torch.Tensor:
-    """2^exponent in float64, made of its bits: functions of powers may round."""
+    """2^exponent in float64, from its bits, because functions of powers may round."""
     return ((exponents.to(torch.int64) + 1023) << 52).view(torch.float64)

@@ -1,4 +1,4 @@
-"""Ties among distances: which values differ by rounding alone, and points that have no rounding."""
+"""Ties among distances: values that differ only by rounding, and exact distances."""
 
 from __future__ import annotations
 
@@ -15,20 +15,10 @@ _ROWS_FOR_A_LOOK = 32
 
 
 def cloud_for_ties(X: torch.Tensor) -> tuple[Cloud, bool]:
-    """Points in float64 whose squared distances tie where those of the features do.
+    """Points in float64 whose squared distances are tied where those of the features are.
 
-    Parameters
-    ----------
-    X : tensor of shape (n, d)
-        Features.
-
-    Returns
-    -------
-    cloud : Cloud
-        The points.
-    exact : bool
-        Whether their squared distances are computed without any rounding: features are whole
-        multiples of one power of two, as whole numbers are, and don't spread too far for it.
+    The second result is whether squared distances are exact: features are multiples of one power of
+    two, such as whole numbers, and not too large.
     """
     wide = to_unit_scale(X.to(torch.float64))[0]
     whole = _as_whole_numbers(wide)
@@ -39,7 +29,7 @@ def cloud_for_ties(X: torch.Tensor) -> tuple[Cloud, bool]:
 
 
 def _as_whole_numbers(X: torch.Tensor) -> torch.Tensor | None:
-    """Features about the first item, in units that make whole numbers of them all; None if none."""
+    """Differences from the first item in units that make all of them whole numbers, if any do."""
     for rows in (X[:_ROWS_FOR_A_LOOK], X):
         unit = _last_digit(rows)
         if unit < -_DIGITS:
@@ -63,22 +53,10 @@ def _last_digit(X: torch.Tensor) -> int:
 
 
 def mean_ranks(values: torch.Tensor, *, exact: bool = False, off: float = 0.0) -> torch.Tensor:
-    """Ranks from 1 on; tied values share their mean rank.
+    """Ranks of float64 values from 1 on; tied values share their mean rank.
 
-    Parameters
-    ----------
-    values : tensor of shape (m,)
-        What is ranked, in float64.
-    exact : bool
-        Whether only equal values are tied. By default also those that differ by rounding alone: by
-        no more than 64 roundings of the largest.
-    off : float
-        By how much more they may differ and be tied, where they were made from rounded numbers.
-
-    Returns
-    -------
-    tensor of shape (m,)
-        The ranks.
+    Values are tied that differ by at most 64 roundings of the largest, or are equal if they are
+    ``exact``; and ``off`` more, if they were computed from rounded numbers.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Matrices of pairs in tiles that fit a cache, and the loops over them in torch's operations."""
+"""Matrices of pairs in tiles that fit a cache, and loops over tiles in torch operations."""
 
 from __future__ import annotations
 
@@ -26,10 +26,7 @@ _kept = threading.local()
 
 
 def fill_half_squared(out: torch.Tensor, X: Cloud, Y: Cloud) -> None:
-    """Write minus half the squared distance of each pair into ``out``, at most 0.
-
-    -|x - y|^2 / 2 = x.y - |x|^2 / 2 - |y|^2 / 2, so that one product and one addition do.
-    """
+    """Write minus half the squared distances, x.y - |x|^2 / 2 - |y|^2 / 2, at most 0."""
     torch.addmm(Y.half_norms.expand(out.shape), X.points, Y.points.T, beta=-1.0, alpha=1.0, out=out)
     out.sub_(X.half_norms[:, None]).clamp_max_(0.0)
 
@@ -38,18 +35,9 @@ def fill_half_squared(out: torch.Tensor, X: Cloud, Y: Cloud) -> None:
 class PairTiles:
     """Minus half the squared distances of pairs, in tiles.
 
-    Attributes
-    ----------
-    tiles : list of tensor
-        The values.
-    weights : list of int
-        How often a tile counts: 2 where it stands for its mirror image too.
-    slices : list of (slice, slice)
-        Rows and columns of each tile in the whole matrix.
-    n_pairs : int
-        Pairs of distinct items, each order counted.
-    n_self : int
-        Pairs of an item with itself among the tiles.
+    A tile of weight 2 counts for its transpose too. ``slices`` are the rows and columns of each
+    tile in the whole matrix, ``n_pairs`` the ordered pairs of distinct items, and ``n_self`` the
+    pairs of an item with itself.
     """
 
     tiles: list[torch.Tensor]
@@ -67,20 +55,19 @@ class PairTiles:
 def projected_tiles(
     n: int, m: int | None, width: int, dtype: torch.dtype, *, held: bool, device: torch.device = CPU
 ) -> int:
-    """Bytes of work on pairs in tiles: two clouds, scratch memory of all threads, tiles if held."""
+    """Bytes of two clouds, the scratch memory of all threads, and the tiles if they are held."""
     n_threads = torch.get_num_threads() if device.type == "cpu" else 1
     side = min(512 if device.type == "cpu" else 8192, max(n, m or n))
-    # Tiles of a set with itself are those from the diagonal on.
+    # Of a set with itself, tiles below the diagonal are not computed.
     n_held = 0 if not held else n * m if m is not None else n * (n + side) // 2
     points = (n + (m or 0)) * (width + 1)
     return dtype.itemsize * (n_held + points + 3 * n_threads * side**2)
 
 
 def tile_side(device: torch.device, points: torch.Tensor | None = None) -> int:
-    """Rows and columns of a tile: what a CPU core's second cache holds, more on a GPU.
+    """Rows and columns of a tile: as many as fit a core's L2 cache, more on a GPU.
 
-    Of a small matrix a part as large is on the diagonal, where half the work is for nothing, and
-    that costs more than smaller tiles do where there are many features.
+    On the diagonal half of a tile is wasted; for small matrices smaller tiles are faster.
     """
     if device.type != "cpu":
         return 8192
@@ -100,11 +87,11 @@ def tile_slices(n_rows: int, n_columns: int | None, *, side: int) -> Iterator[tu
 
 
 class Scratch:
-    """Memory of one tile, used again and again so that it stays in the cache.
+    """Memory of one tile, which is reused so that it stays in the cache.
 
-    Rows of a tile inside a large matrix lie far apart, by a power of two often enough, where a
-    cache holds only a part of them; so tiles are worked on here and moved when they are done.
-    Memory with a name is kept by its thread for the next call: new pages cost as much as the work.
+    Rows of a tile of a large matrix are far apart, often by a power of two, so that a cache holds
+    only some of them; tiles are therefore computed here and copied. Memory with a name is kept by
+    its thread for the next call, because new pages take as long as the work itself.
     """
 
     def __init__(self, like: torch.Tensor, name: str | None = None) -> None:
@@ -114,10 +101,10 @@ class Scratch:
             self._memory = getattr(_kept, self._key, self._memory)
 
     def of(self, *shape: int) -> torch.Tensor:
-        """A contiguous tile; what it held before is gone."""
+        """A contiguous tile with undefined values."""
         size = math.prod(shape)
         if self._memory.numel() < size:
-            # In inference mode it would be of no use outside.
+            # A tensor made in inference mode could not be reused outside of it.
             with torch.inference_mode(False):
                 self._memory = self._memory.new_empty(size)
             if self._key is not None and size * self._memory.element_size() <= _KEPT_BYTES:
@@ -159,9 +146,9 @@ class TorchLoops:
     def moments(
         self, tile: torch.Tensor, factor: float, *, without_diagonal: bool
     ) -> tuple[float, ...]:
-        """Sum 2^e e^k for k = 0 to 3 over e = factor * tile; of groups, each without diagonal."""
+        """Sum 2^e e^k for k = 0 to 3 over e = factor * tile, without the diagonal if asked for."""
         exponent = torch.mul(tile, factor, out=self._scratch.of(*tile.shape))
-        # Where a power underflows to 0 its exponent may be infinite: together they are 0.
+        # Where a power underflows to 0 its exponent may be infinite; their product must be 0.
         exponent.clamp_min_(_UNDERFLOW)
         if without_diagonal:
             exponent.diagonal(dim1=-2, dim2=-1).fill_(_UNDERFLOW)
@@ -185,7 +172,7 @@ class TorchLoops:
         """Write 2^(factor * tile) to ``out``, which may be the tile, and its transpose too."""
         block = torch.mul(tile, factor, out=self._scratch.of(*tile.shape)).exp2_()
         if on_diagonal:
-            # The last numbers of a vectorised loop are rounded by another routine.
+            # A vectorised loop rounds its last numbers in another way.
             _make_symmetric(block)
         out.copy_(block)
         if mirrored is not None:
@@ -249,5 +236,5 @@ class TorchLoops:
 
 
 def _make_symmetric(tile: torch.Tensor) -> torch.Tensor:
-    """Average a tile on the diagonal, in place, with its mirror image: both differ by rounding."""
+    """Average a tile, in place, with its transpose, which differs by rounding."""
     return tile.add_(tile.T.clone(memory_format=torch.contiguous_format)).mul_(0.5)

@@ -1,4 +1,4 @@
-"""Blocks of rows that are read while the one before is worked on, and written while the next is."""
+"""Prefetching of blocks of rows, and writing of results in the background."""
 
 from __future__ import annotations
 
@@ -24,26 +24,12 @@ def read_ahead(
     ahead: bool = True,
     one_core: bool = True,
 ) -> Generator[tuple[_Block, _Rows], None, None]:
-    """Read blocks one after the other, each in another thread while the one before is worked on.
+    """Read blocks in their order, in a background thread one block ahead of the caller.
 
-    What is read, and its order, are the same either way; so is the block at which an error is
-    raised. Close it where it may be left early (:class:`contextlib.closing`): the thread ends then.
-
-    Parameters
-    ----------
-    read : callable
-        ``read(block)`` gives what a block holds. One thread calls it, never two at a time.
-    blocks : iterable
-        What is read, in this order.
-    ahead : bool
-        Whether to read ahead; otherwise a block is read when it is asked for.
-    one_core : bool
-        Whether torch reads on one core, which leaves the others to the caller.
-
-    Yields
-    ------
-    block, rows
-        Each block and what was read of it. Two are held at a time: this one, and the next.
+    Without ``ahead`` a block is read when the caller asks for it; results and errors are the same.
+    With ``one_core``, torch uses one core for reading. Two blocks are held at a time: the one that
+    is yielded, with ``read(block)``, and the next. The thread ends when the generator is closed
+    (:class:`contextlib.closing`).
     """
     if not ahead:
         for block in blocks:
@@ -53,7 +39,7 @@ def read_ahead(
         coming: tuple[_Block, Future[_Rows]] | None = None
         for block in blocks:
             arrived = None if coming is None else (coming[0], coming[1].result())
-            # Begun after the one before has arrived, so that no third one is in memory.
+            # Not before the last one has arrived, so that there is never a third in memory.
             coming = block, submit(read, block)
             if arrived is not None:
                 yield arrived
@@ -69,24 +55,12 @@ def write_behind(
     *,
     one_core: bool = True,
 ) -> Iterator[Callable[[slice, _Rows], None]]:
-    """Write blocks in another thread, in their order, while the next one is made.
+    """Write blocks in their order in a background thread, one at a time.
 
-    One block is written at a time, and when the ``with`` block is left, all are. An error is raised
-    when the next block is handed over, or at the end.
-
-    Parameters
-    ----------
-    write : callable
-        ``write(rows, values)`` writes one block.
-    written : callable
-        ``written(rows)`` is called in the caller's thread after a block was written.
-    one_core : bool
-        Whether torch uses one core for it, which leaves the others to the caller.
-
-    Yields
-    ------
-    put : callable
-        ``put(rows, values)`` hands a block over, and waits for the one before.
+    ``put(rows, values)``, which is yielded, waits until the last block is written, and hands over
+    the next one to ``write(rows, values)``. After each block ``written(rows)`` is called in the
+    caller's thread. At the end of the ``with`` block all are written. An error of writing is raised
+    by the next ``put`` or at the end. With ``one_core``, torch uses one core for writing.
     """
     with background_thread("relspace writes behind", one_core=one_core) as submit:
         waiting: list[tuple[slice, Future[object]]] = []
@@ -111,25 +85,11 @@ def write_behind(
 def prefetched(
     source: RowSource, blocks: Iterable[slice], copies: DeviceCopies
 ) -> Iterator[Iterator[tuple[slice, torch.Tensor]]]:
-    """Read blocks of a source for a device, ahead where it lies in files.
+    """Read blocks of a source, and copy them to a device; an iterator of (block, rows) is yielded.
 
-    Rows in memory are there already, unless they have to go to a GPU. Those that code makes may
-    take all cores, and the code may not like other threads: they are made when they are asked for.
-    Where it says what it makes them of (``source.made_of``), that is read ahead.
-
-    Parameters
-    ----------
-    source : RowSource
-        Where rows lie.
-    blocks : iterable of slice
-        Which are read.
-    copies : DeviceCopies
-        How they get to the device.
-
-    Yields
-    ------
-    iterator of (slice, tensor)
-        Each block and its rows. The thread that reads ends with the ``with`` block.
+    Blocks are prefetched from files, and from memory where they are copied to a GPU. Rows that code
+    computes are not, since it may use all cores, and may not be safe in another thread; but the
+    source that they are computed from is (``source.made_of``).
     """
     if (made_of := source.made_of) is not None:
         with prefetched(made_of.source, blocks, copies) as given:

@@ -1,4 +1,4 @@
-"""Work on parts, each a task of a cluster: what all need is sent once, an error stops all."""
+"""Tasks on a Dask cluster: the shared argument is sent once, and an error stops all tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from relspace._core.matrices import to_numpy
 from relspace.errors import ClusterError
 
 _PARTS_FOR_EACH_THREAD = 4
-# A cluster that grows as it is asked to may have no workers to begin with.
+# An adaptive cluster may have no workers at first.
 _SECONDS_TO_BEGIN = 600
 _SECONDS_TO_FINISH_WRITING = 60
 _MOST_SENT = 4
@@ -30,22 +30,11 @@ _MOST_SENT = 4
 def run_on_cluster(
     work: Callable[[Any, Any], Any], argument: object, parts: Sequence[Any], client: Any
 ) -> Generator[Any, None, None]:
-    """Do work on parts, each as a task of a cluster, and give results as they come.
+    """Run ``work(argument, part)`` for each part as a task, and yield results as they come.
 
-    The parts of a worker that is lost are done again by another, so that work must do no harm
-    when it is done twice. When a part fails, or the consumer stops, no part begins any more, and
-    none is within :func:`writing` by the time the error is raised.
-
-    Parameters
-    ----------
-    work : callable
-        ``work(argument, part)``; both are pickled.
-    argument : object
-        What every part needs, sent to each worker once.
-    parts : sequence
-        What is worked on.
-    client : distributed.Client
-        The cluster.
+    ``argument`` is sent to each worker once. The parts of a lost worker are run again by another
+    one, so that ``work`` must be safe to repeat. When a part fails, or the consumer stops, no more
+    parts begin, and none is within :func:`writing` by the time the error is raised.
     """
     with _tasks(work, argument, parts, client) as tasks:
         for number in tasks.finished():
@@ -59,23 +48,10 @@ def sum_on_cluster(
     client: Any,
     tell: Callable[[int], None],
 ) -> tuple[torch.Tensor, ...]:
-    """Add up what a function makes of parts of the rows, each part as a task of a cluster.
+    """Add up the tensors that ``sums(start, stop, argument)`` gives for parts of the rows.
 
-    Parts and the order that they are added in do not depend on which worker is done first, so
-    that sums are the same again; those of a worker that is lost are made again by another.
-
-    Parameters
-    ----------
-    sums : callable
-        ``sums(start, stop, argument)`` gives tensors for some rows.
-    n_rows : int
-        How many rows there are.
-    argument : tensor or None
-        What it needs beside; sent once.
-    client : distributed.Client
-        The cluster.
-    tell : callable
-        ``tell(n_done)`` after every part.
+    Each part is a task. Parts are added in their order, whichever worker finishes first, so that
+    the sums are reproducible. ``tell(n_done)`` is called after each part.
     """
     n_parts = min(n_rows, _PARTS_FOR_EACH_THREAD * max(1, sum(client.nthreads().values())))
     edges = [n_rows * part // n_parts for part in range(n_parts + 1)]
@@ -85,10 +61,12 @@ def sum_on_cluster(
         there = set()
         for number in tasks.finished():
             there.add(number)
-            # Taken in their order; those that come early wait where they were made.
+            # Results that come too early stay on their workers.
             while n_added in there:
                 part = tuple(torch.from_numpy(np.array(one)) for one in tasks.take(n_added))
-                total = part if total is None else _added(total, part)
+                if total is not None:
+                    part = tuple(a + b for a, b in zip(total, part, strict=True))
+                total = part
                 n_added += 1
                 tell(edges[n_added])
     return total or ()
@@ -96,13 +74,7 @@ def sum_on_cluster(
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Write within this: where the task's work was stopped, an error comes before anything else.
-
-    Raises
-    ------
-    StoppedError
-        If the work that the task is a part of was stopped.
-    """
+    """A block in which a task may write; StoppedError is raised if its work was stopped."""
     with _gate.passing(_work_in_hand.get()):
         yield
 
@@ -114,11 +86,11 @@ def refuse_stopped() -> None:
 
 
 class StoppedError(Exception):
-    """The work that a task is a part of was stopped; nobody waits for it any more."""
+    """The work of a task was stopped; no client waits for its result."""
 
 
 class _Gate:
-    """What of the work of this process may go on, and what is being written."""
+    """Which work of this process has been stopped, and how many of its tasks are writing."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -139,7 +111,7 @@ class _Gate:
                 self._changed.notify_all()
 
     def close(self, name: str) -> None:
-        """Let nothing of some work pass any more, and wait for what is passing."""
+        """Stop some work, and wait for its tasks that are writing."""
         with self._changed:
             self._closed.add(name)
             self._changed.wait_for(lambda: not self._passing[name], _SECONDS_TO_FINISH_WRITING)
@@ -150,7 +122,7 @@ _work_in_hand: ContextVar[str] = ContextVar("work_in_hand", default="")
 
 
 class _Held:
-    """What every part of some work needs, held once by each worker, never taken for more tasks."""
+    """The shared argument, wrapped so that Dask does not look for tasks inside it."""
 
     def __init__(self, argument: Any) -> None:
         self.argument = argument
@@ -169,7 +141,7 @@ class _Tasks:
         self._tasks = {number: self._submit(number) for number in range(len(parts))}
 
     def finished(self) -> Iterator[int]:
-        """The numbers of the parts as they are done; the error of the first that failed."""
+        """The numbers of parts as they finish; raises the error of the first that failed."""
         from distributed import as_completed
 
         numbers = {task.key: number for number, task in self._tasks.items()}
@@ -186,7 +158,7 @@ class _Tasks:
             yield number
 
     def take(self, number: int) -> Any:
-        """The result of a part that is done, which the cluster may then forget; or its error."""
+        """Return the result of a finished part, or raise its error; the cluster drops it."""
         from distributed import KilledWorker
 
         while True:
@@ -204,8 +176,8 @@ class _Tasks:
                 return result
 
     def stop(self) -> None:
-        """Have no part begin any more, and wait for what is being written."""
-        # Where the cluster itself is gone, the error that led here says so.
+        """Stop all parts, and wait for those that are writing."""
+        # If the cluster itself is gone, the error that led here tells so.
         with suppress(OSError):
             self._client.cancel(list(self._tasks.values()))
             self._client.run(_close_gate, self._name, on_error="ignore")
@@ -222,7 +194,7 @@ class _Tasks:
         try:
             self._sent = self._client.scatter(self._held, direct=True, **given)
         except OSError:
-            # From here only the scheduler may reach the workers.
+            # The client may reach the workers through the scheduler only.
             self._sent = self._client.scatter(self._held, direct=False, **given)
 
     def _submit(self, number: int) -> Any:
@@ -230,7 +202,7 @@ class _Tasks:
         return self._client.submit(_work_on, self._sent, self._work, part, self._name, pure=False)
 
     def _again(self, number: int) -> None:
-        """Submit a part again that went when all workers did that held what it needs."""
+        """Submit a part again that was cancelled because all workers with the argument are gone."""
         if self._sent.status == "cancelled":
             if self._n_sent == _MOST_SENT:
                 raise ClusterError(
@@ -265,14 +237,8 @@ def _work_on(held: _Held, work: Callable[[Any, Any], Any], part: Any, name: str)
 async def _close_gate(name: str) -> None:
     import asyncio
 
-    # The worker's own loop must go on, or what is being written may not come to its end.
+    # In a thread, because a blocked event loop could keep the tasks that write from finishing.
     await asyncio.to_thread(_gate.close, name)
-
-
-def _added(
-    total: tuple[torch.Tensor, ...], part: tuple[torch.Tensor, ...]
-) -> tuple[torch.Tensor, ...]:
-    return tuple(a + b for a, b in zip(total, part, strict=True))
 
 
 def _sum_part(

@@ -1,14 +1,14 @@
-"""Block functions on Dask: lazily over arrays, or chunk by chunk on a cluster into a Zarr store.
+"""Functions of rows on Dask: lazily over arrays, or chunk by chunk on a cluster.
 
-What is fitted goes into the graph of an array once, as a task of its own that every block depends
-on: workers fetch it from each other, and it is made again where the worker that held it is lost.
+The function is one task of the graph, on which all blocks depend: workers fetch it from each other,
+and it is computed again if the worker that held it is lost.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -18,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._core.matrices import to_numpy
-from relspace._core.progress import Listener, silent
 from relspace.errors import InvalidInputError, MissingDependencyError
 from relspace.rows.cluster import run_on_cluster, writing
-from relspace.rows.output import ZarrWriter
+from relspace.rows.output import RowsWriter, ZarrWriter
 from relspace.rows.source import RowSource, tensor_of, torch_dtype
 
 _Result = TypeVar("_Result")
@@ -34,22 +33,10 @@ _one_block = threading.Lock()
 def map_rows(
     array: Any, compute: Callable[[torch.Tensor, int | None], torch.Tensor], n_columns: int
 ) -> Any:
-    """Apply a function to the rows of a Dask array, lazily.
+    """Apply a function to the rows of a Dask array lazily, in the array's float type.
 
-    Parameters
-    ----------
-    array : dask.array.Array of shape (n, d)
-        Rows; blocks that hold parts of rows are joined first.
-    compute : callable
-        ``compute(rows, first)`` of a block of rows and the number of the first, None in an array
-        whose chunks have unknown lengths, gives the result's rows.
-    n_columns : int
-        The width of the result.
-
-    Returns
-    -------
-    dask.array.Array of shape (n, n_columns)
-        In the float type of the input, cut into rows as that was.
+    ``compute(rows, first)`` gives the rows of the result; ``first`` is the number of the first row,
+    None in an array whose chunks have unknown lengths.
     """
     dask, da = _import_dask()
     if len(array.chunks[1]) > 1:
@@ -69,15 +56,7 @@ def map_rows(
 
 
 def rows_as_array(source: RowSource, chunk_rows: int = 8192) -> Any:
-    """A lazy Dask array of the rows of a source, which workers read by themselves.
-
-    Parameters
-    ----------
-    source : RowSource
-        Files that the workers can open under the same path.
-    chunk_rows : int
-        Rows of a block.
-    """
+    """Return the rows of a source as a lazy Dask array, whose workers read the files themselves."""
     dask, da = _import_dask()
     n, width = source.shape
     kind = np.float32 if source.dtype == torch.bfloat16 else to_numpy(source.read(0, 1)).dtype
@@ -94,52 +73,32 @@ def rows_as_array(source: RowSource, chunk_rows: int = 8192) -> Any:
     )
 
 
-def write_rows_on_cluster(
+def write_on_cluster(
     source: RowSource,
+    chunks: Sequence[slice],
     compute: Compute,
-    writer: ZarrWriter,
+    writer: RowsWriter,
     client: Any,
-    tell: Listener = silent,
-) -> RowSource:
-    """Write what a function makes of rows into a Zarr store, each chunk as a task of a cluster.
+    written: Callable[[slice], object],
+) -> None:
+    """Compute and write chunks of a Zarr store, each in a task of a cluster.
 
-    Chunks that are there are left; those of a worker that is lost are made again by another.
-
-    Parameters
-    ----------
-    source : RowSource
-        Files that the workers can open under the same path.
-    compute : callable
-        ``compute(rows, first)`` of some rows and the number of the first gives the result's.
-    writer : ZarrWriter
-        A store that was begun (:func:`relspace.rows.output.open_writer`), which the workers can
-        reach under the same path or URL.
-    client : distributed.Client
-        The cluster.
-    tell : callable
-        Told ``(done, total, text)`` after every chunk.
+    The chunks of a worker that is lost are computed again by another. ``written(chunk)`` is called
+    after each one.
     """
-    chunks = writer.missing()
-    n = source.shape[0]
-    done = n - sum(chunk.stop - chunk.start for chunk in chunks)
-    job = (source, compute, str(writer.place), writer.digest)
-    with closing(run_on_cluster(_write_chunk, job, chunks, client)) as counts:
-        for count in counts:
-            done += count
-            tell(done, n, "Transforming rows")
-    return writer.finish()
+    if not isinstance(writer, ZarrWriter):
+        raise InvalidInputError(
+            "a cluster writes Zarr stores, and out is another file.",
+            ways_out=["name an output that ends in .zarr"],
+        )
+    job = (source, compute, str(writer.location), writer.digest)
+    with closing(run_on_cluster(_write_chunk, job, chunks, client)) as done:
+        for chunk in done:
+            written(chunk)
 
 
 def connect(address: str) -> Any:
-    """A client of the cluster whose scheduler is at an address, such as tcp://host:8786.
-
-    Raises
-    ------
-    InvalidInputError
-        If no scheduler answers there.
-    MissingDependencyError
-        If dask is not installed.
-    """
+    """Connect to the scheduler of a cluster, by its address (tcp://host:8786)."""
     _import_dask()
     from distributed import Client
 
@@ -150,16 +109,16 @@ def connect(address: str) -> Any:
         raise InvalidInputError(f"no Dask scheduler answers at {address} ({reason}).") from error
 
 
-def _write_chunk(job: tuple[RowSource, Compute, str, str], chunk: slice) -> int:
-    source, compute, place, digest = job
-    writer = ZarrWriter.join(place, digest)
-    # A worker that is lost takes the news of its chunks with it, not the chunks.
+def _write_chunk(job: tuple[RowSource, Compute, str, str], chunk: slice) -> slice:
+    source, compute, location, digest = job
+    writer = ZarrWriter.join(location, digest)
+    # Of a lost worker the results are gone, but not the chunks that it wrote.
     if not writer.has(chunk):
         rows = in_turn(lambda: compute(source.read(chunk.start, chunk.stop), chunk.start))
         with writing():
-            # Whoever asked may be gone meanwhile, and somebody else have begun another one there.
-            ZarrWriter.join(place, digest).write(chunk, rows)
-    return int(chunk.stop - chunk.start)
+            # Meanwhile the client may have ended, and another run have replaced the store.
+            ZarrWriter.join(location, digest).write(chunk, rows)
+    return chunk
 
 
 def _compute_block(
@@ -181,7 +140,7 @@ def _read_block(numbers: NDArray[Any], *, state: RowSource, out_dtype: str) -> N
 
 
 def in_turn(call: Callable[[], _Result]) -> _Result:
-    """One block at a time where torch uses all cores for it; else Dask's threads do, together."""
+    """Compute one block at a time if torch uses several cores; otherwise Dask's threads do so."""
     if torch.get_num_threads() == 1:
         return call()
     with _one_block:

@@ -1,4 +1,4 @@
-"""Maps that are fitted on features and applied to others, in memory, in blocks or on Dask."""
+"""Base classes of fitted maps, which transform rows in memory, in blocks or on Dask."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from relspace.rows.transform import Output
 
 @dataclass(frozen=True)
 class OpenedSet:
-    """Rows of a set, whether they were an array (then results are), and their type."""
+    """The rows of a set, whether results are arrays (as the rows were), and their float type."""
 
     rows: RowSource
     is_array: bool
@@ -34,14 +34,14 @@ class OpenedSet:
 
 @runtime_checkable
 class OpensSets(Protocol):
-    """What opens its sets itself, as spaces do, whose rows may not be held."""
+    """An object, such as a space, that opens its own sets, whose rows may not be in memory."""
 
     def open_set(self, name: str) -> OpenedSet:
         """Open the rows of one set."""
 
 
 def open_set(features: object, name: str) -> OpenedSet:
-    """Open the rows of a set; what is in memory is checked at once, and errors name the set."""
+    """Open the rows of a set; rows in memory are checked at once, by errors that name the set."""
     if not is_held(features):
         rows = scan(features)
         return OpenedSet(rows, gives_arrays(features), rows.dtype)
@@ -58,7 +58,7 @@ def apply_map(
     client: Any = None,
     progress: Progress = None,
 ) -> Array | RowSource:
-    """Apply a fitted function to rows wherever they lie, see :meth:`FittedMap.transform`."""
+    """Apply a fitted function to rows, see :meth:`FittedMap.transform`."""
     tell = as_listener(progress)
     if out is not None:
         source = scan(X)
@@ -84,11 +84,11 @@ def apply_map(
 
 
 class FittedMap(Fitted, Saved):
-    """Base of what is fitted once and then describes any rows, each by itself."""
+    """Base of estimators whose fitted function maps each row by itself."""
 
     @abstractmethod
     def _row_map(self, memory_budget: int | None = None) -> RowMap:
-        """The fitted function; ``memory_budget`` is what it may take on a GPU."""
+        """The fitted function; ``memory_budget`` is for its working memory on a GPU."""
 
     @overload
     def transform(
@@ -118,26 +118,25 @@ class FittedMap(Fitted, Saved):
         Parameters
         ----------
         X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
-            Rows like those that it was fitted on. What lies on a disk is read in blocks.
+            Rows like those that it was fitted on. Files are read in blocks.
         out : str, Path or Output, optional
-            Where to write the result as it is made, instead of holding it: a Zarr store
-            (``"aligned.zarr"``, or a URL that fsspec knows) or an ``.npy`` file;
-            :class:`relspace.Output` says more. The same call resumes a run that was cut off; the
-            result is the same to the bit.
+            Where the result is written, instead of returning it: a Zarr store (``"aligned.zarr"``,
+            or a URL that fsspec knows) or an ``.npy`` file; see :class:`relspace.Output`. The same
+            call resumes an interrupted run, and the result is the same to the bit.
         memory_budget : int, optional
-            Bytes that working memory may take where rows are read in blocks, and on a GPU; by
-            default a quarter of what is free. One of :class:`relspace.Output` comes first.
+            Bytes of working memory for blocks of rows, and on a GPU; by default a quarter of what
+            is free. The budget of :class:`relspace.Output` comes first.
         client : distributed.Client, optional
-            A Dask cluster that makes the chunks of ``out``, a Zarr store that its workers reach
-            under the same path, as they must ``X``.
+            A Dask cluster that computes the chunks of ``out``, a Zarr store. Its workers must reach
+            ``out`` and ``X`` under the same paths.
         progress : callable or bool, optional
             Told ``(done, total, text)`` after every block of rows; True prints lines on stderr.
 
         Returns
         -------
         tensor or array of shape (n, m), or RowSource
-            One row for each, of the kind, float type and device of ``X``; of a Dask array a lazy
-            one. With ``out`` the finished output, as a source of rows.
+            One row for each row of ``X``, of its kind, float type and device; lazy for a Dask
+            array. With ``out`` the complete output, as a source of rows.
 
         Raises
         ------
@@ -158,14 +157,14 @@ class FittedMap(Fitted, Saved):
 
 
 class FittedMaps(Saved):
-    """Base of what holds such a function for each of several sets."""
+    """Base of objects that have such a function for each of several sets."""
 
     @abstractmethod
     def _row_map_of(self, name: str, memory_budget: int | None = None) -> RowMap:
         """The function of one set."""
 
     def _given_of(self, name: str, X: object) -> object:
-        """The rows that are meant by what was given for a set."""
+        """The rows of what was given for a set, such as one layer of a feature set."""
         return X
 
     @overload
@@ -193,15 +192,15 @@ class FittedMaps(Saved):
         client: Any = None,
         progress: Progress = None,
     ) -> Array | RowSource:
-        """Bring new rows of a known set to where its others are.
+        """Transform new rows of a known set.
 
         Parameters
         ----------
         name : str
             The set that they belong to.
         X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
-            Its new rows. For a space these are features of that model, of a feature set the layer
-            that the set was aligned by; none of them is taken for a landmark.
+            Its new rows. For a space these are features of that model; of a feature set, the layer
+            that the set was aligned by is used. None of the rows is treated as a landmark.
         out, memory_budget, client, progress
             As for :meth:`relspace.Aligner.transform`.
 

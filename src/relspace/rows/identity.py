@@ -1,7 +1,7 @@
-"""What data is, told by its content: hashes of arrays, files, folders, URLs and texts.
+"""Identity of data by its content: hashes of arrays, files, folders, URLs and texts.
 
-Results that were computed before are used again only where their input is known to be the same, so
-that identity fails closed: what can't be identified equals nothing, not even itself.
+Earlier results are reused only if their input is known to be the same. Identity therefore fails
+closed: data that can't be identified equals nothing, not even itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from relspace.rows.locations import file_system
 if TYPE_CHECKING:
     from relspace.rows.source import RowSource
 
-#: What an identity rests on: values, files, objects at a URL, or nothing.
+#: What an identity is derived from: values, files, objects at a URL, or nothing.
 Kind = Literal["content", "file", "url", "unidentified"]
 
 #: Files up to this size are hashed whole; larger ones by size, time and parts of their content.
@@ -39,7 +39,7 @@ _BLOCK_BYTES = 2**22
 _PARTS_OF_A_FILE = 64
 _BYTES_OF_A_PART = 2**20
 _THREADS_AT_MOST = 4
-# What file systems call the number that changes with an object's content.
+# Names in file systems of a number that changes with an object's content.
 _VERSIONS = ("etag", "e_tag", "md5", "md5hash", "content_md5", "content-md5", "crc32c")
 _VERSIONS_BESIDE = ("generation", "versionid", "version_id")
 _Block = memoryview | Callable[[], bytes]
@@ -57,18 +57,17 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells data from other data.
+    """The identity of data.
 
     Attributes
     ----------
     kind : {"content", "file", "url", "unidentified"}
-        What it rests on.
+        What it is derived from.
     digest : str
-        Equal where the data is; empty where it can't be identified.
+        Equal for equal data; empty for data that can't be identified.
     detail : mapping
-        What is known of it as plain values, such as ``shape``, ``size``, ``mtime_ns``; where it
-        can't be identified, the ``reason``. It says what changed; whether something did is said by
-        the digest.
+        Plain values, such as ``shape``, ``size`` or ``mtime_ns``, by which errors say what changed;
+        for data that can't be identified, the ``reason``.
 
     Examples
     --------
@@ -84,7 +83,7 @@ class Identity:
 
     @classmethod
     def unidentified(cls, reason: str) -> Identity:
-        """Of what can't be identified; ``reason`` completes "it can't be identified: "."""
+        """Return the identity of data that can't be identified, and why."""
         return cls("unidentified", "", {"reason": reason})
 
     @property
@@ -93,20 +92,20 @@ class Identity:
         return self.kind != "unidentified"
 
     def same_as(self, other: Identity) -> bool:
-        """Whether both are known to be the same data; never where one can't be identified."""
+        """Whether both are known to be the same data."""
         return self.is_known and (self.kind, self.digest) == (other.kind, other.digest)
 
     def is_known_to_differ_from(self, other: Identity) -> bool:
-        """Whether both are known, in the same way, and are not the same data."""
+        """Whether both are known to be different data."""
         return self.is_known and self.kind == other.kind and self.digest != other.digest
 
     def record(self) -> dict[str, Any]:
-        """Return it as plain values for JSON."""
+        """Return plain values for JSON."""
         return {"kind": self.kind, "digest": self.digest, "detail": dict(self.detail)}
 
     @classmethod
     def of(cls, record: object) -> Identity:
-        """Return the identity that gave a record; unidentified if it is no such record."""
+        """Return the identity of a record; unidentified if it is no valid record."""
         if (
             isinstance(record, Mapping)
             and record.get("kind") in ("content", "file", "url")
@@ -120,7 +119,7 @@ class Identity:
         return cls.unidentified("it was written without an identity")
 
     def with_detail(self, **detail: Any) -> Identity:
-        """Return it with more detail, which counts: other detail, other data."""
+        """Return it with more detail, which is part of the identity."""
         if not self.is_known:
             return Identity(self.kind, "", {**self.detail, **detail})
         digest = _digest_of([self.digest, json.dumps(detail, sort_keys=True)])
@@ -128,13 +127,7 @@ class Identity:
 
 
 def what_changed(before: Identity, now: Identity) -> list[str]:
-    """Name what differs between two identities, such as ``["size"]``; nothing if they are the same.
-
-    Parameters
-    ----------
-    before, now : Identity
-        What the data was and is.
-    """
+    """Name what differs between two identities, such as ``["size"]``; empty if nothing does."""
     for one in (before, now):
         if not one.is_known:
             return [f"unknown, for it can't be identified: {one.detail.get('reason')}"]
@@ -143,7 +136,7 @@ def what_changed(before: Identity, now: Identity) -> list[str]:
     found = {"kind": before.kind, **before.detail}
     asked = {"kind": now.kind, **now.detail}
     names = [name for name in _NAMES if found.get(name) != asked.get(name)]
-    # A time counts only where the content wasn't hashed, or there is nothing else to say.
+    # Modification times are compared only where not all of the content was hashed.
     whole = "parts" not in (before.detail.get("hashed"), now.detail.get("hashed"))
     if whole and "mtime_ns" in names:
         names.remove("mtime_ns")
@@ -153,14 +146,9 @@ def what_changed(before: Identity, now: Identity) -> list[str]:
 
 
 def combine(identities: Sequence[Identity], **detail: Any) -> Identity:
-    """Return the identity of several things in their order: unknown if one of them is.
+    """Return the identity of several parts in their order; unknown if that of a part is.
 
-    Parameters
-    ----------
-    identities : sequence of Identity
-        The parts.
-    **detail
-        What else is known of the whole, as plain values, which counts.
+    ``detail`` are plain values that are part of the identity.
     """
     for number, one in enumerate(identities):
         if not one.is_known:
@@ -168,23 +156,15 @@ def combine(identities: Sequence[Identity], **detail: Any) -> Identity:
     kinds = {one.kind for one in identities}
     kind: Kind = next((one for one in ("url", "file") if one in kinds), "content")
     digest = _digest_of([f"{one.kind}:{one.digest}" for one in identities])
-    # Enough to say which part changed, not to say it of millions.
+    # To say which part changed, unless there are very many.
     parts = [one.digest[:16] for one in identities] if len(identities) <= 1024 else None
     return Identity(kind, digest, {"parts": parts}).with_detail(**detail)
 
 
 def hash_array(array: NDArray[Any] | torch.Tensor) -> Identity:
-    """Hash a whole array: shape, type and every value, however it lies in memory.
+    """Hash the shape, type and values of an array or a dense tensor, whatever its memory layout.
 
-    Parameters
-    ----------
-    array : array or tensor
-        On any device. An array and a tensor of the same type and values have the same identity.
-
-    Raises
-    ------
-    InvalidTypeError
-        If it holds Python objects, or is a sparse or quantized tensor.
+    An array and a tensor of the same type and values have the same identity.
     """
     if isinstance(array, torch.Tensor) and (array.layout != torch.strided or array.is_quantized):
         raise InvalidTypeError(
@@ -200,10 +180,7 @@ def hash_array(array: NDArray[Any] | torch.Tensor) -> Identity:
 
 
 def hash_rows(source: RowSource) -> Identity:
-    """Hash all rows of a source, read a few megabytes at a time.
-
-    It is that of :func:`hash_array` of the same rows.
-    """
+    """Hash all rows of a source in blocks; the result is that of :func:`hash_array`."""
     n, width = source.shape
     chunk = source.chunk_rows
     step = max(1, 8 * _BLOCK_BYTES // (width * source.dtype.itemsize))
@@ -213,7 +190,7 @@ def hash_rows(source: RowSource) -> Identity:
 
 
 def hash_texts(texts: Sequence[str]) -> Identity:
-    """Hash texts, each by itself and all in their order."""
+    """Hash texts in their order."""
     digest = hashlib.sha256()
     for text in texts:
         content = text.encode("utf-8", "surrogatepass")
@@ -230,34 +207,22 @@ def hash_ids(ids: Sequence[ItemId] | None) -> str:
 
 
 def identify_file(path: str | Path, entry: object = None) -> Identity:
-    """Return the identity of a file.
+    """Return the identity of a file; ``entry`` is the part of it that is read, such as a dataset.
 
-    Up to :data:`WHOLE_FILE_BYTES` (1 GiB) its whole content counts, and nothing else. Of a larger
-    one name, size, modification time in nanoseconds, and 64 MiB of the content, spread over the
-    file, count: it must be neither copied nor touched.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    entry : plain value, optional
-        What of the file is meant, such as the name of a dataset.
-
-    Raises
-    ------
-    FileFormatError
-        If it changes while it is read.
+    Of a file up to :data:`WHOLE_FILE_BYTES` (1 GiB) the whole content is hashed. Of a larger one
+    name, size, modification time and 64 MiB of the content, spread over the file, are: it is
+    another file when it was copied or touched.
     """
-    place = Path(path)
-    before = place.stat()
+    file = Path(path)
+    before = file.stat()
     size, mtime_ns = before.st_size, before.st_mtime_ns
     whole = size <= WHOLE_FILE_BYTES
-    digest = _hash_bytes(_file_blocks(place, _spans(size, whole=whole)), ["file", str(size)])
-    after = place.stat()
+    digest = _hash_bytes(_file_blocks(file, _spans(size, whole=whole)), ["file", str(size)])
+    after = file.stat()
     if (after.st_size, after.st_mtime_ns) != (size, mtime_ns):
-        raise FileFormatError(f"{place} is being written: wait until it is complete.")
+        raise FileFormatError(f"{file} is being written: wait until it is complete.")
     if not whole:
-        digest = _digest_of([digest, place.name, str(mtime_ns)])
+        digest = _digest_of([digest, file.name, str(mtime_ns)])
     detail = {"size": size, "mtime_ns": mtime_ns, "hashed": "whole" if whole else "parts"}
     found = Identity("file", digest, detail)
     return found if entry is None else found.with_detail(entry=entry)
@@ -272,10 +237,10 @@ def identify_files(paths: Iterable[str | Path]) -> Identity:
 
 
 def identify_folder(folder: str | Path) -> Identity:
-    """Return the identity of all files in a folder, with the names that they have in it.
+    """Return the identity of all files in a folder, by their relative names and content.
 
-    Their content counts whole if they have 1 GiB together; otherwise that of files up to 64 KiB,
-    and of larger ones size and modification time.
+    If they have more than 1 GiB together, files beyond 64 KiB are identified by size and
+    modification time.
     """
     root = Path(folder)
     paths = sorted(path for path in root.rglob("*") if path.is_file())
@@ -303,10 +268,10 @@ def identify_folder(folder: str | Path) -> Identity:
 
 
 def identify_url(url: str) -> Identity:
-    """Return the identity of an object at a URL, or of all that lie below it.
+    """Return the identity of an object at a URL, or of all objects below it.
 
-    It rests on the etags or versions that the file system tells; where it tells none, on the
-    content of up to :data:`WHOLE_OBJECT_BYTES` (64 MiB). What is larger can't be identified.
+    It is derived from etags or versions; if the file system has none, from the content, which is
+    downloaded up to :data:`WHOLE_OBJECT_BYTES` (64 MiB) and otherwise not identified.
     """
     system, path = file_system(url)
     found = system.find(path, detail=True)
@@ -334,14 +299,7 @@ def identify_url(url: str) -> Identity:
 
 
 def identify(source: RowSource) -> Identity:
-    """Return the identity of the rows of a source, without their ids.
-
-    Its shape and type count beside what :meth:`relspace.rows.source.RowSource.identity` tells.
-
-    Parameters
-    ----------
-    source : RowSource
-        Rows of features.
+    """Return the identity of the rows of a source with their shape and type, without their ids.
 
     Examples
     --------
@@ -360,7 +318,7 @@ def identify(source: RowSource) -> Identity:
 def _hash_values(
     shape: tuple[int, ...], dtype: str, pieces: Iterable[NDArray[Any] | torch.Tensor]
 ) -> Identity:
-    """Hash the values of an array, given in parts along its first axis."""
+    """Hash the values of an array, given in pieces along its first axis."""
     digest = _hash_bytes(
         _blocks(map(_bytes_of, pieces)), ["array", dtype, *[str(int(n)) for n in shape]]
     )
@@ -368,28 +326,24 @@ def _hash_values(
 
 
 def _hash_bytes(blocks: Iterable[_Block], about: Sequence[str]) -> str:
-    """A digest of the digests of blocks; threads hash them, and read them where they are calls."""
-    digests: list[bytes] = []
+    """A digest of the digests of blocks, which several threads read (if callable) and hash."""
+    whole = hashlib.sha256(json.dumps(list(about)).encode())
+    stream = iter(blocks)
+    first = [one for _, one in zip(range(2), stream, strict=False)]
+    if len(first) < 2:
+        # One block is hashed faster than a thread starts.
+        for block in first:
+            whole.update(_hash_block(block))
+        return whole.hexdigest()
     waiting: deque[Future[bytes]] = deque()
     n_threads = _n_threads()
-    stream = iter(blocks)
-    first, second = next(stream, None), next(stream, None)
-    if second is None:
-        digests += [] if first is None else [_hash_block(first)]
-        return _digest_of_blocks(about, digests)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="relspace hashes") as pool:
-        for block in chain((cast("_Block", first), second), stream):
+        for block in chain(first, stream):
             waiting.append(pool.submit(_hash_block, block))
             if len(waiting) > 2 * n_threads:
-                digests.append(waiting.popleft().result())
-        digests += [one.result() for one in waiting]
-    return _digest_of_blocks(about, digests)
-
-
-def _digest_of_blocks(about: Sequence[str], digests: Sequence[bytes]) -> str:
-    whole = hashlib.sha256(json.dumps(list(about)).encode())
-    for digest in digests:
-        whole.update(digest)
+                whole.update(waiting.popleft().result())
+        for one in waiting:
+            whole.update(one.result())
     return whole.hexdigest()
 
 
@@ -402,7 +356,7 @@ def _hash_block(block: _Block) -> bytes:
 
 
 def _blocks(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
-    """Cut a stream of bytes into blocks of one size, wherever its pieces begin and end."""
+    """Cut a stream of bytes, given in pieces of any length, into blocks of one length."""
     rest = bytearray()
     for piece in pieces:
         start = 0
@@ -432,7 +386,7 @@ def _bytes_of(values: NDArray[Any] | torch.Tensor) -> memoryview:
         raise InvalidTypeError("an array of Python objects can't be hashed; give numbers.")
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     mask = np.ma.getmaskarray(values).tobytes() if np.ma.isMaskedArray(values) else b""
-    # Through bytes of numbers, for a memory view knows no dates.
+    # As bytes, because a memoryview does not support dates.
     flat = array.reshape(-1).view(np.uint8)
     return memoryview(flat.tobytes() + mask) if mask else memoryview(cast("Any", flat))
 
@@ -453,7 +407,7 @@ def _file_blocks(path: Path, spans: Iterable[tuple[int, int]]) -> Iterator[Calla
 
 
 def _spans(size: int, *, whole: bool) -> Iterator[tuple[int, int]]:
-    """The parts of a file that are hashed: all, or some that are spread from beginning to end."""
+    """The start and end of the parts of a file that are hashed: all, or 64 over the whole file."""
     if whole:
         return ((at, min(size, at + _BLOCK_BYTES)) for at in range(0, size, _BLOCK_BYTES))
     last = size - _BYTES_OF_A_PART
@@ -462,7 +416,7 @@ def _spans(size: int, *, whole: bool) -> Iterator[tuple[int, int]]:
 
 
 def version_of_object(info: Mapping[str, Any]) -> str | None:
-    """What a file system tells of an object that changes with its content, with its size."""
+    """Return the size of an object and the version that changes with its content; or None."""
     told = {str(key).lower(): value for key, value in info.items()}
     versions = [f"{key}={told[key]}" for key in _VERSIONS if told.get(key)]
     versions += [f"{key}={told[key]}" for key in _VERSIONS_BESIDE if told.get(key)]
@@ -479,7 +433,7 @@ def _changed_parts(before: object, now: object) -> str | None:
 
 
 def _name_of(dtype: object) -> str:
-    """What a type is called, the same for arrays and tensors, without its order of bytes."""
+    """The name of a type, the same for arrays and tensors and for both byte orders."""
     if isinstance(dtype, np.dtype) and dtype.names is None:
         return dtype.newbyteorder("=").name
     return str(dtype).removeprefix("torch.")

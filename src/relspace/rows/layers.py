@@ -1,4 +1,4 @@
-"""All layers of a model from one file: every matrix that the file holds is a layer."""
+"""Layers of a model from one file, whose matrices are the layers."""
 
 from __future__ import annotations
 
@@ -74,10 +74,9 @@ def read_layers(path: str | Path) -> LayerFile:
 
 
 def scan_layers(path: str | Path) -> LayerFile:
-    """Open every matrix of a file as a layer, and leave it there until it is read.
+    """Open every matrix of a file as a layer, which is read when it is needed.
 
-    Files that can't be read in parts are loaded whole, and refused where memory does not hold
-    them.
+    Files that can't be read in parts are loaded whole, and refused if they don't fit into memory.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""Which chunks of an output are whole, and for which job: kept beside whatever is written in parts.
+"""Ledgers of outputs that are written in chunks: the job, and the checksums of finished chunks.
 
-A ledger holds a header (the format's version and the job: all that the result depends on), and for
-every finished chunk, by its number, a checksum of the values that were meant to be written. A run
-that resumes an output reads its finished chunks once and computes those again whose values have
-another checksum. An output that is complete is settled: as long as names, sizes and times of its
-files (at a URL: etags) stay what they were then, its values are not read again.
+An output has a header (the version of its format, and the job: all that the result depends on) and
+a ledger with the checksum of every finished chunk. A run that resumes the output reads its finished
+chunks once, and computes those again whose values have another checksum. A complete output is
+settled: its values are not read again as long as names, sizes and times of its files (at a URL:
+etags) have not changed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,9 +22,16 @@ import torch
 from numpy.typing import NDArray
 
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.rows.identity import Identity, combine, hash_array, what_changed
+from relspace.rows.identity import (
+    Identity,
+    combine,
+    hash_array,
+    version_of_object,
+    what_changed,
+)
+from relspace.rows.locations import file_system
 
-#: Whether what is there is resumed where its input is identified, or where the caller vouches.
+#: Whether an output is resumed if its input is identified, or if the caller vouches for the input.
 Resume = Literal["identified", "trust"]
 RESUME: tuple[Resume, ...] = ("identified", "trust")
 
@@ -41,22 +48,22 @@ _PACKAGES = ("relspace", "torch", "numpy", "zarr")
 
 
 class Ledger(Protocol):
-    """Which chunks are whole."""
+    """Which chunks are finished, and whether the output is complete."""
 
     def finished(self) -> dict[int, str]:
         """The checksums of finished chunks by their numbers."""
 
     def finish(self, number: int, checksum: str) -> None:
-        """Note that a chunk was written, after it was."""
+        """Record that a chunk was written; called after it was."""
 
     def forget(self, number: int) -> None:
-        """Note that a chunk has to be written again, before it is."""
+        """Record that a chunk is missing; called before it is written again."""
 
     def settled(self) -> str:
-        """What :meth:`settle` noted; empty for an output that isn't complete."""
+        """The glance of the complete output, see :func:`glance_at`; empty until it is complete."""
 
     def settle(self, glance: str) -> None:
-        """Note that the output is complete, and what its files look like."""
+        """Record that the output is complete, and its glance."""
 
 
 class ZarrLedger:
@@ -64,16 +71,11 @@ class ZarrLedger:
 
     Words ``2 i`` and ``2 i + 1`` of the array ``ledger``, of type uint64, hold the checksum of
     chunk ``i``, or zeros. Each pair is an object of its own, so that several processes may write.
-    The last pair is for :meth:`settle`.
-
-    Parameters
-    ----------
-    root : zarr.Group
-        The output, opened for writing.
+    The last pair is for :meth:`settle`. ``root`` is the group, open for writing.
     """
 
     def __init__(self, root: Any) -> None:
-        # Or a pair is compared with the fill value, and removed where it is the same.
+        # Otherwise Zarr removes a pair that is equal to the fill value.
         self._words = root[LEDGER].with_config({"write_empty_chunks": True})
 
     @classmethod
@@ -91,7 +93,6 @@ class ZarrLedger:
         return cls(root)
 
     def finished(self) -> dict[int, str]:
-        """The checksums of finished chunks by their numbers."""
         pairs = np.asarray(self._words[...]).reshape(-1, 2)[:-1]
         return {i: _hex(pair) for i, pair in enumerate(pairs) if pair.any()}
 
@@ -100,20 +101,16 @@ class ZarrLedger:
         return bool(self._pair(number).any())
 
     def finish(self, number: int, checksum: str) -> None:
-        """Note that a chunk was written, after it was."""
         self._words[2 * number : 2 * number + 2] = _words(checksum)
 
     def forget(self, number: int) -> None:
-        """Note that a chunk has to be written again, before it is."""
-        self._words[2 * number : 2 * number + 2] = _words("")
+        self.finish(number, "")
 
     def settled(self) -> str:
-        """What :meth:`settle` noted; empty for an output that isn't complete."""
         pair = self._pair(self._last)
         return _hex(pair) if pair.any() else ""
 
     def settle(self, glance: str) -> None:
-        """Note that the output is complete, and what its files look like."""
         self.finish(self._last, glance)
 
     @property
@@ -127,13 +124,8 @@ class ZarrLedger:
 class FileLedger:
     """A ledger as a file of JSON lines: the header, then a line for each chunk that is finished.
 
-    Only the process with the lock writes it. A line that was cut short by the end of a process
-    counts for nothing.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
+    Only the process with the lock writes it. A last line that a killed process left incomplete is
+    ignored.
     """
 
     def __init__(self, path: Path) -> None:
@@ -143,41 +135,36 @@ class FileLedger:
         self._settled = ""
         content = path.read_bytes() if path.exists() else b""
         lines = content.split(b"\n")
-        # What comes after the last end of a line is empty, or was cut short.
+        # The last part is empty, or an incomplete line.
         self._n_whole = len(content) - len(lines.pop())
         for line in lines:
             self._take(_parsed(line))
 
     def begin(self, header: Mapping[str, Any]) -> None:
-        """Forget everything, and write the header."""
+        """Remove all lines, and write the header."""
         self.header, self._finished, self._settled, self._n_whole = dict(header), {}, "", 0
         self._append(dict(header))
 
     def erase(self) -> None:
-        """Forget everything; the file stays, for it is what is locked."""
+        """Remove all lines. The file itself is kept, since it is locked."""
         self.header, self._finished, self._settled, self._n_whole = None, {}, "", 0
         os.truncate(self._path, 0)
 
     def finished(self) -> dict[int, str]:
-        """The checksums of finished chunks by their numbers."""
         return dict(self._finished)
 
     def finish(self, number: int, checksum: str) -> None:
-        """Note that a chunk was written, after it was."""
         self._append({"chunk": number, "checksum": checksum})
         self._finished[number] = checksum
 
     def forget(self, number: int) -> None:
-        """Note that a chunk has to be written again, before it is."""
         self._append({"chunk": number, "checksum": ""})
         self._finished.pop(number, None)
 
     def settled(self) -> str:
-        """What :meth:`settle` noted; empty for an output that isn't complete."""
         return self._settled
 
     def settle(self, glance: str) -> None:
-        """Note that the output is complete, and what its files look like."""
         self._append({"settled": glance})
         self._settled = glance
 
@@ -209,34 +196,13 @@ def checksum_of(*arrays: NDArray[Any] | torch.Tensor) -> str:
     return whole.digest[:_DIGITS]
 
 
-def damaged_chunks(finished: Mapping[int, str], read: Callable[[int], str | None]) -> list[int]:
-    """Return the numbers of finished chunks that hold other values than were written.
-
-    Parameters
-    ----------
-    finished : mapping of int to str
-        Checksums by chunk, see :meth:`Ledger.finished`.
-    read : callable
-        ``read(number)`` gives the checksum of what a chunk holds, None where it can't be read.
-    """
-    return [number for number in sorted(finished) if read(number) != finished[number]]
-
-
 def job_header(
     kind: str, format_version: int, job: Mapping[str, Any], **beside: Any
 ) -> dict[str, Any]:
-    """Return the header of an output: what it is, for which job, and which versions made it.
+    """Return the header of an output: its kind and format, its job, and the versions of packages.
 
-    Parameters
-    ----------
-    kind : str
-        What is written.
-    format_version : int
-        Of the format; an output of another version is not resumed.
-    job : mapping
-        All that the result depends on: plain values, and an :class:`Identity` for all data.
-    **beside
-        What else is kept as plain values.
+    The job is all that the result depends on: plain values, and an :class:`Identity` for all data.
+    Outputs of another format version are not resumed. ``beside`` are more plain values.
     """
     return {
         "kind": kind,
@@ -248,7 +214,7 @@ def job_header(
 
 
 def refuse_another_job(
-    place: str | Path,
+    location: str | Path,
     header: Mapping[str, Any],
     job: Mapping[str, Any],
     *,
@@ -262,23 +228,17 @@ def refuse_another_job(
 
     Parameters
     ----------
-    place : str or Path
-        What an error calls the output.
+    location : str or Path
+        The output; errors name it, as what ``called`` says, with ``ways_out``.
     header : mapping
-        That of :func:`job_header` which the output has.
+        The header of the output, see :func:`job_header`.
     job : mapping
-        As for :func:`job_header`.
+        The job of this run; with ``partly``, the part of it that is known so far.
     format_version : int
-        The version that is written now.
+        The format version of this run.
     resume : {"identified", "trust"}
-        With "trust" the caller vouches for data that can't be compared, of which then only shape
-        and type are; data that is known to be other data is refused all the same.
-    partly : bool
-        Whether the job is only what is known of it so far.
-    called : str
-        What an error calls what is there.
-    ways_out : sequence of str
-        What an error tells to do.
+        With "trust" the caller vouches for data that can't be identified, of which only shape and
+        type are compared. Data that is known to be different is refused all the same.
 
     Raises
     ------
@@ -289,8 +249,8 @@ def refuse_another_job(
     """
     if header.get("format_version") != format_version:
         raise FileFormatError(
-            f"{place} was begun in version {header.get('format_version')} of its format, and this "
-            f"version of relspace writes version {format_version}, so that it can't be resumed.",
+            f"{location} was begun in version {header.get('format_version')} of its format, and "
+            f"this version of relspace writes version {format_version}: it can't be resumed.",
             ways_out=ways_out,
         )
     found = header.get("job") or {}
@@ -318,69 +278,41 @@ def refuse_another_job(
             unknown.append(f"its {name} can't be identified ({reason})")
     if different:
         raise InvalidInputError(
-            f"{place} holds the {called} of another job; different are {', '.join(different)}.",
+            f"{location} holds the {called} of another job; different are {', '.join(different)}.",
             ways_out=ways_out,
         )
     if unknown:
         raise InvalidInputError(
-            f"{place} can't be told to be of the same job, for {'; '.join(unknown)}.",
+            f"{location} can't be told to be of the same job, for {'; '.join(unknown)}.",
             ways_out=("resume it all the same with {resume='trust'}", *ways_out),
         )
 
 
 def job_digest(header: Mapping[str, Any]) -> str:
-    """Return a digest of the job in a header, by which processes that work on it tell it."""
+    """Return a digest of the job in a header, by which workers recognize it."""
     return checksum_of(np.frombuffer(json.dumps(header["job"], sort_keys=True).encode(), np.uint8))
 
 
-def glance_at_files(paths: Iterable[Path], beside: Path) -> str:
-    """Return a digest of names, sizes and modification times of files, as an output is settled by.
+def glance_at(location: str | Path) -> str:
+    """Return a digest of the names, sizes and times of the files of an output, without its ledger.
 
-    Parameters
-    ----------
-    paths : iterable of Path
-        The files.
-    beside : Path
-        The folder that their names are taken from.
+    At a URL it is of names and versions of objects, and empty where objects have no versions.
     """
-    stats = [(path.relative_to(beside).as_posix(), path.stat()) for path in sorted(paths)]
-    return _glance([f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats])
+    if isinstance(location, str):
+        lines = _versions_at(location)
+    else:
+        beside = location if location.is_dir() else location.parent
+        files = _files_of(location) if location.is_dir() else [location]
+        stats = [(path.relative_to(beside).as_posix(), path.stat()) for path in sorted(files)]
+        lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+    if lines is None:
+        return ""
+    return checksum_of(np.frombuffer("\n".join(lines).encode(), np.uint8))
 
 
-def glance_at_folder(folder: Path) -> str:
-    """Return that of :func:`glance_at_files` of a Zarr group, without its ledger."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    own = folder / LEDGER
-    return glance_at_files((path for path in paths if not path.is_relative_to(own)), folder)
-
-
-def glance_at_url(system: Any, path: str) -> str:
-    """Return a digest of names and versions of objects; empty where they have no versions.
-
-    Parameters
-    ----------
-    system : fsspec file system
-        Where they lie.
-    path : str
-        The group, whose ledger is left out.
-    """
-    from relspace.rows.identity import version_of_object
-
-    lines = []
-    for name, info in sorted(system.find(path, detail=True).items()):
-        own = str(name).removeprefix(path.rstrip("/")).lstrip("/")
-        version = version_of_object(info)
-        if own.startswith(f"{LEDGER}/"):
-            continue
-        if version is None:
-            return ""
-        lines.append(f"{own} {version}")
-    return _glance(lines)
-
-
-def make_durable(paths: Iterable[Path]) -> None:
-    """Wait until files are on the disk, not only in memory."""
-    for path in paths:
+def make_durable(folder: Path) -> None:
+    """Wait until the files of a Zarr group are on the disk, not only in memory."""
+    for path in _files_of(folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -388,8 +320,23 @@ def make_durable(paths: Iterable[Path]) -> None:
             os.close(descriptor)
 
 
-def _glance(lines: Sequence[str]) -> str:
-    return checksum_of(np.frombuffer("\n".join(lines).encode(), np.uint8))
+def _files_of(folder: Path) -> list[Path]:
+    """The files of a Zarr group, without its ledger."""
+    ledger = folder / LEDGER
+    return [one for one in folder.rglob("*") if one.is_file() and not one.is_relative_to(ledger)]
+
+
+def _versions_at(url: str) -> list[str] | None:
+    system, path = file_system(url)
+    lines = []
+    for name, info in sorted(system.find(path, detail=True).items()):
+        own = str(name).removeprefix(path.rstrip("/")).lstrip("/")
+        if own.startswith(f"{LEDGER}/"):
+            continue
+        if (version := version_of_object(info)) is None:
+            return None
+        lines.append(f"{own} {version}")
+    return lines
 
 
 def _plain(value: Any) -> Any:
@@ -403,7 +350,7 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
     except ValueError:
-        # A line of another format, whose header says so.
+        # Of another format version, which the header tells.
         return None
 
 

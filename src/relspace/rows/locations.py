@@ -1,4 +1,4 @@
-"""Where files lie: paths and URLs, errors that name them, what is read, what may be written."""
+"""Locations of files: paths and URLs, errors that name them, and what an output may overwrite."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ Locations = tuple[str | Path, ...]
 
 @runtime_checkable
 class Located(Protocol):
-    """A source of rows or of items, as tasks of Dask may hold."""
+    """A source of rows or of items, which a task of Dask may hold."""
 
     def locations(self) -> Locations:
         """The files, folders and URLs that it reads."""
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether a location is one that fsspec reaches, not a path."""
+    """Whether a location is a URL for fsspec, not a path."""
     return isinstance(path, str) and "://" in path
 
 
 def located(path: str | Path) -> str | Path:
-    """A URL that fsspec reaches as it is, and a path, which ``file://`` stands for too."""
+    """Return a URL as text, and a path or a ``file://`` URL as a Path."""
     if isinstance(path, str) and path.startswith("file://"):
         return Path(path.removeprefix("file://"))
     return path if is_url(path) else Path(path)
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, which asks anew what is there, and the path in it."""
+    """Return the fsspec file system of a URL, with an empty cache, and the path in it."""
     from fsspec.core import url_to_fs
 
     try:
@@ -51,7 +51,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
 
 def missing_file_system(path: str | Path, error: ImportError) -> MissingDependencyError:
-    """The error for a URL whose file system needs a package that is not installed."""
+    """Return the error for a URL whose file system needs a package that is not installed."""
     return MissingDependencyError(
         f"{path} lies where fsspec needs a package to reach it ({str(error).rstrip('.')}): pip "
         "install s3fs for s3://, gcsfs for gs://, aiohttp for http:// and https://."
@@ -60,19 +60,9 @@ def missing_file_system(path: str | Path, error: ImportError) -> MissingDependen
 
 @contextmanager
 def reading(path: str | Path, kind: str | None = None) -> Iterator[None]:
-    """Turn whatever goes wrong while a file or store is read into an error that names it.
+    """Turn the errors of a parser, which may be of any type, into a FileFormatError with the path.
 
-    Parameters
-    ----------
-    path : str or Path
-        What is read.
-    kind : str, optional
-        What it is read as, by default its suffix.
-
-    Raises
-    ------
-    FileFormatError
-        For whatever a parser raises: bytes that are not what is claimed make that nearly anything.
+    ``kind`` is the format that errors name, by default the suffix.
     """
     try:
         yield
@@ -95,7 +85,7 @@ def reading(path: str | Path, kind: str | None = None) -> Iterator[None]:
 
 
 def locations_of_array(array: object) -> Locations:
-    """Where a memory map, an HDF5 or Zarr array, or what a Dask array begins with, is stored."""
+    """Return the files of a memory map, an HDF5 or Zarr array, or the sources of a Dask array."""
     library = type(array).__module__.partition(".")[0]
     if library == "numpy":
         return tuple(_mapped_files(array))
@@ -109,21 +99,9 @@ def locations_of_array(array: object) -> Locations:
 
 
 def refuse_inputs(path: str | Path, inputs: Iterable[str | Path], *, called: str = "out") -> None:
-    """Refuse an output that is what it is made from, holds it, or lies in it.
+    """Refuse an output that is one of the inputs, contains one, or lies in one.
 
-    Parameters
-    ----------
-    path : str or Path
-        The output.
-    inputs : iterable of str or Path
-        Files, folders and URLs that are read.
-    called : str
-        What an error calls the output.
-
-    Raises
-    ------
-    InvalidInputError
-        If one of the inputs would be overwritten.
+    ``called`` is the name of the output in errors.
     """
     for one in inputs:
         relation = _relation(path, one)
@@ -136,7 +114,7 @@ def refuse_inputs(path: str | Path, inputs: Iterable[str | Path], *, called: str
 
 
 def refuse_shared(outputs: Mapping[str, str | Path]) -> None:
-    """Refuse outputs of one run, by their names, of which one is another or lies in it."""
+    """Refuse outputs, by name, of which one is the same as another, contains it or lies in it."""
     names = list(outputs)
     for number, name in enumerate(names):
         for other in names[:number]:
@@ -150,13 +128,13 @@ def refuse_shared(outputs: Mapping[str, str | Path]) -> None:
 
 def _relation(path: str | Path, other: str | Path) -> str | None:
     """How two locations overlap: "is", "holds", "lies in", or None where they don't."""
-    place, second = located(path), located(other)
-    if isinstance(place, Path) and isinstance(second, Path):
-        if place.exists() and second.exists() and place.samefile(second):
+    first, second = located(path), located(other)
+    if isinstance(first, Path) and isinstance(second, Path):
+        if first.exists() and second.exists() and first.samefile(second):
             return "is"
-        parts, others = place.resolve().parts, second.resolve().parts
-    elif isinstance(place, str) and isinstance(second, str):
-        parts, others = _parts_of_url(place), _parts_of_url(second)
+        parts, others = first.resolve().parts, second.resolve().parts
+    elif isinstance(first, str) and isinstance(second, str):
+        parts, others = _parts_of_url(first), _parts_of_url(second)
     else:
         return None
     if parts == others:
@@ -206,7 +184,7 @@ def _store_of_zarr(array: Any) -> Iterator[str | Path]:
 
 
 def _leaves_of_dask(array: Any) -> Iterator[object]:
-    """What the tasks of a Dask array hold, without making them."""
+    """The objects in the tasks of a Dask array, without running them."""
     from dask._task_spec import DataNode, Task
     from dask.blockwise import Blockwise
     from dask.highlevelgraph import MaterializedLayer
@@ -225,5 +203,5 @@ def _leaves_of_dask(array: Any) -> Iterator[object]:
 def _locations_of_leaf(leaf: object) -> Locations:
     if isinstance(leaf, Located):
         return leaf.locations()
-    # What is of Dask are references to other tasks.
+    # Objects of Dask are references to other tasks.
     return () if type(leaf).__module__.startswith("dask") else locations_of_array(leaf)

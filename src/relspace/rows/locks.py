@@ -1,4 +1,4 @@
-"""Who may write an output: a lock on a folder or file, a lease beside a URL."""
+"""Locks of outputs: on a folder or file, or a lease beside a store at a URL."""
 
 from __future__ import annotations
 
@@ -33,25 +33,14 @@ class StoreLock(Protocol):
     """The right to write an output."""
 
     def check(self) -> None:
-        """Raise StoreLockedError if another process has the right by now."""
+        """Raise StoreLockedError if another process has the lock by now."""
 
     def release(self) -> None:
-        """Let others write."""
+        """Release the lock, so that other processes may write."""
 
 
 class PathLock:
-    """A lock on a folder or file; it ends with the process, and stays with what is renamed.
-
-    Parameters
-    ----------
-    path : Path
-        A folder or file that is there.
-
-    Raises
-    ------
-    StoreLockedError
-        If another process has the lock, or removed what is to be locked.
-    """
+    """A lock on an existing folder or file, held until the process ends, also after a rename."""
 
     def __init__(self, path: Path) -> None:
         import fcntl
@@ -62,7 +51,7 @@ class PathLock:
             raise _locked(path) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # What was opened may have been removed, or replaced, before it was locked.
+            # The file may have been removed, or replaced, before it was locked.
             if not os.path.samestat(os.fstat(self._descriptor), path.stat()):
                 raise _locked(path)
         except OSError as error:
@@ -70,28 +59,25 @@ class PathLock:
             raise _locked(path) from error
 
     def check(self) -> None:
-        """Do nothing: nobody can take it."""
+        """Do nothing: no other process can get this lock."""
 
     def release(self) -> None:
-        """Let others write."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 class BothLocks:
-    """Two locks as one, such as those of an output and of what replaces it."""
+    """Two locks as one: those of an output and of its replacement."""
 
     def __init__(self, first: StoreLock, second: StoreLock) -> None:
         self._locks = (first, second)
 
     def check(self) -> None:
-        """Raise StoreLockedError if another process has one of the rights by now."""
         for lock in self._locks:
             lock.check()
 
     def release(self) -> None:
-        """Let others write."""
         for lock in self._locks:
             lock.release()
 
@@ -99,18 +85,18 @@ class BothLocks:
 class Lease:
     """An object beside a store at a URL, renewed every few seconds by the process that writes.
 
-    Leases are numbered, made only where there is none of that number, and the highest counts. One
-    that is not renewed for a while belongs to a process that is gone: the next one is made by
-    whoever waited, of several by one. No clocks are compared. A process that was only asleep finds
-    itself replaced when it checks, which it does before it writes; an object store can't tie that
-    check and the write together, so that what is under way just then still arrives.
+    Leases are numbered; the highest number counts, and only one process can create it. A lease that
+    is not renewed for 20 seconds has expired: a process that waited creates the next one. No clocks
+    are compared. A process that was only suspended finds its lease lost when it checks it, before
+    each write. An object store can't make the check and the write one step, so that a write that
+    has already begun still arrives.
 
     Parameters
     ----------
     url : str
         The store.
     tell : callable
-        Told what is waited for; without it there is a warning.
+        Told while the lease of another process is watched; without it there is a warning.
 
     Raises
     ------
@@ -132,7 +118,7 @@ class Lease:
             self._system.pipe_file(self._own, self._content(), mode="create")
         except FileExistsError as error:
             raise self._lost(self._newest()) from error
-        # Not every file system knows of making only what is not there.
+        # Not every file system can create an object only if there is none.
         self.check()
         if newest is not None:
             self._remove(newest[0])
@@ -141,22 +127,20 @@ class Lease:
         self._renewing.start()
 
     def check(self) -> None:
-        """Raise StoreLockedError if another process has the lease by now."""
         newest = self._newest()
         if newest is None or newest[0] != self._own or not newest[1].startswith(self._mark()):
             raise self._lost(newest)
 
     def release(self) -> None:
-        """Let others write."""
         self._ended.set()
         self._renewing.join()
-        # One that can't be removed now is dead soon.
+        # If it can't be removed, it expires.
         with suppress(OSError):
             self.check()
             self._remove(self._own)
 
     def _newest(self) -> tuple[str, bytes] | None:
-        """The lease that counts, and what it holds."""
+        """The lease with the highest number, and its content."""
         self._system.invalidate_cache()
         try:
             found = max(self._system.ls(self._folder, detail=False), key=_number, default=None)
@@ -184,7 +168,7 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN_RENEWALS):
-            # What is lost stays lost; a link that is down is told by the next write.
+            # A lost lease is not renewed; a broken connection is reported by the next write.
             with suppress(OSError):
                 try:
                     self.check()
@@ -219,14 +203,14 @@ def _number(path: Any) -> int:
 
 
 def _holder(lease: tuple[str, bytes] | None) -> str:
-    """Name the process that holds a lease, as the lease tells it."""
+    """Name the process that holds a lease, as its content says."""
     told = b"" if lease is None else lease[1]
     parts = told.decode("utf-8", "replace").split(" ", 3)
     return f"process {parts[2]} on {parts[3]}" if len(parts) == 4 else "another process"
 
 
-def _locked(place: str | Path) -> StoreLockedError:
+def _locked(path: Path) -> StoreLockedError:
     return StoreLockedError(
-        f"another process is writing {place}.",
+        f"another process is writing {path}.",
         ways_out=["wait for it", "choose another name"],
     )

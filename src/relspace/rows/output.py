@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -16,24 +15,18 @@ from numpy.typing import NDArray
 
 from relspace._core.files import check_writable
 from relspace._core.items import ItemId
-from relspace._core.memory import chunk_slices
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
-from relspace.rows.formats.npy import NpyRows, refuse_other_file, write_ids
+from relspace.rows.formats.npy import NpyRows, read_npy_header, refuse_other_file, write_ids
 from relspace.rows.formats.zarr import ZarrRows, import_zarr
 from relspace.rows.ledger import (
     KEY,
-    LEDGER,
     ROWS,
     WAYS_OUT,
     FileLedger,
-    Ledger,
     Resume,
     ZarrLedger,
     checksum_of,
-    damaged_chunks,
-    glance_at_files,
-    glance_at_folder,
-    glance_at_url,
+    glance_at,
     job_digest,
     job_header,
     make_durable,
@@ -43,17 +36,18 @@ from relspace.rows.locations import file_system, located, missing_file_system
 from relspace.rows.locks import BothLocks, Lease, PathLock, StoreLock
 from relspace.rows.replacing import discard_new, lock_folder, new_of, replace_folder
 from relspace.rows.source import RowSource
+from relspace.rows.writer import ChunkWriter
 
 _IDS = "ids"
 _KIND = "rows"
-#: What a group says of itself until it has its header.
+#: The kind of a group until its header is written.
 _BEGUN = "output that was begun"
-#: Version 1 counted finished chunks, and knew its source by a few rows.
+#: Version 1 counted finished chunks, and identified its source by a few rows.
 FORMAT_VERSION = 2
-#: Types that a result can be stored in.
+#: Types of results.
 STORED_TYPES = ("float16", "float32", "float64")
 
-#: What becomes of what is there.
+#: What is done with an output that may be there already.
 _State = Literal["begin", "resume", "replace"]
 
 
@@ -70,74 +64,7 @@ class RowsWriter(Protocol):
         """Complete what has all its chunks and return it as a source of rows."""
 
 
-class _LockedWriter:
-    """What writers have in common: a lock, and a ledger of chunks of so many rows.
-
-    While a writer is open nobody else writes: it is closed by leaving its ``with`` block.
-    """
-
-    _shape: tuple[int, int]
-    _chunk_rows: int
-    _ledger: Ledger
-
-    def __init__(self, lock: StoreLock | None) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let others write."""
-        if self._lock is not None:
-            self._lock.release()
-
-    def missing(self) -> list[slice]:
-        """The chunks that are still to be written."""
-        finished = self._ledger.finished()
-        return [rows for number, rows in enumerate(self._chunks()) if number not in finished]
-
-    def _chunks(self) -> list[slice]:
-        return chunk_slices(self._shape[0], self._chunk_rows)
-
-    def _number(self, rows: slice) -> int:
-        return int(rows.start) // self._chunk_rows
-
-    def _refuse_holes(self, place: str | Path) -> None:
-        missing = self.missing()
-        if missing:
-            raise FileFormatError(
-                f"{place} lacks {len(missing)} chunks, the first with rows {missing[0].start} to "
-                f"{missing[0].stop}: whoever wrote them does not write where it is read."
-            )
-
-    def _check_lock(self) -> None:
-        if self._lock is not None:
-            self._lock.check()
-
-    def _damaged(self, read: Callable[[slice], NDArray[Any]]) -> list[int]:
-        chunks = self._chunks()
-
-        def checksum(number: int) -> str | None:
-            if number >= len(chunks):
-                return None
-            try:
-                return checksum_of(read(chunks[number]))
-            except Exception:
-                # What a damaged chunk makes a decoder raise; it is written again.
-                return None
-
-        return damaged_chunks(self._ledger.finished(), checksum)
-
-
-class ZarrWriter(_LockedWriter):
+class ZarrWriter(ChunkWriter):
     """Writes rows into a Zarr group, on disk or at an fsspec URL; workers of a cluster may join.
 
     The group holds ``rows`` (n, m), chunked by rows and compressed, ``ledger``
@@ -146,46 +73,49 @@ class ZarrWriter(_LockedWriter):
 
     Parameters
     ----------
-    place : str or Path
+    location : str or Path
         The group, a folder or a URL.
     lock : StoreLock or None
         The right to write it; None for a worker that joins.
     replaces : Path, optional
-        The folder that gets this one's content when it is complete.
+        The folder that it replaces when it is complete.
     """
 
+    _ledger: ZarrLedger
+
     def __init__(
-        self, place: str | Path, lock: StoreLock | None, replaces: Path | None = None
+        self, location: str | Path, lock: StoreLock | None, replaces: Path | None = None
     ) -> None:
         super().__init__(lock)
         self._replaces = replaces
-        self._open(place)
+        self._open(location)
 
-    def _open(self, place: str | Path) -> None:
-        root = import_zarr().open_group(place, mode="r+")
+    def _open(self, location: str | Path) -> None:
+        root = import_zarr().open_group(location, mode="r+")
+        self.location = location
         self.header: dict[str, Any] = dict(root.attrs)[KEY]
-        # Or every chunk is compared with the fill value before it is written.
+        # Otherwise Zarr compares every chunk with the fill value before it writes it.
         self._rows = root[ROWS].with_config({"write_empty_chunks": True})
-        self._ledger = self._zarr_ledger = ZarrLedger(root)
-        self.place = place
-        self._shape, self._chunk_rows = self._rows.shape, self._rows.chunks[0]
+        self._ledger = ZarrLedger(root)
+        self._n_rows, self._chunk_rows = self._rows.shape[0], self._rows.chunks[0]
 
     @classmethod
     def create(
         cls,
-        place: str | Path,
+        location: str | Path,
+        lock: StoreLock,
+        replaces: Path | None = None,
+        *,
         shape: tuple[int, int],
         dtype: str,
         chunk_rows: int,
         columns: str,
         header: Mapping[str, Any],
         ids: Sequence[ItemId] | None,
-        lock: StoreLock,
-        replaces: Path | None = None,
     ) -> ZarrWriter:
-        """Make an empty store; the header comes last, so that a store with one is whole."""
+        """Create an empty store. The header is written last: a store with a header is whole."""
         zarr = import_zarr()
-        root = empty_group(place, _BEGUN)
+        root = empty_group(location, _BEGUN)
         chunks = (min(chunk_rows, shape[0]), shape[1])
         root.create_array(
             ROWS,
@@ -207,67 +137,37 @@ class ZarrWriter(_LockedWriter):
             listed = root.create_array(_IDS, shape=(len(ids),), chunks=(len(ids),), dtype=kind)
             listed[...] = values
         root.attrs[KEY] = dict(header)
-        return cls(place, lock, replaces)
+        return cls(location, lock, replaces)
 
     @classmethod
-    def join(cls, place: str, digest: str) -> ZarrWriter:
-        """Open a store to write chunks that the process with the lock hands out.
-
-        Parameters
-        ----------
-        place : str
-            The store.
-        digest : str
-            That of its job, see :attr:`digest`.
-
-        Raises
-        ------
-        InvalidInputError
-            If the store is by now of another job.
-        """
-        writer = cls(place, None)
+    def join(cls, location: str, digest: str) -> ZarrWriter:
+        """Open a store as a worker; refused if it is of another job than the digest's by now."""
+        writer = cls(location, None)
         if writer.digest != digest:
-            raise InvalidInputError(f"{place} became the output of another job.")
+            raise InvalidInputError(f"{location} became the output of another job.")
         return writer
 
     @property
     def digest(self) -> str:
-        """What tells its job from others."""
+        """The digest of its job."""
         return job_digest(self.header)
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is complete, and its files are as they were when it became so."""
-        settled = self._ledger.settled()
-        return bool(settled) and settled == self._glance()
-
     def resume(self, *, overwrite: bool = False) -> Self:
-        """Have damaged chunks written again.
-
-        Parameters
-        ----------
-        overwrite : bool
-            Whether those of a complete output are, too.
-
-        Raises
-        ------
-        InvalidInputError
-            If the output was complete, and its values were changed since.
-        """
+        """Mark damaged chunks as missing; of a complete output only with ``overwrite``."""
         if self.is_settled:
             return self
-        damaged = self._damaged(lambda rows: np.asarray(self._rows[rows]))
+        damaged = self._damaged()
         if damaged and self._ledger.settled():
             if not overwrite:
-                raise _changed_since(self.place, damaged)
+                raise _changed_since(self.location, damaged)
             self._ledger.settle("")
         for number in damaged:
             self._ledger.forget(number)
         return self
 
     def has(self, rows: slice) -> bool:
-        """Whether a chunk is there."""
-        return self._zarr_ledger.has(self._number(rows))
+        """Whether a chunk is finished."""
+        return self._ledger.has(self._number(rows))
 
     def write(self, rows: slice, values: torch.Tensor) -> None:
         """Write one of the missing chunks."""
@@ -278,11 +178,10 @@ class ZarrWriter(_LockedWriter):
 
     def finish(self) -> RowSource:
         """Return the complete store."""
-        self._refuse_holes(self.place)
+        _refuse_holes(self)
         if not self.is_settled:
-            if isinstance(self.place, Path):
-                files = [path for path in self.place.rglob("*") if path.is_file()]
-                make_durable(path for path in files if not path.is_relative_to(self.place / LEDGER))
+            if isinstance(self.location, Path):
+                make_durable(self.location)
             self._check_lock()
             if glance := self._glance():
                 self._ledger.settle(glance)
@@ -290,76 +189,66 @@ class ZarrWriter(_LockedWriter):
             folder, self._replaces = self._replaces, None
             replace_folder(folder)
             self._open(folder)
-        return ZarrRows(str(self.place), ROWS)
+        return ZarrRows(str(self.location), ROWS)
 
-    def _glance(self) -> str:
-        if isinstance(self.place, Path):
-            return glance_at_folder(self.place)
-        return glance_at_url(*file_system(self.place))
+    def _read_chunk(self, rows: slice) -> Sequence[NDArray[Any]]:
+        return [np.asarray(self._rows[rows])]
 
 
-class NpyWriter(_LockedWriter):
-    """Writes rows into an ``.npy`` file, which has its name only when it is complete.
+class NpyWriter(ChunkWriter):
+    """Writes rows into an ``.npy`` file, which gets its name when it is complete.
 
-    One that it replaces is kept until then. Beside it lie ``.NAME.partial`` with the rows, and
+    A file that it replaces is kept until then. Beside it lie ``.NAME.partial`` with the rows, and
     ``.NAME.progress``, its ledger (:class:`relspace.rows.ledger.FileLedger`), which is also what is
-    locked. The ledger stays, so that the same job finds the file done.
+    locked. The ledger is kept, so that the same job is not computed again.
     """
+
+    location: Path
 
     def __init__(
         self, path: Path, ledger: FileLedger, ids: Sequence[ItemId] | None, lock: StoreLock
     ) -> None:
-        self._path, self._ids = path, ids
+        super().__init__(lock)
+        self.location, self._ids, self._ledger = path, ids, ledger
         self._partial = _beside(path)[0]
         with (self._partial if self._partial.exists() else path).open("rb") as stream:
-            np.lib.format.read_magic(stream)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            (self._n_rows, self._width), self._dtype = read_npy_header(stream)
             self._offset = stream.tell()
-        self._dtype = dtype
         self.header: dict[str, Any] = dict(ledger.header or {})
-        super().__init__(lock)
-        self._ledger, self._shape = ledger, (shape[0], shape[1])
         self._chunk_rows = self.header["chunk_rows"]
 
     @classmethod
     def create(
         cls,
         path: Path,
+        ledger: FileLedger,
+        lock: StoreLock,
+        *,
         shape: tuple[int, int],
         dtype: str,
-        ledger: FileLedger,
         header: Mapping[str, Any],
         ids: Sequence[ItemId] | None,
-        lock: StoreLock,
     ) -> NpyWriter:
-        """Begin an empty file; the header comes last, so that what has one is whole."""
-        partial = _beside(path)[0]
+        """Create an empty file. The header is written last: a ledger with a header is whole."""
         ledger.erase()
         described = np.lib.format.header_data_from_array_1_0(np.empty((0, 0), dtype=dtype))
-        with partial.open("wb") as stream:
+        with _beside(path)[0].open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, {**described, "shape": shape})
         ledger.begin(header)
         return cls(path, ledger, ids, lock)
 
     @property
     def is_settled(self) -> bool:
-        """Whether the file is complete, and as it was when it became so."""
-        settled = self._ledger.settled()
-        return bool(settled) and self._path.exists() and settled == self._glance()
+        """Whether the file is complete, and has not changed since."""
+        return self.location.exists() and super().is_settled
 
     def resume(self) -> Self:
-        """Have damaged chunks written again.
-
-        Raises
-        ------
-        InvalidInputError
-            If the file was complete, and its values were changed since.
-        """
+        """Mark damaged chunks as missing; refused if the file was complete."""
         if self.is_settled:
             return self
-        damaged = self._damaged(self._read)
+        damaged = self._damaged()
         if damaged and not self._partial.exists():
-            raise _changed_since(self._path, damaged)
+            raise _changed_since(self.location, damaged)
         for number in damaged:
             self._ledger.forget(number)
         return self
@@ -376,27 +265,24 @@ class NpyWriter(_LockedWriter):
 
     def finish(self) -> RowSource:
         """Give the complete file its name."""
-        self._refuse_holes(self._path)
+        _refuse_holes(self)
         if self._partial.exists():
-            # At no moment have rows the ids of others.
-            write_ids(self._path, None)
-            self._partial.replace(self._path)
+            # The ids of the old rows go first, so that the new rows never have them.
+            write_ids(self.location, None)
+            self._partial.replace(self.location)
         if not self.is_settled:
-            write_ids(self._path, self._ids)
+            write_ids(self.location, self._ids)
             self._ledger.settle(self._glance())
-        return NpyRows(self._path)
-
-    def _glance(self) -> str:
-        return glance_at_files([self._path], self._path.parent)
+        return NpyRows(self.location)
 
     def _at(self, rows: slice) -> int:
-        return self._offset + int(rows.start) * self._shape[1] * self._dtype.itemsize
+        return self._offset + int(rows.start) * self._width * self._dtype.itemsize
 
-    def _read(self, rows: slice) -> NDArray[Any]:
-        place = self._partial if self._partial.exists() else self._path
-        count = (rows.stop - rows.start) * self._shape[1]
-        found = np.fromfile(place, dtype=self._dtype, count=count, offset=self._at(rows))
-        return found.reshape(-1, self._shape[1])
+    def _read_chunk(self, rows: slice) -> Sequence[NDArray[Any]]:
+        path = self._partial if self._partial.exists() else self.location
+        count = (rows.stop - rows.start) * self._width
+        found = np.fromfile(path, dtype=self._dtype, count=count, offset=self._at(rows))
+        return [found.reshape(-1, self._width)]
 
 
 def open_writer(
@@ -431,8 +317,8 @@ def open_writer(
     columns : str
         What one column is, such as ``"landmark"``: the name of the second dimension in Zarr.
     overwrite : bool
-        Whether an output of another job is replaced rather than refused: once the new one is
-        complete, but at a URL, which can't be renamed, before the new one is begun.
+        Whether an output of another job is replaced rather than refused: when the new one is
+        complete; at a URL, which can't be renamed, before the new one is begun.
     resume : {"identified", "trust"}
         Whether an output is resumed only where its data is identified, or the caller vouches for
         it.
@@ -447,56 +333,49 @@ def open_writer(
         If another process is writing it.
     """
     header = job_header(_KIND, FORMAT_VERSION, job, chunk_rows=chunk_rows)
-    place = _checked_place(path)
-    if isinstance(place, Path) and place.suffix == ".npy":
-        return _open_npy(place, shape, dtype, header, job, ids, overwrite, resume)
-    return _open_zarr(place, shape, dtype, chunk_rows, columns, header, job, ids, overwrite, resume)
+    about: dict[str, Any] = {"shape": shape, "dtype": dtype, "header": header, "ids": ids}
+    location = _checked_location(path)
+    if isinstance(location, Path) and location.suffix == ".npy":
+        return _open_npy(location, about, job, overwrite, resume)
+    about |= {"chunk_rows": chunk_rows, "columns": columns}
+    return _open_zarr(location, about, job, overwrite, resume)
 
 
 def _open_zarr(
-    place: str | Path,
-    shape: tuple[int, int],
-    dtype: str,
-    chunk_rows: int,
-    columns: str,
-    header: Mapping[str, Any],
+    location: str | Path,
+    about: Mapping[str, Any],
     job: Mapping[str, Any],
-    ids: Sequence[ItemId] | None,
     overwrite: bool,
     resume: Resume,
 ) -> ZarrWriter:
-    def state() -> _State:
-        return _state_of_zarr(place, job, overwrite, resume)
-
-    # Looked at first, for what is refused is neither locked nor made.
-    if state() == "resume" and not isinstance(place, Path):
-        complete = ZarrWriter(place, None)
+    # Before it is locked or created, so that nothing is changed where it is refused.
+    found = _state_of_zarr(location, job, overwrite, resume)
+    if found == "resume" and not isinstance(location, Path):
+        complete = ZarrWriter(location, None)
         if complete.is_settled:
             return complete
-    lock: StoreLock = lock_folder(place) if isinstance(place, Path) else Lease(place)
+    lock: StoreLock = lock_folder(location) if isinstance(location, Path) else Lease(location)
     try:
-        found, made, replaces = state(), place, None
-        if isinstance(place, Path):
+        found, written, replaces = _state_of_zarr(location, job, overwrite, resume), location, None
+        if isinstance(location, Path):
             if found == "replace":
-                made, replaces = new_of(place), place
-                lock = BothLocks(lock, lock_folder(made))
-                found = _state_of_new(made, job, resume)
+                written, replaces = new_of(location), location
+                lock = BothLocks(lock, lock_folder(written))
+                found = _state_of_new(written, job, resume)
             else:
-                discard_new(place)
+                discard_new(location)
         if found == "resume":
-            for leftover in made.rglob("*.partial") if isinstance(made, Path) else ():
+            for leftover in written.rglob("*.partial") if isinstance(written, Path) else ():
                 leftover.unlink()
-            return ZarrWriter(made, lock, replaces).resume(overwrite=overwrite)
-        return ZarrWriter.create(
-            made, shape, dtype, chunk_rows, columns, header, ids, lock, replaces
-        )
+            return ZarrWriter(written, lock, replaces).resume(overwrite=overwrite)
+        return ZarrWriter.create(written, lock, replaces, **about)
     except BaseException:
         lock.release()
         raise
 
 
 def _state_of_new(new: Path, job: Mapping[str, Any], resume: Resume) -> _State:
-    """Whether what a killed run wrote beside an output is resumed; else it is removed."""
+    """Whether the replacement that a killed run began is resumed; else its content is removed."""
     with suppress(FileFormatError):
         if _state_of_zarr(new, job, True, resume) == "resume":
             return "resume"
@@ -507,11 +386,8 @@ def _state_of_new(new: Path, job: Mapping[str, Any], resume: Resume) -> _State:
 
 def _open_npy(
     path: Path,
-    shape: tuple[int, int],
-    dtype: str,
-    header: Mapping[str, Any],
+    about: Mapping[str, Any],
     job: Mapping[str, Any],
-    ids: Sequence[ItemId] | None,
     overwrite: bool,
     resume: Resume,
 ) -> NpyWriter:
@@ -524,13 +400,13 @@ def _open_npy(
     try:
         ledger = FileLedger(progress)
         if _is_npy_resumed(path, ledger, job, overwrite, resume):
-            writer = NpyWriter(path, ledger, ids, lock).resume()
+            writer = NpyWriter(path, ledger, about["ids"], lock).resume()
             if partial.exists() or not writer.missing():
                 return writer
-            # Somebody removed what was written, and left what was to be replaced.
+            # The partial file was removed, and the file that it was to replace is there.
             if not overwrite:
                 raise InvalidInputError(f"{path} exists.", ways_out=WAYS_OUT)
-        return NpyWriter.create(path, shape, dtype, ledger, header, ids, lock)
+        return NpyWriter.create(path, ledger, lock, **about)
     except BaseException:
         lock.release()
         raise
@@ -548,49 +424,30 @@ def check_location(path: str | Path) -> None:
     OSError
         If nothing can be written there.
     """
-    place = _checked_place(path)
-    if isinstance(place, Path) and place.suffix == ".npy":
-        if place.is_dir():
-            raise FileFormatError(f"{place} is a folder.", ways_out=["name a file"])
+    location = _checked_location(path)
+    if isinstance(location, Path) and location.suffix == ".npy":
+        if location.is_dir():
+            raise FileFormatError(f"{location} is a folder.", ways_out=["name a file"])
     else:
-        _zarr_header(place)
-    if isinstance(place, Path) and not place.exists():
-        check_writable(place)
+        _zarr_header(location)
+    if isinstance(location, Path) and not location.exists():
+        check_writable(location)
 
 
-def check_place(
-    path: str | Path,
-    job: Mapping[str, Any],
-    *,
-    overwrite: bool = False,
-    resume: Resume = "identified",
-) -> None:
-    """Refuse an output that :func:`open_writer` would, before the whole job is known.
-
-    Parameters
-    ----------
-    path, overwrite, resume
-        As for :func:`open_writer`.
-    job : mapping
-        What is known of it so far.
-    """
-    place = _checked_place(path)
-    if isinstance(place, Path) and place.suffix == ".npy":
-        ledger = FileLedger(_beside(place)[1])
-        _is_npy_resumed(place, ledger, job, overwrite, resume, partly=True)
+def check_job(path: str | Path, job: Mapping[str, Any], overwrite: bool, resume: Resume) -> None:
+    """Refuse an output that :func:`open_writer` would, by the part of the job that is known."""
+    location = _checked_location(path)
+    if isinstance(location, Path) and location.suffix == ".npy":
+        ledger = FileLedger(_beside(location)[1])
+        _is_npy_resumed(location, ledger, job, overwrite, resume, partly=True)
     else:
-        _state_of_zarr(place, job, overwrite, resume, partly=True)
+        _state_of_zarr(location, job, overwrite, resume, partly=True)
 
 
 def remove_output(path: str | Path, writer: ZarrWriter | NpyWriter | None = None) -> None:
-    """Remove an output, complete or begun, with what lies beside it; nothing if there is none.
+    """Remove an output, complete or begun, with its files beside it; nothing if there is none.
 
-    Parameters
-    ----------
-    path : str or Path
-        The output.
-    writer : ZarrWriter or NpyWriter, optional
-        Its open writer; without one it is locked meanwhile.
+    ``writer`` is its open writer; without one the output is locked meanwhile.
 
     Raises
     ------
@@ -599,54 +456,53 @@ def remove_output(path: str | Path, writer: ZarrWriter | NpyWriter | None = None
     StoreLockedError
         If another process is writing it.
     """
-    place = _checked_place(path)
-    if writer is None:
-        if isinstance(place, Path):
-            locked = place if place.suffix == ".zarr" else _beside(place)[1]
-            if not locked.exists():
-                return
-        elif not _holds_something(place):
-            return
-        if isinstance(place, str) or place.suffix == ".zarr":
-            # Raises for what is somebody else's.
-            _zarr_header(place)
-        lock: StoreLock = Lease(place) if isinstance(place, str) else PathLock(locked)
-        try:
-            _remove(place)
-        finally:
-            lock.release()
+    location = _checked_location(path)
+    if writer is not None:
+        _remove(location)
         return
-    _remove(place)
+    if isinstance(location, Path):
+        locked = location if location.suffix == ".zarr" else _beside(location)[1]
+        if not locked.exists():
+            return
+    elif not _holds_something(location):
+        return
+    if isinstance(location, str) or location.suffix == ".zarr":
+        # Raises for what is no output.
+        _zarr_header(location)
+    lock: StoreLock = Lease(location) if isinstance(location, str) else PathLock(locked)
+    try:
+        _remove(location)
+    finally:
+        lock.release()
 
 
-def _remove(place: str | Path) -> None:
-    if isinstance(place, str):
-        system, own = file_system(place)
+def _remove(location: str | Path) -> None:
+    if isinstance(location, str):
+        system, own = file_system(location)
         if system.exists(own):
-            empty_group(place, _BEGUN)
+            empty_group(location, _BEGUN)
             system.rm(own, recursive=True)
-    elif place.suffix == ".npy":
-        write_ids(place, None)
-        partial, progress = _beside(place)
-        for one in (place, partial, progress):
+    elif location.suffix == ".npy":
+        write_ids(location, None)
+        for one in (location, *_beside(location)):
             one.unlink(missing_ok=True)
-    elif place.exists():
-        discard_new(place)
-        empty_group(place, _BEGUN)
-        shutil.rmtree(place)
+    elif location.exists():
+        discard_new(location)
+        empty_group(location, _BEGUN)
+        shutil.rmtree(location)
 
 
-def _checked_place(path: str | Path) -> str | Path:
-    place = located(path)
-    name = str(place).rstrip("/")
-    if name.endswith(".zarr") or (name.endswith(".npy") and isinstance(place, Path)):
-        return place
+def _checked_location(path: str | Path) -> str | Path:
+    location = located(path)
+    name = str(location).rstrip("/")
+    if name.endswith(".zarr") or (name.endswith(".npy") and isinstance(location, Path)):
+        return location
     hint = ", a URL in .zarr" if name.endswith(".npy") else ""
     raise InvalidInputError(f"out is {str(path)!r}; it must end in .zarr or .npy{hint}.")
 
 
 def _state_of(
-    place: str | Path,
+    location: str | Path,
     header: dict[str, Any] | None,
     job: Mapping[str, Any],
     overwrite: bool,
@@ -657,14 +513,14 @@ def _state_of(
 ) -> _State:
     """Whether an output is resumed, begun or replaced; else it is refused.
 
-    One in which no chunk is whole, such as that of a run that was refused at its first rows, holds
-    nothing that could be lost.
+    An output without a finished chunk, as a run that fails at its first rows leaves it, is begun
+    again.
     """
     if header is None:
         return "begin"
     try:
         refuse_another_job(
-            place, header, job, format_version=FORMAT_VERSION, resume=resume, partly=partly
+            location, header, job, format_version=FORMAT_VERSION, resume=resume, partly=partly
         )
     except InvalidInputError:
         if header.get("format_version") == FORMAT_VERSION and is_empty():
@@ -676,7 +532,7 @@ def _state_of(
 
 
 def _state_of_zarr(
-    place: str | Path,
+    location: str | Path,
     job: Mapping[str, Any],
     overwrite: bool,
     resume: Resume,
@@ -684,10 +540,10 @@ def _state_of_zarr(
     partly: bool = False,
 ) -> _State:
     def is_empty() -> bool:
-        return not ZarrLedger(import_zarr().open_group(place, mode="r")).finished()
+        return not ZarrLedger(import_zarr().open_group(location, mode="r")).finished()
 
-    header = _zarr_header(place)
-    return _state_of(place, header, job, overwrite, resume, is_empty=is_empty, partly=partly)
+    header = _zarr_header(location)
+    return _state_of(location, header, job, overwrite, resume, is_empty=is_empty, partly=partly)
 
 
 def _is_npy_resumed(
@@ -718,80 +574,71 @@ def _is_npy_resumed(
         partly=partly,
     )
     if found == "resume" and overwrite and not partial.exists():
-        # Another file of that name is replaced, too.
-        return bool(ledger.settled()) and ledger.settled() == glance_at_files([path], path.parent)
+        # The file may be another one, which is replaced.
+        return bool(ledger.settled()) and ledger.settled() == glance_at(path)
     return found == "resume"
 
 
-def _zarr_header(place: str | Path) -> dict[str, Any] | None:
-    """The header of a store that is there, None where there is nothing, or an unfinished start."""
+def _zarr_header(location: str | Path) -> dict[str, Any] | None:
+    """The header of an output; None where there is nothing, or a group without its header yet."""
     zarr = import_zarr()
-    if isinstance(place, Path) and place.exists() and not place.is_dir():
-        raise FileFormatError(f"{place} is a file; a Zarr store is a folder.")
+    if isinstance(location, Path) and location.exists() and not location.is_dir():
+        raise FileFormatError(f"{location} is a file; a Zarr store is a folder.")
     try:
-        root = zarr.open_group(place, mode="r")
+        root = zarr.open_group(location, mode="r")
     except ImportError as error:
-        raise missing_file_system(place, error) from error
+        raise missing_file_system(location, error) from error
     except FileNotFoundError:
-        if _holds_something(place):
+        if _holds_something(location):
             raise FileFormatError(
-                f"{place} is a folder that is no Zarr store.", ways_out=["name another output"]
+                f"{location} is a folder that is no Zarr store.", ways_out=["name another output"]
             ) from None
         return None
     except zarr.errors.ContainsArrayError:
         raise FileFormatError(
-            f"{place} is a Zarr array of something else.", ways_out=["name another output"]
+            f"{location} is a Zarr array of something else.", ways_out=["name another output"]
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileFormatError(
-            f"{place} can't be read as a Zarr store ({reason}).",
+            f"{location} can't be read as a Zarr store ({reason}).",
             ways_out=["name another output", "remove it"],
         ) from error
     header = dict(root.attrs).get(KEY)
     if not isinstance(header, dict):
         raise FileFormatError(
-            f"{place} is a Zarr store of something else.", ways_out=["name another output"]
+            f"{location} is a Zarr store of something else.", ways_out=["name another output"]
         )
     if header.get("kind") == _BEGUN:
         return None
     if header.get("kind") != _KIND:
         raise FileFormatError(
-            f"{place} holds a {header.get('kind')}.", ways_out=["name another output"]
+            f"{location} holds a {header.get('kind')}.", ways_out=["name another output"]
         )
     return header
 
 
-def _holds_something(place: str | Path) -> bool:
-    if isinstance(place, Path):
-        return place.exists() and any(place.iterdir())
-    system, own = file_system(place)
+def _holds_something(location: str | Path) -> bool:
+    if isinstance(location, Path):
+        return location.exists() and any(location.iterdir())
+    system, own = file_system(location)
     return bool(system.exists(own) and system.find(own))
 
 
-def empty_group(place: str | Path, begun: str) -> Any:
-    """Make a Zarr group with nothing in it but a mark, or empty one that is there.
+def empty_group(location: str | Path, begun: str) -> Any:
+    """Create an empty Zarr group, or empty one that is there, and open it for writing.
 
-    Parameters
-    ----------
-    place : str or Path
-        The group, a folder or a URL.
-    begun : str
-        The mark, which stands where the header will: a group without one is somebody else's.
-
-    Returns
-    -------
-    zarr.Group
-        The group, to be written.
+    Its header is the kind ``begun`` until the real one is written: a group without a header is not
+    ours.
     """
     zarr = import_zarr()
     try:
-        root = zarr.open_group(place, mode="r+")
+        root = zarr.open_group(location, mode="r+")
     except FileNotFoundError:
-        return zarr.create_group(place, attributes={KEY: {"kind": begun}})
-    # Said first, so that what is half removed is not taken for a whole.
+        return zarr.create_group(location, attributes={KEY: {"kind": begun}})
+    # Before anything is removed, so that what is left is never opened as a complete store.
     root.attrs[KEY] = {"kind": begun}
-    system, group = file_system(str(place))
+    system, group = file_system(str(location))
     for one in system.ls(group, detail=False):
         if not str(one).endswith("/zarr.json"):
             system.rm(one, recursive=True)
@@ -835,9 +682,19 @@ def _stored_ids(ids: Sequence[ItemId]) -> NDArray[Any]:
         ) from error
 
 
-def _changed_since(place: str | Path, damaged: Sequence[int]) -> InvalidInputError:
+def _refuse_holes(writer: ChunkWriter) -> None:
+    missing = writer.missing()
+    if missing:
+        raise FileFormatError(
+            f"{writer.location} lacks {len(missing)} chunks, the first with rows "
+            f"{missing[0].start} to {missing[0].stop}: the processes that wrote them wrote "
+            "somewhere else."
+        )
+
+
+def _changed_since(location: str | Path, damaged: Sequence[int]) -> InvalidInputError:
     some = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
     return InvalidInputError(
-        f"{place} exists, and was changed after it was complete (chunks {some}).",
+        f"{location} exists, and was changed after it was complete (chunks {some}).",
         ways_out=WAYS_OUT,
     )

@@ -1,4 +1,4 @@
-"""Opens whatever holds rows of features: ``scan`` leaves them where they lie, ``read`` loads them.
+"""Opens features in memory or in files: ``scan`` for reading in blocks, ``read`` into memory.
 
 Each format is a module of :mod:`relspace.rows.formats`, or is registered by a layer above.
 """
@@ -34,7 +34,7 @@ _LIBRARIES_OF_BLOCKS = ("h5py", "zarr", "dask")
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features found in a file or store.
+    """Features of a file or store.
 
     Attributes
     ----------
@@ -63,27 +63,18 @@ class FeatureTable:
 
     @property
     def n_items(self) -> int:
-        """How many items there are; tokens of images are no items of their own."""
+        """The number of items; tokens of images are not items."""
         features = self.features
         return int(features.shape[0]) if isinstance(features, RowSource) else len(features)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreFormat:
-    """A format of stores that a layer above brings, with what it gives back.
+    """A format of stores of a layer above.
 
-    Attributes
-    ----------
-    recognizes : callable
-        Whether a path or URL is such a store.
-    open : callable
-        ``open(location, request)`` finds the features.
-    kind : type
-        What the table then holds.
-    rows : callable
-        ``rows(features)`` makes a source of rows of an object of this kind.
-    contents : callable
-        ``contents(features)`` tells what is known of the content of its items.
+    ``recognizes`` says whether a location is such a store, and ``open(location, request)`` opens
+    it. ``kind`` is the type of its features, of which ``rows`` gives a source of rows and
+    ``contents`` the content of its items.
     """
 
     recognizes: Callable[[Path | str], bool]
@@ -97,7 +88,7 @@ _STORES: list[StoreFormat] = []
 
 
 def register(store: StoreFormat) -> None:
-    """Have a format of stores recognized, before those of files."""
+    """Add a format of stores, which is recognized before those of files."""
     _STORES.append(store)
 
 
@@ -224,20 +215,17 @@ def scan_table(
     ids: str | Path | None = None,
     id_column: str | None = None,
 ) -> FeatureTable:
-    """Find features and ids as :func:`read` does, and leave the features where they lie.
+    """Open features and ids as :func:`read` does, with the features as a source of rows.
 
-    Returns
-    -------
-    FeatureTable
-        Its features are a source of rows; of a feature store a feature set of one layer.
+    Of a feature store the features are a feature set of one layer.
     """
     return _find(located(path), Request(key, ids, id_column), in_parts=True)
 
 
 def is_held(features: object) -> bool:
-    """Whether features are one matrix in memory; everything else is read in blocks."""
+    """Whether features are one matrix in memory; all others are read in blocks."""
     if isinstance(features, torch.Tensor):
-        # Asked first: some have no shape to look at.
+        # First, because some tensors have no shape.
         return True
     lazy = (str, Path, np.memmap, RowSource, Readable, *(store.kind for store in _STORES))
     if isinstance(features, lazy):
@@ -248,14 +236,14 @@ def is_held(features: object) -> bool:
 
 
 def gives_arrays(features: object) -> bool:
-    """Whether results of features are arrays, as what was given is, rather than tensors."""
+    """Whether results computed from features are arrays rather than tensors."""
     if isinstance(features, RowSource):
         return features.is_array
     return hasattr(features, "__array__")
 
 
 def contents_of(features: object) -> ItemContents | None:
-    """What is known of the content of the items that features are of."""
+    """Return what is known of the content of the items of features."""
     if isinstance(features, RowSource):
         return features.contents
     for store in _STORES:
@@ -265,13 +253,13 @@ def contents_of(features: object) -> ItemContents | None:
 
 
 def is_table_file(path: Path) -> bool:
-    """Whether a file is a table, whose ids are a column, by its suffix."""
+    """Whether a file is a table, in which ids are a column, by its suffix."""
     file_format = FORMATS.get(path.suffix.lower())
     return file_format is not None and file_format.is_table
 
 
 def _rows_of(features: object, name: str) -> RowSource:
-    """Make a source of rows of what is in memory, or is an array elsewhere, without copying it."""
+    """Make a source of rows of an object, without copying it."""
     if isinstance(features, torch.Tensor):
         return ArrayRows(features)
     if isinstance(features, RowSource):
@@ -306,7 +294,7 @@ def _rows_of_table(table: object, name: str, ids: tuple[ItemId, ...] | None) -> 
 def _find(location: Path | str, request: Request, *, in_parts: bool) -> FeatureTable:
     suffix = PurePosixPath(str(location)).suffix.lower()
     if isinstance(location, str) and suffix in FORMATS and FORMATS[suffix].recognizes is None:
-        # Before anything is asked of a network.
+        # Before any access to the network.
         raise InvalidInputError(
             f"{location} is a URL of a {suffix} file; at URLs only Zarr stores are read: download "
             "it, or store it as Zarr."
@@ -337,13 +325,7 @@ def _find(location: Path | str, request: Request, *, in_parts: bool) -> FeatureT
 
 
 def format_of(location: Path | str) -> FileFormat:
-    """Return the format of a file or store, by its suffix or what the folder holds.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is none, or no file.
-    """
+    """Return the format of a file or store, by its suffix or the content of the folder."""
     for one in FORMATS.values():
         if one.recognizes is not None and one.recognizes(location):
             return one
@@ -364,7 +346,7 @@ def format_of(location: Path | str) -> FileFormat:
 
 
 def suffixes_of(**declared: bool) -> list[str]:
-    """Return the suffixes of files whose format declares something, such as ``is_table=True``."""
+    """Return the suffixes of formats with an attribute, such as ``is_table=True``."""
     return [
         suffix
         for suffix, one in FORMATS.items()
@@ -374,7 +356,7 @@ def suffixes_of(**declared: bool) -> list[str]:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a path that is no readable file with something in it."""
+    """Refuse a path that is not a readable file, or an empty one."""
     if path.is_dir():
         raise InvalidInputError(f"{path} is a folder; name a file")
     if not path.exists():
@@ -388,7 +370,7 @@ def check_file(path: Path) -> None:
 
 
 def refuse_to_load(path: Path) -> None:
-    """Refuse a file that can only be loaded whole where memory doesn't hold it."""
+    """Refuse a file that can only be loaded whole if it doesn't fit into memory."""
     if path.is_file():
         Resources().require(
             path.stat().st_size,
@@ -399,7 +381,7 @@ def refuse_to_load(path: Path) -> None:
 
 
 def ids_of_file(path: str | Path, n_rows: int) -> tuple[ItemId, ...]:
-    """Read the ids of so many rows from a text file with one in each line."""
+    """Read the ids of rows from a text file with one in each line."""
     if not Path(path).is_file():
         raise InvalidInputError(f"there is no text file {path} with one id in each line.")
     return as_ids(ids_of_text(lines_of(Path(path), "id")), f"{path}", n_rows)
@@ -408,14 +390,14 @@ def ids_of_file(path: str | Path, n_rows: int) -> tuple[ItemId, ...]:
 def ids_of_entries(
     location: Path | str, entries: Entries, n_rows: int
 ) -> tuple[ItemId, ...] | None:
-    """Read the ids that a file brings by itself; None if it brings none."""
+    """Read the ids of the entry ``ids``, if there is one."""
     if IDS not in entries:
         return None
     return as_ids(entries[IDS].load(), str(location), n_rows)
 
 
 def lines_of(path: Path, what: str) -> list[str]:
-    """Read a text file in UTF-8 with one item of some kind in each line."""
+    """Read the lines of a text file in UTF-8; ``what`` is what errors call a line."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -436,7 +418,7 @@ def _check_request(location: Path | str, file_format: FileFormat, request: Reque
 
 
 def listed_tables() -> str:
-    """The suffixes of tables, as a sentence lists them."""
+    """List the suffixes of tables for a sentence."""
     *most, last = suffixes_of(is_table=True)
     return f"{', '.join(most)} and {last}"
 
@@ -479,7 +461,7 @@ def _only_matrix(location: Path | str, entries: Entries, ids: str | Path | None)
             f"{location} holds {len(matrices)} matrices, {_listed(matrices)}.",
             ways_out=["say which by {key}"],
         )
-    # A single entry is what is meant, and if it can't be features its own error says why.
+    # A single entry is chosen even if it can't be features, so that its own error says why.
     chosen = matrices or others
     if len(chosen) != 1:
         raise FileFormatError(

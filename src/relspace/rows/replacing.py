@@ -1,7 +1,7 @@
-"""Folders that are replaced once what replaces them is whole: the old is kept until then.
+"""Replacement of folders: the old one is kept until the new one is complete.
 
-Beside ``NAME`` lies ``.NAME.new`` while it is written. Then ``NAME`` becomes ``.NAME.old`` and
-``.NAME.new`` becomes ``NAME``. What a killed run leaves of either is taken over by the next one.
+The new folder is written as ``.NAME.new`` beside ``NAME``. Then ``NAME`` is renamed to
+``.NAME.old``, and ``.NAME.new`` to ``NAME``. The next run cleans up what a killed run left.
 """
 
 from __future__ import annotations
@@ -14,27 +14,20 @@ from relspace.rows.locks import PathLock
 
 
 def new_of(folder: Path) -> Path:
-    """Where what replaces a folder is written."""
+    """The location of a folder's replacement while it is written."""
     return folder.with_name(f".{folder.name}.new")
 
 
 def lock_folder(folder: Path) -> PathLock:
-    """Make and lock a folder that will be written, and remove what killed runs left of old ones.
+    """Create and lock a folder, and remove old versions that killed runs left.
 
-    A folder whose replacement was cut off between two renames has its name again.
-
-    Raises
-    ------
-    FileFormatError
-        If it is a file.
-    StoreLockedError
-        If another process is writing it.
+    If a replacement was interrupted between its two renames, the old folder gets its name back.
     """
     if folder.exists() and not folder.is_dir():
         raise FileFormatError(f"{folder} is a file; a store is a folder.")
     old = _old_of(folder)
     if old.exists() and not folder.exists():
-        # Whoever replaces it just now has it locked.
+        # A process that replaces it right now holds this lock.
         lock = PathLock(old)
         old.rename(folder)
     else:
@@ -46,19 +39,19 @@ def lock_folder(folder: Path) -> PathLock:
 
 
 def is_there(folder: Path) -> bool:
-    """Whether a folder is there, or was when its replacement was cut off."""
+    """Whether a folder exists, possibly under its old name after an interrupted replacement."""
     return folder.exists() or _old_of(folder).exists()
 
 
 def replace_folder(folder: Path) -> None:
-    """Give the folder that is written beside another one the name of that one, which is removed."""
+    """Replace a folder by its complete replacement."""
     folder.rename(_old_of(folder))
     new_of(folder).rename(folder)
     _remove(_old_of(folder), folder)
 
 
 def discard_new(folder: Path) -> None:
-    """Remove what a killed run would have replaced a folder by."""
+    """Remove the replacement that a killed run began."""
     if (new := new_of(folder)).exists():
         lock = PathLock(new)
         try:
@@ -76,7 +69,7 @@ def _removed_of(folder: Path) -> Path:
 
 
 def _remove(left: Path, folder: Path) -> None:
-    """Remove a folder that nothing will ever take for a whole one, however far that gets."""
+    """Remove a folder under another name, so that a half removed one is never opened."""
     removed = _removed_of(folder)
     if removed.exists():
         shutil.rmtree(removed)

@@ -1,4 +1,4 @@
-"""A fitted function of rows over rows that lie anywhere: gathered, written, or on Dask."""
+"""Applies a fitted function to rows: in memory, written to an output, or on Dask."""
 
 from __future__ import annotations
 
@@ -11,41 +11,29 @@ import torch
 
 from relspace._core.matrices import Array, to_numpy
 from relspace._core.progress import Listener, silent
-from relspace.errors import InvalidInputError
-from relspace.rows.dask import map_rows, write_rows_on_cluster
-from relspace.rows.output import RowsWriter, ZarrWriter
+from relspace.rows.dask import map_rows
 from relspace.rows.registry import gives_arrays
 from relspace.rows.source import RowSource
 from relspace.rows.transform import Output, begin_output, collect_rows, write_rows
 
 
 class RowFunction(Protocol):
-    """What makes rows of rows, each from its own; workers of a cluster are sent it."""
+    """A function that computes each row of the result from one row; it can be pickled."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes; rows may be anywhere."""
+        """The device of the computation; rows may be on any."""
 
     def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
-        """Make the result's rows of some rows; ``first`` is the number of the first, if known."""
+        """Compute rows of the result; ``first`` is the number of the first row, if known."""
 
 
 @dataclass(frozen=True)
 class RowMap:
-    """A fitted function of rows, and what is known of its result.
+    """A fitted function of rows, with the width of its result and what one column is.
 
-    Attributes
-    ----------
-    compute : RowFunction
-        The function.
-    n_columns : int
-        The width of its result.
-    column : str
-        What one column is, such as ``"landmark"``.
-    check : callable
-        ``check(shape, names)`` refuses features of another width or other names.
-    job : callable
-        Gives what the result depends on besides the rows, as plain values.
+    ``check(shape, names)`` refuses features of another width or other names, and ``job()`` gives
+    what the result depends on besides the rows, as plain values.
     """
 
     compute: RowFunction
@@ -63,7 +51,7 @@ class RowMap:
         client: Any = None,
         tell: Listener = silent,
     ) -> RowSource:
-        """Write the result chunk by chunk, or resume where the same job stopped."""
+        """Write the result chunk by chunk, or resume an interrupted run of the same job."""
         output = out if isinstance(out, Output) else Output(out)
         if output.memory_budget is None:
             output = replace(output, memory_budget=memory_budget)
@@ -75,7 +63,7 @@ class RowMap:
             self.compute.device,
             columns=self.column,
         ) as writer:
-            return write_begun(writer, output, source, self.compute, client, tell)
+            return write_rows(source, self.compute, writer, tell, self.compute.device, client)
 
     def collect(
         self,
@@ -85,7 +73,7 @@ class RowMap:
         memory_budget: int | None = None,
         tell: Listener = silent,
     ) -> torch.Tensor:
-        """Gather the result, read in blocks, in one tensor; refused where it would not fit."""
+        """Compute the result in blocks, in one tensor; refused if it would not fit."""
         if dtype is None:
             dtype = source.dtype if source.dtype.is_floating_point else torch.float32
         device = self.compute.device
@@ -100,28 +88,10 @@ class RowMap:
         )
 
     def lazily(self, array: Any) -> Array:
-        """The result of a Dask array as another one."""
+        """The result for a Dask array, as a lazy Dask array."""
         return cast("Array", map_rows(array, self.compute, self.n_columns))
 
 
-def write_begun(
-    writer: RowsWriter,
-    output: Output,
-    source: RowSource,
-    compute: RowFunction,
-    client: Any,
-    tell: Listener,
-) -> RowSource:
-    """Write the missing chunks of an output that was begun, here or on a cluster."""
-    if client is None:
-        return write_rows(source, compute, writer, tell, compute.device)
-    if not isinstance(writer, ZarrWriter):
-        raise InvalidInputError(
-            f"out is {str(output.path)!r}; a cluster writes Zarr stores, ending in .zarr."
-        )
-    return write_rows_on_cluster(source, compute, writer, client, tell)
-
-
 def as_given(result: torch.Tensor, like: object) -> Array:
-    """The result as an array where an array was given."""
+    """Convert the result to an array if an array was given."""
     return to_numpy(result) if gives_arrays(like) else result

@@ -1,4 +1,4 @@
-"""What is kept in one file with a checksum, and read back to the bit."""
+"""Objects that are saved in one safetensors file, and loaded to the bit."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ FORMAT_VERSION = 1
 
 
 class Saved(ABC):
-    """What is kept in one safetensors file, with a checksum of all that it holds."""
+    """Base of objects that are saved in one safetensors file with a checksum."""
 
-    #: What the file says it holds.
+    #: The kind of object, which the file names.
     _kind: ClassVar[str]
-    #: Tensors, by the last part of their names, in which infinity has a meaning.
+    #: Tensors, by the last part of their names, that may hold infinity.
     _may_be_infinite: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """What a file holds: tensors, and plain values beside them."""
+        """The content of the file: tensors, and plain values beside them."""
 
     @classmethod
     @abstractmethod
     def _restored(cls, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Self:
-        """Check what a file holds, and make of it what was saved."""
+        """Check the content of a file, and restore the object."""
 
     def _read_from(self) -> Iterable[str | Path]:
-        """Files that results are read from, which a saved file must not overwrite."""
+        """Files that results are read from, which the saved file must not overwrite."""
         return ()
 
     def save(self, path: str | Path) -> Path:
-        """Write it into one safetensors file, whole or not at all.
+        """Write it into one safetensors file, completely or not at all.
 
-        Results that were written by ``out`` stay where they are and are no part of it.
+        Results that were written by ``out`` are not part of it.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Saved(ABC):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote: the same to the bit, on the CPU.
+        """Load what :meth:`save` wrote, to the bit, on the CPU.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Rows of features wherever they lie, of which some can be read."""
+"""Sources of rows of features, in memory, files or code, of which some rows can be read."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from relspace.errors import InvalidInputError
 from relspace.rows.identity import Identity, hash_array, hash_rows, identify
 from relspace.rows.locations import Locations
 
-#: Where rows come from when they are read: a disk or a network, memory, or code that makes them.
+#: Where rows are read from: a disk or a network, memory, or code that computes them.
 LiesIn = Literal["files", "memory", "code"]
 
 
 class RowSource(ABC):
-    """A matrix of features of which some rows can be read: what every function of rows takes.
+    """A matrix of features of which some rows can be read.
 
-    A subclass sets ``shape``, ``dtype`` and whatever differs from the defaults, and defines
-    :meth:`read`.
+    A subclass sets ``shape``, ``dtype`` and the attributes that differ from the defaults, and
+    defines :meth:`read`.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class RowSource(ABC):
     chunk_rows : int
         Rows that are stored, and so read, together.
     lies_in : {"files", "memory", "code"}
-        Where rows come from when they are read.
+        Where rows are read from.
     is_array : bool
         Whether results computed from these rows are arrays rather than tensors.
     made_of : MadeOf or None
@@ -79,7 +79,7 @@ class RowSource(ABC):
         tensor of shape (k, n_features)
         """
         wanted, order = torch.unique(indices.cpu(), return_inverse=True)
-        # A chunk is decompressed as a whole, so what lies in one is read at once.
+        # A chunk is decompressed as a whole, so that all rows of one are read together.
         apart = (wanted.diff() > 1) & ((wanted // self.chunk_rows).diff() > 0)
         parts = []
         for run in wanted.tensor_split(apart.nonzero().flatten() + 1):
@@ -132,10 +132,7 @@ class RowSource(ABC):
         return () if self.made_of is None else self.made_of.source.locations()
 
     def identity(self) -> Identity:
-        """Return what tells these rows from others: by default the hash of all values.
-
-        Rows that code makes can't be identified.
-        """
+        """Return the identity of the rows: the hash of all values; unknown for rows from code."""
         if self.lies_in == "code":
             return Identity.unidentified(
                 f"the rows of {type(self).__name__} are made by code when they are read"
@@ -150,7 +147,7 @@ class RowSource(ABC):
 
 @runtime_checkable
 class Readable(Protocol):
-    """What has the first members of a :class:`RowSource` without being one; rows made by code."""
+    """A user's own source of rows, which has these members of :class:`RowSource`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -172,12 +169,7 @@ class Readable(Protocol):
 class MadeOf:
     """How rows are computed from as many rows of another source, which can be prefetched.
 
-    Attributes
-    ----------
-    source : RowSource
-        What they are computed from.
-    make : callable
-        ``make(rows, first)`` of some of its rows and the number of the first.
+    ``make(rows, first)`` gives the result of some rows and the number of the first.
     """
 
     source: RowSource
@@ -185,7 +177,7 @@ class MadeOf:
 
 
 class MappedRows(RowSource):
-    """Rows that a function computes from those of another source; see :meth:`RowSource.map`."""
+    """The result of :meth:`RowSource.map`."""
 
     def __init__(
         self,
@@ -203,19 +195,18 @@ class MappedRows(RowSource):
         self._identity = identity
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Compute some rows."""
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         return self.made_of.make(self.made_of.source.read(start, stop), start)
 
     def identity(self) -> Identity:
-        """That of the source, and of the function where it is known."""
+        """That of the source and of the function, if the function is known."""
         if self._identity is None:
             return super().identity()
         return identify(self.made_of.source).with_detail(**self._identity)
 
 
 class TakenRows(RowSource):
-    """Some rows of another source, in an order of their own; see :meth:`RowSource.take`."""
+    """The result of :meth:`RowSource.take`."""
 
     def __init__(self, source: RowSource, indices: torch.Tensor) -> None:
         self._source, self._indices = source, indices
@@ -226,17 +217,14 @@ class TakenRows(RowSource):
             self.ids = tuple(source.ids[row] for row in indices.tolist())
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Return some of the rows that were taken."""
         return self.read_at(torch.arange(len(self._indices))[start:stop])
 
     def read_at(self, indices: torch.Tensor) -> torch.Tensor:
-        """Return single ones of the rows that were taken."""
         if not len(indices):
             return self._source.read(0, 0)
         return self._source.read_at(self._indices[indices])
 
     def locations(self) -> Locations:
-        """Those of the source."""
         return self._source.locations()
 
     def identity(self) -> Identity:
@@ -245,18 +233,9 @@ class TakenRows(RowSource):
 
 
 class GeneratedRows(RowSource):
-    """Rows that a function makes when they are asked for.
+    """Rows that a function computes when they are read.
 
-    Parameters
-    ----------
-    shape : (int, int)
-        (n_items, n_features).
-    make : callable
-        ``make(start, stop)`` gives the rows as a tensor or array, always the same ones.
-    dtype : torch.dtype
-        Their type.
-    ids : tuple, optional
-        Their ids.
+    ``make(start, stop)`` gives the rows as a tensor or array, the same ones each time.
     """
 
     def __init__(
@@ -272,7 +251,6 @@ class GeneratedRows(RowSource):
         self._make = make
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Make some rows."""
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         rows, _ = tensor_from(self._make(start, stop), "what makes the rows")
         if tuple(rows.shape) != (stop - start, self.shape[1]):
@@ -284,7 +262,7 @@ class GeneratedRows(RowSource):
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:
-    """The type of tensors read from an array of this type."""
+    """The torch type of the rows of an array of some type."""
     if isinstance(dtype, torch.dtype):
         return readable(torch.empty((0, 1), dtype=dtype), "the features").dtype
     return tensor_of(np.empty((0, 1), dtype=dtype)).dtype

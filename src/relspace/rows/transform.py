@@ -1,4 +1,4 @@
-"""Rows through a function, chunk by chunk, within a fixed memory budget."""
+"""Streams rows through a function, chunk by chunk, within a memory budget."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from relspace._core.progress import Listener, silent
 from relspace._core.resources import Resources
 from relspace.errors import InvalidTypeError
 from relspace.rows.ahead import prefetched, write_behind
+from relspace.rows.dask import write_on_cluster
 from relspace.rows.identity import Identity, hash_ids, identify
 from relspace.rows.ledger import RESUME, Resume
 from relspace.rows.locations import refuse_inputs, refuse_shared
@@ -26,8 +27,8 @@ from relspace.rows.output import (
     NpyWriter,
     RowsWriter,
     ZarrWriter,
+    check_job,
     check_location,
-    check_place,
     open_writer,
 )
 from relspace.rows.source import RowSource
@@ -37,20 +38,20 @@ _CHUNK_BYTES = 2**25
 _INPUT_BYTES = 4 * _CHUNK_BYTES
 _COPIES_OF_INPUT = 3
 _COPIES_OF_OUTPUT = 5
-# With a GPU, blocks and results lie in pinned memory too, whose sizes are powers of 2.
+# With a GPU, blocks and results are in pinned memory too, in sizes that are powers of 2.
 _PINNED_COPIES = 4
-# On the device: three blocks on their way in, and what normalising takes; results, and one on its
-# way back.
+# On the device: three blocks that are copied in, and copies that normalisation makes; results, and
+# one that is copied back.
 _DEVICE_COPIES_OF_INPUT = 8
 _DEVICE_COPIES_OF_OUTPUT = 5
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where a streamed result goes, and how.
+    """Where a streamed result is written, and how; for any argument ``out``.
 
-    It is taken wherever ``out=`` is; a path alone stands for ``Output(path)``. What is there
-    already is resumed if it belongs to the same job, over the same rows, and refused otherwise.
+    A path alone stands for ``Output(path)``. An output that is there already is resumed if it is of
+    the same job, over the same rows, and refused otherwise.
 
     Attributes
     ----------
@@ -67,8 +68,8 @@ class Output:
     overwrite : bool
         Whether the output of another job is replaced rather than refused.
     resume : {"identified", "trust"}
-        Rows are identified by their values or files (:func:`relspace.rows.identity.identify`); an
-        output whose rows can't be, such as those that code makes, is resumed only with "trust", by
+        Rows are identified by their values or files (:func:`relspace.rows.identity.identify`). If
+        they can't be, such as rows that code computes, an output is resumed only with "trust", by
         which the caller vouches that they are the same. Rows that are known to have changed are
         refused all the same.
 
@@ -109,28 +110,26 @@ def begin_output(
     with_ids: bool = True,
     identity: Identity | None = None,
 ) -> ZarrWriter | NpyWriter:
-    """Open the output of a job, new or begun before, for rows made from those of a source.
-
-    Nobody else writes it until the writer is closed.
+    """Open the output of a job, new or begun before, for rows that are computed from a source.
 
     Parameters
     ----------
     output : Output
-        Where it goes.
+        The output, which is locked until the writer is closed.
     source : RowSource
-        What it is made from; it becomes a part of the job by its identity, and that of its ids.
+        The source; its identity and that of its ids are part of the job.
     n_columns : int
-        Its width.
+        The width of the result.
     job : mapping
         What else the result depends on.
     device : torch.device
-        Where it is computed: a chunk has room there too.
+        The device of the computation; a chunk fits its memory too.
     columns : str
         What one column is, such as ``"landmark"``.
     with_ids : bool
         Whether the source's ids are written beside the rows.
     identity : Identity, optional
-        That of the source, where it is known already.
+        That of the source, if it is known already.
     """
     whole = _whole_job(output, source, n_columns, job, identity)
     if with_ids:
@@ -140,7 +139,7 @@ def begin_output(
         chunk_rows = check_count(output.chunk_rows, "chunk_rows")
     else:
         fitting = rows_at_once(source, n_columns, output.memory_budget, device)
-        # What is read for a narrow result is many times as large as what is written.
+        # For a narrow result, much more is read than written.
         read_at_once = _INPUT_BYTES // (source.shape[1] * max(4, source.dtype.itemsize))
         wanted = min(n, fitting, _CHUNK_BYTES // (4 * n_columns), read_at_once)
         chunk_rows = source.whole_chunks(wanted)
@@ -166,7 +165,7 @@ def check_output(
 ) -> None:
     """Refuse an output that :func:`begin_output` would, before the whole job is known."""
     whole = _whole_job(output, source, n_columns, job, identity)
-    check_place(output.path, whole, overwrite=output.overwrite, resume=output.resume)
+    check_job(output.path, whole, output.overwrite, output.resume)
 
 
 def check_outputs(
@@ -174,25 +173,10 @@ def check_outputs(
     inputs: Iterable[str | Path],
     files: Mapping[str, str | Path] | None = None,
 ) -> None:
-    """Refuse outputs of one run before any work, of which one could not or must not be written.
+    """Refuse outputs of one run that can't be written, or would overwrite inputs or each other.
 
-    Parameters
-    ----------
-    outputs : mapping of str to Output
-        The output of each set.
-    inputs : iterable of str or Path
-        What is read for any of them (:meth:`relspace.rows.source.RowSource.locations`).
-    files : mapping of str to str or Path, optional
-        What else is written, by what errors call it.
-
-    Raises
-    ------
-    InvalidInputError
-        If one is an input or another output, holds one or lies in one, or has another ending.
-    FileFormatError
-        If there is something else.
-    OSError
-        If nothing can be written there.
+    ``inputs`` are the locations that are read for any of them, and ``files`` what else is written,
+    by the names that errors use.
     """
     read = tuple(inputs)
     paths = {name: output.path for name, output in outputs.items()} | dict(files or {})
@@ -233,27 +217,38 @@ def write_rows(
     writer: RowsWriter,
     tell: Listener = silent,
     device: torch.device = CPU,
+    client: Any = None,
 ) -> RowSource:
-    """Write what a function makes of rows, chunk by chunk; chunks that are there are left.
+    """Write what a function computes from rows; finished chunks are not computed again.
 
     Parameters
     ----------
     source : RowSource
-        Where rows come from.
+        The rows; workers of a cluster open its files under the same paths.
     compute : callable
         ``compute(rows, first)`` of some rows and the number of the first gives the result's.
     writer : RowsWriter
-        Where the result goes, see :func:`begin_output`.
+        The output, see :func:`begin_output`.
     tell : callable
         Told ``(done, total, text)`` after every chunk.
     device : torch.device
-        Where it is computed: rows are brought there, and results taken back.
+        The device of the computation.
+    client : distributed.Client, optional
+        A cluster that computes and writes the chunks of a Zarr store, each in a task.
     """
+    chunks = writer.missing()
+    n = source.shape[0]
+    done = n - sum(chunk.stop - chunk.start for chunk in chunks)
 
-    def written(rows: slice) -> None:
-        tell(rows.stop, source.shape[0], "Transforming rows")
+    def written(chunk: slice) -> None:
+        nonlocal done
+        done += chunk.stop - chunk.start
+        tell(done, n, "Transforming rows")
 
-    _stream(source, writer.missing(), compute, writer.write, device, written)
+    if client is None:
+        _stream(source, chunks, compute, writer.write, device, written)
+    else:
+        write_on_cluster(source, chunks, compute, writer, client, written)
     return writer.finish()
 
 
@@ -267,9 +262,9 @@ def collect_rows(
     device: torch.device = CPU,
     tell: Listener = silent,
 ) -> torch.Tensor:
-    """Gather what a function makes of rows, read block by block, into one tensor in memory.
+    """Gather what a function computes from rows, read block by block, in one tensor on the CPU.
 
-    ``device`` is where it is computed: rows are brought there, and results taken back.
+    ``device`` is where it is computed, and ``tell`` is told ``(done, total, text)``.
 
     Raises
     ------
@@ -285,14 +280,14 @@ def collect_rows(
     result = empty_matrix(n, n_columns, like=torch.empty(0, dtype=dtype))
     at_once = rows_at_once(source, n_columns, memory_budget, device, at_most=_INPUT_BYTES)
     chunks = chunk_slices(n, source.whole_chunks(at_once))
-    _stream(
-        source,
-        chunks,
-        lambda rows, first: compute(rows, first).to(dtype),
-        result.__setitem__,
-        device,
-        lambda rows: tell(rows.stop, n, "Transforming rows"),
-    )
+
+    def convert(rows: torch.Tensor, first: int) -> torch.Tensor:
+        return compute(rows, first).to(dtype)
+
+    def written(chunk: slice) -> None:
+        tell(chunk.stop, n, "Transforming rows")
+
+    _stream(source, chunks, convert, result.__setitem__, device, written)
     return result
 
 
@@ -302,9 +297,9 @@ def _stream(
     compute: Callable[[torch.Tensor, int], torch.Tensor],
     write: Callable[[slice, torch.Tensor], object],
     device: torch.device,
-    written: Callable[[slice], object] = lambda rows: None,
+    written: Callable[[slice], object],
 ) -> None:
-    """Read chunks ahead, compute where ``device`` says, and write results behind."""
+    """Compute every chunk on a device, while the next one is read and the last one is written."""
     copies = copies_for(device)
 
     def land(chunk: slice, copy: Copy) -> None:
@@ -326,21 +321,10 @@ def rows_at_once(
     *,
     at_most: int | None = None,
 ) -> int:
-    """How many rows a budget holds, on the host and on the device of the computation.
+    """How many rows fit the budget, on the host and on the device of the computation.
 
-    Parameters
-    ----------
-    source : RowSource
-        Where rows come from.
-    n_columns : int
-        The width of the result.
-    memory_budget : int or None
-        Bytes that working memory may take, in each of the two; a quarter of what is free there by
-        default. Of a device never more than is free.
-    device : torch.device
-        Where it is computed.
-    at_most : int, optional
-        Bytes that are worth reading at once.
+    The budget is by default a quarter of the free memory of each. ``at_most`` is the number of
+    bytes up to which reading more rows at once is worth it.
     """
     budget = Resources.of(memory_budget).for_blocks()
     fitting = min(budget, at_most or budget) // bytes_per_row(source, n_columns, device)
@@ -355,10 +339,10 @@ def rows_at_once(
 
 
 def bytes_per_row(source: RowSource, n_columns: int, device: torch.device = CPU) -> int:
-    """What a row takes on its way: as read, in the float type of the computation, and the result's.
+    """Bytes of host memory for one row and its result, in all their copies.
 
-    While a block is worked on, the next one is read and the one before is written, which exists as
-    computed, in the type of the output, and compressed.
+    While a block is computed the next one is read, and the result of the last one is written, which
+    exists as computed, in the type of the output, and compressed.
     """
     width, of_number = source.shape[1], bytes_in_floats(source.dtype)
     pinned = _PINNED_COPIES if device.type == "cuda" else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relspace._core.pairing import ItemContents
 from relspace.errors import InvalidInputError
 from relspace.features.feature_set import FeatureSet
 from relspace.features.store.reading import is_store, open_features
@@ -17,7 +16,7 @@ def _open(location: Path | str, request: Request) -> FeatureTable:
     """Open one layer of a store, by default its last."""
     found = open_features(location)
     if request.ids is not None or request.id_column is not None:
-        # Texts and arrays that were only counted have no ids until they are given some.
+        # Items without ids (texts, arrays) may be given some.
         if found.ids is not None or request.ids is None:
             raise InvalidInputError(
                 f"{location} is a feature store, which brings its ids: leave ids away"
@@ -26,10 +25,6 @@ def _open(location: Path | str, request: Request) -> FeatureTable:
     layer = found.layers[-1] if request.key is None else request.key
     chosen = found.select(layers=layer)
     return FeatureTable(chosen, found.ids, location, layer, contents=found.contents)
-
-
-def _contents(features: FeatureSet) -> ItemContents | None:
-    return features.contents
 
 
 def _rows(features: FeatureSet) -> RowSource:
@@ -45,5 +40,5 @@ FORMAT = StoreFormat(
     open=_open,
     kind=FeatureSet,
     rows=_rows,
-    contents=_contents,
+    contents=lambda features: features.contents,
 )

@@ -1,4 +1,4 @@
-"""Feature sets on disk: opens what :mod:`relspace.features.store.writing` wrote, lazily."""
+"""Opens feature stores, which :mod:`relspace.features.store.writing` wrote; read lazily."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from relspace.errors import (
 from relspace.features.feature_set import FeatureSet
 from relspace.features.layer import Items, ItemSource, LayerFeatures
 from relspace.features.positions import TokenGrid
-from relspace.features.store.locations import KEY
 from relspace.rows.formats.zarr import import_zarr
+from relspace.rows.ledger import KEY
 from relspace.rows.locations import (
     Locations,
     is_url,
@@ -35,33 +35,26 @@ if TYPE_CHECKING:
     import zarr
 
 KIND = "feature set"
-#: Version 1 knew items by their ids alone, which of texts and arrays were row numbers.
+#: Version 1 identified items by their ids only, which were row numbers for texts and arrays.
 FORMAT_VERSION = 2
 
 #: Top, left, bottom and right.
 Box = tuple[float, float, float, float]
 
-#: What a header says of ids that are whole numbers; the array holds them as text.
+#: The type of ids in a header if they are whole numbers; the array holds them as text.
 WHOLE_NUMBERS = "whole numbers"
 
-#: What the array ``status`` says of each item.
+#: Values of the array ``status``.
 MISSING, PRESENT, SKIPPED = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """How one layer lies in a store.
+    """The record of one layer in a store.
 
-    Attributes
-    ----------
-    name : str
-        The layer.
-    shape : tuple of int
-        Of one item: (rows, columns, d) for tokens on a grid, (d,) for a vector.
-    region : int or None
-        Which of the store's boxes the grid covers; None without a grid.
-    beside : bool
-        Whether it is held beside the layers (class token, pooled output).
+    ``shape`` is that of one item: (rows, columns, d) for tokens on a grid, (d,) for a vector.
+    ``region`` is the number of the box that the grid covers, None without a grid, and ``beside``
+    whether it is a vector beside the layers (class token, pooled output).
     """
 
     name: str
@@ -71,7 +64,7 @@ class StoredLayer:
 
     @property
     def key(self) -> str:
-        """Where the array lies in the store."""
+        """The name of the array in the store."""
         if not self.name.strip("."):
             raise InvalidInputError(f"a layer can't be called {self.name!r}.")
         return ("vectors/" if self.beside else "layers/") + quote(self.name, safe=" ")
@@ -82,13 +75,7 @@ class StoredLayer:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> StoredLayer:
-        """Return the layer that gave this record.
-
-        Raises
-        ------
-        FileFormatError
-            If no layer gave it.
-        """
+        """Check a record and return its layer."""
         name, shape, region = record["name"], record["shape"], record.get("region")
         if not isinstance(name, str):
             raise FileFormatError(f"the name of a layer is {name!r}; it must be text.")
@@ -104,15 +91,7 @@ class StoredLayer:
 
 
 class StoreSource(ItemSource):
-    """A layer's features in a store, read chunk by chunk, of items that the store has.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        The features.
-    location : str
-        The store, which errors name.
-    """
+    """A layer's features in a store, read chunk by chunk."""
 
     lies_in = "files"
 
@@ -122,7 +101,6 @@ class StoreSource(ItemSource):
         self.dtype = torch.from_numpy(np.empty(0, dtype=array.dtype)).dtype
 
     def read_items(self, items: Items) -> torch.Tensor:
-        """Return the features of some items."""
         if isinstance(items, slice):
             return self._whole(lambda: self._array[items])
         # Every chunk is read once, whatever the order asked for.
@@ -130,13 +108,12 @@ class StoreSource(ItemSource):
         return self._whole(lambda: self._array.oindex[wanted.numpy()])[order]
 
     def locations(self) -> Locations:
-        """The store."""
         return (located(self._location),)
 
     def _whole(self, read: Callable[[], Any]) -> torch.Tensor:
         with reading(self._location, "Zarr"):
             values = torch.from_numpy(np.asarray(read()))
-        # A store holds no NaN: Zarr gives it for chunks that are not there, which hold whole items.
+        # Stores hold no NaN: it is the fill value, which Zarr gives for missing chunks.
         if values.flatten(start_dim=1)[:, 0].isnan().any():
             raise _damaged(self._location, f"chunks of {self._array.path} are missing")
         return values
@@ -212,7 +189,7 @@ def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool
         lines = tuple(np.asarray(root["lines"][...])[kept.numpy()].tolist())
     sizes = torch.from_numpy(np.asarray(root["image_sizes"][...]))
     boxes = torch.from_numpy(np.asarray(root["boxes"][...]))
-    # What Zarr gives for chunks that are not there is nothing that was written.
+    # Zarr gives fill values for missing chunks.
     if ids is not None and not any(map(str, ids)):
         raise _damaged(source, "its ids are missing")
     if digests is not None and not all(int(one, 16) for one in digests):
@@ -254,7 +231,7 @@ def _is_count(value: object) -> bool:
 
 
 def _kind_of_items(header: Mapping[str, Any]) -> str:
-    """What the digests in a store are of."""
+    """The kind of items that the digests in a store are of."""
     items = header["items"]
     of = items.get("of") if isinstance(items, dict) else None
     if not isinstance(of, str):
@@ -298,7 +275,7 @@ def _check_arrays(root: Any, layers: Sequence[StoredLayer]) -> None:
 
 
 def read_ids(root: Any, header: Mapping[str, Any]) -> tuple[ItemId, ...] | None:
-    """Return the ids in a store's group; None where its items have none."""
+    """Return the ids in a store; None if its items have none."""
     if "ids" not in root:
         return None
     texts = tuple(str(item) for item in np.asarray(root["ids"][...]))
@@ -311,7 +288,7 @@ def read_ids(root: Any, header: Mapping[str, Any]) -> tuple[ItemId, ...] | None:
 
 
 def read_digests(root: Any) -> tuple[str, ...] | None:
-    """Return what tells the items of a store's group from others; None where nothing does."""
+    """Return the digests of the items' content in a store; None if there are none."""
     if "digests" not in root:
         return None
     return tuple(row.tobytes().hex() for row in np.asarray(root["digests"][...]))
@@ -355,7 +332,7 @@ def read_header(path: str | Path) -> tuple[Any, dict[str, Any]]:
     except ImportError as error:
         raise missing_file_system(path, error) from error
     except Exception as error:
-        # A damaged folder makes zarr raise nearly anything.
+        # zarr may raise nearly anything for a damaged folder.
         reason = " ".join(str(error).split())[:200]
         raise FileFormatError(f"{path} can't be read as a Zarr group ({reason}).") from error
     if not isinstance(header, dict) or header.get("kind") != KIND:
@@ -367,7 +344,7 @@ def read_header(path: str | Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _check_header(path: str | Path, header: Mapping[str, Any]) -> None:
-    """Refuse a header whose entries are of other types than those that are written."""
+    """Refuse a header whose entries have wrong types."""
     version = header.get("format_version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise FileFormatError(f"{path} has format version {version!r}, not a whole number.")

@@ -1,4 +1,4 @@
-"""Writes a feature store chunk by chunk, so that an interrupted extraction can be resumed."""
+"""Writes feature stores chunk by chunk, so that an interrupted extraction can be resumed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -20,12 +19,10 @@ from relspace._core.progress import Listener, silent
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.features.items import IdentifiedItems
 from relspace.features.network_identity import what_changed_in_network
-from relspace.features.store.locations import BEGUN, KEY, is_free
 from relspace.features.store.reading import (
     FORMAT_VERSION,
     KIND,
     MISSING,
-    SKIPPED,
     WHOLE_NUMBERS,
     Box,
     StoredLayer,
@@ -36,27 +33,28 @@ from relspace.features.store.reading import (
 from relspace.rows.formats.zarr import import_zarr
 from relspace.rows.identity import Identity, what_changed
 from relspace.rows.ledger import (
+    KEY,
     Resume,
     ZarrLedger,
     checksum_of,
-    damaged_chunks,
-    glance_at_folder,
-    glance_at_url,
     job_header,
 )
-from relspace.rows.locations import file_system, located
+from relspace.rows.locations import file_system, located, missing_file_system
 from relspace.rows.locks import BothLocks, Lease, PathLock, StoreLock, StoreLockedError
 from relspace.rows.output import empty_group
 from relspace.rows.replacing import discard_new, is_there, lock_folder, new_of, replace_folder
+from relspace.rows.writer import ChunkWriter
 
 STORE_DTYPES = ("float16", "float32")
-# Zarr would compare every chunk with the fill value to leave it out, which costs more than writing.
+# Otherwise Zarr compares every chunk with the fill value, which takes longer than writing it.
 _UNCOMPARED = {"write_empty_chunks": True}
 _PARTS_OF_ENVIRONMENT = ("transformers", "diffusers", "pillow")
 _BYTES_OF_DIGEST = 16
+# The kind of a group at a URL until its header is written.
+_BEGUN = "feature set that was begun"
 _REPLACE = ("name another output", "replace it with {overwrite=True}")
 _VOUCH = "vouch that it is the same by {resume='trust'}"
-# What of a job is compared as an identity; stores of earlier versions hold a digest of code.
+# Parts of a job that are compared as identities; earlier versions stored a digest of the code.
 _IDENTIFIED = ("items", "ids", "network", "code")
 
 
@@ -64,15 +62,15 @@ class OtherExtractionError(InvalidInputError):
     """A store is there, and isn't known to be of the extraction that was asked for."""
 
 
-class FeatureStoreWriter:
-    """Writes one store; a chunk counts once its status is written, which comes last.
+class FeatureStoreWriter(ChunkWriter):
+    """Writes one store. A chunk is finished when its status is written, which is done last.
 
-    While the writer is open nobody else writes: a folder is locked, by a lock that ends with the
-    process, and a store at a URL has a lease (:class:`relspace.rows.locks.Lease`).
+    A folder is locked until the writer is closed or the process ends; a store at a URL has a lease
+    (:class:`relspace.rows.locks.Lease`).
 
     Attributes
     ----------
-    path : Path or str
+    location : Path or str
         The store, a folder or a URL.
     layers : tuple of StoredLayer
         What is stored for each item.
@@ -80,28 +78,29 @@ class FeatureStoreWriter:
         What the layers' grids cover, in pixels of the model's input.
     dtype : str
         ``"float16"`` or ``"float32"``.
-    chunk_items : int
-        How many items make a chunk.
     status : uint8 array of shape (n_items,)
-        What has been written.
+        ``MISSING``, ``PRESENT`` or ``SKIPPED`` for each item.
     """
 
     def __init__(
         self,
-        path: Path | str,
-        root: Any,
+        location: Path | str,
         header: dict[str, Any],
         lock: StoreLock | None,
         replaces: Path | None = None,
     ) -> None:
-        self.path, self._replaces = path, replaces
+        super().__init__(lock)
+        self._header, self._replaces = header, replaces
         self.layers = tuple(map(StoredLayer.of, header["layers"]))
         self.regions: tuple[Box, ...] = tuple(tuple(region) for region in header["regions"])
         self.dtype: str = header["job"]["store_dtype"]
-        self.chunk_items: int = header["chunk_items"]
-        self._root, self._header, self._lock = root, header, lock
-        self._ledger = ZarrLedger(root)
-        self.status: NDArray[np.uint8] = np.asarray(root["status"][...])
+        self._open(location)
+        self.status: NDArray[np.uint8] = np.asarray(self._root["status"][...])
+        self._n_rows, self._chunk_rows = len(self.status), header["chunk_items"]
+
+    def _open(self, location: Path | str) -> None:
+        self.location, self._root = location, import_zarr().open_group(location, mode="r+")
+        self._ledger = ZarrLedger(self._root)
 
     @classmethod
     def create(
@@ -116,29 +115,16 @@ class FeatureStoreWriter:
         overwrite: bool = False,
         tell: Listener = silent,
     ) -> Self:
-        """Make a store in which every item is missing.
+        """Create a store in which every item is missing.
 
-        Parameters
-        ----------
-        path : str or Path
-            Where; there must be nothing, or a store that is to be replaced.
-        layers, regions, chunk_items
-            See the attributes.
-        items : IdentifiedItems
-            The items.
-        job : mapping
-            What says whether two extractions are the same beside the items: model, weights,
-            preprocessing, and ``store_dtype``.
-        overwrite : bool
-            Whether a store that is there is replaced, when this one has all its chunks; at a URL,
-            which can't be renamed, at once.
-        tell : callable
-            Told ``(done, total, text)``, also of what is waited for.
+        The job is all that features depend on besides the items: model, weights, preprocessing and
+        ``store_dtype``. With ``overwrite`` a store that is there is replaced when this one is
+        complete; at a URL, which can't be renamed, at once.
 
         Raises
         ------
         StoreLockedError
-            If another process makes it at the same time.
+            If another process creates it at the same time.
         """
         header = job_header(
             KIND,
@@ -151,12 +137,12 @@ class FeatureStoreWriter:
             skipped={},
         )
         header["versions"] |= _versions()
-        place = located(path)
-        if isinstance(place, str):
-            return cls._create_at_url(place, header, layers, items, overwrite, tell)
-        # Made beside its place and renamed, so that a store has all its arrays from the start. The
-        # lock is on the folder itself and stays with it through the renaming.
-        unfinished = new_of(place)
+        location = located(path)
+        if isinstance(location, str):
+            return cls._create_at_url(location, header, layers, items, overwrite, tell)
+        # Created under another name, so that a store has all its arrays from the start. The lock is
+        # on the folder itself, which keeps it when it is renamed.
+        unfinished = new_of(location)
         unfinished.mkdir(parents=True, exist_ok=True)
         lock: StoreLock = PathLock(unfinished)
         try:
@@ -164,19 +150,18 @@ class FeatureStoreWriter:
                 shutil.rmtree(one) if one.is_dir() else one.unlink()
             root = import_zarr().create_group(unfinished, attributes={KEY: header})
             _make_arrays(root, header, layers, items)
-            if overwrite and is_there(place):
-                lock = BothLocks(lock, lock_folder(place))
+            if overwrite and is_there(location):
+                lock = BothLocks(lock, lock_folder(location))
                 # Raises for what is no feature store.
-                read_header(place)
-                group = import_zarr().open_group(unfinished, mode="r+")
-                return cls(unfinished, group, header, lock, replaces=place)
+                read_header(location)
+                return cls(unfinished, header, lock, replaces=location)
             try:
-                unfinished.rename(place)
+                unfinished.rename(location)
             except OSError as error:
                 raise StoreLockedError(
-                    f"{place} can't be made, or appeared while it was ({error})."
+                    f"{location} can't be created, or another process created it ({error})."
                 ) from error
-            return cls(place, import_zarr().open_group(place, mode="r+"), header, lock)
+            return cls(location, header, lock)
         except BaseException:
             lock.release()
             raise
@@ -193,15 +178,15 @@ class FeatureStoreWriter:
     ) -> Self:
         lock = Lease(url, tell)
         try:
-            if not is_free(url):
+            if not _is_free(url):
                 if not overwrite:
-                    raise StoreLockedError(f"{url} appeared while it was made.")
+                    raise StoreLockedError(f"another process created {url} meanwhile.")
                 read_header(url)
-            root = empty_group(url, BEGUN)
+            root = empty_group(url, _BEGUN)
             _make_arrays(root, header, layers, items)
-            # A URL can't be renamed: what has the header, which comes last, has all its arrays.
+            # The header is written last: a store with a header has all its arrays.
             root.attrs[KEY] = header
-            return cls(url, root, header, lock)
+            return cls(url, header, lock)
         except BaseException:
             lock.release()
             raise
@@ -219,20 +204,8 @@ class FeatureStoreWriter:
     ) -> Self | None:
         """Open the store of an extraction that stopped, or was finished; None if there is none.
 
-        Chunks whose values are not those that were written are missing again.
-
-        Parameters
-        ----------
-        path : str or Path
-            The store.
-        items, job
-            As for :meth:`create`; they must be the same.
-        overwrite : bool
-            Whether a store of another extraction is nothing, and :meth:`create` will replace it.
-        resume : {"identified", "trust"}
-            Whether items must be identified, or the caller vouches that they are the same.
-        tell : callable
-            Told ``(done, total, text)``, also of what is waited for.
+        Chunks whose values have another checksum are missing again. With ``overwrite`` a store of
+        another extraction counts as none, and :meth:`create` will replace it.
 
         Raises
         ------
@@ -243,31 +216,32 @@ class FeatureStoreWriter:
         StoreLockedError
             If another process is writing it.
         """
-        place = located(path)
-        if is_free(place):
+        location = located(path)
+        if _is_free(location):
             return None
-        lock: StoreLock = lock_folder(place) if isinstance(place, Path) else Lease(place, tell)
+        lock: StoreLock
+        lock = lock_folder(location) if isinstance(location, Path) else Lease(location, tell)
         try:
             try:
-                root, found = read_header(place)
+                root, found = read_header(location)
             except FileFormatError as error:
                 raise FileFormatError(
                     error.message, ways_out=["choose another name for the store"]
                 ) from error
             try:
-                _refuse_another(place, root, found, items, job, resume)
+                _refuse_another(location, root, found, items, job, resume)
             except OtherExtractionError:
                 if not overwrite:
                     raise
                 begun = None
-                if isinstance(place, Path):
-                    begun = cls._resume_new(place, items, job, resume, lock, tell)
+                if isinstance(location, Path):
+                    begun = cls._resume_new(location, items, job, resume, lock, tell)
                 if begun is None:
                     lock.release()
                 return begun
-            if isinstance(place, Path):
-                discard_new(place)
-            return cls._reopen(place, found, lock, tell)
+            if isinstance(location, Path):
+                discard_new(location)
+            return cls._reopen(location, found, lock, tell)
         except BaseException:
             lock.release()
             raise
@@ -275,15 +249,15 @@ class FeatureStoreWriter:
     @classmethod
     def _resume_new(
         cls,
-        place: Path,
+        location: Path,
         items: IdentifiedItems,
         job: Mapping[str, Any],
         resume: Resume,
         lock: StoreLock,
         tell: Listener,
     ) -> Self | None:
-        """Open what a killed run would have replaced a store by, if it is of this extraction."""
-        new = new_of(place)
+        """Open the replacement that a killed run began, if it is of this extraction."""
+        new = new_of(location)
         if not new.exists():
             return None
         try:
@@ -291,79 +265,49 @@ class FeatureStoreWriter:
             _refuse_another(new, root, header, items, job, resume)
         except (FileFormatError, OtherExtractionError):
             return None
-        return cls._reopen(new, header, BothLocks(lock, PathLock(new)), tell, place)
+        return cls._reopen(new, header, BothLocks(lock, PathLock(new)), tell, location)
 
     @classmethod
     def _reopen(
         cls,
-        place: str | Path,
+        location: str | Path,
         header: dict[str, Any],
         lock: StoreLock,
         tell: Listener,
         replaces: Path | None = None,
     ) -> Self:
-        """Open a store to go on with it."""
-        for leftover in place.rglob("*.partial") if isinstance(place, Path) else ():
+        """Open a store to resume it."""
+        for leftover in location.rglob("*.partial") if isinstance(location, Path) else ():
             leftover.unlink()
-        group = import_zarr().open_group(place, mode="r+")
-        store = cls(place, group, header, lock, replaces)
-        store._drop_what_is_not_whole(tell)
+        store = cls(location, header, lock, replaces)
+        store._drop_damaged(tell)
         store._replace_if_complete()
         return store
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let others write."""
-        if self._lock is not None:
-            self._lock.release()
-
     @property
     def skipped(self) -> dict[str, str]:
-        """The items that could not be read, with the reason, so far."""
+        """The items that could not be read so far, with the reason."""
         return dict(self._header["skipped"])
 
-    def missing_chunks(self) -> list[slice]:
+    def missing(self) -> list[slice]:
         """The items of the chunks that are still to be written."""
-        chunks = map(self._chunk, range(-(-len(self.status) // self.chunk_items)))
-        return [chunk for chunk in chunks if (self.status[chunk] == MISSING).any()]
+        return [chunk for chunk in self._chunks() if (self.status[chunk] == MISSING).any()]
 
     @classmethod
     def join(cls, path: str | Path, job: Mapping[str, Any]) -> Self:
-        """Open a store to write features of chunks that the process with the lock hands out.
+        """Open a store as a worker, by the job in its header; refused if it is another one by now.
 
-        Such a writer marks nothing: the other one does, when it hears that a chunk is there.
-
-        Parameters
-        ----------
-        path : str or Path
-            The store.
-        job : mapping
-            That in the header of the store, see :func:`relspace.rows.ledger.job_header`.
-
-        Raises
-        ------
-        InvalidInputError
-            If the store is by now of another extraction.
+        Such a writer marks no chunks: the process with the lock does.
         """
-        place = located(path)
-        header = read_header(place)[1]
+        location = located(path)
+        header = read_header(location)[1]
         different = [key for key in {**header["job"], **job} if header["job"].get(key) != job[key]]
         if different:
             raise InvalidInputError(
-                f"{place} became the store of another extraction; different are "
+                f"{location} became the store of another extraction; different are "
                 f"{', '.join(different)}."
             )
-        return cls(place, import_zarr().open_group(place, mode="r+"), header, None)
+        return cls(location, header, None)
 
     def write(
         self,
@@ -373,7 +317,7 @@ class FeatureStoreWriter:
         image_sizes: NDArray[np.int64],
         boxes: NDArray[np.float64],
     ) -> str:
-        """Write the features of one chunk of :meth:`missing_chunks`, and return their checksum.
+        """Write one of the missing chunks, and return its checksum.
 
         Parameters
         ----------
@@ -384,12 +328,12 @@ class FeatureStoreWriter:
         image_sizes : int64 array of shape (n_chunk, 2)
             Heights and widths of the images.
         boxes : float64 array of shape (n_regions, n_chunk, 4)
-            What the grids cover.
+            The boxes that the grids cover.
 
         Raises
         ------
         StoreLockedError
-            If the store was taken over by another process.
+            If another process has the lease of the store by now.
         """
         self._check_lock()
         for layer in self.layers:
@@ -406,14 +350,14 @@ class FeatureStoreWriter:
         skipped: Mapping[str, str],
         checksum: str,
     ) -> None:
-        """Say that a chunk has been written, from when on it counts.
+        """Mark a chunk as finished.
 
         Parameters
         ----------
         chunk : slice
             Its items.
         status : uint8 array of shape (n_chunk,)
-            PRESENT or SKIPPED for each item.
+            ``PRESENT`` or ``SKIPPED`` for each item.
         skipped : mapping of str to str
             Why items were skipped, by their names.
         checksum : str
@@ -422,85 +366,83 @@ class FeatureStoreWriter:
         Raises
         ------
         StoreLockedError
-            If the store was taken over by another process.
+            If another process has the lease of the store by now.
         """
         self._check_lock()
         if skipped:
             self._header["skipped"] |= skipped
             self._root.attrs[KEY] = self._header
-        self._ledger.finish(chunk.start // self.chunk_items, checksum)
-        self._root["status"][chunk] = status
-        self.status[chunk] = status
+        self._ledger.finish(self._number(chunk), checksum)
+        self._set_status(chunk, status)
         if (self.status != MISSING).all():
             self._ledger.settle(self._glance())
         self._replace_if_complete()
 
+    def _set_status(self, chunk: slice, status: NDArray[np.uint8] | int) -> None:
+        self._root["status"][chunk] = status
+        self.status[chunk] = status
+
     def _replace_if_complete(self) -> None:
-        """Give a complete store the name of the one that it replaces."""
+        """Give a complete store the name of the store that it replaces."""
         if self._replaces is None or (self.status == MISSING).any():
             return
-        self.path, self._replaces = self._replaces, None
-        replace_folder(self.path)
-        self._root = import_zarr().open_group(self.path, mode="r+")
-        self._ledger = ZarrLedger(self._root)
+        folder, self._replaces = self._replaces, None
+        replace_folder(folder)
+        self._open(folder)
 
-    def _drop_what_is_not_whole(self, tell: Listener) -> None:
-        """Take chunks that are not in the ledger, or hold other values, for missing."""
-        finished = self._ledger.finished()
-        settled, glance = self._ledger.settled(), self._glance()
+    def _drop_damaged(self, tell: Listener) -> None:
+        """Mark chunks as missing that are not in the ledger, or hold other values."""
+        finished, glance = self._ledger.finished(), self._glance()
+        settled = self._ledger.settled()
         if settled and settled == glance:
             return
-        n_read = 0
-
-        def checksum(number: int) -> str | None:
-            nonlocal n_read
-            tell(n_read, len(finished), f"Checking chunks of {self.path}")
-            n_read += 1
-            return self._checksum(number)
-
-        damaged = damaged_chunks(finished, checksum)
+        damaged = self._damaged(tell)
         for number in damaged:
             self._ledger.forget(number)
         if damaged:
-            tell(0, 0, f"{len(damaged)} chunks of {self.path} are damaged, and are computed again")
+            about = f"{len(damaged)} chunks of {self.location} are damaged, and are computed again"
+            tell(0, 0, about)
         whole = set(finished) - set(damaged)
-        for number in range(-(-len(self.status) // self.chunk_items)):
-            chunk = self._chunk(number)
+        for number, chunk in enumerate(self._chunks()):
             if number not in whole and (self.status[chunk] != MISSING).any():
-                self.status[chunk] = MISSING
-                self._root["status"][chunk] = MISSING
+                self._set_status(chunk, MISSING)
         if (self.status != MISSING).all():
-            # Where it can't be written, it is checked again the next time.
+            # A store that can't be written is checked again by the next call.
             with suppress(OSError):
                 self._ledger.settle(glance)
 
-    def _checksum(self, number: int) -> str | None:
-        chunk = self._chunk(number)
-        try:
-            arrays = [self._root[layer.key][chunk] for layer in self.layers]
-            return checksum_of(
-                *arrays, self._root["image_sizes"][chunk], self._root["boxes"][:, chunk]
-            )
-        except (OSError, ValueError, RuntimeError, KeyError):
-            # What a damaged chunk makes Zarr raise depends on the damage.
-            return None
+    def _read_chunk(self, chunk: slice) -> Sequence[NDArray[Any]]:
+        layers = [self._root[layer.key][chunk] for layer in self.layers]
+        return [*layers, self._root["image_sizes"][chunk], self._root["boxes"][:, chunk]]
 
-    def _chunk(self, number: int) -> slice:
-        start = number * self.chunk_items
-        return slice(start, min(start + self.chunk_items, len(self.status)))
 
-    def _glance(self) -> str:
-        if isinstance(self.path, Path):
-            return glance_at_folder(self.path)
-        return glance_at_url(*file_system(self.path))
+def _is_free(location: str | Path) -> bool:
+    """Whether there is nothing, or at a URL a store without its header yet.
 
-    def _check_lock(self) -> None:
-        if self._lock is not None:
-            self._lock.check()
+    Anything at a URL that is not a Zarr group is refused.
+    """
+    if isinstance(location, Path):
+        return not is_there(location)
+    try:
+        found = dict(import_zarr().open_group(location, mode="r").attrs).get(KEY)
+    except ImportError as error:
+        raise missing_file_system(location, error) from error
+    except FileNotFoundError:
+        system, path = file_system(location)
+        if system.exists(path):
+            raise FileFormatError(
+                f"{location} holds something that is no feature store: choose another name."
+            ) from None
+        return True
+    except ValueError as error:
+        raise FileFormatError(
+            f"{location} holds something that is no feature store ({error}): choose another name."
+        ) from error
+    return isinstance(found, dict) and found.get("kind") == _BEGUN
 
 
 def whole_job(job: Mapping[str, Any], items: IdentifiedItems) -> dict[str, Any]:
-    """Return all that features depend on: the items and what they are called, too."""
+    """Return the job with the items and their ids: all that features depend on."""
     return {**job, "items": items.identity, "ids": items.ids_digest()}
 
 
@@ -509,7 +451,7 @@ def _type_of(ids: Sequence[ItemId] | None) -> dict[str, str]:
 
 
 def _refuse_another(
-    place: str | Path,
+    location: str | Path,
     root: Any,
     header: Mapping[str, Any],
     items: IdentifiedItems,
@@ -519,13 +461,13 @@ def _refuse_another(
     """Refuse to resume a store that isn't known to be of this extraction."""
     if header["format_version"] != FORMAT_VERSION:
         raise OtherExtractionError(
-            f"{place} has format version {header['format_version']}, which doesn't say of what "
-            "items it is: it can be opened, not resumed.",
+            f"{location} has format version {header['format_version']}, which doesn't identify its "
+            "items: it can be opened, not resumed.",
             ways_out=_REPLACE,
         )
     if changed := _changed_items(root, header, items):
         raise OtherExtractionError(
-            f"{place} holds features of other items: {changed}.", ways_out=_REPLACE
+            f"{location} holds features of other items: {changed}.", ways_out=_REPLACE
         )
     different = [
         name
@@ -534,29 +476,29 @@ def _refuse_another(
     ]
     if different:
         raise OtherExtractionError(
-            f"{place} holds another extraction; different are {', '.join(different)}.",
+            f"{location} holds another extraction; different are {', '.join(different)}.",
             ways_out=_REPLACE,
         )
     before = Identity.of(header["job"]["items"])
     if resume == "trust" and not before.is_known_to_differ_from(items.identity):
         return
     if resume != "trust":
-        _refuse_another_network(place, Identity.of(header["job"].get("network")), job["network"])
+        _refuse_another_network(location, Identity.of(header["job"].get("network")), job["network"])
     for one in (before, items.identity):
         if not one.is_known:
             raise OtherExtractionError(
-                f"{place} is there, and whether it is of the same items is unknown: they can't be "
-                f"identified ({one.detail['reason']}).",
+                f"{location} is there, and whether it is of the same items is unknown: they can't "
+                f"be identified ({one.detail['reason']}).",
                 ways_out=[*_REPLACE, _VOUCH],
             )
     if not before.same_as(items.identity):
         raise OtherExtractionError(
-            f"{place} holds features of other items: {', '.join(what_changed(before, one))}.",
+            f"{location} holds features of other items: {', '.join(what_changed(before, one))}.",
             ways_out=_REPLACE,
         )
 
 
-def _refuse_another_network(place: str | Path, before: Identity, record: object) -> None:
+def _refuse_another_network(location: str | Path, before: Identity, record: object) -> None:
     now = Identity.of(record)
     if before.same_as(now):
         return
@@ -566,11 +508,11 @@ def _refuse_another_network(place: str | Path, before: Identity, record: object)
     else:
         reason = unknown.detail.get("reason")
         said = f"is there, and whether it is of the same network can't be told ({reason})"
-    raise OtherExtractionError(f"{place} {said}.", ways_out=[*_REPLACE, _VOUCH])
+    raise OtherExtractionError(f"{location} {said}.", ways_out=[*_REPLACE, _VOUCH])
 
 
 def _changed_items(root: Any, header: Mapping[str, Any], items: IdentifiedItems) -> str:
-    """Say which of the items that a store was begun with are others now; empty if none is known."""
+    """Say which items of a store have changed since it was begun; empty if none is known to."""
     before, now = read_ids(root, header), items.items.ids
     if before is not None and now is not None and isinstance(before[0], str):
         # Earlier versions kept whole numbers as text.
@@ -655,25 +597,10 @@ def _make_arrays(
 
 
 def refuse_what_does_not_fit(features: NDArray[Any], layer: str, ids: Sequence[str]) -> None:
-    """Raise if features are not finite, which in float16 larger values aren't either.
-
-    Parameters
-    ----------
-    features : float16 or float32 array of shape (n, ...)
-        What would be stored.
-    layer : str
-        What an error calls them.
-    ids : sequence of str
-        The items' ids.
-
-    Raises
-    ------
-    NonFiniteError
-        If a value is NaN or infinite.
-    """
+    """Refuse features (n, ...) in float16 or float32 that are NaN or infinite, or overflowed."""
     if not len(features):
         return
-    # The exponent's bits are all set in what is not finite; looking at them is quick.
+    # Of numbers that are not finite all bits of the exponent are set; comparing bits is fast.
     flat = features.reshape(len(features), -1)
     bits: NDArray[Any] = flat.view(np.uint16 if features.dtype == np.float16 else np.uint32)
     exponent = 0x7C00 if features.dtype == np.float16 else 0x7F800000
@@ -687,11 +614,6 @@ def refuse_what_does_not_fit(features: NDArray[Any], layer: str, ids: Sequence[s
             ways_out=["store float32 with {store_dtype='float32'}"],
         )
     raise NonFiniteError(f"the model gives NaN or infinity in {which}; compute in float32.")
-
-
-def skipped_status(reasons: Sequence[str | None]) -> NDArray[np.uint8]:
-    """Return the status of items that were skipped for a reason, or are there (None)."""
-    return np.array([1 if reason is None else SKIPPED for reason in reasons], dtype=np.uint8)
 
 
 def _versions() -> dict[str, str]:

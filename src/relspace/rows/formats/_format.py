@@ -1,4 +1,4 @@
-"""What a format of files declares: its suffixes, and how a file becomes named entries."""
+"""Declarations of file formats: suffixes, and how a file is opened as named entries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relspace._core.items import ItemId
 from relspace.errors import FileFormatError, MissingDependencyError
 from relspace.rows.source import RowSource
 
-#: The entry that a file without keys (.npy, .csv, one tensor in a .pt) holds.
+#: The name of the entry in a file without keys (.npy, .csv, one tensor in a .pt).
 ONLY = ""
 #: The entry that item ids are read from unless another one is named.
 IDS = "ids"
@@ -30,7 +30,7 @@ PICKLED_ARRAY = (
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a file: the entry with the features or all matrices, and where ids are."""
+    """Which entry of a file holds the features (or all matrices do), and where the ids are."""
 
     key: str | None = None
     ids: str | Path | None = None
@@ -45,18 +45,17 @@ class Entry:
     Attributes
     ----------
     shape : tuple of int or None
-        Known before it is loaded. None where the entry may be a matrix and it can't be said; then
-        none is chosen without a key.
+        Known before it is loaded; None if the entry may be a matrix, but can't be opened.
     load : callable
         Gives the whole array, tensor or list.
     obstacle : str or None
         Why it can't be features, as a clause after the entry's name.
     rows : callable or None
-        ``rows(ids)`` gives a source that reads its rows in parts, for formats that can.
+        ``rows(ids)`` gives a source that reads its rows in parts, if the format can.
     feature_names : tuple of str or None
         The names of a table's columns.
     is_alias : bool
-        Another name of an entry, which is found by its key and never chosen without one.
+        Whether it is another name of an entry, which is only chosen by its key.
     """
 
     shape: tuple[int, ...] | None
@@ -68,12 +67,12 @@ class Entry:
 
     @property
     def is_other(self) -> bool:
-        """Whether it holds something else than numbers, such as text, and was not meant as some."""
+        """Whether it was not meant to hold numbers, such as text."""
         return self.obstacle == NO_NUMBERS
 
     @classmethod
     def of_list(cls, values: Sequence[object]) -> Entry:
-        """The entry for values that are no numbers, such as ids."""
+        """The entry of values that are not numbers, such as ids."""
         return cls((len(values),), lambda: values, NO_NUMBERS)
 
 
@@ -115,7 +114,7 @@ class FileFormat:
 
 
 def obstacle_of(dtype: np.dtype[Any]) -> str | None:
-    """Why arrays of a type can't be features; None if they can."""
+    """Say why arrays of a type can't be features; None if they can."""
     if dtype.hasobject:
         return PICKLED_ARRAY
     is_real = dtype.kind in "iuf" and dtype.itemsize <= 8
@@ -123,7 +122,7 @@ def obstacle_of(dtype: np.dtype[Any]) -> str | None:
 
 
 def native(values: NDArray[Any]) -> NDArray[Any]:
-    """Values in this machine's byte order; torch takes no other."""
+    """Convert values to the native byte order, which torch needs."""
     if values.dtype.isnative:
         return values
     return values.astype(values.dtype.newbyteorder("="))
@@ -139,14 +138,13 @@ def refuse_twice(path: Path, what: str, names: Sequence[str]) -> None:
         )
 
 
-def shorten(names: Sequence[str], limit: int = 8) -> str:
-    """Join the first names of a list and say how many are left."""
-    n_left = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {n_left} more" if n_left > 0 else "")
+def shorten(names: Sequence[str]) -> str:
+    """Join the first 8 names of a list, and say how many are left."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def missing_package(package: str, suffix: str) -> MissingDependencyError:
-    """The error for a format whose reader is not installed."""
+    """Return the error for a format whose reader is not installed."""
     return MissingDependencyError(
         f"reading {suffix} files needs {package}, which is not installed: "
         'pip install "relspace[files]"'

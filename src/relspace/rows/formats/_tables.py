@@ -1,4 +1,4 @@
-"""Columns of tables: which hold ids, which features, and rows that are decoded batch by batch."""
+"""Columns of tables: which hold ids and which features, and rows decoded batch by batch."""
 
 from __future__ import annotations
 
@@ -29,25 +29,17 @@ from relspace.rows.identity import Identity, identify_file
 from relspace.rows.locations import Locations, reading
 from relspace.rows.source import RowSource, tensor_of, torch_dtype
 
-#: About so many bytes are decoded at a time.
+#: Bytes that are decoded at a time, about.
 BATCH_BYTES = 2**22
-#: How pandas writes the index of a frame; as a feature it would be noise.
+#: Names that pandas gives the index of a frame, which is not a feature.
 INDEX_NAMES = ("", "__index_level_0__")
 
 
 class BatchRows(RowSource):
     """Rows of columns of an Arrow table in a file, decoded batch by batch.
 
-    Reading in order is fast: blocks that follow each other go on where the last one ended.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    columns : sequence of str
-        Columns of numbers, each one feature; or one column of vectors.
-    ids : tuple, optional
-        One id for each row.
+    Columns of numbers are one feature each; otherwise there is one column of vectors. Reading in
+    order is fast, because decoding continues from one block to the next.
     """
 
     lies_in = "files"
@@ -78,31 +70,25 @@ class BatchRows(RowSource):
 
     @abstractmethod
     def _open(self) -> tuple[Any, Sequence[int]]:
-        """Open the file; return its schema, and the number of rows of each of its groups."""
+        """Open the file; return its schema, and the number of rows in each of its groups."""
 
     @abstractmethod
     def _stream(self, group: int, batch_rows: int) -> Iterator[Any]:
-        """Decode the columns from a group on, in record batches of about so many rows."""
+        """Decode the columns from a group on, in record batches of about ``batch_rows`` rows."""
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Return some rows."""
         return tensor_of(self.read_array(start, stop))
 
     def locations(self) -> Locations:
-        """The file."""
         return (self.path,)
 
     def identity(self) -> Identity:
-        """That of the file, and the names of the columns."""
         return identify_file(self.path, list(self.columns))
 
     def read_array(self, start: int, stop: int) -> NDArray[Any]:
         """Return some rows in the type that holds the values of all columns.
 
-        Raises
-        ------
-        FileFormatError
-            If values are missing, or a vector is not finite or of another length.
+        Missing values, and vectors that are not finite or of another length, are refused.
         """
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         out = np.empty((max(0, stop - start), self.shape[1]), dtype=self.stored)
@@ -124,7 +110,7 @@ class BatchRows(RowSource):
         return out
 
     def _lies_ahead(self, start: int) -> bool:
-        """Whether a row is the next one, or comes after it in the same group."""
+        """Whether a row can be decoded by continuing in the same group."""
         if not 0 <= self._position <= start:
             return False
         return start == self._position or self._group(start) == self._group(self._position)
@@ -133,7 +119,7 @@ class BatchRows(RowSource):
         return int(np.searchsorted(self._starts, row, side="right")) - 1
 
     def _width(self, kind: Any) -> int:
-        """How many numbers the first vector has; all must have as many."""
+        """The length of the first vector, which all others must have."""
         import pyarrow as pa
 
         if pa.types.is_fixed_size_list(kind):
@@ -193,18 +179,7 @@ def entries_of_columns(
 ) -> Entries:
     """The entries of an Arrow table: every column of vectors, or else all columns of numbers.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    schema : pyarrow.Schema
-        Its columns.
-    request : Request
-        What is asked of the file.
-    source : callable
-        ``source(path, columns, ids)`` reads columns of the file in parts.
-    load_column : callable
-        ``load_column(name)`` gives the values of a column.
+    ``source(path, columns, ids)`` reads columns in parts, ``load_column(name)`` gives all values.
     """
     names = schema.names
     refuse_twice(path, "columns", names)
@@ -248,7 +223,7 @@ def entries_of_columns(
 
 
 def find_id_column(path: Path, names: Sequence[str], id_column: str | None) -> int | None:
-    """Tell which column of a table holds the ids; None if none does."""
+    """Return the number of the column that holds the ids; None if none does."""
     found = [i for i, name in enumerate(names) if name.casefold() in ID_COLUMNS]
     if id_column is not None:
         found = [i for i, name in enumerate(names) if name == id_column]
@@ -267,7 +242,7 @@ def find_id_column(path: Path, names: Sequence[str], id_column: str | None) -> i
 
 
 def feature_columns(path: Path, names: Sequence[str], id_index: int | None) -> list[int]:
-    """Tell which columns of a table hold one feature each."""
+    """Return the numbers of the columns that hold one feature each."""
     columns = [
         i for i, name in enumerate(names) if i != id_index and name.casefold() not in ID_COLUMNS
     ]
@@ -283,7 +258,7 @@ def feature_columns(path: Path, names: Sequence[str], id_index: int | None) -> l
 
 
 def import_arrow(suffix: str) -> Any:
-    """Return the module pyarrow, or say which extra brings it."""
+    """Return the module pyarrow, or say which extra installs it."""
     try:
         import pyarrow
     except ImportError as error:

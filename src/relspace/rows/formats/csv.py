@@ -73,7 +73,7 @@ def _open(path: Path, request: Request) -> Iterator[Entries]:
 
 
 def _is_number(cell: str) -> bool:
-    """Whether a cell is a number as other programs write it; Python's float() takes more."""
+    """Whether a cell is a number in ASCII digits; Python's float() accepts more."""
     try:
         float(cell)
     except ValueError:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from relspace._core.items import ItemId
 from relspace.errors import InvalidInputError
 from relspace.rows.identity import Identity
 from relspace.rows.locations import Locations, locations_of_array
@@ -16,9 +15,9 @@ from relspace.rows.source import RowSource, check_matrix, tensor_of, torch_dtype
 
 
 class DaskRows(RowSource):
-    """Rows of a Dask array, computed when they are asked for."""
+    """Rows of a Dask array, computed when they are read."""
 
-    def __init__(self, array: Any, ids: tuple[ItemId, ...] | None = None) -> None:
+    def __init__(self, array: Any) -> None:
         if any(math.isnan(length) for length in array.shape):
             raise InvalidInputError(
                 "the Dask array has chunks of unknown lengths, as filtered rows have; compute them "
@@ -28,18 +27,15 @@ class DaskRows(RowSource):
         self.array = array
         self.shape = (int(array.shape[0]), int(array.shape[1]))
         self.dtype = torch_dtype(array.dtype)
-        self.ids = ids
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Compute some rows."""
         return tensor_of(np.asanyarray(self.array[start:stop].compute()))
 
     def identity(self) -> Identity:
-        """Unknown: names of Dask arrays tell how they were made, not what they hold."""
+        # Names of Dask arrays say how they are computed, not what they hold.
         return Identity.unidentified("a Dask array is computed when it is read")
 
     def locations(self) -> Locations:
-        """The arrays in files that its graph begins with."""
         return locations_of_array(self.array)
 
 

@@ -26,7 +26,7 @@ from relspace.rows.identity import Identity
 from relspace.rows.locations import Locations, reading
 from relspace.rows.source import RowSource
 
-# So deep virtual datasets of virtual datasets are followed.
+# Depth up to which virtual datasets of virtual datasets are checked.
 _NESTED_AT_MOST = 8
 
 
@@ -51,16 +51,13 @@ class Hdf5Rows(RowSource):
         return Hdf5Rows, (self.path, self.key, self.ids)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Return some rows."""
         with reading(self.path):
             return self._rows.read(start, stop)
 
     def identity(self) -> Identity:
-        """That of the file that holds the dataset, or of all its values."""
         return self._rows.identity()
 
     def locations(self) -> Locations:
-        """The file, and those that it links to for the dataset."""
         return (self.path, *self._rows.locations())
 
 
@@ -77,10 +74,10 @@ def _open(path: Path, request: Request) -> Iterator[Entries]:
 def _entries_of_group(
     group: Any, path: Path, prefix: str, seen: set[int], above: tuple[int, ...], is_alias: bool
 ) -> Iterator[tuple[str, Entry]]:
-    """The datasets of a group and of those in it, each once, and links to them by their names.
+    """The datasets in a group and its subgroups, each once, and links to them as aliases.
 
-    Links can lead back to where they lie: ``seen`` holds the addresses of what was found, and
-    ``above`` those of the groups that lead here.
+    Links may be circular: ``seen`` holds the addresses of the objects that were found, and
+    ``above`` those of the groups that contain this one.
     """
     import h5py
 
@@ -145,7 +142,7 @@ def _dataset_entry(node: Any, path: Path, name: str, is_alias: bool) -> Entry:
 
 
 def _missing_source(node: Any, path: Path, depth: int = 0) -> str | None:
-    """What a virtual dataset lacks, which HDF5 reads as zeros; None if everything is there."""
+    """Say which source of a virtual dataset is missing, which HDF5 reads as zeros; None if none."""
     import h5py
 
     n_mapped = 0

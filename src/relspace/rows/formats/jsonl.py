@@ -19,7 +19,7 @@ from relspace.rows.formats._tables import find_id_column
 
 
 class _Column:
-    """The vectors of one field, up to the first that is none."""
+    """The vectors of one field, up to the first value that is not a vector."""
 
     def __init__(self, name: str, width: int) -> None:
         self.name, self.width = name, width
@@ -52,7 +52,7 @@ class _Column:
         """The entry that the vectors make."""
         shape = (self.n_rows, self.width)
         if self.obstacle not in (None, NO_NUMBERS):
-            # It was meant as features, so that no other field is taken in its stead.
+            # It was meant as features, so that no other field is chosen instead.
             return Entry(None, lambda: (), self.obstacle)
         features = np.frombuffer(self.values, dtype=np.float64)
         return Entry(shape, lambda: features.reshape(shape), self.obstacle)

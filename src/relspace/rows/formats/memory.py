@@ -20,18 +20,7 @@ _LIBRARIES_OF_FILES = ("h5py", "zarr")
 class ArrayRows(RowSource):
     """Rows of an array or tensor, or of anything that is sliced like one (a memory map, HDF5).
 
-    Parameters
-    ----------
-    array : array or tensor of shape (n_items, n_features)
-        The rows.
-    ids : tuple, optional
-        One id for each row.
-    feature_names : tuple of str, optional
-        One name for each column.
-    is_array : bool
-        Whether results computed from these rows are arrays rather than tensors.
-    location : Path or str, optional
-        The file that they were loaded from, where the array doesn't know it.
+    ``location`` is the file that they were loaded from, if the array doesn't know it.
     """
 
     def __init__(
@@ -54,20 +43,18 @@ class ArrayRows(RowSource):
         self.lies_in = _lies_in(array)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Return some rows; those of a memory map are copied, so that its pages can go."""
+        # Rows of a memory map are copied, so that its pages can be released.
         rows = self._array[start:stop]
         if isinstance(rows, torch.Tensor):
             return rows.detach()
         return tensor_of(np.array(rows) if isinstance(rows, np.memmap) else np.asanyarray(rows))
 
     def identity(self) -> Identity:
-        """That of the file or folder that holds the array, or of all its values."""
         if isinstance(self._array, torch.Tensor | np.ndarray) and self.lies_in == "memory":
             return hash_array(self._array)
         return identify_stored(self._array) or hash_rows(self)
 
     def locations(self) -> Locations:
-        """The file or folder that holds the array."""
         if self._location is not None:
             return (self._location,)
         return locations_of_array(self._array)
@@ -83,22 +70,16 @@ def _lies_in(array: object) -> LiesIn:
 
 
 def identify_stored(array: Any) -> Identity | None:
-    """The identity of what an HDF5 dataset or a Zarr array is stored in; None for other ones."""
+    """The identity of the files of an HDF5 dataset or a Zarr array; None for other arrays."""
     library = type(array).__module__.partition(".")[0]
     if library == "h5py":
-        # Values of a virtual dataset, or beside the file, and those not yet written, lie elsewhere.
+        # Virtual and external datasets, and files that are being written, have values elsewhere.
         elsewhere = array.is_virtual or array.external or array.file.mode != "r"
         path = Path(array.file.filename)
         return None if elsewhere or not path.is_file() else identify_file(path, array.name)
     if library == "zarr":
-        own = array.path.strip("/")
-        if (root := _folder_of_store(array)) is not None:
-            return identify_folder(root / own)
+        from zarr.storage import LocalStore
+
+        if isinstance(array.store, LocalStore):
+            return identify_folder(array.store.root / array.path.strip("/"))
     return None
-
-
-def _folder_of_store(array: Any) -> Path | None:
-    """Where a Zarr array's store lies on disk; None where it lies elsewhere."""
-    from zarr.storage import LocalStore
-
-    return array.store.root if isinstance(array.store, LocalStore) else None

@@ -37,9 +37,9 @@ _KIND = "ids"
 
 
 class NpyRows(RowSource):
-    """Rows of an ``.npy`` file, read rather than mapped, so that memory stays what is asked for.
+    """Rows of an ``.npy`` file, with the ids of the file beside it unless others are given.
 
-    Where none are given, its ids are those of the file beside it, if there is one.
+    The file is read rather than mapped, so that no more memory is used than for the rows.
     """
 
     lies_in = "files"
@@ -61,28 +61,25 @@ class NpyRows(RowSource):
         self._stored, self._offset = mapped.dtype, int(mapped.offset)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Return some rows."""
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         width = self.shape[1]
         offset = self._offset + start * width * self._stored.itemsize
         count = max(0, stop - start) * width
         with reading(self.path):
             rows = np.fromfile(self.path, dtype=self._stored, count=count, offset=offset)
-            # A file that has become shorter gives less.
+            # Fails if the file has become shorter.
             return tensor_of(rows.reshape(max(0, stop - start), width))
 
     def locations(self) -> Locations:
-        """The file, and that of its ids."""
         ids = ids_file_of(self.path)
         return (self.path, ids) if ids.is_file() else (self.path,)
 
     def identity(self) -> Identity:
-        """That of the file."""
         return identify_file(self.path)
 
 
 def read_npy_header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """The shape and type of the array at the beginning of a stream."""
+    """Read the shape and type of an array from its header."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_2_0
     if version == (1, 0):
@@ -92,21 +89,12 @@ def read_npy_header(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def ids_file_of(path: str | Path) -> Path:
-    """Where the ids of an ``.npy`` file lie."""
+    """Return the location of the ids of an ``.npy`` file."""
     return Path(path).with_suffix(".ids.json")
 
 
 def write_ids(path: str | Path, ids: Sequence[ItemId] | None) -> None:
-    """Write the ids beside an ``.npy`` file; None removes those that are there.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_ids(folder + "/a.npy", [7, 8])
-    ...     read_ids(folder + "/a.npy", 2)
-    (7, 8)
-    """
+    """Write the ids beside an ``.npy`` file; None removes those that are there."""
     location = ids_file_of(path)
     if ids is None:
         location.unlink(missing_ok=True)
@@ -131,13 +119,7 @@ def refuse_other_file(path: str | Path) -> None:
 
 
 def read_ids(path: str | Path, n_rows: int) -> tuple[ItemId, ...] | None:
-    """Read the ids beside an ``.npy`` file of so many rows; None where there are none.
-
-    Raises
-    ------
-    FileFormatError
-        If the file beside it holds something else, or ids of another number of rows.
-    """
+    """Read the ids beside an ``.npy`` file; None if there are none."""
     location = ids_file_of(path)
     if not location.is_file():
         return None

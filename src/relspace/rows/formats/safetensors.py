@@ -19,7 +19,7 @@ from relspace.rows.identity import Identity, identify_file
 from relspace.rows.locations import Locations, reading
 from relspace.rows.source import RowSource, check_matrix, torch_dtype
 
-# Types, as the files name them, that are read as they stand.
+# Types, by their names in the files, that are read without conversion.
 _READ_AS_THEY_STAND = {
     *("F16", "BF16", "F32", "F64"),
     *("U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"),
@@ -41,20 +41,17 @@ class SafetensorsRows(RowSource):
             self.dtype = torch_dtype(part[:0].dtype)
 
     def _open(self) -> Any:
-        # Opened for every block, so that pages of the file that were read can go.
+        # Opened for every block, so that the pages of the file can be released.
         return safe_open(self.path, framework="pt")
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Return some rows."""
         with reading(self.path), self._open() as file:
             return readable(file.get_slice(self.key)[start:stop].clone(), "the features")
 
     def locations(self) -> Locations:
-        """The file."""
         return (self.path,)
 
     def identity(self) -> Identity:
-        """That of the file, and the tensor's name."""
         return identify_file(self.path, self.key)
 
 

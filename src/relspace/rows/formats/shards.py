@@ -36,12 +36,12 @@ class ShardedRows(RowSource):
         if dtype.is_floating_point and any(
             shard.dtype in (torch.int32, torch.int64) for shard in shards
         ):
-            # What promotes to float32 has more digits.
+            # float32, to which torch promotes, does not hold all their digits.
             dtype = torch.float64
         self.dtype = dtype
         self.chunk_rows = max(shard.chunk_rows for shard in shards)
         lying = {shard.lies_in for shard in shards}
-        # Files wait, whatever lies beside them; code is left to the thread that it is used to.
+        # Files are prefetched, even with arrays among them; code is not, see ``prefetched``.
         self.lies_in = "code" if "code" in lying else min(lying)
         self.feature_names = shards[0].feature_names
         for number, shard in enumerate(shards):
@@ -57,7 +57,6 @@ class ShardedRows(RowSource):
             self.ids = as_ids(joined, "the shards", self.shape[0])
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Return some rows, of as many shards as they lie in."""
         start, stop, _ = slice(start, stop).indices(self.shape[0])
         parts = []
         at = bisect_right(self._ends, start)
@@ -69,9 +68,7 @@ class ShardedRows(RowSource):
         return torch.cat(parts) if parts else torch.empty(0, self.shape[1], dtype=self.dtype)
 
     def identity(self) -> Identity:
-        """That of all shards in their order."""
         return combine([identify(shard) for shard in self._shards])
 
     def locations(self) -> Locations:
-        """Those of all shards."""
         return tuple(one for shard in self._shards for one in shard.locations())

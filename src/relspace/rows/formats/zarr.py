@@ -30,17 +30,9 @@ from relspace.rows.source import RowSource, check_matrix, tensor_of, torch_dtype
 
 
 class ZarrRows(RowSource):
-    """Rows of a Zarr array, read chunk by chunk.
+    """Rows of a Zarr array, or of the array ``key`` of a group, in a folder or at a URL.
 
-    Parameters
-    ----------
-    path : str or Path
-        A Zarr array, or a group that holds one; a folder, or a URL that fsspec knows
-        (``s3://``, ``gs://``, ``file://``).
-    key : str, optional
-        The array in the group.
-    ids : tuple, optional
-        One id for each row, by default those in the group.
+    Their ids are by default those in the group.
     """
 
     lies_in = "files"
@@ -68,14 +60,13 @@ class ZarrRows(RowSource):
         self._is_output = KEY in self.attributes and own == ROWS
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Return some rows."""
         with reading(self.path, "Zarr"):
             return tensor_of(self.read_array(slice(start, stop)))
 
     def read_array(self, rows: slice) -> NDArray[Any]:
         """Return some rows as they are stored."""
         values = np.asarray(self._array[rows])
-        # An output holds no NaN: Zarr gives it for chunks of rows that are not there.
+        # Outputs hold no NaN: it is the fill value, which Zarr gives for missing chunks.
         if self._is_output and (missing := np.isnan(values[:, 0])).any():
             first = rows.indices(self.shape[0])[0] + int(missing.argmax())
             raise FileFormatError(
@@ -85,13 +76,11 @@ class ZarrRows(RowSource):
         return values
 
     def identity(self) -> Identity:
-        """That of the array's files or objects."""
         if isinstance(location := located(self.path), str):
             return identify_url(f"{location.rstrip('/')}/{self._array.path}".rstrip("/"))
         return identify_stored(self._array) or hash_rows(self)
 
     def locations(self) -> Locations:
-        """The store, a folder or a URL."""
         return (located(self.path),)
 
     def __repr__(self) -> str:
@@ -99,7 +88,7 @@ class ZarrRows(RowSource):
 
 
 def import_zarr() -> Any:
-    """Return the module zarr, or say which extra brings it."""
+    """Return the module zarr, or say which extra installs it."""
     try:
         import zarr
     except ImportError as error:
@@ -110,7 +99,7 @@ def import_zarr() -> Any:
 
 
 def is_zarr(location: Path | str) -> bool:
-    """Whether a location is to be read as Zarr: a URL, or a folder that is or should be one."""
+    """Whether a location is read as Zarr: a URL, or a folder by its suffix or content."""
     if isinstance(location, str):
         return True
     if location.suffix.lower() == ".zarr" and not location.is_file():
@@ -137,7 +126,7 @@ def _open(path: Path | str, request: Request) -> Iterator[Entries]:
         raise FileFormatError(f"{path} is a feature store, which relspace.features opens.")
     arrays = dict(sorted(node.arrays()))
     if request.key is not None and isinstance(chosen := node.get(request.key), zarr.Array):
-        # One in a group of this group.
+        # In a subgroup.
         arrays[request.key] = chosen
     yield {name: _entry(path, array, name) for name, array in arrays.items()}
 
