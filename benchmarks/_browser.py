@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 300.0
 
 _FLAGS = (
     "--headless",

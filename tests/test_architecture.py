@@ -39,7 +39,7 @@ def third_party_after(statements: str) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
     return loaded - set(sys.stdlib_module_names) - {"relspace", "ncut_pytorch"}

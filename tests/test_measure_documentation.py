@@ -23,7 +23,7 @@ def test_the_table_is_what_the_records_say() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.stdout in PAGE
     assert all(f"| `{name}` |" in PAGE for name in measures.names())

@@ -17,7 +17,7 @@ def test_all_ways_run(tmp_path: Path) -> None:
     out = tmp_path / "reading.json"
     sizes = ("--items", "3000", "--features", "16", "--landmarks", "32", "--rounds", "1")
     command = [sys.executable, str(SCRIPT), *sizes, "--folder", str(tmp_path), "-o", str(out)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert ran.returncode == 0, ran.stderr
     rows = json.loads(out.read_text())["rows"]
     assert len({(row["source"], row["bytes_per_second"], row["way"]) for row in rows}) == 12

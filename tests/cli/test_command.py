@@ -332,7 +332,7 @@ class TestProcess:
 
         def start(*arguments):
             command = [sys.executable, *map(str, arguments)]
-            return subprocess.run(command, capture_output=True, text=True, timeout=120)
+            return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
         return start
 

@@ -172,7 +172,7 @@ def test_an_extraction_that_was_killed_goes_on_to_the_same_store(
     script = KILLED.format(
         root=str(ROOT / "src"), model=str(saved("dinov2")), photos=str(photos), out=str(cut)
     )
-    done = subprocess.run([sys.executable, "-c", script, where], timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", script, where], timeout=600, check=False)
     assert done.returncode == -signal.SIGKILL
     assert contents(cut) != contents(whole)
     with pytest.raises(FileFormatError, match=r"is unfinished, \d of 5 items are missing"):
@@ -480,7 +480,7 @@ def test_a_killed_run_loses_a_tenth_of_the_work_at_most(saved: Saved, tmp_path: 
     script = LOST.format(
         root=str(ROOT / "src"), last=117, model=str(saved("bert")), items=str(path), out=str(cut)
     )
-    done = subprocess.run([sys.executable, "-c", script], timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", script], timeout=600, check=False)
     assert done.returncode == -signal.SIGKILL
     kept = len(open_features(cut, partial=True))
     assert kept >= 116 * 16 - 300

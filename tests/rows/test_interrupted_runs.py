@@ -27,7 +27,7 @@ def run(command: Sequence[str]) -> Any:
     """Run a script with one thread, and return what it prints last, read as JSON."""
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     ran = subprocess.run(
-        command, capture_output=True, text=True, timeout=200, env={**os.environ, **one_thread}
+        command, capture_output=True, text=True, timeout=1200, env={**os.environ, **one_thread}
     )
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])

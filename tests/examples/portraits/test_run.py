@@ -48,7 +48,7 @@ def test_the_modules_run_from_the_root_of_the_repository(module: str) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert "-o" in done.stdout

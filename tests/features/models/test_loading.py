@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,28 +34,31 @@ def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_name_without_network_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    start = time.monotonic()
+
+    def connect(*_: object) -> None:
+        pytest.fail("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
     with pytest.raises(
         InvalidInputError, match=r"hub can't be reached: give the folder.*hf download"
     ):
         relspace.load_model("facebook/dinov2-base")
-    assert time.monotonic() - start < 20
 
 
 def test_the_hub_is_asked_for_a_few_seconds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in hub._OFFLINE:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(hub, "_SECONDS_TO_ANSWER", 0.1)
-    over = threading.Event()
+    over, answered = threading.Event(), threading.Event()
 
     def hang(*_: object, **__: object) -> None:
-        over.wait(30)
+        over.wait(60)
+        answered.set()
         raise OSError("nobody waits for this answer")
 
     monkeypatch.setattr(hub.urllib.request, "urlopen", hang)
-    start = time.monotonic()
     assert hub.hub_is_reachable() is False
-    assert time.monotonic() - start < 10
+    assert not answered.is_set()
     over.set()
 
 

@@ -269,7 +269,7 @@ def test_a_killed_extraction_goes_on_to_the_same_features(
         root=str(ROOT / "src"), model=str(path), photos=str(photos), out=str(cut)
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], timeout=120, check=False, env=dict(os.environ)
+        [sys.executable, "-c", script], timeout=600, check=False, env=dict(os.environ)
     )
     assert done.returncode == -signal.SIGKILL
     assert 0 < len(rs.open_features(cut, partial=True)) < 5

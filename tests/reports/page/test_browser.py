@@ -119,7 +119,7 @@ class Page:
         return str(self.run(f'return [...{STRIPS}].map((one) => one.toDataURL()).join(" ")'))
 
     def saved(self, name: str) -> bytes:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 120
         while not (self.downloads / name).is_file():
             found = sorted(path.name for path in self.downloads.iterdir())
             assert time.monotonic() < until, f"{name} was not saved, but {found}"

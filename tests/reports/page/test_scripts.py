@@ -40,7 +40,7 @@ def test_nothing_ends_the_script_element_early() -> None:
 def test_the_joined_script_parses(tmp_path: Path) -> None:
     path = tmp_path / "page.mjs"
     path.write_text(page_script())
-    subprocess.run([str(NODE), "--check", str(path)], check=True, timeout=60)
+    subprocess.run([str(NODE), "--check", str(path)], check=True, timeout=600)
 
 
 @needs_node
@@ -50,7 +50,7 @@ def test_the_scripts_own_tests_pass(path: Path) -> None:
         [str(NODE), "--test", "--test-reporter=tap", str(path)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout
     assert re.search(r"# pass [1-9]", done.stdout)
