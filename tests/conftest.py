@@ -75,10 +75,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{request.getfixturevalue('s3')}/{tmp_path.name}"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` where there is none."""
-    if torch.cuda.is_available():
-        return
+    """Count tests marked `release` as slow, and skip those marked `gpu` where there is none."""
     for item in items:
-        if "gpu" in item.keywords:
+        if "release" in item.keywords:
+            item.add_marker(pytest.mark.slow)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -1,10 +1,8 @@
-"""The package itself: its public names, and that importing it stays cheap."""
+"""The package itself: its public names."""
 
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +10,6 @@ import pytest
 import relspace
 
 SOURCE = Path(relspace.__file__)
-
-
-def run(code: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600
-    ).stdout.strip()
 
 
 @pytest.mark.parametrize("name", relspace.__all__)
@@ -49,16 +41,3 @@ def test_no_module_hides_a_public_name() -> None:
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="no attribute 'allign'"):
         relspace.allign  # noqa: B018
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["align", "--help"], ["demo", "-h"]]
-)
-def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
-    code = (
-        "import sys\n"
-        "from relspace.cli import commands\n"
-        f"commands.main({arguments!r}, standalone_mode=False)\n"
-        "print('torch' in sys.modules)\n"
-    )
-    assert run(code).splitlines()[-1] == "False"

@@ -35,7 +35,7 @@ def test_bars_are_of_the_worst() -> None:
     assert (memory.value, memory.met) == (1.2, False)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_all_of_it_runs_on_a_cpu(tmp_path: Path) -> None:
     out = tmp_path / "cuda.json"
     ran = _run("--device", "cpu", "-o", str(out))

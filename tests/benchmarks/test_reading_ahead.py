@@ -12,7 +12,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "reading_ahead.py"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_all_ways_run(tmp_path: Path) -> None:
     out = tmp_path / "reading.json"
     sizes = ("--items", "3000", "--features", "16", "--landmarks", "32", "--rounds", "1")

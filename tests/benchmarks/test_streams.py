@@ -19,8 +19,8 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "streams.py"
     [
         ("embed", 1.0e9, 400e6),
         ("items", 4.8e9, 400e6),
-        ("images", 2.3e9, 400e6),
-        ("compare", 1.0e9, 400e6),
+        pytest.param("images", 2.3e9, 400e6, marks=pytest.mark.release),
+        pytest.param("compare", 1.0e9, 400e6, marks=pytest.mark.release),
     ],
 )
 def test_what_is_larger_than_memory_takes_little_of_it(

@@ -6,6 +6,8 @@ Fewer samples of the cases that ``benchmarks/calibration.py`` prints a table of.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,9 +36,28 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::relspace.errors.RelspaceWarning"),
 ]
 
-ALL = [pytest.param(case, id=case.name) for case in cases()]
+
+def always(case: Case) -> bool:
+    """Whether every change is tested with it: all measures once, all ways of asking by two."""
+    simple = case.function == "compare" and not case.summed and not case.grouped
+    ways = case.measure.name in ("cka", "procrustes")
+    return ways or (simple and case.data in ("continuous", "integers"))
+
+
+def released(names: Sequence[str], often: Sequence[str]) -> list[Any]:
+    """Values of a parameter, of which only a few are tested with every change."""
+    return [
+        pytest.param(name, marks=[] if name in often else pytest.mark.release) for name in names
+    ]
+
+
+ALL = [
+    pytest.param(case, id=case.name, marks=[] if always(case) else pytest.mark.release)
+    for case in cases()
+]
 CONTINUOUS = [one for one in ALL if one.values[0].data == "continuous"]
 REFUSED = [pytest.param(case, id=case.name) for case in refused_cases()]
+MEASURES = ("affinity", "cka", "rsa", "procrustes", "linear_predictivity")
 
 
 @pytest.mark.parametrize("case", ALL)
@@ -59,7 +80,7 @@ def test_what_sums_can_not_test_is_refused(case: Case) -> None:
 
 
 @pytest.mark.parametrize("how", ["held", "groups", "summed"])
-@pytest.mark.parametrize("name", ["affinity", "cka", "rsa", "procrustes", "linear_predictivity"])
+@pytest.mark.parametrize("name", released(MEASURES, ("cka", "procrustes")))
 def test_intervals_cover_the_mean_value(name: str, how: str) -> None:
     measure = small(name)
     if how == "summed" and not measure.streams:

@@ -352,7 +352,7 @@ class TestProcess:
         code = (
             "import sys, relspace; before = set(sys.modules)\n"
             "from relspace.cli import commands\n"
-            "for arguments in ('--help', 'align --help', 'demo --help', '--version'):\n"
+            "for arguments in ('--help', 'align --help', 'demo -h', '--version'):\n"
             "    commands(arguments.split(), standalone_mode=False)\n"
             "loaded = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
             "print(loaded & {'torch', 'numpy', 'sklearn', 'matplotlib', 'h5py', 'pyarrow'},\n"

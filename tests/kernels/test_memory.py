@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from tests.generators.fresh_process import printed
 
 from relspace import cosine_affinity, rbf_affinity
 from relspace.errors import MemoryBudgetError
@@ -189,8 +188,7 @@ _KEPT = 2**23
 )
 def test_no_more_is_added_than_is_projected(dtype: str, case: str) -> None:
     code = _SETUP.format(dtype=dtype) + _MEASURE.format(**CASES[case])
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    added, projected = json.loads(run.stdout)
+    added, projected = json.loads(printed(code))
     assert added <= projected + _KEPT, f"{added / projected:.2f} of what is projected"
     # A projection far above what is needed would refuse what fits.
     assert added >= 0.4 * projected, f"{added / projected:.2f} of what is projected"

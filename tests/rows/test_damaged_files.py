@@ -132,7 +132,7 @@ def test_damaged_files_are_read_or_refused_by_name(tmp_path: Path, suffix: str) 
     assert damage_and_read(tmp_path, suffix, 12) < 12
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_many_damaged_files_are_read_or_refused_by_name(tmp_path: Path, suffix: str) -> None:
     assert damage_and_read(tmp_path, suffix, 200) < 200

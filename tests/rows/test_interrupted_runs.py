@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from relspace import NormalizedCut, open_features
 from relspace.features.store.reading import is_store, read_header
 
 pytestmark = pytest.mark.slow
+#: Killed with every change; the rest before a release.
+ALWAYS = ("transform-zarr", "overwrite-npy", "extract")
 
 
 def run(command: Sequence[str]) -> Any:
@@ -68,17 +71,19 @@ def stored(path: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
-    """What uninterrupted runs leave."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    found = {}
-    for job, do in killed_runs.JOBS.items():
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, np.ndarray]]:
+    """What an uninterrupted run of a job leaves."""
+
+    @cache
+    def whole(job: str) -> dict[str, np.ndarray]:
         folder = tmp_path_factory.mktemp(job)
-        do(folder)
-        found[job] = written(folder)
-    torch.set_num_threads(threads)
-    return found
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        killed_runs.JOBS[job](folder)
+        torch.set_num_threads(threads)
+        return written(folder)
+
+    return whole
 
 
 def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
@@ -88,30 +93,36 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(found[name], array)
 
 
-@pytest.mark.parametrize("job", list(killed_runs.JOBS))
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param(job, marks=[] if job in ALWAYS else pytest.mark.release)
+        for job in killed_runs.JOBS
+    ],
+)
 def test_runs_killed_at_random_moments_end_in_the_same_bits(
-    job: str, whole: dict[str, dict[str, np.ndarray]], tmp_path: Path
+    job: str, whole: Callable[[str], dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     n_kills = 40 if job == "extract" else 20
     counts = run([sys.executable, killed_runs.__file__, job, str(tmp_path), str(n_kills), "0"])
     assert counts["kills"] >= n_kills
     assert counts["halves"] == 0
     for number in range(counts["finished"]):
-        same(written(tmp_path / str(number)), whole[job])
+        same(written(tmp_path / str(number)), whole(job))
 
 
 @pytest.mark.parametrize(
     ("job", "kib"),
     [
-        ("transform-npy", 100),
+        pytest.param("transform-npy", 100, marks=pytest.mark.release),
         ("transform-zarr", 200),
-        ("embed", 250),
-        ("embed", 600),
+        pytest.param("embed", 250, marks=pytest.mark.release),
+        pytest.param("embed", 600, marks=pytest.mark.release),
         ("extract", 300),
     ],
 )
 def test_a_disk_that_becomes_full_leaves_what_is_gone_on_with(
-    job: str, kib: int, whole: dict[str, dict[str, np.ndarray]], tmp_path: Path
+    job: str, kib: int, whole: Callable[[str], dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"]).returncode:
         pytest.skip("a file system of one's own needs user namespaces")
@@ -120,4 +131,4 @@ def test_a_disk_that_becomes_full_leaves_what_is_gone_on_with(
     told = run(["unshare", "-rm", sys.executable, full_disk.__file__, job, *places])
     assert "No space left on device" in told["said"]
     assert told["n_files"] > 1
-    same(written(tmp_path / "kept"), whole[job])
+    same(written(tmp_path / "kept"), whole(job))

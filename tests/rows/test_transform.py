@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from tests.generators.fresh_process import run_fresh
 
 import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, MemoryBudgetError, NonFiniteError
@@ -241,24 +238,21 @@ def test_places_that_can_not_be_outputs_are_refused(aligner: rs.Aligner, tmp_pat
             aligner.transform(X, out=tmp_path / name)
 
 
-def _limit_file_size() -> None:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
-
-
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_full_disk_is_an_error_and_the_run_goes_on_later(
     aligner: rs.Aligner, tmp_path: Path, name: str
 ) -> None:
     rows = 100 if name.endswith(".npy") else 400
     script = (
-        "import sys, numpy, relspace; from relspace.rows.transform import Output;"
-        "X = numpy.load(sys.argv[1]);"
+        "import resource, signal, sys, numpy, relspace\n"
+        "from relspace.rows.transform import Output\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))\n"
+        "X = numpy.load(sys.argv[1])\n"
         f"relspace.Aligner().fit(X[:40]).transform(X, out=Output(sys.argv[2], chunk_rows={rows}))"
     )
     np.save(tmp_path / "x.npy", X)
-    command = [sys.executable, "-c", script, str(tmp_path / "x.npy"), str(tmp_path / name)]
-    failed = subprocess.run(command, preexec_fn=_limit_file_size, capture_output=True, text=True)
+    failed = run_fresh(script, tmp_path / "x.npy", tmp_path / name)
     assert failed.returncode == 1
     assert "File too large" in failed.stderr
     result = aligner.transform(X, out=Output(tmp_path / name, chunk_rows=rows))

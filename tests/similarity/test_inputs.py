@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.generators.fresh_process import printed
 
 import relspace as rs
 from relspace.errors import InvalidInputError, ItemMismatchError, MemoryBudgetError
@@ -192,13 +191,6 @@ for line in open("/proc/self/status"):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
 def test_memory_does_not_grow_with_the_items() -> None:
-    peaks = [
-        int(
-            subprocess.run(
-                [sys.executable, "-c", PEAK, str(n)], check=True, capture_output=True, text=True
-            ).stdout
-        )
-        for n in (200_000, 1_000_000)
-    ]
+    peaks = [int(printed(PEAK, n)) for n in (200_000, 1_000_000)]
     # A million rows of both sets are 977 MiB in float64.
     assert peaks[1] - peaks[0] < 48

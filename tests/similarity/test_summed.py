@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.generators.fresh_process import printed
 
 import relspace as rs
 from relspace.errors import (
@@ -193,11 +192,5 @@ rs.compare_layers({"a": rows(0)}, {"b": rows(1), "c": rows(2)}, measure="cka",
                   n_permutations=9, memory_budget=40_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
-
-    def peak(n_items: int) -> int:
-        command = [sys.executable, "-c", program, str(n_items)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        return int(done.stdout)
-
     # The layers of the larger one take 768 MB in float32.
-    assert peak(1_000_000) - peak(200_000) < 60_000
+    assert int(printed(program, 1_000_000)) - int(printed(program, 200_000)) < 60_000

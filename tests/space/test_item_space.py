@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.generators.fresh_process import printed
 
 import relspace as rs
 from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
@@ -140,10 +139,7 @@ class TestFile:
             "print(space.ids[:2])"
         )
         files = [str(path), str(tmp_path / "new.npy"), str(tmp_path / "out.npy")]
-        done = subprocess.run(
-            [sys.executable, "-c", code, *files], capture_output=True, text=True, check=True
-        )
-        assert done.stdout.strip() == "('i0', 'i1')"
+        assert printed(code, *files).strip() == "('i0', 'i1')"
         assert np.array_equal(np.load(tmp_path / "out.npy"), space.transform("sam", new.numpy()))
 
     def test_a_failed_write_leaves_the_old_file(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from tests.generators.fresh_process import printed
 
 import relspace as rs
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
@@ -224,10 +223,7 @@ def test_another_process_reads_the_same(space: rs.TokenSpace, tmp_path: Path) ->
         "print(repr(space)); print(space.match('coarse', 'fine').accuracy)\n"
         "print(float(torch.as_tensor(space['fine']).double().sum()))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines() == [
+    assert printed(code, file).splitlines() == [
         repr(space),
         repr(space.match("coarse", "fine").accuracy),
         repr(float(torch.as_tensor(space["fine"]).double().sum())),

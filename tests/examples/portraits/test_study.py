@@ -41,7 +41,7 @@ def study(few: None) -> PortraitStudy:
     return run_study(random_state=3)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("random_state", [0, 3])
 def test_the_study_reaches_what_is_asked_of_it(random_state: int) -> None:
     summary = run_study(random_state=random_state).summary

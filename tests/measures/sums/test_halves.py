@@ -92,7 +92,7 @@ def test_intervals_are_as_wide_as_those_of_items(name: str) -> None:
     assert abs(by_parts.mean() - by_items.mean()) < 0.5 * by_items.std()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_intervals_hold_the_value_of_the_population() -> None:
     measure = measures.get("cka")
     truth = measure(*sets(40_000, 10_000))
