@@ -26,7 +26,7 @@ from examples.portraits.study import (
     N_QUERIED_IMAGES,
     QUERIES_PER_PART,
     Truth,
-    shared_places,
+    shared_positions,
     sides,
 )
 from relspace import TokenSpace
@@ -81,7 +81,7 @@ class Portraits:
         networks = {name: load_network(name)[0] for name in NETWORKS}
         held_out = hold_out(networks, N_LANDMARK_IMAGES, N_QUERIED_IMAGES, seed)
         first, second = (features.layers[-1] for features in held_out.features.values())
-        places = shared_places(held_out, N_LANDMARKS, seed)
+        places = shared_positions(held_out, N_LANDMARKS, seed)
         truth = Truth.of(held_out, QUERIES_PER_PART, seed)
         return cls(truth, sides(held_out, places, (first, second)))
 
@@ -218,7 +218,7 @@ def contest(seeds: Sequence[int], say: Say) -> list[dict[str, float]]:
         values["principal_components"] = portraits.truth.retrieve_before(portraits.sides).mean
         peer = max(values[key] for key, way in ways.items() if way.kind == "peer")
         before = max(values[key] for key, way in ways.items() if way.kind == "before")
-        position = portraits.truth.retrieve(portraits.truth.positions(), euclidean=True).mean
+        position = portraits.truth.retrieve_by_position().mean
         found.append(
             {
                 **values,

@@ -142,7 +142,7 @@ def _patches(study: PortraitStudy, network: str) -> ModelPatches:
     tokens = {layer: features.tokens(layer=layer, images=images) for layer in features.layers}
     bring = aligned()
     relative = {
-        layer: bring(features.read_positions(study.places, layer=layer), own)
+        layer: bring(features.read_positions(study.positions, layer=layer), own)
         for layer, own in tokens.items()
     }
     grid = held_out.grid(network, images)

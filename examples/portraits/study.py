@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from examples.portraits.drawing import PARTS
@@ -14,23 +12,21 @@ from examples.portraits.held_out import HeldOut, hold_out
 from examples.portraits.networks import NETWORKS, initial_network, load_network
 from relspace._core.arguments import check_random_state
 from relspace._core.progress import Progress, as_listener
-from relspace.demo.color_agreement import (
-    ColorAgreement,
-    color_agreement,
-    mean_agreement,
-    retrieval_both_ways,
-)
+from relspace.demo.color_agreement import retrieval_both_ways
 from relspace.demo.contenders import contenders
+from relspace.demo.joint_pictures import PICTURE_DENSITY, joint_pictures
 from relspace.demo.methods import (
     DENSITY,
+    N_SIGNS,
     NORMALIZE,
     STANDARDIZE,
     OneSided,
     Sides,
     aligned,
+    over_signs,
     principal_components,
+    random_signs,
     separately,
-    with_random_signs,
 )
 from relspace.demo.retrieval import (
     Patches,
@@ -38,10 +34,10 @@ from relspace.demo.retrieval import (
     chance,
     choose_queries,
     mean_of,
+    moved_centers,
 )
-from relspace.embedding.joint_colors import JointColors, color_jointly
+from relspace.embedding.joint_colors import JointColors
 from relspace.features import Positions, choose_positions
-from relspace.space.defaults import TOKENS
 
 N_LANDMARK_IMAGES = 40
 N_QUERIED_IMAGES = 24
@@ -51,12 +47,8 @@ N_LANDMARKS_OF_LAYERS = 192
 QUERIES_PER_PART = 100
 QUERIES_PER_PART_OF_LAYERS = 25
 N_GRAPH_NODES = 2048
-#: Pictures take columns as they are, as those of tokens on grids do: three dimensions hold more
-#: of these.
-PICTURE_DENSITY = 0.02
 UNTRAINED_SEED = 100
-#: Draws of the signs of principal components, over which their retrieval is averaged.
-N_SIGNS = 4
+_JITTER = 0.1
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ class PortraitStudy:
         Numbers, ready for JSON.
     held_out : HeldOut
         The portraits and every layer's tokens.
-    places : Positions
+    positions : Positions
         The landmarks.
     panels : dict of str to JointColors
         ``before`` and ``after``: colours of the shown layers' patches, by "network, layer".
@@ -77,7 +69,7 @@ class PortraitStudy:
 
     summary: dict[str, Any]
     held_out: HeldOut
-    places: Positions
+    positions: Positions
     panels: dict[str, JointColors]
 
 
@@ -103,31 +95,27 @@ class Truth:
         """By principal components of one width, over draws of the signs of their axes."""
         narrow = min(given.X.shape[1], given.Y.shape[1])
         components = separately(principal_components(narrow))
-        return mean_of(
-            [self.retrieve(with_random_signs(components, draw)(given)) for draw in range(N_SIGNS)]
-        )
+        return mean_of([self.retrieve(method(given)) for method in over_signs(components)])
 
-    def positions(self) -> tuple[Tensor, Tensor]:
-        """Where patches lie, moved by less than a pixel so that no two are at one place."""
-        generator = torch.Generator().manual_seed(0)
-        first, second = (one.moved_centers(0.1, generator) for one in self.patches)
-        return first, second
+    def retrieve_by_position(self) -> Retrieval:
+        """By where patches lie alone, moved by less than a pixel so that no two coincide."""
+        return self.retrieve(moved_centers(self.patches, _JITTER), euclidean=True)
 
 
-def shared_places(held_out: HeldOut, n: int, seed: int) -> Positions:
-    """Landmarks: places of the portraits apart that both networks see."""
+def shared_positions(held_out: HeldOut, n: int, seed: int) -> Positions:
+    """Landmarks: positions in the portraits apart that both networks see."""
     grids = {name: held_out.grid(name, held_out.landmark_images) for name in held_out.features}
     return choose_positions(grids, n, random_state=seed)
 
 
-def sides(held_out: HeldOut, places: Positions, layers: tuple[str, str]) -> Sides:
+def sides(held_out: HeldOut, positions: Positions, layers: tuple[str, str]) -> Sides:
     """What a method works on, for a pair of layers."""
     (a, first), (b, second) = zip(held_out.features, layers, strict=True)
     return Sides(
         held_out.tokens(a, first),
         held_out.tokens(b, second),
-        held_out.features[a].read_positions(places, layer=first),
-        held_out.features[b].read_positions(places, layer=second),
+        held_out.features[a].read_positions(positions, layer=first),
+        held_out.features[b].read_positions(positions, layer=second),
     )
 
 
@@ -137,14 +125,14 @@ def shown_layers(held_out: HeldOut) -> list[tuple[str, str]]:
 
 
 def run_study(*, random_state: int = 0, progress: Progress = None) -> PortraitStudy:
-    """Run the study; what alignment is given are tokens and places, never parts.
+    """Run the study; what alignment is given are tokens and positions, never parts.
 
     Parameters
     ----------
     random_state : int
         Seed of the portraits, the landmarks and the patches that are asked for.
-    progress : callable, optional
-        Gets a line at the start of every step.
+    progress : callable or bool, optional
+        Told ``(done, total, text)`` at every step; True prints lines on stderr.
 
     Returns
     -------
@@ -162,26 +150,25 @@ def run_study(*, random_state: int = 0, progress: Progress = None) -> PortraitSt
         seed,
     )
     truth = Truth.of(held_out, QUERIES_PER_PART, seed)
-    places = shared_places(held_out, N_LANDMARKS, seed)
+    positions = shared_positions(held_out, N_LANDMARKS, seed)
     last = tuple(features.layers[-1] for features in held_out.features.values())
     pair = (last[0], last[1])
 
     tell(0, 0, "Retrieving parts across the two networks, before, after, and by other methods")
-    given = sides(held_out, places, pair)
+    given = sides(held_out, positions, pair)
     ways = contenders(*sorted((given.X.shape[1], given.Y.shape[1])))
     rows = {key: way.method(given) for key, way in ways.items()}
     found = {key: truth.retrieve(both) for key, both in rows.items()}
     found["principal_components"] = truth.retrieve_before(given)
-    positions = truth.positions()
     controls = {
         "chance": mean_of([chance(one) for one in truth.patches]),
-        "position": truth.retrieve(positions, euclidean=True),
-        "untrained": _untrained(held_out, truth, places, pair),
+        "position": truth.retrieve_by_position(),
+        "untrained": _untrained(held_out, truth, positions, pair),
     }
     tell(0, 0, "Comparing every layer with every other")
     layers = _layer_tables(held_out, seed)
     tell(0, 0, "Colouring both networks' patches jointly, before and after")
-    panels, colors, pictured = _pictures(held_out, truth, places, positions, seed)
+    panels, colors, pictured = _pictures(held_out, truth, positions, seed)
     summary: dict[str, Any] = {
         "data": {
             "n_landmark_images": N_LANDMARK_IMAGES,
@@ -225,7 +212,7 @@ def run_study(*, random_state: int = 0, progress: Progress = None) -> PortraitSt
         "colors": {"shown": pictured, "density": PICTURE_DENSITY, **colors},
     }
     summary["bars"] = ratios(summary)
-    return PortraitStudy(summary, held_out, places, panels)
+    return PortraitStudy(summary, held_out, positions, panels)
 
 
 def ratios(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -260,11 +247,11 @@ def ratios(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _untrained(
-    held_out: HeldOut, truth: Truth, places: Positions, pair: tuple[str, str]
+    held_out: HeldOut, truth: Truth, positions: Positions, pair: tuple[str, str]
 ) -> Retrieval:
     """The same alignment of the same networks with the weights that they began with."""
     untrained = held_out.seen_by({name: initial_network(name, UNTRAINED_SEED) for name in NETWORKS})
-    return truth.retrieve(separately(aligned())(sides(untrained, places, pair)))
+    return truth.retrieve(separately(aligned())(sides(untrained, positions, pair)))
 
 
 def _within(truth: Truth, which: int, rows: Tensor) -> Retrieval:
@@ -276,20 +263,22 @@ def _within(truth: Truth, which: int, rows: Tensor) -> Retrieval:
 def _layer_tables(held_out: HeldOut, seed: int) -> dict[str, Any]:
     """Retrieval for every pair of layers, mean and per part, before and after."""
     truth = Truth.of(held_out, QUERIES_PER_PART_OF_LAYERS, seed)
-    places = shared_places(held_out, N_LANDMARKS_OF_LAYERS, seed)
+    positions = shared_positions(held_out, N_LANDMARKS_OF_LAYERS, seed)
     (a, of_a), (b, of_b) = held_out.features.items()
     narrow = min(one[one.layers[-1]].shape[1] for one in (of_a, of_b))
 
     def rows_of(name: str, bring: OneSided) -> dict[str, Tensor]:
         features = held_out.features[name]
         return {
-            layer: bring(features.read_positions(places, layer=layer), held_out.tokens(name, layer))
+            layer: bring(
+                features.read_positions(positions, layer=layer), held_out.tokens(name, layer)
+            )
             for layer in features.layers
         }
 
     after = [rows_of(name, aligned()) for name in (a, b)]
     before = [rows_of(name, principal_components(narrow)) for name in (a, b)]
-    signed = [_with_signs(before[1], draw) for draw in range(N_SIGNS)]
+    signed = [random_signs(before[1], draw) for draw in range(N_SIGNS)]
     tables: dict[str, Any] = {"before": [], "after": [], "per_part": []}
     for first in of_a.layers:
         lines: dict[str, list[Any]] = {key: [] for key in tables}
@@ -310,72 +299,25 @@ def _layer_tables(held_out: HeldOut, seed: int) -> dict[str, Any]:
 
 
 def _pictures(
-    held_out: HeldOut, truth: Truth, places: Positions, positions: tuple[Tensor, Tensor], seed: int
+    held_out: HeldOut, truth: Truth, positions: Positions, seed: int
 ) -> tuple[dict[str, JointColors], dict[str, Any], list[str]]:
     """Colour the shown layers jointly, and judge the colours of the two last ones."""
-    shown = shown_layers(held_out)
-    names = {f"{network}, {layer}": (network, layer) for network, layer in shown}
-    shapes = {}
-    before, after = {}, {}
-    width = min(held_out.features[network][layer].shape[1] for network, layer in shown)
-    unaligned = principal_components(width)
-    align_side = aligned(PICTURE_DENSITY, TOKENS.normalize, "columns")
-    for name, (network, layer) in names.items():
-        grid = held_out.grid(network, held_out.queried_images)
-        shapes[name] = (grid.rows, grid.columns)
-        tokens = held_out.tokens(network, layer)
-        at_landmarks = held_out.features[network].read_positions(places, layer=layer)
-        before[name] = unaligned(at_landmarks, tokens)
-        after[name] = align_side(at_landmarks, tokens)
-    lasts = [
-        next(name for name, (network, _) in reversed(names.items()) if network == wanted)
-        for wanted in held_out.features
-    ]
-    at = dict(zip(lasts, positions, strict=True))
-    sets = {"before": before, "after": after, "position": at}
-    panels = {
-        when: color_jointly(
-            its,
-            {name: shapes[name] for name in its},
-            n_components=8,
-            n_landmarks=N_GRAPH_NODES,
-            random_state=seed,
-        )
-        for when, its in sets.items()
-    }
-
-    def agreement_of(joint: JointColors) -> ColorAgreement:
-        rgb = [torch.from_numpy(np.ascontiguousarray(joint.colors[name])) for name in lasts]
-        return color_agreement([one.flatten(0, 2) for one in rgb], truth.patches, truth.queries)
-
-    agreement = {when: agreement_of(joint) for when, joint in panels.items()}
-    # The picture shows one choice of the axes' signs; the number is the mean over draws of them.
-    agreement["before"] = mean_agreement(
-        [
-            agreement_of(
-                color_jointly(
-                    _with_signs({name: before[name] for name in lasts}, draw),
-                    {name: shapes[name] for name in lasts},
-                    n_components=8,
-                    n_landmarks=N_GRAPH_NODES,
-                    random_state=seed,
-                )
+    names = {f"{name}, {layer}": (name, layer) for name, layer in shown_layers(held_out)}
+    grids = {key: held_out.grid(name, held_out.queried_images) for key, (name, _) in names.items()}
+    last = {name: key for key, (name, _) in names.items()}
+    panels, numbers = joint_pictures(
+        {
+            key: (
+                held_out.features[name].read_positions(positions, layer=layer),
+                held_out.tokens(name, layer),
             )
-            for draw in range(N_SIGNS)
-        ]
+            for key, (name, layer) in names.items()
+        },
+        {key: (grid.rows, grid.columns) for key, grid in grids.items()},
+        dict(zip(last.values(), truth.patches, strict=True)),
+        n_nodes=N_GRAPH_NODES,
+        queries_per_part=QUERIES_PER_PART,
+        jitter=_JITTER,
+        random_state=seed,
     )
-    numbers = {
-        when: {**found.to_dict(), "rank_correlation": panels[when].rank_correlation}
-        for when, found in agreement.items()
-    }
-    del panels["position"]
     return panels, numbers, list(names)
-
-
-def _with_signs(sets: dict[str, Tensor], random_state: int) -> dict[str, Tensor]:
-    """The same components with the signs of all axes drawn anew."""
-    generator = torch.Generator().manual_seed(random_state)
-    return {
-        name: rows * (torch.randint(0, 2, (1, rows.shape[1]), generator=generator) * 2 - 1)
-        for name, rows in sets.items()
-    }

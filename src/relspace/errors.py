@@ -26,6 +26,9 @@ from typing import Any, Self
 _ARGUMENT = re.compile(r"\{(\w+)(?:=((?:[^{}]|\{[^{}]*\})*))?\}")
 
 
+_LONGEST_REASON = 300
+
+
 class ExplainedMixin:
     """A message about what was found, and the ways out.
 
@@ -83,6 +86,17 @@ def name_keyword(argument: str, value: str | None) -> str:
     ('overwrite=True', 'memory_budget')
     """
     return argument if value is None else f"{argument}={value}"
+
+
+def reason_of(error: BaseException, *, with_type: bool = False) -> str:
+    """What another library's error says, in one line that isn't too long.
+
+    >>> reason_of(ValueError("no\\n  such file.")), reason_of(ValueError("no"), with_type=True)
+    ('no such file', 'ValueError: no')
+    """
+    name = type(error).__name__
+    said = " ".join(str(error).split())[:_LONGEST_REASON].rstrip(".")
+    return f"{name}: {said}" if with_type else said or name
 
 
 def _say(way: str, name_argument: Callable[[str, str | None], str | None]) -> str | None:

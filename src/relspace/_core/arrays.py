@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from relspace._core.arguments import NAMED_AT_MOST
 from relspace._core.resources import Resources
-from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError
+from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError, reason_of
 
 #: Types that features can have in torch.
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -301,13 +301,9 @@ def _told(make: Callable[[], Any], name: str) -> Any:
     try:
         return make()
     except (ValueError, OverflowError) as error:
-        raise InvalidInputError(f"{name} can't be made an array: {_in_a_line(error)}.") from error
+        raise InvalidInputError(f"{name} can't be made an array: {reason_of(error)}.") from error
     except (TypeError, RuntimeError, BufferError, AttributeError) as error:
-        raise InvalidTypeError(f"{name} can't be made an array: {_in_a_line(error)}.") from error
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+        raise InvalidTypeError(f"{name} can't be made an array: {reason_of(error)}.") from error
 
 
 def _is_frame(features: object) -> bool:

@@ -27,8 +27,8 @@ class Contender:
     title : str
         What tables call it.
     kind : str
-        "before", "peer" (sees no pairs: landmarks only say which place is which), "paired" (is
-        fitted on pairs), "ours".
+        "before", "peer" (sees no pairs, only which landmarks correspond), "paired" (is fitted on
+        pairs), "ours".
     method : Method
         The way.
     """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch.nn import functional
 
 from relspace.kernels import rbf_affinity, squared_distances
 from relspace.space.aligner import Aligner
+
+#: Draws of the signs of principal components, over which what they find is averaged.
+N_SIGNS = 4
 
 #: Turns one network's tokens, given its features of the landmarks, into rows to be compared.
 OneSided = Callable[[Tensor, Tensor], Tensor]
@@ -25,7 +29,7 @@ class Sides:
     X, Y : tensor of shape (n, d) and (m, e)
         Tokens of the first and of the second network.
     landmarks_x, landmarks_y : tensor of shape (l, d) and (l, e)
-        Their features of the same places in other images.
+        Their features at the same positions in other images.
     """
 
     X: Tensor
@@ -56,8 +60,7 @@ def padded(width: int) -> OneSided:
 def principal_components(width: int) -> OneSided:
     """Before: the same number of principal components of either network, by cosine.
 
-    The sign of an axis means nothing, and :func:`with_random_signs` draws it; here its largest
-    weight is made positive.
+    The sign of an axis means nothing (:func:`over_signs`); here its largest weight is positive.
     """
 
     def bring(landmarks: Tensor, tokens: Tensor) -> Tensor:
@@ -69,15 +72,23 @@ def principal_components(width: int) -> OneSided:
     return bring
 
 
-def with_random_signs(method: Method, random_state: int) -> Method:
-    """Draw the signs of one side's axes, which principal components leave open."""
+def random_signs(sets: Mapping[str, Tensor], random_state: int) -> dict[str, Tensor]:
+    """Draw the signs of all axes of some sets at random."""
+    generator = torch.Generator().manual_seed(random_state)
+    return {
+        name: rows * (torch.randint(0, 2, (1, rows.shape[1]), generator=generator) * 2 - 1)
+        for name, rows in sets.items()
+    }
 
-    def bring(sides: Sides) -> tuple[Tensor, Tensor]:
+
+def over_signs(method: Method) -> list[Method]:
+    """A method with the signs of one side's axes drawn at random, several times."""
+
+    def with_signs(draw: int, sides: Sides) -> tuple[Tensor, Tensor]:
         X, Y = method(sides)
-        generator = torch.Generator().manual_seed(random_state)
-        return X, Y * (torch.randint(0, 2, (1, Y.shape[1]), generator=generator) * 2 - 1)
+        return X, random_signs({"Y": Y}, draw)["Y"]
 
-    return bring
+    return [partial(with_signs, draw) for draw in range(N_SIGNS)]
 
 
 def relative_representations(*, center: bool) -> OneSided:

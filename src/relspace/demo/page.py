@@ -106,7 +106,7 @@ def report_data(
             ),
             KeyNumber(
                 _percent(matching["aligned"]["top1"]),
-                f"of positions find themselves among {summary['data']['n_places']} in the other "
+                f"of positions find themselves among {summary['data']['n_positions']} in the other "
                 "network",
                 f"relative representations {_percent(matching['relative_centered']['top1'])}, CCA "
                 f"on pairs {_percent(matching['cca']['top1'])}, chance "

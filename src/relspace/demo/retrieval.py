@@ -44,10 +44,6 @@ class Patches:
             self, images=self.images[rows], parts=self.parts[rows], centers=self.centers[rows]
         )
 
-    def moved_centers(self, by: float, generator: torch.Generator) -> Tensor:
-        """Centres moved at random by about so much, so that no two lie at the same position."""
-        return self.centers + by * torch.randn(self.centers.shape, generator=generator)
-
 
 @dataclass(frozen=True)
 class Retrieval:
@@ -78,6 +74,15 @@ def choose_queries(patches: Patches, per_part: int, random_state: int) -> Tensor
     order = torch.randperm(len(patches), generator=generator)
     kept = [order[patches.parts[order] == part][:per_part] for part in range(len(patches.names))]
     return torch.cat(kept).sort().values
+
+
+def moved_centers(patches: Sequence[Patches], by: float) -> tuple[Tensor, Tensor]:
+    """Centres of two networks' patches, moved at random by about ``by`` so that no two coincide."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = (
+        one.centers + by * torch.randn(one.centers.shape, generator=generator) for one in patches
+    )
+    return first, second
 
 
 def nearest_by_correlation(

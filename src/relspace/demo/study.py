@@ -12,20 +12,10 @@ import torch
 from torch import Tensor
 
 from relspace._core.progress import Listener
-from relspace.demo.color_agreement import (
-    ColorAgreement,
-    color_agreement,
-    mean_agreement,
-    retrieval_both_ways,
-)
+from relspace.demo.color_agreement import retrieval_both_ways
 from relspace.demo.contenders import contenders
-from relspace.demo.methods import (
-    Sides,
-    aligned,
-    principal_components,
-    separately,
-    with_random_signs,
-)
+from relspace.demo.joint_pictures import joint_pictures
+from relspace.demo.methods import Sides, over_signs, principal_components, separately
 from relspace.demo.photographs import CONCEPTS, Photograph, load_photographs, patches_of
 from relspace.demo.pretrained import PAIR, SHOWN, load_networks
 from relspace.demo.retrieval import (
@@ -34,22 +24,17 @@ from relspace.demo.retrieval import (
     chance,
     choose_queries,
     mean_of,
+    moved_centers,
 )
-from relspace.embedding.joint_colors import JointColors, color_jointly
+from relspace.embedding.joint_colors import JointColors
 from relspace.features import FeatureSet, Positions, TokenGrid, choose_positions, extract
-from relspace.space.defaults import TOKENS
 
 N_FOLDS = 3
 N_LANDMARKS = 1024
 QUERIES_PER_CONCEPT = 200
-#: Places of each photograph that are looked for in the other network.
+#: Positions of each photograph that are looked for in the other network.
 N_MATCHED = 100
 N_GRAPH_NODES = 2048
-#: Pictures take columns as they are, as those of tokens on grids do: three dimensions hold more
-#: of these.
-PICTURE_DENSITY = 0.02
-#: Draws of the signs of principal components, over which what they find is averaged.
-N_SIGNS = 4
 _JITTER = 0.01
 
 
@@ -88,7 +73,7 @@ class Fold:
     queries : two LongTensors
         The tokens that are asked for.
     matched : Sides
-        The same places of the asked photographs in both networks.
+        The same positions of the asked photographs in both networks.
     """
 
     sides: Sides
@@ -106,7 +91,7 @@ def save_photographs(photographs: Sequence[Photograph], folder: Path) -> None:
 
 
 def run_study(output: Path, *, random_state: int = 0, tell: Listener) -> PhotographStudy:
-    """Run the study; alignment sees tokens and places, never what was drawn.
+    """Run the study; alignment sees tokens and positions, never what was drawn.
 
     Parameters
     ----------
@@ -141,9 +126,7 @@ def run_study(output: Path, *, random_state: int = 0, tell: Listener) -> Photogr
     ways = contenders(narrow, wide)
     methods = {key: [way.method] for key, way in ways.items()}
     # The picture shows one choice of the axes' signs; numbers are means over draws of them.
-    methods["principal_components"] = [
-        with_random_signs(separately(principal_components(narrow)), draw) for draw in range(N_SIGNS)
-    ]
+    methods["principal_components"] = over_signs(separately(principal_components(narrow)))
     found = {
         key: mean_of([_retrieve(fold, method(fold.sides)) for fold in folds for method in several])
         for key, several in methods.items()
@@ -155,12 +138,15 @@ def run_study(output: Path, *, random_state: int = 0, tell: Listener) -> Photogr
     controls = {
         "chance": mean_of([chance(one) for fold in folds for one in fold.patches]),
         "position": mean_of(
-            [_retrieve(fold, _positions(fold.patches), euclidean=True) for fold in folds]
+            [
+                _retrieve(fold, moved_centers(fold.patches, _JITTER), euclidean=True)
+                for fold in folds
+            ]
         ),
     }
     tell(0, 0, "Colouring both networks' patches jointly, before and after")
     panels, colors = _pictures(features, photographs, random_state)
-    n_places = len(folds[0].matched.X)
+    n_positions = len(folds[0].matched.X)
     summary: dict[str, Any] = {
         "data": {
             "photographs": [one.name for one in photographs],
@@ -168,7 +154,7 @@ def run_study(output: Path, *, random_state: int = 0, tell: Listener) -> Photogr
             "n_folds": N_FOLDS,
             "n_landmarks": N_LANDMARKS,
             "n_queried": [sum(len(fold.queries[side]) for fold in folds) for side in (0, 1)],
-            "n_places": n_places,
+            "n_positions": n_positions,
         },
         "pair": dict(PAIR),
         "retrieval": {
@@ -176,7 +162,7 @@ def run_study(output: Path, *, random_state: int = 0, tell: Listener) -> Photogr
             for key, one in ways.items()
         },
         "matching": {
-            "chance": 1 / n_places,
+            "chance": 1 / n_positions,
             **{key: {"title": one.title, "top1": matched[key]} for key, one in ways.items()},
         },
         "controls": {key: one.to_dict() for key, one in controls.items()},
@@ -212,14 +198,14 @@ def _fold(
     wholes = [ids.index(f"{name}.png") for name in names]
     others = [number for number, one in enumerate(ids) if not one.startswith(names)]
     grids = {name: _grid(features, name, layer) for name, layer in PAIR.items()}
-    landmarks = _places_in(grids, others, N_LANDMARKS, random_state)
-    places = _places_in(grids, wholes, N_MATCHED * len(wholes), random_state + 1)
-    tokens, at_landmarks, at_places, patches = [], [], [], []
+    landmarks = _positions_in(grids, others, N_LANDMARKS, random_state)
+    positions = _positions_in(grids, wholes, N_MATCHED * len(wholes), random_state + 1)
+    tokens, at_landmarks, at_positions, patches = [], [], [], []
     for name, layer in PAIR.items():
         one, grid = features[name], grids[name]
         tokens.append(_tensor(one.tokens(layer=layer, images=wholes)))
         at_landmarks.append(_tensor(one.read_positions(landmarks, layer=layer)))
-        at_places.append(_tensor(one.read_positions(places, layer=layer)))
+        at_positions.append(_tensor(one.read_positions(positions, layer=layer)))
         patches.append(
             Patches(*patches_of([photographs[int(i)] for i in asked], grid, wholes), CONCEPTS)
         )
@@ -233,14 +219,14 @@ def _fold(
             choose_queries(known[0], QUERIES_PER_CONCEPT, random_state),
             choose_queries(known[1], QUERIES_PER_CONCEPT, random_state),
         ),
-        Sides(*at_places, *at_landmarks),
+        Sides(*at_positions, *at_landmarks),
     )
 
 
-def _places_in(
+def _positions_in(
     grids: Mapping[str, TokenGrid], images: Sequence[int], n: int, random_state: int
 ) -> Positions:
-    """Choose places of some images."""
+    """Choose positions in some images."""
     index = torch.as_tensor(images)
     chosen = choose_positions(
         {name: grid.select(index) for name, grid in grids.items()}, n, random_state=random_state
@@ -257,18 +243,11 @@ def _retrieve(fold: Fold, rows: tuple[Tensor, Tensor], *, euclidean: bool = Fals
 
 
 def _top1(rows: tuple[Tensor, Tensor]) -> float:
-    """How often a place finds itself among all places in the other network, both directions."""
+    """How often a position finds itself among all in the other network, both directions."""
     similarity = rows[0] @ rows[1].T
     own = torch.arange(len(similarity))
     hits = [(one.argmax(1) == own).double().mean() for one in (similarity, similarity.T)]
     return float(sum(hits) / 2)
-
-
-def _positions(patches: Sequence[Patches]) -> tuple[Tensor, Tensor]:
-    """Where patches lie, moved a little so that no two lie at the same position."""
-    generator = torch.Generator().manual_seed(0)
-    first, second = (one.moved_centers(_JITTER, generator) for one in patches)
-    return first, second
 
 
 def _pictures(
@@ -279,66 +258,24 @@ def _pictures(
     wholes = [ids.index(f"{one.name}.png") for one in photographs]
     shown = {f"{name}, {layer}": (name, layer) for name in SHOWN for layer in SHOWN[name]}
     grids = {key: _grid(features, name, layer) for key, (name, layer) in shown.items()}
-    landmarks = _places_in(grids, range(len(ids)), N_LANDMARKS, random_state)
-    narrow = min(features[name][layer].shape[1] for name, layer in shown.values())
-    before, after, shapes, patches = {}, {}, {}, {}
-    for key, (name, layer) in shown.items():
-        tokens = _tensor(features[name].tokens(layer=layer, images=wholes))
-        marks = _tensor(features[name].read_positions(landmarks, layer=layer))
-        shapes[key] = (grids[key].rows, grids[key].columns)
-        before[key] = principal_components(narrow)(marks, tokens)
-        after[key] = aligned(PICTURE_DENSITY, TOKENS.normalize, "columns")(marks, tokens)
-        if PAIR[name] == layer:
-            patches[key] = Patches(*patches_of(photographs, grids[key], wholes), CONCEPTS)
-    lasts = list(patches)
-    at = dict(zip(lasts, _positions([patches[key] for key in lasts]), strict=True))
-
-    def colored(sets: Mapping[str, Tensor]) -> JointColors:
-        return color_jointly(
-            sets,
-            {key: shapes[key] for key in sets},
-            n_components=8,
-            n_landmarks=N_GRAPH_NODES,
-            random_state=random_state,
+    landmarks = _positions_in(grids, range(len(ids)), N_LANDMARKS, random_state)
+    layers = {
+        key: (
+            _tensor(features[name].read_positions(landmarks, layer=layer)),
+            _tensor(features[name].tokens(layer=layer, images=wholes)),
         )
-
-    panels = {"before": colored(before), "after": colored(after), "position": colored(at)}
-    agreement = {when: _agreement(joint, patches, random_state) for when, joint in panels.items()}
-    agreement["before"] = mean_agreement(
-        [
-            _agreement(
-                colored(
-                    {key: _signed(before[key], number + draw) for number, key in enumerate(lasts)}
-                ),
-                patches,
-                random_state,
-            )
-            for draw in range(N_SIGNS)
-        ]
-    )
-    numbers = {
-        when: {**found.to_dict(), "rank_correlation": panels[when].rank_correlation}
-        for when, found in agreement.items()
+        for key, (name, layer) in shown.items()
     }
-    del panels["position"]
-    return panels, numbers
-
-
-def _agreement(
-    joint: JointColors, patches: Mapping[str, Patches], random_state: int
-) -> ColorAgreement:
-    """Compare colours with what was drawn, where it was."""
-    colors, known = [], []
-    for key, one in patches.items():
-        rows = one.parts >= 0
-        flat = torch.from_numpy(np.ascontiguousarray(joint.colors[key])).flatten(0, 2)
-        colors.append(flat[rows])
-        known.append(one.select(rows))
-    queries = [choose_queries(one, QUERIES_PER_CONCEPT, random_state) for one in known]
-    return color_agreement(colors, known, queries)
-
-
-def _signed(rows: Tensor, random_state: int) -> Tensor:
-    """The same components with the signs of all axes drawn anew."""
-    generator = torch.Generator().manual_seed(random_state)
-    return rows * (torch.randint(0, 2, (1, rows.shape[1]), generator=generator) * 2 - 1)
+    return joint_pictures(
+        layers,
+        {key: (grid.rows, grid.columns) for key, grid in grids.items()},
+        {
+            key: Patches(*patches_of(photographs, grids[key], wholes), CONCEPTS)
+            for key, (name, layer) in shown.items()
+            if PAIR[name] == layer
+        },
+        n_nodes=N_GRAPH_NODES,
+        queries_per_part=QUERIES_PER_CONCEPT,
+        jitter=_JITTER,
+        random_state=random_state,
+    )

@@ -10,9 +10,9 @@ import torch
 from relspace._core.devices import ON_HOST
 from relspace.errors import BandwidthError
 from relspace.kernels.bandwidth import solve_bandwidth
-from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame
 from relspace.kernels.precision import full_precision
+from relspace.kernels.tiles import fill_half_squared
 
 _ROWS_IN_CACHE = 512
 

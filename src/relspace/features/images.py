@@ -21,6 +21,7 @@ from relspace.errors import (
     InvalidInputError,
     InvalidTypeError,
     MissingDependencyError,
+    reason_of,
 )
 from relspace.features.image_files import SUFFIXES, files_in_folder, files_of_pattern
 from relspace.rows.identity import Identity, hash_array, hash_texts, identify_file
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _CHANNELS = (1, 3, 4)
 # The EXIF tag of the orientation.
 _ORIENTATION = 0x0112
-_LONGEST_REASON = 300
 _BYTES_OF_TEXT = 1024
 # The factor by which Pillow multiplies grey values of fewer bits.
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
@@ -407,7 +407,7 @@ def _naming(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         # Pillow may raise nearly anything for a damaged file.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
+        reason = reason_of(error, with_type=True)
         raise UnreadableImageError(f"{name} can't be read as an image ({reason}).") from error
 
 

@@ -18,15 +18,11 @@ from relspace.kernels.precision import full_precision, product
 from relspace.kernels.scale import exponent_of, scale_in_place, times_power_of_two
 from relspace.kernels.tiles import (
     PairTiles,
-    Scratch,
     TorchLoops,
-    fill_half_squared,
     projected_tiles,
     tile_side,
     tile_slices,
 )
-
-__all__ = ["Scratch", "fill_half_squared", "squared_distances", "tile_side", "tile_slices"]
 
 # Matrices of the result's size that are held for the gradient, as measured.
 _MATRICES_OF_GRADIENT = 6

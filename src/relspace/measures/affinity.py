@@ -12,9 +12,9 @@ import torch
 from relspace._core.arguments import check_choice, check_density, check_number
 from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import solve_bandwidth
-from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, place_sets
 from relspace.kernels.normalization import NORMALIZATIONS, fit_normalization
+from relspace.kernels.tiles import fill_half_squared
 from relspace.measures._measure import Measure, Names
 from relspace.measures.pair_matrix import Centering, PairEntries, PairMatrix, PairMeasure
 

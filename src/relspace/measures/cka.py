@@ -13,10 +13,10 @@ import torch
 from relspace._core.arguments import check_choice, check_positive
 from relspace._core.memory import row_slices
 from relspace.errors import UndefinedValueError
-from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import Cloud, Frame, place_sets, squared_norms
 from relspace.kernels.precision import full_precision
 from relspace.kernels.ties import ROUNDINGS
+from relspace.kernels.tiles import fill_half_squared
 from relspace.measures._measure import Measure, centered
 from relspace.measures.affinity import affinity_entries
 from relspace.measures.pair_matrix import (

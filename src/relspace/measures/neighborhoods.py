@@ -12,7 +12,6 @@ import torch
 from relspace._core.memory import row_slices
 from relspace._core.resources import Resources
 from relspace.errors import UndefinedValueError
-from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import (
     ROUNDINGS_OF_UNIT_VECTORS,
     Cloud,
@@ -22,6 +21,7 @@ from relspace.kernels.frame import (
 )
 from relspace.kernels.precision import full_precision
 from relspace.kernels.ties import ROUNDINGS, cloud_for_ties
+from relspace.kernels.tiles import fill_half_squared
 
 BLOCK_BYTES = 2**26
 

@@ -17,9 +17,9 @@ from relspace._core.arguments import check_choice
 from relspace._core.memory import row_slices
 from relspace._core.threads import on_one_core, side_by_side
 from relspace.errors import UndefinedValueError
-from relspace.kernels.distances import Scratch, tile_side, tile_slices
 from relspace.kernels.frame import Cloud
 from relspace.kernels.precision import full_precision
+from relspace.kernels.tiles import Scratch, tile_side, tile_slices
 from relspace.measures._measure import WIDE_FEATURES_LOOK_ALIKE, Measure, Range
 from relspace.resampling import Permutations, ShiftFamily
 

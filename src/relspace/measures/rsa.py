@@ -12,7 +12,6 @@ import torch
 from relspace._core.arguments import check_choice, name_some
 from relspace._core.resources import Resources
 from relspace.errors import UndefinedValueError
-from relspace.kernels.distances import fill_half_squared
 from relspace.kernels.frame import (
     NEGLIGIBLE,
     ROUNDINGS_OF_UNIT_VECTORS,
@@ -22,6 +21,7 @@ from relspace.kernels.frame import (
     unit_vectors,
 )
 from relspace.kernels.ties import cloud_for_ties, mean_ranks
+from relspace.kernels.tiles import fill_half_squared
 from relspace.measures._measure import Measure, Names, Range
 from relspace.measures.pair_matrix import (
     Centering,

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._core.matrices import to_numpy
-from relspace.errors import InvalidInputError, MissingDependencyError
+from relspace.errors import InvalidInputError, MissingDependencyError, reason_of
 from relspace.rows.cluster import run_on_cluster, writing
 from relspace.rows.output import RowsWriter, ZarrWriter
 from relspace.rows.source import RowSource, tensor_of, torch_dtype
@@ -105,8 +105,9 @@ def connect(address: str) -> Any:
     try:
         return Client(address, timeout=_SECONDS_TO_CONNECT)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InvalidInputError(f"no Dask scheduler answers at {address} ({reason}).") from error
+        raise InvalidInputError(
+            f"no Dask scheduler answers at {address} ({reason_of(error)})."
+        ) from error
 
 
 def _write_chunk(job: tuple[RowSource, Compute, str, str], chunk: slice) -> slice:

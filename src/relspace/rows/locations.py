@@ -12,6 +12,7 @@ from relspace.errors import (
     InvalidInputError,
     MissingDependencyError,
     RelspaceError,
+    reason_of,
 )
 
 #: Local files and folders, and URLs.
@@ -77,10 +78,9 @@ def reading(path: str | Path, kind: str | None = None) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, FileNotFoundError) and kind == "Zarr":
             raise FileFormatError(f"there is no Zarr array or group at {path}.") from error
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileFormatError(
             f"{path} can't be read as {kind or Path(path).suffix}; it may be cut off, corrupt or "
-            f"another format ({reason})."
+            f"another format ({reason_of(error)})."
         ) from error
 
 

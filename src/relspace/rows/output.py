@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from relspace._core.files import check_writable
 from relspace._core.items import ItemId
-from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
+from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError, reason_of
 from relspace.rows.formats.npy import NpyRows, read_npy_header, refuse_other_file, write_ids
 from relspace.rows.formats.zarr import ZarrRows, import_zarr
 from relspace.rows.ledger import (
@@ -599,9 +599,8 @@ def _zarr_header(location: str | Path) -> dict[str, Any] | None:
             f"{location} is a Zarr array of something else.", ways_out=["name another output"]
         ) from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileFormatError(
-            f"{location} can't be read as a Zarr store ({reason}).",
+            f"{location} can't be read as a Zarr store ({reason_of(error)}).",
             ways_out=["name another output", "remove it"],
         ) from error
     header = dict(root.attrs).get(KEY)

@@ -17,6 +17,7 @@ from relspace._core.pairing import ItemContents
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
+    reason_of,
 )
 from relspace.features.feature_set import FeatureSet
 from relspace.features.layer import Items, ItemSource, LayerFeatures
@@ -333,8 +334,9 @@ def read_header(path: str | Path) -> tuple[Any, dict[str, Any]]:
         raise missing_file_system(path, error) from error
     except Exception as error:
         # zarr may raise nearly anything for a damaged folder.
-        reason = " ".join(str(error).split())[:200]
-        raise FileFormatError(f"{path} can't be read as a Zarr group ({reason}).") from error
+        raise FileFormatError(
+            f"{path} can't be read as a Zarr group ({reason_of(error)})."
+        ) from error
     if not isinstance(header, dict) or header.get("kind") != KIND:
         raise FileFormatError(f"{path} is no feature store: its attributes have no {KEY!r}.")
     _check_header(path, header)
