@@ -293,11 +293,15 @@ def test_layers_of_files_larger_than_memory(run: Run, kind: str, n_models: int) 
     assert "30 of 2000 items, at random, matched by position" in part
 
 
-def test_ids_elsewhere_need_files_read_whole(tmp_path: Path) -> None:
-    files = ["a.npy", "b.npy", "--ids", "ids.txt", "--memory-budget", "1GiB"]
-    result = CliRunner().invoke(commands, ["compare", *files])
-    assert result.exit_code == 2
-    assert "--ids and --id-column read files whole" in result.output
+def test_ids_elsewhere_are_taken_for_files_that_are_read_in_parts(run: Run) -> None:
+    Path("ids.txt").write_text("\n".join(f"photo {i}" for i in range(N_ITEMS)))
+    arguments = ("compare", "vit.npy", "cnn.npy", "--ids", "ids.txt", "--measure", "cka", "--json")
+    whole, parts = (
+        json.loads(run(*arguments, *further).stdout)["comparisons"][0]
+        for further in ((), ("--memory-budget", "1GiB"))
+    )
+    assert whole["matched_by"] == parts["matched_by"] == "ids"
+    assert parts["value"] == pytest.approx(whole["value"], abs=1e-9)
 
 
 def test_refusals_name_the_files(run: Run, tmp_path: Path) -> None:

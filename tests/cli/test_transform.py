@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import relspace as rs
 from relspace.cli import commands
-from relspace.cli.inputs import parse_bytes
+from relspace.cli.options import parse_bytes
 from relspace.features import scan
 
 X = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
@@ -65,7 +65,7 @@ def test_numbers_of_bytes_are_read(text: str | None, expected: int | None) -> No
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1", "0", "2 XB"])
 def test_what_is_no_number_of_bytes_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="no number of bytes"):
+    with pytest.raises(click.BadParameter, match="must be a number of bytes"):
         parse_bytes(None, None, text)  # type: ignore[arg-type]
 
 

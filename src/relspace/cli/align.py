@@ -10,19 +10,24 @@ from typing import Any
 import click
 
 from relspace._core.text_tables import text_table
-from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
 from relspace.cli.inputs import (
     Source,
     files,
     named_sources,
-    parse_bytes,
     parse_sources,
     read_sets,
     with_ids,
 )
-from relspace.cli.outputs import check_output, with_force
-from relspace.cli.resamples import with_random_state
+from relspace.cli.options import (
+    cluster_at,
+    with_force,
+    with_json,
+    with_memory_budget,
+    with_random_state,
+    with_scheduler,
+)
+from relspace.cli.outputs import check_output
 from relspace.errors import InvalidInputError
 
 
@@ -64,14 +69,11 @@ from relspace.errors import InvalidInputError
 )
 @with_random_state
 @with_scheduler(reach="the files")
-@click.option(
-    "--memory-budget",
-    callback=parse_bytes,
-    metavar="BYTES",
-    help="Up to what size the sets' relative features are held and saved, such as 2GiB; by "
-    "default half of the free memory. Larger ones are made as they are read, and not saved.",
+@with_memory_budget(
+    "Up to what size the sets' relative features are held and saved, such as 2GiB; by default "
+    "half of the free memory. Larger ones are made as they are read, and not saved."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@with_json
 def align(
     sources: Sequence[Source],
     output: Path,
@@ -94,8 +96,8 @@ def align(
     .csv, .tsv or .parquet and holds one row for each item. KEY picks an entry when the file holds
     several matrices. NAME is what the set is called, otherwise the file's name. FILE may also be
     a Zarr store, at a URL too (s3://, gs://); of one of "relspace extract" KEY is a layer (by
-    default the last): tokens of images then keep their own grids, and landmarks are places in the
-    images. .npy, .safetensors, .h5, .parquet and Zarr are read in parts.
+    default the last): tokens of images then keep their own grids, and landmarks are positions in
+    the images. .npy, .safetensors, .h5, .parquet and Zarr are read in parts.
 
     Rows are matched by their ids where files bring some, otherwise by position.
 
@@ -180,7 +182,7 @@ def _align_report(summary: Mapping[str, Any]) -> str:
     ]
     n_matched = summary["pairs"][0]["n_items_matched"]
     if summary["item"] == "image":
-        counts = f"{summary['n_landmarks']} places in them are landmarks", "tokens"
+        counts = f"{summary['n_landmarks']} positions in them are landmarks", "tokens"
     else:
         counts = f"{summary['n_landmarks']} of them landmarks", "items"
     return "\n".join(

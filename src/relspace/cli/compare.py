@@ -12,24 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relspace._core.text_tables import text_table
-from relspace.cli.cluster import cluster_at, with_scheduler
-from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands, say
-from relspace.cli.inputs import (
-    Source,
-    files,
-    named_sources,
-    parse_sources,
-    read_sets,
-    with_ids,
-    without_ids,
-)
-from relspace.cli.resamples import RESAMPLES
+from relspace.cli.inputs import Source, files, named_sources, parse_sources, read_sets, with_ids
+from relspace.cli.options import RESAMPLES, cluster_at, with_comparison, with_pool
+from relspace.cli.results import number_cell, said_of_items
 from relspace.errors import InvalidInputError, MemoryBudgetError
 
 if TYPE_CHECKING:
     from relspace.features import FeatureTable
-    from relspace.rows.source import RowSource
     from relspace.similarity.compare import Comparison
 
 
@@ -81,17 +71,10 @@ def _list_measures(context: click.Context, parameter: click.Parameter, wanted: b
     help="Text file with a label in each line, one for each row of A, such as the image a patch "
     "is from; groups are permuted and resampled as a whole.",
 )
-@click.option(
-    "--pool",
-    type=click.Choice(["mean", "class"]),
-    default="mean",
-    show_default=True,
-    help="How an image's tokens in a feature store become one row.",
-)
+@with_pool()
 @click.option("--ceiling", is_flag=True, help="Say what split halves of the features reach.")
 @with_ids
 @with_comparison
-@with_scheduler(do="Sum over the items", reach="the files")
 def compare(
     sources: Sequence[Source],
     measure_names: str,
@@ -123,23 +106,12 @@ def compare(
     relspace compare a=patches.npz::a b=patches.npz::b --groups images.txt --bootstraps 200 --json
     """
     named = named_sources(sources)
-    told_ids = bool(ids_from or columns_from)
-    if told_ids and (memory_budget or scheduler):
-        raise click.UsageError(
-            "--ids and --id-column read files whole: with --memory-budget and --scheduler, rows "
-            "are matched by ids stored beside them, or by position"
-        )
+    in_parts = bool(max_items or memory_budget or scheduler)
     with Progress() as progress, ExitStack() as stack:
-        ids = None
-        features: dict[str, object]
-        if (max_items and not told_ids) or memory_budget or scheduler:
-            progress.step("Loading torch")
-            features = {name: _open(one, pool, by_position) for name, one in named.items()}
-            places = {name: {"path": one.location, "key": one.key} for name, one in named.items()}
-        else:
-            tables, ids = read_sets(named, ids_from, columns_from, by_position, progress)
-            features = {name: _rows(table, pool) for name, table in tables.items()}
-            places = files(tables)
+        tables, ids = read_sets(
+            named, ids_from, columns_from, by_position, progress, in_parts=in_parts
+        )
+        features = {name: _rows(table, pool) for name, table in tables.items()}
         client = stack.enter_context(cluster_at(scheduler, progress))
         import relspace
 
@@ -184,37 +156,20 @@ def compare(
     if all(isinstance(compared, str) for *_, compared in results):
         raise InvalidInputError(str(results[0][3]))
     if as_json:
-        click.echo(json.dumps(_as_json(results) | {"files": places}, indent=2))
+        click.echo(json.dumps(_as_json(results) | {"files": files(tables)}, indent=2))
     else:
         click.echo(_report(results))
 
 
 def _rows(table: FeatureTable, pool: str) -> object:
-    """The features as a matrix; a layer of a store with one row for each image."""
+    """The features as one matrix; of a feature store one row for each image."""
     from relspace.features import FeatureSet
 
-    one_layer = _of_images(table.features, pool)
-    return one_layer.tokens() if isinstance(one_layer, FeatureSet) else one_layer
-
-
-def _of_images(features: object, pool: str) -> object:
-    from relspace.features import FeatureSet
-
-    if not isinstance(features, FeatureSet) or features.grid is None:
+    features = table.features
+    if not isinstance(features, FeatureSet):
         return features
-    return features.pool(pool)
-
-
-def _open(source: Source, pool: str, by_position: bool) -> RowSource:
-    """The same, to be read in blocks."""
-    from relspace.features import read, scan
-    from relspace.features.store.reading import is_store
-
-    if "://" not in source.location and is_store(source.path):
-        rows = scan(_of_images(read(source.path, key=source.key).features, pool))
-    else:
-        rows = scan(source.location, key=source.key)
-    return without_ids(rows) if by_position else rows
+    pooled = features if features.grid is None else features.pool(pool)
+    return pooled[pooled.layers[0]]
 
 
 def _lines(path: Path) -> list[str]:
@@ -255,21 +210,9 @@ def _report(results: Sequence[tuple[str, str, str, Comparison | str]]) -> str:
             notes.append(f"{measure}: {compared}")
             continue
         cells = [compared.value, compared.chance, compared.chance_std]
-        line = [_cell(one) for one in cells] + [_cell(compared.p_value)] * has_p
-        line += [_cell(one) for one in compared.interval or (None, None)] * has_interval
-        rows.append([*pair, measure, *line, *[_cell(compared.ceiling)] * has_ceiling])
-    one = shown[0]
-    said = f"{one.n_items} items matched by {one.matched_by}"
-    if one.n_available > one.n_items:
-        said = f"{one.n_items} of {one.n_available} items, at random, matched by {one.matched_by}"
-    if one.n_units != one.n_items:
-        said += f", in {one.n_units} groups"
-    if one.p_value is not None:
-        drawn = "permutations" if one.null_by == "permutations" else "draws of their limit"
-        said += f"; {len(one.null)} {drawn}"
+        line = [number_cell(one, "") for one in cells] + [number_cell(compared.p_value, "")] * has_p
+        line += [number_cell(one, "") for one in compared.interval or (None, None)] * has_interval
+        rows.append([*pair, measure, *line, *[number_cell(compared.ceiling, "")] * has_ceiling])
+    said = said_of_items(shown[0].to_dict())
     header = ["pair"] * several + header
     return "\n".join([*text_table(header, rows), "", *dict.fromkeys(notes), said])
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{round(value, 4) + 0.0:.4f}"

@@ -13,8 +13,9 @@ import click
 from relspace._core.text_tables import text_table
 from relspace.cli.group import Progress, commands
 from relspace.cli.models import extraction_options, load_named, named_models, with_extraction
-from relspace.cli.outputs import check_output, printed_in_any_case
-from relspace.cli.pages import check_page, said_of_page, with_page
+from relspace.cli.options import with_by_position, with_json, with_measure, with_page
+from relspace.cli.outputs import check_output, check_page, printed_in_any_case, said_of_page
+from relspace.cli.results import number_cell, p_cell
 from relspace.errors import InvalidInputError
 from relspace.rows.locations import refuse_inputs
 
@@ -47,15 +48,10 @@ if TYPE_CHECKING:
     help="Folder that the stores of features go into, and are reused from; by default "
     "PAGE without its ending, and -features.",
 )
-@click.option(
-    "--measure",
-    default="affinity",
-    show_default=True,
-    help="What layers are compared by; relspace compare --list-measures shows all.",
-)
-@click.option("--by-position", is_flag=True, help="Match items by position, whatever the ids.")
+@with_measure
+@with_by_position
 @with_extraction
-@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@with_json
 def compare_models(
     arguments: Sequence[str],
     further: Sequence[str],
@@ -200,12 +196,8 @@ def _lines(compared: LayerComparison | ModelComparison) -> list[str]:
 
     def row(what: str, match: BestMatch) -> list[str]:
         found = match.to_dict()
-        numbers = [
-            "none" if one is None else f"{round(one, 4) + 0.0:.4f}"
-            for one in (found["value"], found["chance"])
-        ]
-        p = "" if found["p_value"] is None else f"{found['p_value']:.3g}"
-        return [what, match.layer, match.match or "none", *numbers, p]
+        numbers = [number_cell(found[key]) for key in ("value", "chance")]
+        return [what, match.layer, match.match or "none", *numbers, p_cell(found["p_value"])]
 
     lines = []
     for pair in pairs_of_models(compared):
@@ -214,6 +206,6 @@ def _lines(compared: LayerComparison | ModelComparison) -> list[str]:
         lines += [*text_table(header, rows), ""]
     said = f"{compared.measure.title}, {compared.n_items} rows"
     if compared.n_units != compared.n_items:
-        said += f" at the same places of {compared.n_units} images"
+        said += f" at the same positions of {compared.n_units} images"
     said += f", matched by {compared.matched_by}"
     return [*lines, f"{said}; {compared.n_permutations} permutations"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from relspace.cli.group import Progress, commands
-from relspace.cli.resamples import with_random_state
+from relspace.cli.options import with_random_state
 
 
 @commands.command(short_help="Align two pretrained networks on photographs, offline.")

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relspace._core.files import check_writable
-from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
-from relspace.cli.inputs import Source, named_sources, parse_bytes, parse_sources
-from relspace.cli.resamples import with_random_state
-from relspace.cli.resuming import with_resume
+from relspace.cli.inputs import Source, named_sources, parse_sources
+from relspace.cli.options import (
+    cluster_at,
+    with_json,
+    with_memory_budget,
+    with_random_state,
+    with_resume,
+    with_scheduler,
+)
 from relspace.errors import InvalidInputError
 from relspace.rows.locations import refuse_inputs
 
@@ -56,15 +61,12 @@ if TYPE_CHECKING:
 @with_random_state
 @click.option("--force", is_flag=True, help="Replace the output of another job.")
 @with_resume
-@click.option(
-    "--memory-budget",
-    callback=parse_bytes,
-    metavar="BYTES",
-    help="What working memory besides the graph may take, such as 2GiB; by default a quarter of "
-    "what is free.",
+@with_memory_budget(
+    "What working memory besides the graph may take, such as 2GiB; by default a quarter of what "
+    "is free."
 )
 @with_scheduler(reach="the files and FOLDER")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@with_json
 def embed(
     sources: list[Source],
     output: Path,

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
 from relspace.cli.models import extraction_options, load_named, named_models, with_extraction
+from relspace.cli.options import cluster_at, with_json, with_scheduler
 
 
 @commands.command(short_help="Store the features of models' layers.")
@@ -25,7 +25,7 @@ from relspace.cli.models import extraction_options, load_named, named_models, wi
 )
 @with_extraction
 @with_scheduler(reach="ITEMS and STORE")
-@click.option("--json", "as_json", is_flag=True, help="Print what was stored as JSON.")
+@with_json
 def extract(
     arguments: Sequence[str], output: str, scheduler: str | None, as_json: bool, **options: Any
 ) -> None:

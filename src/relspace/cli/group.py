@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import traceback
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -33,16 +33,6 @@ _OPTIONS = {
     "key": "FILE::KEY",
     "layer": "FILE::LAYER",
 }
-
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def give_options(command: _Command, options: Sequence[Callable[[_Command], _Command]]) -> _Command:
-    """Give a command options that several share, in the order in which help lists them."""
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 class _Commands(click.Group):

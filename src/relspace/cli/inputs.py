@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from relspace.cli.group import Progress, give_options
+from relspace.cli.group import Progress
+from relspace.cli.options import together, with_by_position
 from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relspace._core.items import ItemId
     from relspace.features import FeatureTable
-    from relspace.rows.source import RowSource
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -33,22 +31,6 @@ class Source:
     def path(self) -> Path:
         """The path, also of a ``file://`` URL; of other URLs only the last part has a meaning."""
         return Path(self.location.removeprefix("file://"))
-
-
-def parse_bytes(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> int | None:
-    """Read a number of bytes, such as 1.5GiB, 800M or 1000000."""
-    if value is None:
-        return None
-    from relspace._core.resources import parse_bytes as bytes_of
-
-    try:
-        return bytes_of(value, "the value")
-    except InvalidInputError as error:
-        raise click.BadParameter(
-            f"{value!r} is no number of bytes, such as 1.5GiB or 800M"
-        ) from error
 
 
 def parse_sources(
@@ -68,31 +50,26 @@ def parse_sources(
     return sources
 
 
-def with_ids(command: _Command) -> _Command:
-    """Give a command the options that say how the rows of its sets are matched."""
-    options = [
-        click.option(
-            "--ids",
-            "ids_from",
-            multiple=True,
-            metavar="[NAME=]WHERE",
-            help="Where item ids are: an entry of the file, or a text file with one id in each "
-            "line; for all sets, or for the one called NAME (may be repeated). "
-            "Found by themselves: an entry 'ids', a column 'id' or 'ids', those of a store.",
-        ),
-        click.option(
-            "--id-column",
-            "columns_from",
-            multiple=True,
-            metavar="[NAME=]COLUMN",
-            help="Column of tables (.csv, .parquet, .arrow, .jsonl) that holds the ids; for all of "
-            "them, or for the set called NAME (may be repeated).",
-        ),
-        click.option(
-            "--by-position", is_flag=True, help="Match rows by position, whatever the ids."
-        ),
-    ]
-    return give_options(command, options)
+with_ids = together(
+    click.option(
+        "--ids",
+        "ids_from",
+        multiple=True,
+        metavar="[NAME=]WHERE",
+        help="Where item ids are: an entry of the file, or a text file with one id in each "
+        "line; for all sets, or for the one called NAME (may be repeated). "
+        "Found by themselves: an entry 'ids', a column 'id' or 'ids', those of a store.",
+    ),
+    click.option(
+        "--id-column",
+        "columns_from",
+        multiple=True,
+        metavar="[NAME=]COLUMN",
+        help="Column of tables (.csv, .parquet, .arrow, .jsonl) that holds the ids; for all of "
+        "them, or for the set called NAME (may be repeated).",
+    ),
+    with_by_position,
+)
 
 
 def named_sources(sources: Sequence[Source], *, at_least: int = 2) -> dict[str, Source]:
@@ -110,11 +87,6 @@ def named_sources(sources: Sequence[Source], *, at_least: int = 2) -> dict[str, 
             f"{count} sets are called {name!r}: name them, as in first={sources[0].location}"
         )
     return dict(zip(names, sources, strict=True))
-
-
-def without_ids(rows: RowSource) -> RowSource:
-    """The same rows, to be matched by position whatever their ids."""
-    return rows.with_ids(None)
 
 
 def read_sets(

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from relspace._core.text_tables import text_table
-from relspace.cli.cluster import cluster_at, with_scheduler
-from relspace.cli.comparing import with_comparison
 from relspace.cli.group import Progress, commands
-from relspace.cli.inputs import Source, named_sources, parse_sources, without_ids
-from relspace.cli.outputs import check_output, printed_in_any_case, with_force
+from relspace.cli.inputs import Source, named_sources, parse_sources
+from relspace.cli.options import (
+    cluster_at,
+    with_by_position,
+    with_comparison,
+    with_force,
+    with_measure,
+    with_pool,
+)
+from relspace.cli.outputs import check_output, printed_in_any_case
+from relspace.cli.results import number_cell, p_cell, said_of_items
 
 if TYPE_CHECKING:
     from relspace.similarity import LayerComparison, ModelComparison
@@ -33,23 +40,14 @@ _KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf",
     help="Page (.html) or figure (.png, .pdf, .svg) to write.",
 )
 @with_force("FILE")
-@click.option(
-    "--measure",
-    default="affinity",
-    show_default=True,
-    help="Measure; relspace compare --list-measures shows them.",
+@with_measure
+@with_pool(
+    "none",
+    said="; 'none' compares the tokens themselves, on different grids read at the same positions "
+    "of the images",
 )
-@click.option(
-    "--pool",
-    type=click.Choice(["mean", "class", "none"]),
-    default="mean",
-    show_default=True,
-    help="How an image's tokens in a feature store become one row; 'none' compares the tokens "
-    "themselves, on different grids read at the same places of the images.",
-)
-@click.option("--by-position", is_flag=True, help="Match rows by position, whatever the ids.")
+@with_by_position
 @with_comparison
-@with_scheduler(do="Sum over the items", reach="the files")
 def layers(
     sources: Sequence[Source],
     output: Path | None,
@@ -92,18 +90,16 @@ def layers(
     with Progress() as progress, ExitStack() as stack:
         progress.step("Loading torch")
         import relspace
-        from relspace._core.pairing import refuse_some_without_ids
 
         models: dict[str, object] = {}
         ids: dict[str, object] = {}
         for name, source in named.items():
             progress.step(f"Opening {source.location}")
-            models[name], ids[name] = _open_model(source, pool, by_position)
-        refuse_some_without_ids(ids)
-        # A feature set knows its ids itself, and those of its tokens.
-        own = {name: one for name, one in ids.items() if isinstance(models[name], dict)}
+            models[name], own = _open_model(source, pool)
+            if own is not None:
+                ids[name] = own
         options: dict[str, Any] = {
-            "ids": own,
+            "ids": "position" if by_position else ids,
             "measure": measure,
             "n_permutations": permutations,
             "random_state": random_state,
@@ -134,28 +130,18 @@ def _said_of(
     return "\n".join([*lines, *([] if output is None else [f"Written to {output}"])])
 
 
-def _open_model(source: Source, pool: str, by_position: bool) -> tuple[object, object]:
-    """Open the layers of a file or a feature store, and the ids that rows are to be matched by."""
+def _open_model(source: Source, pool: str) -> tuple[object, object]:
+    """Open the layers of a file or a feature store, and the ids that a file brings beside them."""
     from relspace.features import open_features, scan_layers
 
-    is_url = "://" in source.location
-    if not is_url and not source.path.is_dir():
+    if "://" not in source.location and not source.path.is_dir():
         opened = scan_layers(source.path)
-        if by_position:
-            return {name: _by_position(layer) for name, layer in opened.layers.items()}, None
         return opened.layers, opened.ids
-    features = open_features(source.location if is_url else source.path)
+    features = open_features(source.location)
     if pool != "none" and any(features[layer].grid is not None for layer in features.layers):
         features = features.pool(pool)
-    if by_position:
-        return {layer: without_ids(features[layer]) for layer in features.layers}, None
-    return features, features.ids
-
-
-def _by_position(layer: object) -> object:
-    from relspace.rows.source import RowSource
-
-    return without_ids(layer) if isinstance(layer, RowSource) else layer
+    # A feature set knows its ids itself, and those of its tokens.
+    return features, None
 
 
 def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:
@@ -178,9 +164,9 @@ def _layer_lines(summary: dict[str, Any]) -> list[str]:
             (
                 one["layer"],
                 one["match"] or "none",
-                _cell(one["value"]),
-                _cell(one["chance"]),
-                _p(one),
+                number_cell(one["value"]),
+                number_cell(one["chance"]),
+                p_cell(one["p_value"]),
             )
             for one in summary["best_matches"][name]
         ]
@@ -193,39 +179,19 @@ def _layer_lines(summary: dict[str, Any]) -> list[str]:
     return [
         *lines,
         f"Depth of best matches rises with depth: rank correlation {' and '.join(correlations)}",
-        _said(summary),
+        f"{summary['measure']}, {said_of_items(summary)}",
     ]
 
 
 def _model_lines(summary: dict[str, Any]) -> list[str]:
     names = list(summary["layers"])
-    rows = [[name, *map(_cell, row)] for name, row in zip(names, summary["summary"], strict=True)]
+    rows = [
+        [name, *map(number_cell, row)] for name, row in zip(names, summary["summary"], strict=True)
+    ]
     lines = text_table(["mean best match", *names], rows)
     if summary["p_values"] is not None:
         tested = [
-            [name, *("" if one is None else f"{one:.3g}" for one in row)]
-            for name, row in zip(names, summary["p_values"], strict=True)
+            [name, *map(p_cell, row)] for name, row in zip(names, summary["p_values"], strict=True)
         ]
         lines += ["", *text_table(["p of the most alike layers", *names], tested)]
-    return [*lines, "", _said(summary)]
-
-
-def _p(match: dict[str, Any]) -> str:
-    return "" if match["p_value"] is None else f"{match['p_value']:.3g}"
-
-
-def _said(summary: dict[str, Any]) -> str:
-    items = f"{summary['n_items']} items"
-    if summary["n_available"] > summary["n_items"]:
-        items = f"{summary['n_items']} of {summary['n_available']} items, at random,"
-    if summary["n_units"] != summary["n_items"]:
-        items += f" in {summary['n_units']} groups"
-    drawn = "permutations" if summary["null_by"] == "permutations" else "draws of their limit"
-    return (
-        f"{summary['measure']}, {items} matched by {summary['matched_by']}; "
-        f"{summary['n_permutations']} {drawn}"
-    )
-
-
-def _cell(value: float | None) -> str:
-    return "none" if value is None else f"{round(value, 4) + 0.0:.4f}"
+    return [*lines, "", f"{summary['measure']}, {said_of_items(summary)}"]

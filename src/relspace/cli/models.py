@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from relspace.cli.group import give_options
-from relspace.cli.resamples import with_random_state
+from relspace.cli.options import give_options, with_random_state
 
 if TYPE_CHECKING:
     from relspace.features import FeatureModel

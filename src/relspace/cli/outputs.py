@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from relspace._core.files import check_writable
 from relspace.errors import InvalidInputError
 from relspace.rows.locations import refuse_inputs
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def with_force(what: str) -> Callable[[_Command], _Command]:
-    """Give a command the option to overwrite what it writes."""
-    return click.option("--force", is_flag=True, help=f"Overwrite {what} if it exists.")
 
 
 def check_output(
@@ -59,6 +51,16 @@ def check_output(
         raise InvalidInputError(f"{output} {error.strerror}") from error
     if output.exists() and not force:
         raise InvalidInputError(f"{output} exists; overwrite it with --force or name another file")
+
+
+def check_page(page: Path, *, force: bool, inputs: Iterable[str | Path] = ()) -> None:
+    """Refuse a page that can't or mustn't be written; see :func:`check_output`."""
+    check_output(page, what="a report", endings=[".html", ".htm"], force=force, inputs=inputs)
+
+
+def said_of_page(page: Path) -> str:
+    """Say where a page is and how large it became."""
+    return f"Report: {page} ({page.stat().st_size / 1e6:.1f} MB)"
 
 
 @contextmanager

@@ -9,9 +9,8 @@ import click
 
 from relspace.cli.group import Progress, commands
 from relspace.cli.inputs import Source, named_sources, parse_sources
-from relspace.cli.outputs import with_force
-from relspace.cli.pages import check_page, said_of_page, with_page
-from relspace.cli.resamples import with_random_state
+from relspace.cli.options import with_force, with_page, with_random_state
+from relspace.cli.outputs import check_page, said_of_page
 
 
 @commands.command(short_help="Write an interactive page about a space, or about models.")

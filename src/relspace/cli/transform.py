@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from relspace.cli.cluster import cluster_at, with_scheduler
 from relspace.cli.group import Progress, commands
-from relspace.cli.inputs import Source, parse_bytes, parse_sources
-from relspace.cli.resuming import with_resume
+from relspace.cli.inputs import Source, parse_sources
+from relspace.cli.options import (
+    cluster_at,
+    with_json,
+    with_memory_budget,
+    with_resume,
+    with_scheduler,
+)
 from relspace.rows.locations import refuse_inputs
 
 if TYPE_CHECKING:
     from relspace.rows.ledger import Resume
-    from relspace.rows.source import RowSource
 
 
 @commands.command(short_help="Bring features of any size into a saved space, on disk.")
@@ -37,17 +41,14 @@ if TYPE_CHECKING:
     type=click.Choice(["float16", "float32", "float64"]),
     help="Type of the output; by default that of the input.",
 )
-@click.option(
-    "--memory-budget",
-    callback=parse_bytes,
-    metavar="BYTES",
-    help="What working memory may take, such as 2GiB; by default a quarter of what is free.",
+@with_memory_budget(
+    "What working memory may take, such as 2GiB; by default a quarter of what is free."
 )
 @click.option(
     "--device", default="cpu", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1."
 )
 @with_scheduler(reach="FILE and OUT")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@with_json
 def transform(
     space: Path,
     name: str,
@@ -79,13 +80,12 @@ def transform(
         progress.step("Loading torch")
         import relspace
         from relspace.features import scan
-        from relspace.rows.formats.shards import ShardedRows
         from relspace.rows.transform import Output
 
         progress.step(f"Reading {space}")
         aligner = relspace.load_space(space).aligner(name).to(device)
-        shards: list[RowSource] = [scan(one.location, key=one.key) for one in sources]
-        rows = shards[0] if len(shards) == 1 else ShardedRows(shards)
+        shards = [scan(one.location, key=one.key) for one in sources]
+        rows = shards[0] if len(shards) == 1 else scan(shards)
         with cluster_at(scheduler, progress) as client:
             result = aligner.transform(
                 rows,
