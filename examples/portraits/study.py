@@ -316,6 +316,7 @@ def _pictures(
         {key: (grid.rows, grid.columns) for key, grid in grids.items()},
         dict(zip(last.values(), truth.patches, strict=True)),
         n_nodes=N_GRAPH_NODES,
+        n_signs=N_SIGNS,
         queries_per_part=QUERIES_PER_PART,
         jitter=_JITTER,
         random_state=seed,

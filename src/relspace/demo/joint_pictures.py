@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relspace.demo.color_agreement import ColorAgreement, color_agreement, mean_agreement
-from relspace.demo.methods import N_SIGNS, aligned, principal_components, random_signs
+from relspace.demo.methods import aligned, principal_components, random_signs
 from relspace.demo.retrieval import Patches, choose_queries, moved_centers
 from relspace.embedding.joint_colors import JointColors, color_jointly
 from relspace.space.defaults import TOKENS
@@ -27,6 +27,7 @@ def joint_pictures(
     judged: Mapping[str, Patches],
     *,
     n_nodes: int,
+    n_signs: int,
     queries_per_part: int,
     jitter: float,
     random_state: int,
@@ -44,6 +45,9 @@ def joint_pictures(
         What the tokens of one layer of each network show; patches with a part below 0 are left out.
     n_nodes : int
         Nodes of the graph that colours come from.
+    n_signs : int
+        Draws of the signs of principal components that agreement before alignment is a mean of; of
+        single draws it differs much.
     queries_per_part : int
         For how many patches of each part retrieval is asked.
     jitter : float
@@ -91,7 +95,7 @@ def joint_pictures(
     # The picture shows one choice of the axes' signs; the number is a mean over draws of them.
     before = {key: sets["before"][key] for key in judged}
     found["before"] = mean_agreement(
-        [agreement(colored(random_signs(before, draw))) for draw in range(N_SIGNS)]
+        [agreement(colored(random_signs(before, draw))) for draw in range(n_signs)]
     )
     numbers = {
         when: {**one.to_dict(), "rank_correlation": panels[when].rank_correlation}

@@ -36,6 +36,7 @@ QUERIES_PER_CONCEPT = 200
 N_MATCHED = 100
 N_GRAPH_NODES = 2048
 _JITTER = 0.01
+_N_SIGNS_OF_COLORS = 8
 
 
 @dataclass(frozen=True)
@@ -275,6 +276,7 @@ def _pictures(
             if PAIR[name] == layer
         },
         n_nodes=N_GRAPH_NODES,
+        n_signs=_N_SIGNS_OF_COLORS,
         queries_per_part=QUERIES_PER_CONCEPT,
         jitter=_JITTER,
         random_state=random_state,
