@@ -29,6 +29,7 @@ _OPTIONS = {
     "n_bootstraps": "--bootstraps",
     "n_components": "--components",
     "n_landmarks": "--landmarks",
+    "n_prefix_tokens": "--prefix-tokens",
     "out": "--output",
     "key": "FILE::KEY",
     "layer": "FILE::LAYER",

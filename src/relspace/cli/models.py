@@ -18,7 +18,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _LOADING = (
     *("device", "dtype", "image_size", "pooling", "prompt", "timestep", "random_state"),
-    *("revision", "allow_pickle", "preprocessing"),
+    *("revision", "allow_pickle", "preprocessing", "n_prefix_tokens", "layout"),
 )
 # What a model's name on the command line leaves out of its file's name.
 _ENDINGS = (".zarr", ".onnx", ".pt2")
@@ -86,6 +86,18 @@ def with_loading(command: _Command) -> _Command:
             metavar="NAME|FILE",
             help="How images are resized and normalised, instead of what is saved beside the "
             "model: imagenet, clip, half, lite, saliency, or a JSON file.",
+        ),
+        click.option(
+            "--prefix-tokens",
+            "n_prefix_tokens",
+            type=click.IntRange(min=0),
+            help="Files and networks whose layers are tokens: how many class and register tokens "
+            "come before those of the grid.",
+        ),
+        click.option(
+            "--layout",
+            type=click.Choice(["bchw", "bhwc"]),
+            help="Files and networks: axes of layers whose shape allows both.",
         ),
         click.option(
             "--pooling",
@@ -156,12 +168,7 @@ def named_models(models: Sequence[str]) -> dict[str, str]:
         # A name holds no separator, so ./run=3 is always a path.
         if not equals or not name or any(mark in name for mark in "/\\"):
             rest = value
-            name = (
-                Path(value.rstrip("/"))
-                .name.removesuffix(".zarr")
-                .removesuffix(".onnx")
-                .removesuffix(".pt2")
-            )
+            name = _name_of(value)
         names.append(name)
         places.append(rest)
     name, count = Counter(names).most_common(1)[0]
@@ -170,6 +177,19 @@ def named_models(models: Sequence[str]) -> dict[str, str]:
             f"{count} models are called {name!r}: name them, as in first={places[0]}"
         )
     return dict(zip(names, places, strict=True))
+
+
+def _name_of(location: str) -> str:
+    """Name a model by the last part of its path, or of its name in a catalogue."""
+    catalogue, _, rest = location.partition(":")
+    # Neither C:\\models nor s3://bucket.
+    is_short = (
+        rest and not rest.startswith("//") and len(catalogue) > 1 and catalogue.isidentifier()
+    )
+    if is_short and not Path(location).exists():
+        location = rest.partition("/")[0] if catalogue == "open_clip" else rest
+    name = Path(location.rstrip("/")).name
+    return Path(name).stem if name.endswith(_ENDINGS) else name
 
 
 def load_named(name: str, place: str, options: Mapping[str, Any]) -> FeatureModel:

@@ -58,7 +58,7 @@ class SkippedImageWarning(RelspaceWarning):
 
 
 def extract(
-    model: str | Path | FeatureModel | Mapping[str, Any] | Sequence[Any],
+    model: str | Path | nn.Module | FeatureModel | Mapping[str, Any] | Sequence[Any],
     items: object,
     out: str | Path,
     *,
@@ -85,8 +85,8 @@ def extract(
 
     Parameters
     ----------
-    model : str, Path, FeatureModel, or several
-        A folder or name that :func:`relspace.load_model` takes, or what it returned. Several, in
+    model : str, Path, nn.Module, FeatureModel, or several
+        What :func:`relspace.load_model` takes, or what it returned. Several, in
         a list or by name, see the same items in the same order.
     items : images or texts
         What :func:`relspace.features.open_images` takes; for text models a list of strings, or a
@@ -180,12 +180,7 @@ def extract(
     def load(one: Any) -> FeatureModel:
         if isinstance(one, FeatureModel):
             return one
-        if isinstance(one, nn.Module):
-            raise InvalidTypeError(
-                "a module doesn't say what its axes are: wrap it, as in relspace.ModuleModel("
-                "module, layers, layout='bchw', preprocessing=...)."
-            )
-        tell(0, 0, f"Loading {one}")
+        tell(0, 0, f"Loading {_title_of(one)}")
         return load_model(one, device=device, dtype=dtype)
 
     if several is None:
@@ -227,9 +222,7 @@ def _several(model: Any) -> dict[str, Any] | None:
     if isinstance(model, Mapping):
         named = dict(model)
     else:
-        titles = [
-            one.name if isinstance(one, FeatureModel) else str(one).rstrip("/") for one in model
-        ]
+        titles = [_title_of(one).rstrip("/") for one in model]
         named = dict(zip((title.rpartition("/")[2] for title in titles), model, strict=True))
         if len(named) < len(titles):
             raise InvalidInputError(
@@ -244,6 +237,12 @@ def _several(model: Any) -> dict[str, Any] | None:
     if odd:
         raise InvalidInputError(f"models can't be called {name_some(odd)}: stores are named so.")
     return named
+
+
+def _title_of(model: object) -> str:
+    if isinstance(model, FeatureModel):
+        return model.name
+    return type(model).__name__ if isinstance(model, nn.Module) else str(model)
 
 
 def _extract_one(

@@ -87,6 +87,9 @@ class Preprocessing:
         The factor of bytes; ``"max"`` divides each image by its largest byte.
     mean, std : tuple of float, or None
         The mean that is subtracted from each channel, and the deviation that it is divided by.
+    crop_rounding : {"down", "even"}
+        Where the crop begins if the margin is odd: half a pixel down, as in Hugging Face's
+        processors, or at the even one of the two, as in torchvision.
 
     Examples
     --------
@@ -105,9 +108,11 @@ class Preprocessing:
     factor: float | str = 1 / 255
     mean: tuple[float, ...] | None = IMAGENET_MEAN
     std: tuple[float, ...] | None = IMAGENET_STD
+    crop_rounding: str = "down"
 
     def __post_init__(self) -> None:
         check_choice(self.fit, "fit", FITS)
+        check_choice(self.crop_rounding, "crop_rounding", ("down", "even"))
         for name in ("size", "crop", "pad"):
             sides = getattr(self, name)
             if sides is not None or name == "size":
@@ -158,8 +163,9 @@ class Preprocessing:
         pixels = np.asarray(image)
         top = left = 0
         if self.crop is not None:
+            halve = round if self.crop_rounding == "even" else math.floor
             top, left = (
-                (own - kept) // 2 for own, kept in zip(pixels.shape, self.crop, strict=False)
+                halve((own - kept) / 2) for own, kept in zip(pixels.shape, self.crop, strict=False)
             )
             pixels = _window(pixels, top, left, self.crop)
         # Channel by channel, since NumPy is slow where the last axis is one of three.
@@ -203,11 +209,14 @@ class Preprocessing:
         return replace(self, fit="stretch", size=(height, width), crop=None, pad=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the attributes by name, as JSON has them."""
-        return {
+        """Return the attributes by name, as JSON has them; without the usual rounding."""
+        named = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
+        if self.crop_rounding == "down":
+            del named["crop_rounding"]
+        return named
 
     @classmethod
     def named(cls, name: str, size: int | tuple[int, int] | None = None) -> Preprocessing:

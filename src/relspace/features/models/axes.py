@@ -32,6 +32,8 @@ class Axes:
         Whether the first prefix token is a class token.
     may_lack_prefix : bool
         Whether some layers have the tokens of the grid alone.
+    otherwise : {"bchw", "bhwc"} or None
+        What maps are whose shape allows both.
     """
 
     size: tuple[int, int]
@@ -40,6 +42,7 @@ class Axes:
     grid_shape: tuple[int, int] | None = None
     has_class: bool = True
     may_lack_prefix: bool = False
+    otherwise: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.layout, str):
@@ -79,6 +82,8 @@ class Axes:
                 # Strides round up or down by a row.
                 if abs(shape[rows] * width - shape[columns] * height) < max(height, width)
             ]
+            if len(fits) > 1 and self.otherwise is not None:
+                return self.otherwise
             if len(fits) == 1:
                 return fits[0]
         raise InvalidInputError(

@@ -138,7 +138,7 @@ class ModelSummary:
 
 
 def describe_model(
-    model: str | Path | FeatureModel, layers: Layers = "all", **options: Any
+    model: str | Path | nn.Module | FeatureModel, layers: Layers = "all", **options: Any
 ) -> ModelSummary:
     """List a model's layers with shapes and parameters, and what would be extracted.
 
@@ -146,7 +146,7 @@ def describe_model(
 
     Parameters
     ----------
-    model : str, Path or FeatureModel
+    model : str, Path, nn.Module or FeatureModel
         What :func:`relspace.load_model` takes, or what it returned.
     layers : "all", "last", or a sequence of int or str
         Which layers, as for :func:`relspace.extract`.

@@ -92,6 +92,10 @@ class ModuleModel(ImageModel):
         self._counts: dict[str, int] = {}
         self.layers = tuple(name for layer in found for name in self._calls_of(layer, found))
 
+    def read_as(self, axes: Axes) -> None:
+        """Read layers as maps in another way, which the network's library knows."""
+        self._axes = axes
+
     def match_name(self, name: str) -> Sequence[str]:
         """Return the layers that a name stands for: any of the module, and calls of them."""
         if name in self.layers:

@@ -1,0 +1,266 @@
+"""Networks of timm, torchvision and OpenCLIP, recognised by their attributes without imports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from relspace.errors import InvalidInputError, InvalidTypeError
+from relspace.features.evaluation import unwrapped
+from relspace.features.feature_model import needed_size
+from relspace.features.models.axes import Axes
+from relspace.features.models.module import ModuleModel
+from relspace.features.preprocessing import (
+    MissingPreprocessingError,
+    Preprocessing,
+    as_preprocessing,
+)
+
+_FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+# What networks call their stages, and the lists that hold their blocks.
+_STAGES = (
+    ("layer1", "layer2", "layer3", "layer4"),
+    ("stage2", "stage3", "stage4"),
+    ("s1", "s2", "s3", "s4"),
+)
+_LISTS = (
+    *("blocks", "encoder.layers", "transformer.resblocks", "stages", "layers", "trunk_output"),
+    *("features", "visual.transformer.resblocks"),
+)
+# Parameters of one class token, as networks call them.
+_CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
+
+
+def model_of(
+    module: nn.Module,
+    *,
+    preprocessing: object = None,
+    image_size: int | tuple[int, int] | None = None,
+    n_prefix_tokens: int | None = None,
+    layout: str | None = None,
+    name: str | None = None,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype | None = None,
+) -> ModuleModel:
+    """Return a network as a model: layers, tokens and preprocessing by what its library notes."""
+    network = unwrapped(module)
+    title = type(network).__name__ if name is None else name
+    # Of CLIP the images' tower runs alone.
+    visual = getattr(network, "visual", None)
+    network = visual if isinstance(visual, nn.Module) else network
+    inner = getattr(network, "trunk", None)
+    inner = inner if isinstance(inner, nn.Module) else network
+    if _is_reordered(inner):
+        raise InvalidInputError(
+            f"{title} keeps its tokens in the order of its windows, which is no grid; it can't be "
+            "read by the names of its layers."
+        )
+    steps = _preprocessing(network, inner, title, preprocessing, image_size)
+    n_prefix, has_class = _prefix_of(inner)
+    if n_prefix_tokens is not None:
+        n_prefix = n_prefix_tokens
+    trunk = "trunk." if inner is not network else ""
+    model = ModuleModel(
+        network,
+        [trunk + one for one in _layers_of(inner, title)],
+        layout=layout,
+        preprocessing=steps,
+        n_prefix_tokens=n_prefix,
+        name=title,
+        device=device,
+        dtype=dtype,
+    )
+    model.read_as(
+        Axes(
+            needed_size(steps, title),
+            layout,
+            n_prefix,
+            has_class=has_class,
+            may_lack_prefix=n_prefix_tokens is None,
+            otherwise=_format_of(inner),
+        )
+    )
+    return model
+
+
+def read_steps(given: object, size: int | tuple[int, int] | None = None) -> Preprocessing:
+    """Return preprocessing that is given as relspace's own, or as a library has it.
+
+    That is what torchvision's ``weights.transforms()`` returns, timm's ``pretrained_cfg`` or
+    OpenCLIP's ``preprocess_cfg``.
+    """
+    if isinstance(given, Preprocessing | str | Path):
+        return as_preprocessing(given, size)
+    if isinstance(given, Mapping):
+        return _of_open_clip(given) if "resize_mode" in given else _of_timm(given)
+    if all(hasattr(given, one) for one in ("crop_size", "resize_size", "mean", "std")):
+        return _of_torchvision(given)
+    raise InvalidTypeError(
+        f"preprocessing is of type {type(given).__name__}; it must be a Preprocessing, the name of "
+        "one or a JSON file, or what weights.transforms() of torchvision or the configuration of "
+        "timm and OpenCLIP is."
+    )
+
+
+def _preprocessing(
+    network: nn.Module,
+    inner: nn.Module,
+    title: str,
+    given: object,
+    image_size: int | tuple[int, int] | None,
+) -> Preprocessing:
+    own = _own_size(inner)
+    found = given
+    if found is None:
+        found = getattr(network, "preprocess_cfg", None) or getattr(inner, "pretrained_cfg", None)
+    if found is None:
+        raise MissingPreprocessingError(
+            f"{title} doesn't say how images are resized and normalised: networks of timm and "
+            "OpenCLIP do, those of torchvision leave it to weights.transforms().",
+            ways_out=["give {preprocessing}"],
+        )
+    steps = read_steps(found, image_size or own)
+    if image_size is not None:
+        steps = steps.at_size(image_size)
+    elif given is None and own is not None and own != steps.input_size:
+        steps = steps.at_size(own)
+    takes_any = bool(getattr(inner, "dynamic_img_size", False))
+    if own is not None and not takes_any and steps.input_size not in (None, own):
+        raise InvalidInputError(
+            f"{title} was made for images of {own[0]} x {own[1]}, and its preprocessing makes "
+            f"{steps.input_size}: make it for these (img_size=... in timm and OpenCLIP).",
+            ways_out=[f"give {{image_size={own[0] if own[0] == own[1] else own}}}"],
+        )
+    return steps
+
+
+def _own_size(network: nn.Module) -> tuple[int, int] | None:
+    """Return the only height and width that a network takes; None where others may work."""
+    patches = getattr(network, "patch_embed", None)
+    for owner, key in ((patches, "img_size"), (network, "image_size")):
+        size = getattr(owner, key, None)
+        if size is not None and hasattr(owner, "grid_size" if owner is patches else key):
+            return _pair(size)
+    return None
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _filter(name: object) -> int:
+    known = str(getattr(name, "value", name)).lower()
+    if known not in _FILTERS:
+        raise InvalidInputError(
+            f"images are to be resized by {known!r}, which is not one of {', '.join(_FILTERS)}.",
+            ways_out=["give {preprocessing}"],
+        )
+    return _FILTERS[known]
+
+
+def _of_timm(config: Mapping[str, Any]) -> Preprocessing:
+    """Read timm's ``pretrained_cfg``, as ``timm.data.create_transform`` does for evaluation."""
+    height, width = (int(one) for one in config["input_size"][-2:])
+    fraction = float(config.get("crop_pct") or 0.875)
+    scaled = math.floor(height / fraction), math.floor(width / fraction)
+    mode = config.get("crop_mode") or "center"
+    fits = {"center": "shortest", "squash": "stretch"}
+    if mode not in fits or (mode == "center" and height != width):
+        raise InvalidInputError(
+            f"images of {height} x {width} are to be cropped by {mode!r}; squares can be cropped "
+            "at their centre, and any shape be squashed.",
+            ways_out=["give {preprocessing}"],
+        )
+    return Preprocessing(
+        fit=fits[mode],
+        size=scaled,
+        crop=(height, width),
+        resample=_filter(config.get("interpolation") or "bicubic"),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        crop_rounding="even",
+    )
+
+
+def _of_open_clip(config: Mapping[str, Any]) -> Preprocessing:
+    """Read OpenCLIP's ``preprocess_cfg``, as its ``image_transform_v2`` does for evaluation."""
+    size = _pair(config["size"])
+    fits = {"shortest": "shortest", "longest": "longest", "squash": "stretch"}
+    mode = str(config["resize_mode"])
+    is_filled = mode == "longest" and config.get("fill_color", 0) != 0
+    if mode not in fits or is_filled or (mode != "squash" and size[0] != size[1]):
+        raise InvalidInputError(
+            f"images of {size[0]} x {size[1]} are to be resized by {mode!r}; squares can be made "
+            "of the shortest or the longest side (filled up with zeros), and any shape by squash.",
+            ways_out=["give {preprocessing}"],
+        )
+    return Preprocessing(
+        fit=fits[mode],
+        size=size,
+        crop=None if mode == "squash" else size,
+        resample=_filter(config.get("interpolation") or "bicubic"),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        crop_rounding="even",
+    )
+
+
+def _of_torchvision(steps: Any) -> Preprocessing:
+    """Read torchvision's ``ImageClassification``: shortest side, centre, normalisation."""
+    (crop,), (shortest,) = (
+        one if isinstance(one, list | tuple) else [one]
+        for one in (steps.crop_size, steps.resize_size)
+    )
+    return Preprocessing(
+        fit="shortest",
+        size=(int(shortest), int(shortest)),
+        crop=(int(crop), int(crop)),
+        resample=_filter(steps.interpolation),
+        mean=tuple(steps.mean),
+        std=tuple(steps.std),
+        crop_rounding="even",
+    )
+
+
+def _prefix_of(network: nn.Module) -> tuple[int, bool]:
+    """Return how many tokens come before those of the grid, and if the first is of the class."""
+    has_class = any(isinstance(getattr(network, one, None), torch.Tensor) for one in _CLASS_TOKENS)
+    stated = getattr(network, "num_prefix_tokens", None)
+    return (int(has_class) if stated is None else int(stated)), has_class
+
+
+def _format_of(network: nn.Module) -> str:
+    """Return the axes of maps whose shape allows channels at either end."""
+    noted = getattr(network, "output_fmt", None)
+    is_last = str(getattr(noted, "value", noted)) == "NHWC"
+    return "bhwc" if is_last or type(network).__name__.startswith("Swin") else "bchw"
+
+
+def _layers_of(network: nn.Module, title: str) -> list[str]:
+    """Return the ends of a network's stages, or its blocks."""
+    known = dict(network.named_modules())
+    noted = getattr(network, "feature_info", None) or ()
+    stages = tuple(str(one.get("module")) for one in noted if isinstance(one, Mapping))
+    for names in (tuple(one for one in stages if one in known), *_STAGES):
+        if names and all(one in known for one in names):
+            return list(names)
+    for name in _LISTS:
+        blocks = (
+            [f"{name}.{one}" for one, _ in known[name].named_children()] if name in known else []
+        )
+        if len(blocks) > 1:
+            return blocks
+    raise InvalidTypeError(
+        f"{title} has no list of blocks that is known, so that its layers must be named: wrap it, "
+        "as in relspace.ModuleModel(module, layers, preprocessing=...)."
+    )
+
+
+def _is_reordered(network: nn.Module) -> bool:
+    # Hiera lays its tokens out window by window.
+    return isinstance(getattr(network, "reroll", None), nn.Module) or hasattr(network, "unroll")
