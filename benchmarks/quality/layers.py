@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from quality.results import Scores
 from quality.scores import identification_rate
 from relspace.errors import InvalidInputError
 from relspace.measures import Measure
+from relspace.measures.affinity import Affinity
 
 N_ITEMS = 300
 N_FEW = 40
@@ -31,15 +33,25 @@ CONDITIONS: dict[str, tuple[int, Callable[[Tensor, torch.Generator], Tensor]]] =
 
 
 def deep_networks(
-    n_seeds: int, progress: Callable[[str], None]
+    seeds: Sequence[int], progress: Callable[[str], None]
 ) -> dict[str, list[dict[str, Tensor]]]:
     """Layers of the networks of each family, one per seed."""
-    recipes = [Recipe(family, seed) for family in FAMILIES for seed in range(n_seeds)]
-    found = trained(recipes, progress)
-    return {
-        family: [found[Recipe(family, seed)].layers for seed in range(n_seeds)]
-        for family in FAMILIES
-    }
+    found = trained([Recipe(family, seed) for family in FAMILIES for seed in seeds], progress)
+    return {family: [found[Recipe(family, seed)].layers for seed in seeds] for family in FAMILIES}
+
+
+def prepared(measures: Mapping[str, Measure], X: Tensor) -> dict[str, Any]:
+    """The factors of one layer by measure; weights of the spread share one."""
+    shared: dict[Any, Any] = {}
+    for measure in measures.values():
+        key = _without_spread(measure)
+        if key not in shared:
+            shared[key] = measure.prepare(X)
+    return {name: shared[_without_spread(measure)] for name, measure in measures.items()}
+
+
+def _without_spread(measure: Measure) -> Measure:
+    return replace(measure, spread=0.0) if isinstance(measure, Affinity) else measure
 
 
 def similarities(measure: Measure, a: Sequence[Any], b: Sequence[Any]) -> Tensor:
@@ -60,7 +72,7 @@ def similarities(measure: Measure, a: Sequence[Any], b: Sequence[Any]) -> Tensor
 
 
 def identify_layers(
-    measures: Mapping[str, Measure], n_seeds: int, progress: Callable[[str], None]
+    measures: Mapping[str, Measure], seeds: Sequence[int], progress: Callable[[str], None]
 ) -> Scores:
     """How often each measure finds the layer of the same depth in a network of another seed.
 
@@ -68,13 +80,13 @@ def identify_layers(
     ----------
     measures : mapping of str to Measure
         What is compared, by name.
-    n_seeds : int
+    seeds : sequence of int
         Networks of each family.
     progress : callable
         Told what is done.
     """
     scores = Scores("Layer identification")
-    networks = deep_networks(n_seeds, progress)
+    networks = deep_networks(seeds, progress)
     for (condition, (n_items, change)), (family, members) in itertools.product(
         CONDITIONS.items(), networks.items()
     ):
@@ -86,11 +98,11 @@ def identify_layers(
                 change(X[items], seeded(list(FAMILIES).index(family), seed, depth))
                 for depth, X in enumerate(layers.values())
             ]
-            for seed, layers in enumerate(members)
+            for seed, layers in zip(seeds, members, strict=True)
         ]
+        factors = [[prepared(measures, X) for X in layers] for layers in features]
         for name, measure in measures.items():
-            factors = [[measure.prepare(X) for X in layers] for layers in features]
-            for a, b in itertools.combinations(range(n_seeds), 2):
-                table = similarities(measure, factors[a], factors[b])
+            for a, b in itertools.combinations(factors, 2):
+                table = similarities(measure, [x[name] for x in a], [y[name] for y in b])
                 scores.add(name, condition, family, identification_rate(table))
     return scores

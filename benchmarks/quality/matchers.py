@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from relspace import Aligner
+from relspace.kernels.relative import column_profile, standardize_rows
 
 #: Landmarks among which neighbourhoods are looked for.
 NEIGHBORS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Views:
     """Two networks' features of the same landmarks and of the same items to match.
 
@@ -49,6 +51,37 @@ def affinities(**settings: Any) -> Matcher:
         return x @ y.T
 
     return match
+
+
+def affinities_by_parts(*, normalize: str, density: float, standardize: str) -> Matcher:
+    """The same rows, of which settings that differ in the last step alone share what is before."""
+
+    def match(views: Views) -> Tensor:
+        x, y = (
+            standardize_rows(
+                items.clone(),
+                column_profile(of_landmarks, standardize=standardize),
+                None,
+                how=standardize,
+            )
+            for of_landmarks, items in _raw_affinities(views, normalize, density)
+        )
+        return x @ y.T
+
+    return match
+
+
+@lru_cache(maxsize=1)
+def _raw_affinities(
+    views: Views, normalize: str, density: float
+) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Affinities of landmarks and of items to the landmarks, for both networks."""
+    found = []
+    for landmarks, items in ((views.landmarks_x, views.x), (views.landmarks_y, views.y)):
+        aligner = Aligner(normalize=normalize, density=density, standardize="none").fit(landmarks)
+        raw = [torch.as_tensor(aligner.affinity(one)) for one in (landmarks, items)]
+        found.append((raw[0].fill_diagonal_(1.0), raw[1]))
+    return tuple(found)
 
 
 def by_cosine(describe: Description) -> Matcher:
@@ -181,7 +214,7 @@ def _whitening(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     return mean, axes.T / damped.sqrt()
 
 
-OURS = "affinity (defaults)"
+OURS, RIDGE = "affinity (defaults)", "ridge regression"
 
 #: Every way of matching, by title.
 MATCHERS: dict[str, Matcher] = {
@@ -199,7 +232,7 @@ MATCHERS: dict[str, Matcher] = {
     "nearest landmarks": by_cosine(nearest),
     "Procrustes rotation": rotation,
     "CCA": canonical_correlation,
-    "ridge regression": linear_prediction,
+    RIDGE: linear_prediction,
 }
 
 #: What a measure looks at, as a way of matching items: its counterpart in task 2.
@@ -222,5 +255,5 @@ COUNTERPARTS = {
     "cca": "CCA",
     "svcca": "CCA",
     "pwcca": "CCA",
-    "linear_predictivity": "ridge regression",
+    "linear_predictivity": RIDGE,
 }

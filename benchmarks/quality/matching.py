@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -44,16 +44,18 @@ def split(n: int, seed: int) -> tuple[Tensor, Tensor]:
     return landmarks, others.nonzero().flatten()[:N_TO_MATCH]
 
 
-def pairs_of_networks(n_seeds: int) -> Iterator[tuple[str, str, tuple[str, int], tuple[str, int]]]:
-    """Column, block and the two networks (family, seed): every other seed with the next one."""
+def pairs_of_networks(
+    seeds: Sequence[int],
+) -> Iterator[tuple[str, str, tuple[str, int], tuple[str, int]]]:
+    """Column, block and the two networks (family, seed): every seed but the last with the next."""
     for first, second in itertools.combinations_with_replacement(FAMILIES, 2):
         column = "same" if first == second else "different"
-        for seed in range(n_seeds - 1):
-            yield column, f"{first}, {second}", (first, seed), (second, seed + 1)
+        for seed, following in itertools.pairwise(seeds):
+            yield column, f"{first}, {second}", (first, seed), (second, following)
 
 
 def match_networks(
-    matchers: Mapping[str, Matcher], n_seeds: int, progress: Callable[[str], None]
+    matchers: Mapping[str, Matcher], seeds: Sequence[int], progress: Callable[[str], None]
 ) -> Scores:
     """How often each method finds an item of one network in another, landmarks held out.
 
@@ -61,14 +63,17 @@ def match_networks(
     ----------
     matchers : mapping of str to callable
         What is compared, by name.
-    n_seeds : int
-        Networks of each family; neighbours in seed are paired.
+    seeds : sequence of int
+        Networks of each family; neighbours in this sequence are paired.
     progress : callable
         Told what is done.
     """
     scores = Scores("Item matching")
-    networks = deep_networks(n_seeds, progress)
-    for column, block, (family_a, a), (family_b, b) in pairs_of_networks(n_seeds):
+    networks = {
+        family: dict(zip(seeds, members, strict=True))
+        for family, members in deep_networks(seeds, progress).items()
+    }
+    for column, block, (family_a, a), (family_b, b) in pairs_of_networks(seeds):
         progress(f"item matching: {block}")
         for name, depth in DEPTHS.items():
             X = layer_at(networks[family_a][a], depth)
@@ -81,15 +86,18 @@ def match_networks(
 
 
 def match_transformed(
-    matchers: Mapping[str, Matcher], n_seeds: int, progress: Callable[[str], None]
+    matchers: Mapping[str, Matcher],
+    network: int,
+    n_seeds: int,
+    progress: Callable[[str], None],
 ) -> Scores:
     """How often each method finds an item in a transformed copy, landmarks held out.
 
-    Features are those of the middle layers of the first network of each family; seeds are those
-    of the transforms.
+    Features are those of the middle layers of one network of each family, by its seed; ``n_seeds``
+    is how many transforms of a kind are drawn.
     """
     scores = Scores("Matching under transforms")
-    networks = deep_networks(1, progress)
+    networks = deep_networks([network], progress)
     for number, (transform, change) in enumerate(TRANSFORMS.items()):
         progress(f"transforms: {transform}")
         for family, (layers,) in networks.items():

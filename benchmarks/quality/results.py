@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from quality.scores import Mean, ranks
+from quality.scores import Mean, mean_of_means, ranks
 
 
 @dataclass
@@ -55,6 +55,10 @@ class Scores:
     def overall(self, method: str) -> float:
         """Mean over columns."""
         return sum(self.mean(method, column).value for column in self.columns) / len(self.columns)
+
+    def overall_error(self, method: str) -> float:
+        """Standard error of the mean over columns, as if they were independent."""
+        return mean_of_means([self.mean(method, column) for column in self.columns]).standard_error
 
     def mean_ranks(self, among: Sequence[str] | None = None) -> dict[str, Mean]:
         """Mean rank of each method over all blocks of all columns."""

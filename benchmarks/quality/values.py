@@ -52,7 +52,7 @@ def values_under_transforms(
     Last comes the copy with its items permuted: what chance is. Where a measure refuses to compare
     there is no value.
     """
-    layers = deep_networks(1, progress)["plain CNN"][0]
+    layers = deep_networks([0], progress)["plain CNN"][0]
     X = layer_at(layers, DEPTHS["middle"])
     copies = {
         name: change(X, seeded(number, 0))
