@@ -223,7 +223,7 @@ def test_what_is_no_store_is_never_replaced(saved: Saved, photos: Path, tmp_path
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileFormatError, match="choose another name"):
+    with pytest.raises(FileFormatError, match="name another output"):
         extract(saved, photos, precious, overwrite=True)
     assert (precious / "thesis.txt").exists()
     with pytest.raises(FileFormatError, match="is a file"):

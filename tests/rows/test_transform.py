@@ -391,7 +391,7 @@ def test_an_output_that_was_begun_or_half_removed_is_begun_again(
         scan(out).read(0, 1)
     expected = aligner.transform(X, out=out).read(0, N)
     with monkeypatch.context() as patched:
-        patched.setattr("relspace.rows.output.file_system", killed)
+        patched.setattr("relspace.rows.groups.file_system", killed)
         with pytest.raises(KeyboardInterrupt):
             remove_output(out)
     assert torch.equal(aligner.transform(X, out=out).read(0, N), expected)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,13 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace.errors import FileFormatError, InvalidInputError
-from relspace.rows.identity import (
-    Identity,
-    combine,
-    hash_array,
-    version_of_object,
-    what_changed,
-)
+from relspace.rows.identity import Identity, combine, hash_array, version_of_object, what_changed
 from relspace.rows.locations import file_system
 
 #: Whether an output is resumed if its input is identified, or if the caller vouches for the input.
@@ -208,9 +203,18 @@ def job_header(
         "kind": kind,
         "format_version": format_version,
         "job": {name: _plain(value) for name, value in job.items()},
-        "versions": _versions(),
+        "versions": {"python": platform.python_version(), **installed_versions(_PACKAGES)},
         **beside,
     }
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of the packages that are installed."""
+    found = {}
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def refuse_another_job(
@@ -340,7 +344,7 @@ def _versions_at(url: str) -> list[str] | None:
 
 
 def _plain(value: Any) -> Any:
-    """What a value becomes in JSON."""
+    """Convert a value to plain JSON values."""
     if isinstance(value, Identity):
         return value.record()
     return json.loads(json.dumps(value))
@@ -360,13 +364,3 @@ def _words(checksum: str) -> NDArray[np.uint64]:
 
 def _hex(words: NDArray[np.uint64]) -> str:
     return words.astype(">u8").tobytes().hex()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

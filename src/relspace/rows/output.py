@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from relspace._core.files import check_writable
 from relspace._core.items import ItemId
-from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError, reason_of
+from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.rows.formats.npy import NpyRows, read_npy_header, refuse_other_file, write_ids
 from relspace.rows.formats.zarr import ZarrRows, import_zarr
+from relspace.rows.groups import empty_group, group_header, holds_something
 from relspace.rows.ledger import (
     KEY,
     ROWS,
@@ -32,9 +33,16 @@ from relspace.rows.ledger import (
     make_durable,
     refuse_another_job,
 )
-from relspace.rows.locations import file_system, located, missing_file_system
+from relspace.rows.locations import file_system, located
 from relspace.rows.locks import BothLocks, Lease, PathLock, StoreLock
-from relspace.rows.replacing import discard_new, lock_folder, new_of, replace_folder
+from relspace.rows.replacing import (
+    discard_new,
+    empty_folder,
+    lock_folder,
+    lock_store,
+    new_of,
+    replace_folder,
+)
 from relspace.rows.source import RowSource
 from relspace.rows.writer import ChunkWriter
 
@@ -304,13 +312,13 @@ def open_writer(
     path : str or Path
         Ending in ``.zarr`` (a folder or an fsspec URL) or ``.npy``.
     shape : (int, int)
-        Of the whole matrix.
+        The shape of the whole matrix.
     dtype : str
         One of :data:`STORED_TYPES`.
     chunk_rows : int
         Rows of a chunk; an output that is resumed keeps its own.
     job : mapping
-        What the result depends on: plain values, and identities of data
+        All that the result depends on: plain values, and identities of data
         (:class:`relspace.rows.identity.Identity`).
     ids : sequence or None
         One id for each row.
@@ -354,7 +362,7 @@ def _open_zarr(
         complete = ZarrWriter(location, None)
         if complete.is_settled:
             return complete
-    lock: StoreLock = lock_folder(location) if isinstance(location, Path) else Lease(location)
+    lock = lock_store(location)
     try:
         found, written, replaces = _state_of_zarr(location, job, overwrite, resume), location, None
         if isinstance(location, Path):
@@ -379,17 +387,12 @@ def _state_of_new(new: Path, job: Mapping[str, Any], resume: Resume) -> _State:
     with suppress(FileFormatError):
         if _state_of_zarr(new, job, True, resume) == "resume":
             return "resume"
-    for one in new.iterdir():
-        shutil.rmtree(one) if one.is_dir() else one.unlink()
+    empty_folder(new)
     return "begin"
 
 
 def _open_npy(
-    path: Path,
-    about: Mapping[str, Any],
-    job: Mapping[str, Any],
-    overwrite: bool,
-    resume: Resume,
+    path: Path, about: Mapping[str, Any], job: Mapping[str, Any], overwrite: bool, resume: Resume
 ) -> NpyWriter:
     partial, progress = _beside(path)
     _is_npy_resumed(path, FileLedger(progress), job, overwrite, resume)
@@ -429,7 +432,7 @@ def check_location(path: str | Path) -> None:
         if location.is_dir():
             raise FileFormatError(f"{location} is a folder.", ways_out=["name a file"])
     else:
-        _zarr_header(location)
+        group_header(location, _KIND, _BEGUN)
     if isinstance(location, Path) and not location.exists():
         check_writable(location)
 
@@ -464,11 +467,11 @@ def remove_output(path: str | Path, writer: ZarrWriter | NpyWriter | None = None
         locked = location if location.suffix == ".zarr" else _beside(location)[1]
         if not locked.exists():
             return
-    elif not _holds_something(location):
+    elif not holds_something(location):
         return
     if isinstance(location, str) or location.suffix == ".zarr":
         # Raises for what is no output.
-        _zarr_header(location)
+        group_header(location, _KIND, _BEGUN)
     lock: StoreLock = Lease(location) if isinstance(location, str) else PathLock(locked)
     try:
         _remove(location)
@@ -542,7 +545,7 @@ def _state_of_zarr(
     def is_empty() -> bool:
         return not ZarrLedger(import_zarr().open_group(location, mode="r")).finished()
 
-    header = _zarr_header(location)
+    header = group_header(location, _KIND, _BEGUN)
     return _state_of(location, header, job, overwrite, resume, is_empty=is_empty, partly=partly)
 
 
@@ -577,71 +580,6 @@ def _is_npy_resumed(
         # The file may be another one, which is replaced.
         return bool(ledger.settled()) and ledger.settled() == glance_at(path)
     return found == "resume"
-
-
-def _zarr_header(location: str | Path) -> dict[str, Any] | None:
-    """The header of an output; None where there is nothing, or a group without its header yet."""
-    zarr = import_zarr()
-    if isinstance(location, Path) and location.exists() and not location.is_dir():
-        raise FileFormatError(f"{location} is a file; a Zarr store is a folder.")
-    try:
-        root = zarr.open_group(location, mode="r")
-    except ImportError as error:
-        raise missing_file_system(location, error) from error
-    except FileNotFoundError:
-        if _holds_something(location):
-            raise FileFormatError(
-                f"{location} is a folder that is no Zarr store.", ways_out=["name another output"]
-            ) from None
-        return None
-    except zarr.errors.ContainsArrayError:
-        raise FileFormatError(
-            f"{location} is a Zarr array of something else.", ways_out=["name another output"]
-        ) from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FileFormatError(
-            f"{location} can't be read as a Zarr store ({reason_of(error)}).",
-            ways_out=["name another output", "remove it"],
-        ) from error
-    header = dict(root.attrs).get(KEY)
-    if not isinstance(header, dict):
-        raise FileFormatError(
-            f"{location} is a Zarr store of something else.", ways_out=["name another output"]
-        )
-    if header.get("kind") == _BEGUN:
-        return None
-    if header.get("kind") != _KIND:
-        raise FileFormatError(
-            f"{location} holds a {header.get('kind')}.", ways_out=["name another output"]
-        )
-    return header
-
-
-def _holds_something(location: str | Path) -> bool:
-    if isinstance(location, Path):
-        return location.exists() and any(location.iterdir())
-    system, own = file_system(location)
-    return bool(system.exists(own) and system.find(own))
-
-
-def empty_group(location: str | Path, begun: str) -> Any:
-    """Create an empty Zarr group, or empty one that is there, and open it for writing.
-
-    Its header is the kind ``begun`` until the real one is written: a group without a header is not
-    ours.
-    """
-    zarr = import_zarr()
-    try:
-        root = zarr.open_group(location, mode="r+")
-    except FileNotFoundError:
-        return zarr.create_group(location, attributes={KEY: {"kind": begun}})
-    # Before anything is removed, so that what is left is never opened as a complete store.
-    root.attrs[KEY] = {"kind": begun}
-    system, group = file_system(str(location))
-    for one in system.ls(group, detail=False):
-        if not str(one).endswith("/zarr.json"):
-            system.rm(one, recursive=True)
-    return root
 
 
 def _beside(path: Path) -> tuple[Path, Path]:

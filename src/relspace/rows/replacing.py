@@ -9,8 +9,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from relspace._core.progress import Listener, silent
 from relspace.errors import FileFormatError
-from relspace.rows.locks import PathLock
+from relspace.rows.locks import Lease, PathLock, StoreLock
 
 
 def new_of(folder: Path) -> Path:
@@ -38,6 +39,11 @@ def lock_folder(folder: Path) -> PathLock:
     return lock
 
 
+def lock_store(location: str | Path, tell: Listener = silent) -> StoreLock:
+    """Lock a folder, which is created if it doesn't exist, or a store at a URL."""
+    return lock_folder(location) if isinstance(location, Path) else Lease(location, tell)
+
+
 def is_there(folder: Path) -> bool:
     """Whether a folder exists, possibly under its old name after an interrupted replacement."""
     return folder.exists() or _old_of(folder).exists()
@@ -58,6 +64,12 @@ def discard_new(folder: Path) -> None:
             _remove(new, folder)
         finally:
             lock.release()
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove the content of a folder."""
+    for one in folder.iterdir():
+        shutil.rmtree(one) if one.is_dir() else one.unlink()
 
 
 def _old_of(folder: Path) -> Path:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,18 +29,27 @@ from relspace.features.store.reading import (
     read_ids,
 )
 from relspace.rows.formats.zarr import import_zarr
+from relspace.rows.groups import empty_group, group_header
 from relspace.rows.identity import Identity, what_changed
 from relspace.rows.ledger import (
     KEY,
     Resume,
     ZarrLedger,
     checksum_of,
+    installed_versions,
     job_header,
 )
-from relspace.rows.locations import file_system, located, missing_file_system
-from relspace.rows.locks import BothLocks, Lease, PathLock, StoreLock, StoreLockedError
-from relspace.rows.output import empty_group
-from relspace.rows.replacing import discard_new, is_there, lock_folder, new_of, replace_folder
+from relspace.rows.locations import located
+from relspace.rows.locks import BothLocks, PathLock, StoreLock, StoreLockedError
+from relspace.rows.replacing import (
+    discard_new,
+    empty_folder,
+    is_there,
+    lock_folder,
+    lock_store,
+    new_of,
+    replace_folder,
+)
 from relspace.rows.writer import ChunkWriter
 
 STORE_DTYPES = ("float16", "float32")
@@ -73,9 +80,9 @@ class FeatureStoreWriter(ChunkWriter):
     location : Path or str
         The store, a folder or a URL.
     layers : tuple of StoredLayer
-        What is stored for each item.
+        The layers that are stored.
     regions : tuple of Box
-        What the layers' grids cover, in pixels of the model's input.
+        The boxes that the layers' grids cover, in pixels of the model's input.
     dtype : str
         ``"float16"`` or ``"float32"``.
     status : uint8 array of shape (n_items,)
@@ -136,57 +143,27 @@ class FeatureStoreWriter(ChunkWriter):
             items={"of": items.items.of} | _type_of(items.items.ids),
             skipped={},
         )
-        header["versions"] |= _versions()
+        header["versions"] |= installed_versions(_PARTS_OF_ENVIRONMENT)
         location = located(path)
-        if isinstance(location, str):
-            return cls._create_at_url(location, header, layers, items, overwrite, tell)
-        # Created under another name, so that a store has all its arrays from the start. The lock is
-        # on the folder itself, which keeps it when it is renamed.
-        unfinished = new_of(location)
-        unfinished.mkdir(parents=True, exist_ok=True)
-        lock: StoreLock = PathLock(unfinished)
+        written, replaces = location, None
+        lock = lock_store(location, tell)
         try:
-            for one in unfinished.iterdir():
-                shutil.rmtree(one) if one.is_dir() else one.unlink()
-            root = import_zarr().create_group(unfinished, attributes={KEY: header})
-            _make_arrays(root, header, layers, items)
-            if overwrite and is_there(location):
-                lock = BothLocks(lock, lock_folder(location))
+            if not _is_free(location):
+                if not overwrite:
+                    raise StoreLockedError(f"another process created {location} meanwhile.")
                 # Raises for what is no feature store.
                 read_header(location)
-                return cls(unfinished, header, lock, replaces=location)
-            try:
-                unfinished.rename(location)
-            except OSError as error:
-                raise StoreLockedError(
-                    f"{location} can't be created, or another process created it ({error})."
-                ) from error
-            return cls(location, header, lock)
-        except BaseException:
-            lock.release()
-            raise
-
-    @classmethod
-    def _create_at_url(
-        cls,
-        url: str,
-        header: dict[str, Any],
-        layers: Sequence[StoredLayer],
-        items: IdentifiedItems,
-        overwrite: bool,
-        tell: Listener,
-    ) -> Self:
-        lock = Lease(url, tell)
-        try:
-            if not _is_free(url):
-                if not overwrite:
-                    raise StoreLockedError(f"another process created {url} meanwhile.")
-                read_header(url)
-            root = empty_group(url, _BEGUN)
+                if isinstance(location, Path):
+                    written, replaces = new_of(location), location
+                    lock = BothLocks(lock, lock_folder(written))
+                    empty_folder(written)
+            elif isinstance(location, Path):
+                discard_new(location)
+            root = empty_group(written, _BEGUN)
             _make_arrays(root, header, layers, items)
             # The header is written last: a store with a header has all its arrays.
             root.attrs[KEY] = header
-            return cls(url, header, lock)
+            return cls(written, header, lock, replaces)
         except BaseException:
             lock.release()
             raise
@@ -219,15 +196,9 @@ class FeatureStoreWriter(ChunkWriter):
         location = located(path)
         if _is_free(location):
             return None
-        lock: StoreLock
-        lock = lock_folder(location) if isinstance(location, Path) else Lease(location, tell)
+        lock = lock_store(location, tell)
         try:
-            try:
-                root, found = read_header(location)
-            except FileFormatError as error:
-                raise FileFormatError(
-                    error.message, ways_out=["choose another name for the store"]
-                ) from error
+            root, found = read_header(location)
             try:
                 _refuse_another(location, root, found, items, job, resume)
             except OtherExtractionError:
@@ -344,11 +315,7 @@ class FeatureStoreWriter(ChunkWriter):
         return checksum_of(*(arrays[layer.name] for layer in self.layers), image_sizes, boxes)
 
     def mark(
-        self,
-        chunk: slice,
-        status: NDArray[np.uint8],
-        skipped: Mapping[str, str],
-        checksum: str,
+        self, chunk: slice, status: NDArray[np.uint8], skipped: Mapping[str, str], checksum: str
     ) -> None:
         """Mark a chunk as finished.
 
@@ -361,7 +328,7 @@ class FeatureStoreWriter(ChunkWriter):
         skipped : mapping of str to str
             Why items were skipped, by their names.
         checksum : str
-            What :meth:`write` returned.
+            The result of :meth:`write`.
 
         Raises
         ------
@@ -417,28 +384,10 @@ class FeatureStoreWriter(ChunkWriter):
 
 
 def _is_free(location: str | Path) -> bool:
-    """Whether there is nothing, or at a URL a store without its header yet.
-
-    Anything at a URL that is not a Zarr group is refused.
-    """
-    if isinstance(location, Path):
+    """Whether there is nothing, or a store without its header yet; refused for anything else."""
+    if isinstance(location, Path) and not location.exists():
         return not is_there(location)
-    try:
-        found = dict(import_zarr().open_group(location, mode="r").attrs).get(KEY)
-    except ImportError as error:
-        raise missing_file_system(location, error) from error
-    except FileNotFoundError:
-        system, path = file_system(location)
-        if system.exists(path):
-            raise FileFormatError(
-                f"{location} holds something that is no feature store: choose another name."
-            ) from None
-        return True
-    except ValueError as error:
-        raise FileFormatError(
-            f"{location} holds something that is no feature store ({error}): choose another name."
-        ) from error
-    return isinstance(found, dict) and found.get("kind") == _BEGUN
+    return group_header(location, KIND, _BEGUN) is None
 
 
 def whole_job(job: Mapping[str, Any], items: IdentifiedItems) -> dict[str, Any]:
@@ -614,11 +563,3 @@ def refuse_what_does_not_fit(features: NDArray[Any], layer: str, ids: Sequence[s
             ways_out=["store float32 with {store_dtype='float32'}"],
         )
     raise NonFiniteError(f"the model gives NaN or infinity in {which}; compute in float32.")
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _PARTS_OF_ENVIRONMENT:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
