@@ -206,8 +206,10 @@ def test_landmarks_can_be_given() -> None:
     places = choose_positions([fs["late"].grid for fs in sets.values()], 60, random_state=5)
     space = rs.align(sets, landmarks=places)
     assert isinstance(space, rs.TokenSpace)
-    assert isinstance(space.places, Positions)
-    assert torch.equal(space.places.y, places.y)
+    assert isinstance(space.landmarks, Positions)
+    assert torch.equal(space.landmarks.y, places.y)
+    with pytest.warns(DeprecationWarning, match="TokenSpace.landmarks"):
+        assert space.places is space.landmarks
 
 
 def test_fewer_than_three_images_can_not_be_matched(space: rs.TokenSpace) -> None:

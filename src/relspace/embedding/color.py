@@ -1,4 +1,4 @@
-"""Colours: an embedding brought to three dimensions of a perceptually even colour space."""
+"""Colours: an embedding mapped to three dimensions of a perceptually uniform colour space."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Coloring(FittedMap):
         sRGB colours in [0, 1] of every set's tokens, an array where these were one; what
         :meth:`fit` wrote is a source of rows.
     palette_ : Palette
-        What gives a row of the embedding its colour.
+        The map from rows of the embedding to colours.
     rank_correlation_ : float
         Spearman correlation of colour distance (in OKLab) and distance of unit rows, on a sample
         of pairs of tokens.
@@ -162,7 +162,7 @@ class Coloring(FittedMap):
             )
         budget = Resources.of(memory_budget).for_blocks()
         weights = cut.eigenvalues_.clamp_min(0.0).sqrt()
-        # What an earlier call fitted is kept until this one is done.
+        # The results of an earlier call are kept if this one fails.
         fitted = copy(self)
         fitted.palette_, fitted.rank_correlation_ = fit_palette(
             sources,

@@ -14,13 +14,8 @@ def leading_components(weights: torch.Tensor, k: int) -> tuple[torch.Tensor, tor
     r"""The k leading eigenvectors of the random walk on a graph, without the constant one.
 
     They are those of :math:`D^{-1/2} W D^{-1/2}` divided by :math:`D^{1/2}`, scaled to unit mean
-    square over nodes weighted by their degree; the entry of largest size is positive.
-
-    Returns
-    -------
-    eigenvalues : tensor of shape (k,)
-        Falling.
-    vectors : tensor of shape (n, k)
+    square over nodes weighted by their degree; the largest entry is positive. The result is the
+    eigenvalues (k,), falling, and the vectors (n, k).
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 

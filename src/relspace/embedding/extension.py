@@ -1,4 +1,4 @@
-"""Nystroem extension: from eigenvectors on the nodes of a graph to the embedding of any token."""
+"""Nystroem extension from the nodes of a graph to any token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relspace._core.threads import side_by_side
 from relspace.embedding.graph import JointGraph
 from relspace.kernels.precision import full_precision
 
-# Sums are taken over so many tokens at a time, wherever these come from: always the same bits.
+# Tokens that are summed at a time, so that sums are the same to the bit for any blocks.
 ROWS_AT_A_TIME = 1024
 
 
@@ -42,11 +42,10 @@ class Extension:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
         return self.walk.device
 
     def bring(self, rows: torch.Tensor, first: int) -> torch.Tensor:
-        """Bring tokens to the float type and the device of the graph."""
+        """Convert tokens to the float type and the device of the graph."""
         rows = rows.to(self.graph.frame.origin)
         refuse_non_finite(rows, "X", first_row=first)
         return rows
@@ -62,7 +61,7 @@ class Extension:
             self.graph.edges(self.which, tokens, edges)
             degree = edges.sum(dim=1)
             degrees[part] = degree
-            # A token so far from all nodes that its edges vanish comes to lie at 0.
+            # A token without edges, because all nodes are too far away, is at 0.
             degree = torch.where(degree > 0, degree, torch.inf)
             out[part] = (edges @ self.walk) / degree[:, None]
 
@@ -96,7 +95,6 @@ class ExtendedRows:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
         return self.extension.device
 
     def __call__(self, rows: torch.Tensor, first: int | None) -> torch.Tensor:
@@ -113,7 +111,6 @@ class RotatedRows:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
         return self.rotation.device
 
     @full_precision()

@@ -1,4 +1,4 @@
-"""Fitting a palette: the way from an embedding to three dimensions, and what colours show of it."""
+"""Fits palettes: a map from the embedding to three dimensions, and how well colours show it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from relspace.kernels.ties import mean_ranks
 from relspace.rows.ahead import prefetched
 from relspace.rows.source import RowSource
 
-#: Ways from the embedding to three dimensions.
+#: Methods that reduce the embedding to three dimensions.
 METHODS = ("spectral", "tsne", "umap")
 
-# Tokens that quantiles and the rank correlation are taken from, where there are more.
+# Size of the sample for quantiles and the rank correlation.
 _SAMPLED_ITEMS = 2**18
-# Tokens that "tsne" and "umap" learn.
+# Size of the sample that "tsne" and "umap" are fitted on.
 _LEARNED_ITEMS = 4096
-# What a token takes on its way to a colour, besides its embedding, and how many go at once.
+# Bytes of a token besides its embedding, and tokens that are coloured at a time.
 _BYTES_PER_COLOR = 256
 _ROWS_AT_A_TIME = 2**16
 
@@ -45,9 +45,9 @@ def fit_palette(
 ) -> tuple[Palette, float]:
     """Fit a palette to the embedding of all sets, read once in blocks of ``budget`` bytes.
 
-    ``weights`` is what each component counts; ``method``, ``quantile`` and ``random_state`` are
-    those of :class:`relspace.Coloring`. The number is the rank correlation of colour distance and
-    embedding distance.
+    ``weights`` are of the components; ``method``, ``quantile`` and ``random_state`` are those of
+    :class:`relspace.Coloring`. The second result is the rank correlation of distances of colours
+    and of the embedding.
     """
     n_tokens = sum(one.shape[0] for one in sources.values())
     sample = _spread_sample(n_tokens, random_state)
@@ -63,7 +63,7 @@ def fit_palette(
 
 
 def _spread_sample(n_items: int, seed: int) -> torch.Tensor:
-    """All items, or one at random out of each of equal parts."""
+    """All items, or a random one of each of many equal parts."""
     if n_items <= _SAMPLED_ITEMS:
         return torch.arange(n_items)
     generator = torch.Generator().manual_seed(seed)
@@ -73,7 +73,7 @@ def _spread_sample(n_items: int, seed: int) -> torch.Tensor:
 
 
 def _parts_of(source: RowSource, budget: int) -> Iterator[slice]:
-    """Rows that are coloured at a time."""
+    """Blocks of rows that are coloured at a time."""
     per_row = 5 * bytes_in_floats(source.dtype) * source.shape[1] + _BYTES_PER_COLOR
     return row_slices(source.shape[0], per_row, min(budget, per_row * _ROWS_AT_A_TIME))
 
@@ -85,7 +85,7 @@ def _measure_rows(
     budget: int,
     tell: Listener,
 ) -> tuple[torch.Tensor, Axes]:
-    """Read all unit rows once: give the wanted ones, and the principal axes of all."""
+    """Read all unit rows once; return those of the sample, and the principal axes of all."""
     width = len(weights) + 1
     total = weights.new_zeros(width, dtype=torch.float64)
     products = total.new_zeros(width, width)
@@ -118,7 +118,7 @@ def _learned(rows: torch.Tensor, method: str, seed: int) -> Neighbors:
 
 
 def _learn_tsne(rows: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
-    """Positions by openTSNE in two dimensions; the third is 0."""
+    """Coordinates by openTSNE in two dimensions; the third is 0."""
     try:
         from openTSNE import TSNE
     except ImportError as error:
@@ -130,7 +130,7 @@ def _learn_tsne(rows: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
 
 
 def _learn_umap(rows: NDArray[np.floating], seed: int) -> NDArray[np.floating]:
-    """Positions by UMAP, whose axes come in no order, turned to fall in variance."""
+    """Coordinates by UMAP, rotated to principal axes."""
     try:
         from umap import UMAP
     except ImportError as error:
@@ -150,7 +150,7 @@ def distance_rank_correlation(
     """Spearman correlation of distances of unit rows and of OKLab colours, over random pairs."""
     generator = torch.Generator().manual_seed(random_state)
     pairs = torch.randint(len(rows), (2, n_pairs), generator=generator)
-    # Ranks of squares: a root would tell apart what only rounding does.
+    # Of squared distances, because a root would amplify rounding.
     ranks = [
         mean_ranks((one[pairs[0]].double() - one[pairs[1]].double()).square().sum(dim=1))
         for one in (rows, lab)

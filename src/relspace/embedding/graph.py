@@ -1,4 +1,4 @@
-"""The balanced joint graph: one bandwidth per pair of sets, so that every block is as dense."""
+"""The balanced joint graph: every pair of sets has a bandwidth of its own, for one density."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _ROWS_IN_CACHE = 512
 
 @dataclass(frozen=True)
 class JointGraph:
-    r"""Nodes of several sets, and what turns distances between them into weights.
+    r"""Nodes of several sets, and the weights of edges between them.
 
-    A plain joint graph splits by set first, because tokens of one model lie closer to each other
+    A plain joint graph separates sets first, because tokens of one model are closer to each other
     than to those of another. Here the weight of an edge between token i of set s and token j of
     set t is
 
@@ -29,24 +29,15 @@ class JointGraph:
 
     with every block's own bandwidth solved for the same density.
 
-    Attributes
-    ----------
-    nodes : Cloud
-        All sets' tokens, one below the other, in one frame.
-    frame : Frame
-        That frame.
-    starts : tuple of int
-        Where each set begins among the nodes, and their number at the end.
-    scale : tensor of shape (n_sets, n_sets)
-        1 / sigma^2 of each block, in units of the frame.
-    weight : tensor of shape (n_sets, n_sets)
-        w of each block.
+    ``nodes`` are the tokens of all sets in ``frame``, and ``starts`` the number of each set's first
+    node and the number of nodes. ``scale`` is 1 / sigma^2 of each block in units of the frame,
+    and ``weight`` its w.
     """
 
     nodes: Cloud
     frame: Frame
     starts: tuple[int, ...]
-    # Read one by one, which would be a copy from a GPU each.
+    # On the host, because single values are read.
     scale: torch.Tensor = field(metadata=ON_HOST)
     weight: torch.Tensor = field(metadata=ON_HOST)
 
@@ -71,7 +62,7 @@ class JointGraph:
         out = self.nodes.points.new_empty((n, n))
         for which, (start, stop) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
             self.edges(which, self.nodes.rows(slice(start, stop)), out[start:stop])
-            # Rounding of x.x must not take an item apart from itself.
+            # The distance of an item from itself is 0, without rounding.
             own = out[start:stop, start:stop]
             own.fill_diagonal_(float(self.weight[which, which]))
         return (out + out.T).div_(2)
@@ -82,9 +73,8 @@ def joint_graph(
 ) -> JointGraph:
     """Solve the bandwidth of every pair of sets for one density.
 
-    ``sets`` are tokens of shape (n_s, m); ``within_weight`` is that of edges within a set, next to
-    1 between sets (of a single set it is 1). A block that can't have the density is named by a
-    :class:`relspace.errors.BandwidthError`.
+    ``sets`` are tokens (n_s, m). Edges within a set have weight ``within_weight``, those between
+    sets have weight 1, as do those of a single set.
     """
     names = list(sets)
     tokens = torch.cat([sets[name] for name in names])

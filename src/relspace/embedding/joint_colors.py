@@ -1,4 +1,4 @@
-"""Joint colours of the tokens of several sets: one normalized cut, one set of colours."""
+"""Joint colours of the tokens of several sets, by one normalized cut."""
 
 from __future__ import annotations
 

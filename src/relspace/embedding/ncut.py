@@ -153,9 +153,9 @@ class NormalizedCut(Fitted, FittedMaps):
             Paths, memory maps, lists of shards, layers of feature sets and other sources of rows
             (:func:`relspace.features.scan`) are read in blocks.
         out : path, Output, or mapping of str to these, optional
-            Where each set's embedding is written, instead of holding it; one path for one set.
-            Its components before they are orthonormal lie beside it until all are written, so that
-            the same call resumes where it was cut off, to the same bits.
+            Where each set's embedding is written, instead of holding it; one path for one set. The
+            components before they are orthonormal are kept beside it until all are written, so that
+            the same call resumes an interrupted run, to the same bits.
         memory_budget : int, optional
             Bytes that working memory besides the graph may take; by default a quarter of what is
             free. For writing, it is a part of :class:`relspace.Output`.
@@ -225,7 +225,7 @@ class NormalizedCut(Fitted, FittedMaps):
                 f"the embedding of {n_tokens} tokens in {k} components",
                 "write it as it is made: {out='embedding.zarr'}",
             )
-        # What an earlier call fitted is kept until this one is done.
+        # The results of an earlier call are kept if this one fails.
         fitted = copy(self)
         fitted.names_ = tuple(sources)
         fitted.arrays_ = frozenset(name for name, one in opened.items() if one.is_array)
@@ -238,10 +238,7 @@ class NormalizedCut(Fitted, FittedMaps):
         extensions = {name: fitted._extension(name) for name in sources}
         if outputs is None:
             fitted.rotation_, held = hold_embeddings(
-                sources,
-                extensions,
-                budget=Resources.of(memory_budget).for_blocks(),
-                tell=tell,
+                sources, extensions, budget=Resources.of(memory_budget).for_blocks(), tell=tell
             )
             fitted.embedding_ = {
                 name: restored(rows, is_array=opened[name].is_array) for name, rows in held

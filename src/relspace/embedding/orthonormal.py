@@ -1,4 +1,4 @@
-"""What makes the components of all tokens orthonormal: sums over them, weighted by degree."""
+"""Orthonormal components over all tokens, by sums that are weighted by degree."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DegreeGram:
 
     @classmethod
     def empty(cls, k: int, device: torch.device) -> DegreeGram:
-        """Of no tokens."""
+        """Sums over no tokens."""
         zero = torch.zeros((), dtype=torch.float64, device=device)
         return cls(torch.zeros(k, k, dtype=torch.float64, device=device), zero)
 
@@ -44,14 +44,14 @@ class DegreeGram:
         self.done += len(rows)
 
     def orthonormalizer(self) -> torch.Tensor:
-        """The triangular map that makes components orthonormal, each with those before it."""
+        """The triangular map that makes components orthonormal, in their order."""
         factor = torch.linalg.cholesky(self.gram / self.total)
         identity = torch.eye(len(factor), dtype=torch.float64, device=factor.device)
         inverse: torch.Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
         return inverse.T
 
     def save(self, path: str | Path, header: Mapping[str, Any]) -> None:
-        """Write the sums, whole or not at all, with the header of their job."""
+        """Write the sums with the header of their job, completely or not at all."""
         tensors = {"gram": self.gram, "total": self.total}
         checksum = checksum_of(self.gram, self.total)
         beside = {"header": dict(header), "done": self.done, "checksum": checksum}
@@ -59,7 +59,7 @@ class DegreeGram:
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device) -> tuple[DegreeGram, dict[str, Any]]:
-        """Read what :meth:`save` wrote, and the header of its job."""
+        """Read saved sums and the header of their job."""
         tensors, metadata = read_archive(path, _PASS)
         gram, total = tensors.get("gram"), tensors.get("total")
         known = metadata.get("checksum")

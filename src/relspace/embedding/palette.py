@@ -1,4 +1,4 @@
-"""From embeddings to colours: unit rows, three dimensions, OKLab, sRGB."""
+"""Palettes: maps from embeddings to colours by unit rows, three dimensions, OKLab and sRGB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relspace._core.memory import row_slices
 from relspace.kernels.precision import full_precision
 from relspace.pictures.oklab import oklab_to_srgb
 
-# A box around a light grey, in lightness and two chromatic axes, most of which a screen can show.
+# A box around a light grey, in lightness and two chromatic axes, most of which is inside sRGB.
 _MIDDLE = (0.70, 0.0, 0.0)
 _REACH = (0.20, 0.17, 0.17)
 _NEIGHBORS = 5
@@ -23,7 +23,7 @@ _ROWS_AT_A_TIME = 2**16
 
 
 def unit_rows(embedding: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Weight the k components, put the constant one before them, and bring rows to unit norm."""
+    """Weight the k components, prepend the constant one, and scale rows to unit norm."""
     embedding = embedding.to(weights)
     rows = torch.cat([embedding.new_ones(len(embedding), 1), embedding * weights], dim=1)
     norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
@@ -32,24 +32,23 @@ def unit_rows(embedding: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Axes:
-    """The way to three dimensions by principal axes (k + 1, 3) of unit rows about their mean."""
+    """The projection of unit rows on three principal axes (k + 1, 3)."""
 
     mean: torch.Tensor
     axes: torch.Tensor
 
     @full_precision()
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """Project unit rows."""
         projected: torch.Tensor = (rows - self.mean) @ self.axes
         return projected
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """A learned way to three dimensions: the weighted mean over the nearest rows of known ones.
+    """A learned map to three dimensions: the weighted mean over the nearest known rows.
 
-    ``known`` (m, k + 1) are unit rows that were learned, and ``places`` (m, 3) where they came to
-    lie.
+    ``known`` (m, k + 1) are unit rows, and ``places`` (m, 3) their coordinates, which saved files
+    call so.
     """
 
     known: torch.Tensor
@@ -57,12 +56,11 @@ class Neighbors:
 
     @full_precision()
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """Interpolate between the rows that were learned."""
         out = rows.new_empty((len(rows), 3))
         for start in range(0, len(rows), _ROWS_OF_NEIGHBORS):
             block = rows[start : start + _ROWS_OF_NEIGHBORS]
             near = torch.cdist(block, self.known).topk(_NEIGHBORS, dim=1, largest=False)
-            # A token that was learned itself has a neighbour at distance 0: all weight is there.
+            # A known token has a neighbour at distance 0, which gets all the weight.
             weight = 1 / near.values.clamp_min(1e-6)
             weight = weight / weight.sum(dim=1, keepdim=True)
             mean = (self.places[near.indices] * weight[..., None]).sum(1)
@@ -72,16 +70,10 @@ class Neighbors:
 
 @dataclass(frozen=True)
 class Palette:
-    """What turns rows of an embedding into colours.
+    """A map from rows of an embedding to colours.
 
-    Attributes
-    ----------
-    weights : tensor of shape (k,)
-        What each component counts.
-    project : Axes or Neighbors
-        The way to three dimensions.
-    middle, reach : tensors of shape (3,)
-        The range of three dimensions that colours show.
+    ``weights`` (k,) are of the components, ``project`` maps to three dimensions, and ``middle`` and
+    ``reach`` (3,) are the range of these that colours show.
     """
 
     weights: torch.Tensor
@@ -102,25 +94,24 @@ class Palette:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
         return self.weights.device
 
     def lab(self, projected: torch.Tensor) -> torch.Tensor:
-        """OKLab of points in three dimensions; what lies beyond the range is clipped."""
+        """OKLab of points in three dimensions, clipped to the range."""
         inside = ((projected - self.middle) / self.reach).clamp(-1.0, 1.0)
-        # The axis that varies least becomes lightness, so that hue tells most.
+        # The axis of least variance becomes lightness, because hue shows more.
         inside = inside.roll(1, dims=1)
         lab: torch.Tensor = inside.new_tensor(_MIDDLE) + inside * inside.new_tensor(_REACH)
         return lab
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All that was fitted, by name."""
+        """The fitted tensors by name."""
         project = {one.name: getattr(self.project, one.name) for one in fields(self.project)}
         return {"weights": self.weights, "middle": self.middle, "reach": self.reach, **project}
 
     @classmethod
     def of(cls, tensors: Mapping[str, torch.Tensor]) -> Palette:
-        """The palette that gave these tensors."""
+        """The palette of these tensors."""
         project: Axes | Neighbors
         if "axes" in tensors:
             project = Axes(tensors["mean"], tensors["axes"])

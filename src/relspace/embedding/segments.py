@@ -118,7 +118,7 @@ def _leading(embedding: RowSource, k: int, name: str) -> torch.Tensor:
 
 
 def _spread_rows(rows: torch.Tensor, k: int, seed: int) -> torch.Tensor:
-    """Begin with k rows that are as orthogonal as can be, as the paper's section 4.3 does."""
+    """Choose k rows that are as orthogonal as possible, as in section 4.3 of the paper."""
     generator = torch.Generator().manual_seed(seed)
     chosen = [int(torch.randint(len(rows), (1,), generator=generator))]
     seen = rows.new_zeros(len(rows))

@@ -1,4 +1,4 @@
-"""Sets of tokens of one space as sources of rows, and where what is made of each of them goes."""
+"""Sets of tokens of one space as sources of rows, and the outputs of each of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ import torch
 from relspace._core.arguments import name_some
 from relspace._core.arrays import refuse_non_finite
 from relspace._core.matrices import Array, as_features, to_numpy
-from relspace.errors import (
-    FileFormatError,
-    InvalidInputError,
-    InvalidTypeError,
-)
+from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.rows.fitted import OpenedSet, OpensSets, open_set
 from relspace.rows.source import RowSource
 from relspace.rows.transform import Output, check_outputs
@@ -24,19 +20,19 @@ from relspace.rows.transform import Output, check_outputs
 #: A single feature set is kept under this name.
 SINGLE = "features"
 
-#: Where a result goes: one output, or one for each set.
+#: One output, or one for each set.
 Outputs = Mapping[str, str | Path | Output] | str | Path | Output
 
 
 def restored(result: torch.Tensor, *, is_array: bool) -> Array:
-    """Give a result the kind, array or tensor, of the set that it is of."""
+    """Convert a result to an array if the set was one."""
     return to_numpy(result) if is_array else result
 
 
 def stored_results(
     names: Iterable[str], results: Mapping[str, object], key: str
 ) -> dict[str, torch.Tensor]:
-    """The results of sets that are held, as tensors of a file; those in files are no part of it."""
+    """The results of sets in memory, as tensors for a file."""
     numbered = {f"{key}.{number}": results.get(name) for number, name in enumerate(names)}
     return {
         name: torch.as_tensor(one)
@@ -48,7 +44,7 @@ def stored_results(
 def restored_results(
     tensors: Mapping[str, torch.Tensor], key: str, metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The results of sets that :func:`stored_results` gave."""
+    """Restore the results of sets from the tensors of a file."""
     arrays = metadata.get("arrays", ())
     return {
         name: restored(tensors[f"{key}.{number}"], is_array=name in arrays)
@@ -60,19 +56,19 @@ def restored_results(
 def shapes_of_results(
     tensors: Mapping[str, torch.Tensor], key: str, n_sets: int, width: int
 ) -> dict[str, tuple[int, ...]]:
-    """The shapes that the results of sets in a file must have, those that are there."""
+    """The shapes that the results of sets in a file must have."""
     names = [f"{key}.{number}" for number in range(n_sets)]
     return {name: (tensors[name].shape[0], width) for name in names if name in tensors}
 
 
 def locations_of_results(results: Mapping[str, object]) -> list[str | Path]:
-    """The files that hold the results of sets which are not in memory."""
+    """The files of results that are not in memory."""
     sources = [one for one in results.values() if isinstance(one, RowSource)]
     return [location for one in sources for location in one.locations()]
 
 
 def check_set_names(names: object, arrays: object) -> list[str]:
-    """Refuse names of sets in a file that are no text, occur twice, or are arrays of no set."""
+    """Check the names of sets in a file, and of those that are arrays."""
     for listed in (names, arrays):
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
             raise FileFormatError(f"the names of sets must be a list of text, not {listed!r}.")
@@ -90,7 +86,7 @@ def open_sets(sets: Mapping[str, object] | object) -> dict[str, OpenedSet]:
         return {SINGLE: open_set(sets, "sets")}
     if not sets:
         raise InvalidInputError("sets is empty; give at least one set of tokens.")
-    # A common space may make its rows only as they are read.
+    # The rows of a common space may not be in memory.
     space = sets if isinstance(sets, OpensSets) else None
     opened = {}
     for name in sets:
@@ -111,9 +107,9 @@ def open_sets(sets: Mapping[str, object] | object) -> dict[str, OpenedSet]:
 def outputs_of(
     out: Outputs | None, sources: Mapping[str, RowSource], checkpoint: str | Path | None = None
 ) -> dict[str, Output] | None:
-    """Where the result of each set goes, None where it is held; one path is enough for one set.
+    """The output of each set, or None; a single output is enough for one set.
 
-    Refused where it is an input, the output of another set, or the checkpoint.
+    Refused are outputs that would overwrite an input, each other, or the checkpoint.
     """
     names = tuple(sources)
     if out is None:
@@ -136,7 +132,7 @@ def outputs_of(
 
 
 def some_tokens(source: RowSource, rows: torch.Tensor, name: str) -> torch.Tensor:
-    """Some tokens of a set in float32 or float64, checked."""
+    """Read some tokens of a set in float32 or float64, and check them."""
     tokens = as_features(source.read_at(rows), name, check_finite=False).tensor
     refuse_non_finite(tokens, name, rows=rows)
     return tokens

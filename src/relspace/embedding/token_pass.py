@@ -1,4 +1,4 @@
-"""One pass over the tokens of all sets: their components, held or written, made orthonormal."""
+"""One pass over the tokens of all sets, which computes orthonormal components."""
 
 from __future__ import annotations
 
@@ -22,16 +22,10 @@ from relspace.rows.ledger import job_header, refuse_another_job
 from relspace.rows.output import NpyWriter, ZarrWriter, remove_output
 from relspace.rows.row_map import RowFunction
 from relspace.rows.source import RowSource
-from relspace.rows.transform import (
-    Output,
-    begin_output,
-    check_output,
-    collect_rows,
-    write_rows,
-)
+from relspace.rows.transform import Output, begin_output, check_output, collect_rows, write_rows
 
 _CHECKPOINT_VERSION = 2
-# Sums are taken over so many tokens at a time, a multiple of what DegreeGram takes.
+# Tokens that are read at a time for sums, a multiple of what DegreeGram adds at a time.
 _ROWS = 2**15
 
 
@@ -45,8 +39,8 @@ def hold_embeddings(
     """Embed all sets' tokens in memory, read in blocks of ``budget`` bytes.
 
     ``extensions`` are those of each set without a rotation. The result is the rotation (k, k) that
-    makes components orthonormal over all tokens, and the embedding of each set, one after the
-    other, so that no more than one of them is held twice.
+    makes components orthonormal over all tokens, and an iterator over the embeddings of the sets,
+    so that only one of them is held twice.
     """
     like = next(iter(extensions.values())).rotation
     k = like.shape[0]
@@ -80,11 +74,11 @@ def write_embeddings(
     client: Any,
     tell: Listener,
 ) -> tuple[torch.Tensor, dict[str, RowSource]]:
-    """Write the embedding of all sets' tokens, or resume what is there of the same job.
+    """Write the embedding of all sets' tokens, or resume an interrupted run of the same job.
 
-    Beside each output lies, until all are written, its extension without the rotation. ``job_of``
+    The extension without the rotation is kept beside each output until all are written. ``job_of``
     gives what the output of an extension depends on besides the tokens, and ``checkpoint`` is a
-    small file that keeps the sums over all tokens. The result is that of :func:`hold_embeddings`.
+    small file with the sums over all tokens. The result is as for :func:`hold_embeddings`.
     """
     like = next(iter(extensions.values())).rotation
     k = like.shape[0]
@@ -96,7 +90,7 @@ def write_embeddings(
     sums = None
     if checkpoint is not None and Path(checkpoint).exists():
         sums = _sums_of(checkpoint, job, outputs, like.device)
-    # Outputs stay locked to the end, so that no other run writes what this one reads.
+    # Outputs are locked to the end, because this run reads what it wrote.
     with ExitStack() as locked:
         pass_ = _Pass(sources, extensions, outputs, identities, client, locked)
         if sums is None:
@@ -120,7 +114,7 @@ def _sums_of(
     outputs: Mapping[str, Output],
     device: torch.device,
 ) -> DegreeGram | None:
-    """The sums that an earlier call of the same job kept."""
+    """The sums in the checkpoint of an earlier call of the same job."""
     sums, header = DegreeGram.load(checkpoint, device)
     trusted = all(one.resume == "trust" for one in outputs.values())
     try:
@@ -143,7 +137,7 @@ def _sums_of(
 
 @dataclass(frozen=True)
 class _Pass:
-    """Outputs of one call, each locked from when it is begun; extensions are made when needed."""
+    """The outputs of one call, which are locked, and the extensions that were needed."""
 
     sources: Mapping[str, RowSource]
     extensions: Mapping[str, Extension]
@@ -155,12 +149,12 @@ class _Pass:
     extended: dict[str, RowSource] = field(default_factory=dict)
 
     def extend(self, name: str, tell: Listener) -> RowSource:
-        """Write what a set's tokens are before they are rotated, and their degrees."""
+        """Write the extension of a set's tokens before the rotation, and their degrees."""
         if name not in self.extended:
             one = self.extensions[name]
             width = one.rotation.shape[0] + 1
             kind = str(one.rotation.dtype).removeprefix("torch.")
-            # What another job left there is of no use to it: it was given up.
+            # The extension of another job is of no use, since that job was abandoned.
             output = replace(_beside(self.outputs[name]), dtype=kind, overwrite=True)
             job = {"operation": "extension", "sha256": one.sha256()}
             compute = ExtendedRows(one)
@@ -191,7 +185,7 @@ class _Pass:
         job: Mapping[str, Any],
         tell: Listener,
     ) -> RowSource:
-        """Write a set's embedding, unless it is there."""
+        """Write a set's embedding, unless it is complete."""
         output = self.outputs[name]
         writer = self._begin(name, output, compute, n_columns, job)
         if not writer.missing():
@@ -200,7 +194,7 @@ class _Pass:
         return write_rows(extended, compute, writer, tell, compute.device, self.client)
 
     def remove_extensions(self) -> None:
-        """Remove the extensions, which are needed no more."""
+        """Remove the extensions."""
         for name, output in self.outputs.items():
             remove_output(_beside(output).path, self.begun.get(name))
 

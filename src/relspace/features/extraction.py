@@ -27,12 +27,7 @@ from relspace.features.extraction_chunks import (
     ExtractionSource,
     extract_chunk,
 )
-from relspace.features.feature_model import (
-    Description,
-    FeatureModel,
-    Layers,
-    describe_features,
-)
+from relspace.features.feature_model import Description, FeatureModel, Layers, describe_features
 from relspace.features.feature_set import FeatureSet
 from relspace.features.images import UnreadableImageError
 from relspace.features.items import IdentifiedItems, identify_items, open_items
@@ -89,9 +84,9 @@ def extract(
         What :func:`relspace.load_model` takes, or what it returned. Several, in
         a list or by name, see the same items in the same order.
     items : images or texts
-        What :func:`relspace.features.open_images` takes; for text models a list of strings, or a
-        text file with one text in each line. Lines end with \\n, \\r\\n or \\r; blank ones are no
-        items, and ``FeatureSet.lines`` numbers the others.
+        As for :func:`relspace.features.open_images`; for text models a list of strings, or a text
+        file with one text in each line. Lines end with \\n, \\r\\n or \\r; blank ones are no items,
+        and ``FeatureSet.lines`` are the numbers of the others.
     out : str or Path
         The store, by custom ending in ``.zarr``; for several models a folder for their stores.
         Either may be a URL that fsspec knows (``s3://``, ``gs://``).
@@ -105,11 +100,11 @@ def extract(
     batch_size : int
         How many items the model sees at a time.
     device : str or torch.device
-        Where models that are given by name run; ``"auto"`` is the first GPU, or the CPU.
+        The device of models that are given by name; ``"auto"`` is the first GPU, or the CPU.
     dtype : {"float32", "float16", "bfloat16"}
-        What models that are given by name compute in.
+        The type that models given by name compute in.
     store_dtype : {"float16", "float32"}
-        What features are stored in; values that float16 can't hold are an error.
+        The type of stored features; values that float16 can't hold are an error.
     on_error : {"raise", "skip"}
         Whether an image that can't be read ends the extraction, or is left out and named.
     n_threads : int, optional
@@ -357,12 +352,7 @@ def _item_bytes(description: Description, store_dtype: str) -> int:
 
 
 def chunk_items(
-    n_items: int,
-    batch_size: int,
-    *,
-    bytes_per_item: int,
-    seconds_per_batch: float,
-    at_once: int,
+    n_items: int, batch_size: int, *, bytes_per_item: int, seconds_per_batch: float, at_once: int
 ) -> int:
     """Return the number of items of a chunk.
 

@@ -45,18 +45,18 @@ class FeatureModel(ABC):
     Attributes
     ----------
     name : str
-        What it is called.
+        Its name.
     module : nn.Module
-        What runs, where torch runs it; models of another runtime have their own ``held`` and
+        The network, if torch runs it; models of another runtime have their own ``held`` and
         ``fingerprint``.
     modality : {"image", "text"}
-        What its items are.
+        The kind of its items.
     layers : tuple of str
         The layers that ``"all"`` stands for, in order.
     device : torch.device
-        Where it runs.
+        The device that it runs on.
     dtype : torch.dtype
-        What it computes in; below float32 by automatic mixed precision.
+        The type that it computes in; below float32 by automatic mixed precision.
     """
 
     name: str
@@ -238,12 +238,7 @@ def _digest_value(value: Any, update: Callable[[bytes | memoryview], None]) -> N
 
 
 def split_tokens(
-    name: str,
-    tokens: torch.Tensor,
-    n_prefix: int,
-    grid: tuple[int, int],
-    *,
-    has_class: bool = True,
+    name: str, tokens: torch.Tensor, n_prefix: int, grid: tuple[int, int], *, has_class: bool = True
 ) -> dict[str, torch.Tensor]:
     """Split tokens (b, t, d) into the map of the patches and the class token, by name."""
     rows, columns = grid

@@ -15,12 +15,7 @@ from relspace._core.items import ItemId, as_ids, ids_of_layers
 from relspace._core.labelled_tables import without_labels
 from relspace._core.matrices import as_features
 from relspace._core.pairing import ItemContents
-from relspace.errors import (
-    InvalidInputError,
-    InvalidTypeError,
-    ItemMismatchError,
-    UnknownNameError,
-)
+from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, UnknownNameError
 from relspace.features.layer import LayerFeatures, MemorySource
 from relspace.features.layouts import check_layout, check_tokens
 from relspace.features.positions import Positions, TokenGrid
@@ -50,12 +45,12 @@ class FeatureSet:
         The items' ids, by which they are matched with those of other sets. Without ids they are
         matched by position.
     metadata : mapping, optional
-        Where the features come from: model, preprocessing, versions.
+        The origin of the features: model, preprocessing, versions.
     contents : ItemContents, optional
-        What is known of the items' content. Of two sets that are matched by position and both
-        know it, rows of different content are refused; where ids match, there is a warning.
+        The digests of the items' content. If two sets with digests are matched by position, rows of
+        different content are refused; if they are matched by ids, there is a warning.
     lines : sequence of int, optional
-        In which line of their file the items stand, counted from 1.
+        The line of each item in its file, from 1.
 
     Examples
     --------
@@ -126,7 +121,7 @@ class FeatureSet:
         arrays : mapping of str to array-like
             Features of each layer.
         layout : str, or mapping of str to str
-            What the axes are: ``"nd"`` (items, features), ``"btd"`` (images, tokens, features),
+            The axes: ``"nd"`` (items, features), ``"btd"`` (images, tokens, features),
             ``"bchw"`` (images, features, rows, columns) or ``"bhwc"`` (images, rows, columns,
             features); for all layers or for each. Only matrices need none.
         ids : sequence of str or int, optional
@@ -142,7 +137,7 @@ class FeatureSet:
             Top, left, bottom and right of the part of each image that the grid covers; by default
             the whole image.
         metadata : mapping, optional
-            Where the features come from.
+            The origin of the features.
 
         Returns
         -------
@@ -295,7 +290,7 @@ class FeatureSet:
         Parameters
         ----------
         layer : str, optional
-            Which layer; may be left out where there is one.
+            The layer; optional if there is only one.
         images : sequence of int or str, slice, or tensor, optional
             Which images, by position or by id; all by default.
 
@@ -315,7 +310,7 @@ class FeatureSet:
         positions : Positions
             Points of the images; see :func:`relspace.features.choose_positions`.
         layer : str, optional
-            Which layer; may be left out where there is one.
+            The layer; optional if there is only one.
 
         Returns
         -------
@@ -362,12 +357,7 @@ class FeatureSet:
             contents = None if contents is None else contents.select(rows)
             lines = None if lines is None else tuple(lines[i] for i in rows)
         return FeatureSet(
-            chosen,
-            vectors=vectors,
-            ids=ids,
-            metadata=self.metadata,
-            contents=contents,
-            lines=lines,
+            chosen, vectors=vectors, ids=ids, metadata=self.metadata, contents=contents, lines=lines
         )
 
     def with_ids(self, ids: Sequence[ItemId] | None) -> FeatureSet:
@@ -420,11 +410,7 @@ class FeatureSet:
                 )
             pooled = {name: self._vectors[name + CLASS_SUFFIX] for name in self._layers}
         return FeatureSet(
-            pooled,
-            ids=self.ids,
-            metadata=self.metadata,
-            contents=self.contents,
-            lines=self.lines,
+            pooled, ids=self.ids, metadata=self.metadata, contents=self.contents, lines=self.lines
         )
 
     def _only_layer(self) -> str:

@@ -140,11 +140,11 @@ def record(
         Any module. Names don't show the wrappers of ``torch.compile`` and ``DataParallel``.
     layers : str or sequence of str
         Names as in ``model.named_modules()``; ``*`` stands for any part of a name between dots.
-        Of a layer that runs several times in a pass, ``"relu@2"`` is the second call.
+        ``"relu@2"`` is the second call of a layer that runs several times in a pass.
     device : torch.device or str, optional
-        Where records go; None leaves them on the module's device.
+        The device of records; None for the module's device.
     dtype : torch.dtype, optional
-        What records are converted to, before they are moved.
+        The type of records, to which they are converted before they are moved.
     side : {"output", "input"}
         Whether a layer's output or its first input is recorded.
 
@@ -194,10 +194,7 @@ def record(
 
 @contextmanager
 def record_named(
-    model: nn.Module,
-    where: Mapping[str, tuple[str, str]],
-    *,
-    dtype: torch.dtype | None = None,
+    model: nn.Module, where: Mapping[str, tuple[str, str]], *, dtype: torch.dtype | None = None
 ) -> Iterator[Callable[[str], torch.Tensor]]:
     """Record layers under other names, on the module's device.
 
@@ -344,10 +341,7 @@ def _outline(known: Sequence[str], pattern: str) -> str:
 
 
 def _keeper(
-    recording: Recording,
-    name: str,
-    device: torch.device | str | None,
-    dtype: torch.dtype | None,
+    recording: Recording, name: str, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> Callable[..., None]:
     def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if getattr(module, "_is_replica", False):

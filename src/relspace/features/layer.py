@@ -128,7 +128,7 @@ class LayerFeatures(RowSource):
     name : str
         The layer.
     grid : TokenGrid or None
-        Where the tokens lie in the images; None where there is one row for each item.
+        The positions of the tokens on the images; None if there is one row for each item.
     shape : tuple of int
         (n_tokens, d).
     dtype : torch.dtype
@@ -138,7 +138,7 @@ class LayerFeatures(RowSource):
     ids : tuple or None
         The items' ids where there is one row for each item; tokens have none.
     contents : ItemContents or None
-        What is known of the content of the items that the rows are of.
+        The digests of the items' content, if they are known.
     """
 
     # It has __array__, and results of it are arrays.

@@ -14,13 +14,13 @@ from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchErr
 
 # Boxes are quotients of whole numbers, so positions on their edge may miss it by a few roundings.
 _EDGE = 1e-9
-# Of one image: its size in whole numbers, and its box in float64.
+# Bytes for one image: its size in int64, and its box in float64.
 _SIZE_BYTES = 2 * 8 + 4 * 8
 
 
 @dataclass(frozen=True, eq=False)
 class TokenGrid:
-    """Where the tokens of images lie: rows x columns equal cells of a box in each image.
+    """Grids of tokens on images: rows x columns equal cells of a box in each image.
 
     Coordinates are those of the original image as it is looked at (after its EXIF orientation):
     y down, x to the right, in pixels; the pixel in row i covers i to i + 1. A box may reach
@@ -70,12 +70,7 @@ class TokenGrid:
 
     @classmethod
     def whole(
-        cls,
-        rows: int,
-        columns: int,
-        *,
-        image_sizes: object = None,
-        n_images: int | None = None,
+        cls, rows: int, columns: int, *, image_sizes: object = None, n_images: int | None = None
     ) -> Self:
         """Return the grid over whole images, each stretched to the model's input.
 
@@ -240,9 +235,9 @@ def read_positions(tokens: torch.Tensor, grid: TokenGrid, positions: Positions) 
     tokens : tensor of shape (n_images * rows * columns, d), or (n_images, rows, columns, d)
         Features of the tokens, image by image and row by row.
     grid : TokenGrid
-        Where they lie.
+        The grid of the tokens.
     positions : Positions
-        Where to read.
+        The positions to read at.
 
     Returns
     -------

@@ -343,8 +343,7 @@ def read_preprocessing(paths: Sequence[Path], model: str) -> Preprocessing:
             raise error.about(str(path)) from error
         except (InvalidInputError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise FileFormatError(
-                f"{path} has entries of no known form ({error}).",
-                ways_out=["give {preprocessing}"],
+                f"{path} has entries of no known form ({error}).", ways_out=["give {preprocessing}"]
             ) from error
     raise MissingPreprocessingError(
         f"{model} has no {' or '.join(path.name for path in paths)} beside it that says how images "

@@ -45,7 +45,7 @@ def token_features(
     texts : sequence of str
         The texts; what is longer than the model takes is left out, with a warning.
     by : {"token", "word"}
-        What the rows are.
+        Whether rows are tokens or words.
     layers : "all", "last", or a sequence of int or str
         Which layers.
     ids : sequence of str, optional
@@ -103,13 +103,7 @@ def token_features(
     return FeatureSet.from_arrays(
         {name: torch.cat(parts) for name, parts in rows.items()},
         ids=row_ids,
-        metadata={
-            "model": model.name,
-            **model.settings(),
-            **truncated,
-            "by": by,
-            "pooling": None,
-        },
+        metadata={"model": model.name, **model.settings(), **truncated, "by": by, "pooling": None},
     )
 
 

@@ -224,12 +224,7 @@ def _number(sigma: float | torch.Tensor) -> float:
 
 
 def _in_place(
-    X: torch.Tensor,
-    Y: torch.Tensor | None,
-    sigma: float | None,
-    density: float,
-    *,
-    cosine: bool,
+    X: torch.Tensor, Y: torch.Tensor | None, sigma: float | None, density: float, *, cosine: bool
 ) -> torch.Tensor:
     """Compute distances in the memory of the result, and replace them by affinities in tiles."""
     frame = _frame_of(X, Y, cosine=cosine)

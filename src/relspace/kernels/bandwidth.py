@@ -173,7 +173,7 @@ def solve_bandwidth(
     density : float
         The mean affinity c asked for, between 0 and 1.
     tolerance : float
-        Where pairs are sampled: the standard error of the density allowed, relative to it.
+        The standard error of the density that is allowed for sampled pairs, relative to it.
     max_items : int
         Every pair counts up to this many items (or as many pairs as these have); beyond, random
         groups of 64 items are drawn until the standard error is under the tolerance.
@@ -291,7 +291,7 @@ def _solve_by_sampling(
     tolerance: float,
     seed: int,
 ) -> Bandwidth:
-    sampler = Sampler(X, Y, frame, seed, cosine=False)
+    sampler = Sampler(X, Y, frame, seed)
     cloud = frame.place(X[: _FIRST_GROUPS * GROUP])
     wide = cloud.points.dtype == torch.float64
     room = Resources(device=X.device).for_blocks(at_most=_LARGEST_SAMPLE_BYTES)

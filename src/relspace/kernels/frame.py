@@ -15,12 +15,7 @@ from relspace._core.memory import chunk_slices, empty_matrix
 from relspace._core.threads import side_by_side
 from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.kernels.backend import loops_for
-from relspace.kernels.scale import (
-    exponent_of,
-    largest_magnitude,
-    times_power_of_two,
-    to_unit_scale,
-)
+from relspace.kernels.scale import exponent_of, largest_magnitude, times_power_of_two, to_unit_scale
 from relspace.kernels.tiles import TorchLoops
 
 # Location and size only keep numbers small, so that a few rows are enough to measure them.

@@ -12,12 +12,7 @@ from relspace._core.matrices import smallest_exact
 from relspace.errors import InvalidInputError
 from relspace.kernels.frame import SAFE_EXPONENT, is_safe
 from relspace.kernels.precision import full_precision
-from relspace.kernels.scale import (
-    exponent_of,
-    exponents_of,
-    largest_magnitude,
-    times_power_of_two,
-)
+from relspace.kernels.scale import exponent_of, exponents_of, largest_magnitude, times_power_of_two
 
 #: The power of each principal axis's deviation that partial whitening divides by.
 _WHITENING = {"quarter-whiten": 0.25, "half-whiten": 0.5}
@@ -85,7 +80,7 @@ class Normalization:
         X : tensor of shape (n, d)
             Tokens, in the float type that it was fitted in.
         first_row : int
-            What an error counts rows from.
+            The number of the first row, for errors.
         """
         if self.unit and self.center is None:
             return _with_unit_norm(X, first_row)
@@ -105,8 +100,8 @@ class Normalization:
 def _with_unit_norm(X: torch.Tensor, first_row: int | None = None) -> torch.Tensor:
     """Bring every row to unit norm, whatever its scale; rows of zeros stay.
 
-    Where ``first_row`` is given, rows of numbers that have lost digits are refused; a difference
-    from a centre may be as small.
+    With ``first_row``, rows of numbers that have lost digits are refused; differences from a centre
+    may be as small.
     """
     norms = torch.linalg.vector_norm(X, dim=1, keepdim=True)
     if all(map(is_safe, map(float, torch.aminmax(norms)))):
@@ -232,7 +227,7 @@ def whitening_axes(X: torch.Tensor, exponent: float) -> torch.Tensor:
         magnitude = 0
     points = times_power_of_two(points, -magnitude)
     n, d = points.shape
-    # Of the two products, the smaller one.
+    # The smaller one of the two products.
     small = points.T @ points if d <= n else points @ points.T
     variances, vectors = torch.linalg.eigh(small / n)
     size = variances[-1].clamp_min(torch.finfo(torch.float64).tiny)

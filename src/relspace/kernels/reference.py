@@ -48,7 +48,7 @@ def bandwidth(squared: torch.Tensor, target: float, *, of_one_set: bool) -> floa
 
 
 def normalize(X: torch.Tensor, landmarks: torch.Tensor, method: str) -> torch.Tensor:
-    r"""What is done to tokens: :math:`(x - \bar l) V \mathrm{diag}(s^{-a})`, then unit norm.
+    r"""Normalised tokens: :math:`(x - \bar l) V \mathrm{diag}(s^{-a})`, then unit norm.
 
     The mean and the principal axes V, with deviations s, are the landmarks'; a is 1/4 or 1/2. Loud
     axes, which the library damps, are left as they are.

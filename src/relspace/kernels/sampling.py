@@ -77,13 +77,10 @@ class Sample:
 class Sampler:
     """Draws groups of random items, without replacement until all items are used."""
 
-    def __init__(
-        self, X: torch.Tensor, Y: torch.Tensor | None, frame: Frame, seed: int, *, cosine: bool
-    ) -> None:
+    def __init__(self, X: torch.Tensor, Y: torch.Tensor | None, frame: Frame, seed: int) -> None:
         self.sets = (X,) if Y is None else (X, Y)
         self.sizes = tuple(min(GROUP, len(Z)) for Z in self.sets)
         self.frame = frame
-        self.cosine = cosine
         self.generator = torch.Generator().manual_seed(seed)
         self.orders: list[torch.Tensor] = [torch.empty(0, dtype=torch.long) for _ in self.sets]
         self.tiles: list[torch.Tensor] = []
@@ -130,12 +127,9 @@ class Sampler:
         y = right.points.view(-1, columns, right.points.shape[1])
         with full_precision():
             products = torch.bmm(x, y.transpose(1, 2))
-        if self.cosine:
-            products.sub_(1.0).clamp_max_(0.0).square_().mul_(-0.5)
-        else:
-            products.sub_(left.half_norms.view(-1, rows)[:, :, None])
-            products.sub_(right.half_norms.view(-1, columns)[:, None, :])
-            products.clamp_max_(0.0)
+        products.sub_(left.half_norms.view(-1, rows)[:, :, None])
+        products.sub_(right.half_norms.view(-1, columns)[:, None, :])
+        products.clamp_max_(0.0)
         if len(self.sets) == 1:
             products.diagonal(dim1=1, dim2=2).zero_()
         return products

@@ -1,1 +1,1 @@
-"""Where rows of features come from and where results go: sources, files, outputs, clusters."""
+"""Sources of rows of features, and outputs of results: files, stores, clusters."""

@@ -62,7 +62,7 @@ class Identity:
     Attributes
     ----------
     kind : {"content", "file", "url", "unidentified"}
-        What it is derived from.
+        The data that it is derived from.
     digest : str
         Equal for equal data; empty for data that can't be identified.
     detail : mapping

@@ -211,6 +211,5 @@ def _holder(lease: tuple[str, bytes] | None) -> str:
 
 def _locked(path: Path) -> StoreLockedError:
     return StoreLockedError(
-        f"another process is writing {path}.",
-        ways_out=["wait for it", "choose another name"],
+        f"another process is writing {path}.", ways_out=["wait for it", "choose another name"]
     )

@@ -39,7 +39,7 @@ class FeatureTable:
     Attributes
     ----------
     features : array or tensor of shape (n_items, n_features), FeatureSet, or RowSource
-        What :func:`read` loads is an array, or a tensor from ``.pt`` and ``.safetensors``, in the
+        :func:`read` loads an array, or a tensor from ``.pt`` and ``.safetensors``, in the
         type of the file. A feature store gives a feature set of one layer.
     ids : tuple of str or of int, or None
         One id for each row; None when the file brings none. Ids that are text (in ``.csv`` and text
@@ -51,7 +51,7 @@ class FeatureTable:
     feature_names : tuple of str, or None
         The names of the columns of a table.
     contents : ItemContents or None
-        What is known of the content of the items.
+        The digests of the items' content, if they are known.
     """
 
     features: Any
@@ -111,9 +111,9 @@ def scan(
         parts; other files are loaded whole, and refused where memory does not hold them. Of a
         feature set of one layer, that layer.
     key, ids, id_column
-        Where a file holds features and ids, see :func:`read`.
+        The entries of a file with features and ids, see :func:`read`.
     name : str
-        What an error calls an array.
+        The name of an array in errors.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def read(
         several. Needed only when more than one entry is a matrix. Of a feature store the layer,
         by default its last.
     ids : str or pathlib.Path, optional
-        Where the ids are: an entry of the file, or a text file with one id in each line. By
+        The entry of the file with the ids, or a text file with one id in each line. By
         default they are the entry ``"ids"`` (for ``.safetensors`` also a JSON list of that name
         in the metadata) or the column ``"id"`` or ``"ids"``, when there is one.
     id_column : str, optional

@@ -56,12 +56,7 @@ class RowMap:
         if output.memory_budget is None:
             output = replace(output, memory_budget=memory_budget)
         with begin_output(
-            output,
-            source,
-            self.n_columns,
-            self.job(),
-            self.compute.device,
-            columns=self.column,
+            output, source, self.n_columns, self.job(), self.compute.device, columns=self.column
         ) as writer:
             return write_rows(source, self.compute, writer, tell, self.compute.device, client)
 

@@ -41,11 +41,11 @@ class RowSource(ABC):
     feature_names : tuple of str or None
         One name for each column.
     contents : ItemContents or None
-        What is known of the content of the items that the rows are of.
+        The digests of the items' content, if they are known.
     chunk_rows : int
         Rows that are stored, and so read, together.
     lies_in : {"files", "memory", "code"}
-        Where rows are read from.
+        The origin of the rows.
     is_array : bool
         Whether results computed from these rows are arrays rather than tensors.
     made_of : MadeOf or None
@@ -111,7 +111,8 @@ class RowSource(ABC):
         dtype : torch.dtype, optional
             Its type, by default that of these rows.
         identity : mapping, optional
-            What the function is, as plain values; without it the result can't be identified.
+            A description of the function, as plain values; without it the result can't be
+            identified.
         """
         return MappedRows(self, function, n_columns, dtype=dtype, identity=identity)
 

@@ -121,7 +121,7 @@ def begin_output(
     n_columns : int
         The width of the result.
     job : mapping
-        What else the result depends on.
+        All else that the result depends on.
     device : torch.device
         The device of the computation; a chunk fits its memory too.
     columns : str

@@ -1,4 +1,4 @@
-"""Ways to a common space: alignment of several feature sets, and spaces that were saved."""
+"""Alignment of feature sets to a common space, and loading of saved spaces."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def align(
         Feature sets by name; widths may differ, items may not. Paths, memory maps, Dask arrays and
         lists of shards are read in blocks (:func:`relspace.features.scan`). Of a
         :class:`FeatureSet` one layer counts; where its tokens lie on grids, each set keeps its own
-        tokens, and landmarks are places in the images.
+        tokens, and landmarks are positions in the images.
     ids : mapping of str to sequence, one sequence, or "position", optional
         The items' ids, strings or whole numbers: one list per set, by which sets are matched and
         reordered to the first, or one list for all. Feature sets bring the ids of their images, and
@@ -89,16 +89,16 @@ def align(
         For feature sets: which layer, of all or of each. By default their last.
     landmarks : int, sequence of int, or Positions
         How many items are landmarks (all, where there are no more; else a seeded random choice),
-        or which, as rows of the first set. For tokens on grids: how many places, or which.
+        or which, as rows of the first set. For tokens on grids: how many positions, or which.
     density : float, optional
         Mean affinity between distinct landmarks, for which each set's bandwidth is solved. By
         default 0.2 for items and 0.05 for tokens on grids.
     normalize : str, optional
-        What is done to tokens before, see :class:`relspace.Aligner`. By default "half-whiten+unit"
+        The normalisation of tokens, see :class:`relspace.Aligner`. By default "half-whiten+unit"
         for items, which sets one item apart from all others, and "center+unit" for tokens on
         grids, which keeps what most tokens differ by.
     standardize : str, optional
-        What is done to landmark columns, see :class:`relspace.Aligner`: "whiten", the default for
+        The standardisation of columns, see :class:`relspace.Aligner`: "whiten", the default for
         items, "half-whiten", the default for tokens on grids, "columns" or "none". Columns of
         tokens on grids are decorrelated where these are compared, once the landmarks in their own
         image are left out; their rows are as for "columns".

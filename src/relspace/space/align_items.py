@@ -106,13 +106,13 @@ def _held_matrix(rows: RowSource) -> torch.Tensor | None:
 def _hold(
     relative: RelativeRows, rows: RowSource, order: torch.Tensor | None, tell: Listener
 ) -> torch.Tensor:
-    """All relative features in the order of the first set."""
+    """Compute all relative features, in the order of the first set."""
     if (whole := _held_matrix(rows)) is not None:
         return relative(whole if order is None else whole[order])
     fitted = relative.aligner
     if order is not None:
         assert relative.own is not None
-        # Rows on a disk are read in the order in which they lie there.
+        # Files are read in their own order.
         mine = torch.empty_like(relative.own)
         mine[order] = relative.own
         relative = RelativeRows(fitted, mine)
@@ -127,7 +127,7 @@ def _hold(
 
 
 def _refuse_non_finite_rows(rows: RowSource, name: str) -> None:
-    """Name the set and its rows where an error could only name those of a part."""
+    """Name the set and the rows that are not finite, where an error knew only those of a block."""
     if _held_matrix(rows) is not None:
         return
     row_bytes = rows.shape[1] * rows.dtype.itemsize

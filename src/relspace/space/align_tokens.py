@@ -1,4 +1,4 @@
-"""Alignment of feature sets whose tokens lie on grids: landmarks are places in shared images."""
+"""Alignment of feature sets whose tokens lie on grids, by landmarks at positions of images."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def align_tokens(
         rows = order[name]
         layers[name] = (fs if rows is None else fs.select(images=rows))[fs.layers[0]]
     grids = {name: layer.grid for name, layer in layers.items() if layer.grid is not None}
-    places = _chosen_places(landmarks, grids, random_state)
+    positions = _chosen_positions(landmarks, grids, random_state)
     aligners, mixings, relative = {}, {}, {}
     for name, layer in layers.items():
         tell(0, 0, f"Aligning {name}")
-        some = layer.read_positions(places).to(layer.read(0, 1).device)
+        some = layer.read_positions(positions).to(layer.read(0, 1).device)
         aligners[name] = aligner = fit_aligner(of_rows, some, name)
         mixings[name] = _mixing(aligner, settings.standardize) if is_mixed else None
-        relative[name] = layer.mapped(len(places), _RowsOfTokens(RelativeRows(aligner), name))
-    n_bytes = sum(one.shape[0] * len(places) * one.dtype.itemsize for one in relative.values())
+        relative[name] = layer.mapped(len(positions), _RowsOfTokens(RelativeRows(aligner), name))
+    n_bytes = sum(one.shape[0] * len(positions) * one.dtype.itemsize for one in relative.values())
     held = Resources.of(memory_budget).holds(n_bytes)
     aligned = {
         name: AlignedSet(
@@ -74,7 +74,7 @@ def align_tokens(
         aligned,
         grids=grids,
         ids=shared,
-        places=places,
+        landmarks=positions,
         parameters={
             "layers": {name: layer.name for name, layer in layers.items()},
             **asdict(settings),
@@ -83,28 +83,28 @@ def align_tokens(
     )
 
 
-def _chosen_places(landmarks: object, grids: Mapping[str, TokenGrid], seed: int) -> Positions:
-    """The places given, or as many at random where all the grids can be read."""
+def _chosen_positions(landmarks: object, grids: Mapping[str, TokenGrid], seed: int) -> Positions:
+    """The given positions, or random ones at which all grids can be read."""
     if isinstance(landmarks, Positions):
         return refuse_few_landmarks(landmarks)
     if not isinstance(landmarks, numbers.Real):
         raise InvalidTypeError(
             f"landmarks is of type {type(landmarks).__name__}; for tokens on grids it must be a "
-            "number of places, or Positions."
+            "number of positions, or Positions."
         )
     wanted = check_count(landmarks, "landmarks", at_least=3)
     return refuse_few_landmarks(choose_positions(grids, wanted, random_state=seed))
 
 
 def _mixing(aligner: Aligner, standardize: str) -> torch.Tensor | None:
-    """What decorrelates the columns of a fitted set, whose rows are left as they are."""
+    """The whitening of the columns of a set, which is applied when rows are compared."""
     affinity = torch.as_tensor(rbf_affinity(aligner.landmarks_, sigma=aligner.bandwidth_))
     return column_profile(affinity, standardize=standardize).whitening
 
 
 @dataclass(frozen=True)
 class _RowsOfTokens:
-    """Relative features of some tokens of a set, which errors name."""
+    """Relative features of tokens of a set, by errors that name the set."""
 
     relative: RelativeRows
     name: str

@@ -1,4 +1,4 @@
-"""One feature set in the common space: its way in, its relative features, its stored form."""
+"""One feature set in the common space: its aligner and its relative features."""
 
 from __future__ import annotations
 
@@ -20,21 +20,12 @@ from relspace.space.stored_sets import check_stored_set, float_type
 
 @dataclass(frozen=True)
 class AlignedSet:
-    """One set in the space: how its tokens get there, and its relative features.
+    """One set of a space.
 
-    Attributes
-    ----------
-    aligner : Aligner
-        Fitted on this set's landmarks.
-    rows : tensor or RowSource of shape (n, m)
-        Relative features of the shared items, in the order of the space; a source of rows where
-        these are made as they are read.
-    is_array : bool
-        Whether the features were an array, so that results are arrays too.
-    dtype : torch.dtype
-        Their float type, and that of results.
-    mixing : tensor of shape (m, m), optional
-        What decorrelates columns where tokens on grids are compared; rows hold them as they are.
+    ``aligner`` is fitted on this set's landmarks, and ``rows`` (n, m) are the relative features of
+    the shared items in the order of the space, a source of rows if they are computed lazily.
+    ``is_array`` and ``dtype`` are the kind and float type of the features, and of results.
+    ``mixing`` (m, m) decorrelates columns when tokens on grids are compared.
     """
 
     aligner: Aligner
@@ -45,13 +36,7 @@ class AlignedSet:
 
     @property
     def relative(self) -> torch.Tensor:
-        """All the relative features in memory.
-
-        Raises
-        ------
-        MemoryBudgetError
-            If they are not held and would not fit into the free memory.
-        """
+        """All the relative features in memory; refused if they would not fit."""
         if isinstance(self.rows, torch.Tensor):
             return self.rows
         return hold_rows(self.rows)
@@ -66,11 +51,11 @@ class AlignedSet:
         )
 
     def restore(self, result: torch.Tensor) -> Array:
-        """Give a result the kind and the float type of this set's features."""
+        """Convert a result to the kind and float type of this set's features."""
         return Features(result, self.is_array, self.dtype).restore(result)
 
     def stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """What a file holds of it: tensors, and plain values beside them."""
+        """The content of a file: tensors, and plain values beside them."""
         tensors, record = self.aligner._stored()
         if isinstance(self.rows, torch.Tensor):
             tensors["relative"] = self.rows
@@ -85,7 +70,7 @@ class AlignedSet:
 
     @classmethod
     def restored(cls, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> Self:
-        """Check what a file holds of a set, and restore it."""
+        """Check the content of a file, and restore the set."""
         check_stored_set(tensors, record)
         beside = ("relative", "mixing", "boxes", "image_sizes")
         own = {name: one for name, one in tensors.items() if name not in beside}
@@ -104,7 +89,7 @@ _Landmarks = TypeVar("_Landmarks", bound=Sized)
 
 
 def fit_aligner(settings: Settings, landmarks: torch.Tensor, name: str) -> Aligner:
-    """Fit an aligner on a set's features of the landmarks; errors name the set."""
+    """Fit an aligner on a set's landmarks; errors name the set."""
     try:
         return Aligner(**asdict(settings)).fit(landmarks)
     except BandwidthError as error:

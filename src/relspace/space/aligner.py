@@ -54,11 +54,11 @@ class Aligner(FittedMap):
     density : float
         Mean affinity between distinct landmarks.
     normalize : str
-        What is done to tokens first, fitted on the landmarks: "half-whiten" (divide each principal
+        The normalisation of tokens, fitted on the landmarks: "half-whiten" (divide each principal
         axis by the square root of its standard deviation), "quarter-whiten", "zscore", "center" or
         "none"; each also with "+unit" (bring to unit norm then), and "unit".
     standardize : str
-        What is done to landmark columns: "whiten" (as above), "half-whiten" (the square root
+        The standardisation of columns: "whiten" (as above), "half-whiten" (the square root
         of that W, so that columns are decorrelated halfway: finds what is of one kind rather than
         one item), "columns" (each divided by its own standard deviation instead), or "none"
         (:meth:`transform` gives the affinities as they are).
@@ -70,7 +70,7 @@ class Aligner(FittedMap):
     landmarks_ : tensor of shape (m, d)
         Normalised features of the landmarks.
     normalization_ : Normalization
-        What is done to tokens first.
+        The fitted normalisation of tokens.
     profile_ : ColumnProfile
         Mean and deviation of the landmarks' columns, and what decorrelates them.
 
@@ -91,7 +91,7 @@ class Aligner(FittedMap):
     )
     _fit_call: ClassVar = "fit(landmarks)"
     _kind: ClassVar = "aligner"
-    # Of a column that doesn't vary, so that it counts for nothing.
+    # The deviation of a column that doesn't vary.
     _may_be_infinite: ClassVar = ("profile_deviation",)
 
     #: Names of the features it was fitted on, where they are columns of a table.
@@ -157,22 +157,22 @@ class Aligner(FittedMap):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes: where its landmarks are."""
+        """The device of its landmarks, where it computes."""
         return self.landmarks_.device
 
     @property
     def n_landmarks(self) -> int:
-        """How many landmarks tokens are described by."""
+        """The number of landmarks."""
         return int(self.landmarks_.shape[0])
 
     @property
     def n_features_in_(self) -> int:
-        """The width of the features it was fitted on."""
+        """The width of the features that it was fitted on."""
         axes = self.normalization_.axes
         return int(self.landmarks_.shape[1] if axes is None else axes.shape[0])
 
     def affinity(self, X: object) -> Array:
-        """Affinities of tokens to the landmarks, as they are; see :meth:`transform`."""
+        """Affinities of tokens to the landmarks; see :meth:`transform`."""
         self._check_fitted()
         affinities = RelativeRows(self, standardized=False)
         return cast("Array", apply_map(affinities.row_map(), X))
@@ -231,19 +231,11 @@ class Aligner(FittedMap):
 
 @dataclass(frozen=True)
 class RelativeRows:
-    """The function of rows that a fitted aligner is; workers of a cluster are sent it.
+    """The row function of a fitted aligner, which can be pickled.
 
-    Attributes
-    ----------
-    aligner : Aligner
-        A fitted one.
-    own : LongTensor of shape (n,) or None
-        For rows that are landmarks themselves, their column, -1 for others. An item's affinity with
-        itself says nothing of its features and is left out.
-    standardized : bool
-        Whether affinities are standardised.
-    memory_budget : int or None
-        Bytes that working memory on a GPU may take.
+    ``own`` (n,) is the column of each row that is a landmark itself, -1 for others: an item's
+    affinity with itself says nothing of its features, and is left out. ``memory_budget`` is for
+    working memory on a GPU.
     """
 
     aligner: Aligner
@@ -253,11 +245,9 @@ class RelativeRows:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
         return self.aligner.device
 
     def __call__(self, rows: torch.Tensor, first: int | None = None) -> torch.Tensor:
-        """Describe the rows from ``first`` on, a few at a time into one result."""
         fitted, first = self.aligner, first or 0
         n, m = len(rows), fitted.n_landmarks
         Resources(device=self.device).require(
@@ -280,7 +270,7 @@ class RelativeRows:
         )
 
     def row_map(self) -> RowMap:
-        """The same with what is known of its result."""
+        """The function with what is known of its result."""
         operation = "transform" if self.standardized else "affinity"
         return RowMap(
             self,
@@ -300,7 +290,7 @@ class RelativeRows:
             )
 
     def settings(self) -> dict[str, Any]:
-        """All that relative features depend on, as plain values with a hash of the tensors."""
+        """What relative features depend on, as plain values with a hash of the tensors."""
         fitted = self.aligner
         normalization, profile = fitted.normalization_, fitted.profile_
         digest = hashlib.sha256(str(normalization.exponent).encode())

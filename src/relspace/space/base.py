@@ -1,4 +1,4 @@
-"""What all common spaces share: sets by name, ways into them, and distances across them."""
+"""Base of common spaces: sets by name, transformation of new rows, and distances."""
 
 from __future__ import annotations
 
@@ -107,15 +107,12 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         return self._sets[name]
 
     def rows(self, name: str) -> RowSource:
-        """The relative features of one set as a source of rows.
-
-        Where a space does not hold them, they are made as they are read: ``read(start, stop)``.
-        """
+        """The relative features of one set as a source of rows, which may be computed lazily."""
         rows = self.aligned_set(name).rows
         return ArrayRows(rows) if isinstance(rows, torch.Tensor) else rows
 
     def open_set(self, name: str) -> OpenedSet:
-        """The rows of one set, and what kind of results are made of them."""
+        """The rows of one set, and the kind of their results."""
         rows = self.rows(name)
         return OpenedSet(rows, self.aligned_set(name).is_array, rows.dtype)
 
@@ -134,7 +131,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
     def to(self, device: str | torch.device) -> Self:
         """The same space on another device, see :meth:`relspace.Aligner.to`.
 
-        Rows that are made as they are read stay where they are.
+        Rows that are computed lazily are not moved.
         """
         where = choose_device(device)
         moved = copy(self)
@@ -179,7 +176,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
     def summary(self) -> dict[str, Any]:
         """The numbers of the space, ready for JSON.
 
-        Of more than 5000 items or tokens a set, matching is measured on a seeded sample.
+        For sets of more than 5000 items or tokens, matching is measured on a seeded sample.
 
         Returns
         -------
@@ -201,7 +198,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
 
     #: What its sets share.
     _item: ClassVar[str]
-    # Of a column that doesn't vary, so that it counts for nothing.
+    # The deviation of a column that doesn't vary.
     _may_be_infinite: ClassVar = ("profile_deviation",)
 
     @property
@@ -237,10 +234,10 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         candidates: torch.Tensor,
         counted: torch.Tensor | None = None,
     ) -> Match:
-        """The nearest candidates of every query, by blocks of their correlations.
+        """The nearest candidates of every query, by blocks of correlations.
 
-        ``right`` is the candidate that each query should find, and ``counted`` the queries that
-        accuracy is of.
+        ``right`` is the correct candidate of each query, and ``counted`` the queries that count for
+        the accuracy.
         """
         check_count(n_neighbors, "n_neighbors", at_most=len(candidates) - 1)
         found = [correlation.topk(n_neighbors, dim=1) for _, correlation in blocks]
@@ -264,7 +261,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         return all(isinstance(self.aligned_set(name).rows, torch.Tensor) for name in names)
 
     def _standardized(self, name: str, own: torch.Tensor | None) -> torch.Tensor:
-        """Rows whose products are correlations."""
+        """Standardised rows, whose products are correlations."""
         chosen = self.aligned_set(name)
         if chosen.aligner.standardize != "none":
             return chosen.relative
@@ -286,7 +283,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         pairs = []
         for a, b in itertools.permutations(self.names, 2):
             found = self._match_of_some(a, b)
-            # Tokens where the other set did not see the image have no distance.
+            # Tokens outside the crop of the other set have no distance.
             distance = torch.as_tensor(self.distances(a, b)).double().nanmean()
             pairs.append(
                 {

@@ -1,4 +1,4 @@
-"""Relative features of a set: held in memory, or made as they are read."""
+"""Relative features of a set: held in memory, or computed when they are read."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _BYTES_AT_A_TIME = 2**26
 
 
 class MadeRows(MappedRows):
-    """Relative features of items that are made as they are read.
+    """Relative features of items that are computed when they are read.
 
-    ``own`` is each item's own column, and ``order`` the row of the source that each item of the
-    space has; None where the order is the same.
+    ``own`` is each item's own column, and ``order`` its row in the source, None if both have
+    the same order.
     """
 
     def __init__(
@@ -37,18 +37,16 @@ class MadeRows(MappedRows):
         self.ids = self.contents = None
 
     def read_at(self, indices: torch.Tensor) -> torch.Tensor:
-        """Make single rows, in the order asked for."""
         relative = replace(self._relative, own=self._own[indices])
         return relative(self.made_of.source.read_at(indices))
 
     def identity(self) -> Identity:
-        """That of the features, and of all that makes relative features of them."""
         order = "" if self._order is None else hash_array(self._order).digest
         return identify(self._source).with_detail(aligner=self._relative.settings(), order=order)
 
 
 def hold_rows(rows: RowSource, tell: Listener = silent) -> torch.Tensor:
-    """Read all relative features into memory, in parts; refused where they would not fit."""
+    """Read all relative features into memory in blocks; refused if they would not fit."""
     n, m = rows.shape
     like = rows.read(0, 1)
     Resources(device=like.device).require(

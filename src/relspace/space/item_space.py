@@ -13,11 +13,7 @@ from relspace._core.items import ItemId, as_item_indices
 from relspace._core.matrices import Array
 from relspace._core.resources import Resources
 from relspace.errors import FileFormatError
-from relspace.kernels.correlation import (
-    Match,
-    correlation_blocks,
-    correlation_of_pairs,
-)
+from relspace.kernels.correlation import Match, correlation_blocks, correlation_of_pairs
 from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.relative import NO_LANDMARK
 from relspace.space.aligned_set import AlignedSet
@@ -28,7 +24,7 @@ if TYPE_CHECKING:
 
 _SUMMARY_ITEMS = 5000
 _CHANCE_ROUNDS = 10
-# Of the rows of a set, what comparing them with another's takes.
+# Copies of the rows of a set when they are compared.
 _COPIES = 8
 _BYTES_AT_A_TIME = 2**28
 

@@ -33,10 +33,10 @@ def check_stored_aligner(
     beside: Mapping[str, tuple[int, ...]] | None = None,
     ignored: Collection[str] = (),
 ) -> None:
-    """Refuse tensors and a record that could not have been saved for an aligner.
+    """Check the tensors and the record of a saved aligner.
 
-    ``beside`` are shapes of other tensors that may be there, -1 for the number of landmarks, and
-    ``ignored`` tensors that are checked elsewhere.
+    ``beside`` are shapes of optional tensors, with -1 for the number of landmarks, and ``ignored``
+    tensors that are checked elsewhere.
     """
     normalize = check_choice(record["normalize"], "normalize", NORMALIZATIONS)
     standardize = check_choice(record["standardize"], "standardize", STANDARDIZATIONS)
@@ -70,7 +70,7 @@ def check_stored_aligner(
 
 
 def check_stored_set(tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
-    """Refuse a set of a space, as :func:`check_stored_aligner` refuses its aligner."""
+    """Check the tensors and the record of a saved set of a space."""
     _check_bool(record["is_array"], "is_array")
     n_rows = check_count(record["n_rows"], "n_rows", at_most=_MAX_ROWS)
     if not isinstance(record["name"], str):

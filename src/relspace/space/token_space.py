@@ -27,28 +27,28 @@ from relspace.space.base import CommonSpace, restored_ids, restored_sets
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PARTS_OF_PLACES = ("images", "y", "x")
+_PARTS_OF_LANDMARKS = ("images", "y", "x")
 _SUMMARY_TOKENS = 5000
 _CHANCE_ROUNDS = 10
 # Rows are correlated over at least so many landmarks.
 _FEWEST_LEFT = 3
-# Of the rows of two sets, what comparing them takes.
+# Copies of the rows of two sets when they are compared.
 _COPIES = 8
 _BYTES_AT_A_TIME = 2**28
 
 
 class TokenSpace(CommonSpace):
-    """Tokens of several models over the same images, described by the same places.
+    """Tokens of several models over the same images, described by the same landmarks.
 
     A mapping of names to relative features, one row for each token, image by image and row by row
-    of the model's own grid (:meth:`grid`). Column j is the affinity to landmark j, a place in one
-    of the images, read off each model's grid. Where rows of two models are compared, the landmarks
+    of the model's own grid (:meth:`grid`). Column j is the affinity to landmark j, a position on an
+    image, read off each model's grid. Where rows of two models are compared, the landmarks
     in the images of both are left out, and columns are decorrelated then
     (:class:`relspace.kernels.grouped.GroupedRows`); the rows themselves keep them as they are.
 
     Attributes
     ----------
-    places : Positions
+    landmarks : Positions
         The landmarks, beside what :class:`relspace.CommonSpace` has.
 
     Examples
@@ -72,12 +72,12 @@ class TokenSpace(CommonSpace):
         *,
         grids: Mapping[str, TokenGrid],
         ids: tuple[ItemId, ...] | None,
-        places: Positions,
+        landmarks: Positions,
         parameters: Mapping[str, Any],
     ) -> None:
         super().__init__(sets, ids=ids, parameters=parameters)
         self._grids = dict(grids)
-        self.places = places
+        self.landmarks = landmarks
 
     @property
     def n_images(self) -> int:
@@ -85,9 +85,15 @@ class TokenSpace(CommonSpace):
         return next(iter(self._grids.values())).n_images
 
     def grid(self, name: str) -> TokenGrid:
-        """Where the tokens of one set lie."""
+        """The grid of the tokens of one set."""
         self.aligned_set(name)
         return self._grids[name]
+
+    @property
+    def places(self) -> Positions:
+        """The old name of ``landmarks``."""
+        warn_renamed("TokenSpace.places", "TokenSpace.landmarks")
+        return self.landmarks
 
     def read_places(self, name: str, places: Positions) -> torch.Tensor:
         """Read a set's relative features: the old name of :meth:`read_positions`."""
@@ -102,11 +108,11 @@ class TokenSpace(CommonSpace):
         sets = ", ".join(f"{name!r} {g.rows} x {g.columns}" for name, g in self._grids.items())
         return (
             f"TokenSpace({sets}: {self.n_images} images matched by {self.matched_by}, "
-            f"{len(self.places)} landmarks)"
+            f"{len(self.landmarks)} landmarks)"
         )
 
     def distances(self, a: str, b: str) -> Array:
-        """Distance of every token of one set from what another set has at the same place.
+        """Distance of every token of one set from what another set has at the same position.
 
         The other set is read at the token's centre by bilinear interpolation. The distance is
         1 - r, with r the correlation of the two rows without the landmarks of their image: 0 for
@@ -120,19 +126,19 @@ class TokenSpace(CommonSpace):
         Returns
         -------
         tensor or array of shape (n_a,)
-            Distances; NaN for tokens at places that ``b`` did not see (its crop is smaller).
+            Distances; NaN for tokens at positions that ``b`` did not see (its crop is smaller).
         """
         self._refuse_few_landmarks(torch.arange(self.n_images), n_left_out=1)
         parts = []
         for images in self._image_blocks(a, b):
-            A, B, where = self._at_same_places(a, b, images)
+            A, B, where = self._at_same_positions(a, b, images)
             n = len(images) * self.grid(a).tokens_per_image
             part = A.rows.new_full((n,), torch.nan)
             part[where] = 1 - grouped_correlation_of_pairs(A, B)
             parts.append(part)
         distances = torch.cat(parts)
         if bool(distances.isnan().all()):
-            raise InvalidInputError(f"{b} saw no place at which {a} has tokens.")
+            raise InvalidInputError(f"{b} saw no position at which {a} has tokens.")
         return self.aligned_set(a).restore(distances)
 
     def chance_distance(self, a: str, b: str, *, random_state: int = 0) -> float:
@@ -144,9 +150,9 @@ class TokenSpace(CommonSpace):
         seed = check_random_state(random_state)
         images = torch.arange(self.n_images) if self._holds(a, b) else self._some_images()
         self._refuse_few_landmarks(images, n_left_out=2)
-        A, B, _ = self._at_same_places(a, b, images)
+        A, B, _ = self._at_same_positions(a, b, images)
         if not len(A.rows):
-            raise InvalidInputError(f"{b} saw no place at which {a} has tokens.")
+            raise InvalidInputError(f"{b} saw no position at which {a} has tokens.")
         generator = torch.Generator().manual_seed(seed)
         total, count = 0.0, 0
         for _ in range(_CHANCE_ROUNDS):
@@ -156,8 +162,8 @@ class TokenSpace(CommonSpace):
             total, count = total + float(found.double().sum()), count + len(found)
         if not count:
             raise InvalidInputError(
-                f"{b} saw places of one image only at which {a} has tokens; chance is measured on "
-                "tokens of different images."
+                f"{b} saw positions of one image only at which {a} has tokens; chance is measured "
+                "on tokens of different images."
             )
         return total / count
 
@@ -177,9 +183,9 @@ class TokenSpace(CommonSpace):
         Returns
         -------
         Match
-            Indices of tokens of ``b``, distances, how often the token that covers the same place
-            is among the nearest, and how often it would be by chance. Tokens at places that ``b``
-            did not see count neither way.
+            Indices of tokens of ``b``, distances, how often the token that covers the same position
+            is among the nearest, and how often it would be by chance. Tokens at positions that
+            ``b`` did not see are not counted.
 
         Raises
         ------
@@ -227,8 +233,8 @@ class TokenSpace(CommonSpace):
 
     def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors, metadata = super()._stored()
-        for part in _PARTS_OF_PLACES:
-            tensors[f"places.{part}"] = getattr(self.places, part)
+        for part in _PARTS_OF_LANDMARKS:
+            tensors[f"places.{part}"] = getattr(self.landmarks, part)
         grids = self._grids.values()
         for number, (record, grid) in enumerate(zip(metadata["sets"], grids, strict=True)):
             record |= {"rows": grid.rows, "columns": grid.columns}
@@ -238,8 +244,8 @@ class TokenSpace(CommonSpace):
     @classmethod
     def _restored(cls, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Self:
         parameters = metadata["parameters"]
-        places = Positions(*(tensors[f"places.{part}"] for part in _PARTS_OF_PLACES))
-        sets = restored_sets(tensors, metadata, len(places))
+        landmarks = Positions(*(tensors[f"places.{part}"] for part in _PARTS_OF_LANDMARKS))
+        sets = restored_sets(tensors, metadata, len(landmarks))
         grids = {
             record["name"]: TokenGrid(
                 record["rows"],
@@ -261,9 +267,9 @@ class TokenSpace(CommonSpace):
             has_columns = sets[name].aligner.standardize == "columns"
             if is_mixed and has_columns and sets[name].mixing is None:
                 raise FileFormatError(f"the tensor 'mixing' of set {name!r} is missing.")
-        as_item_indices(torch.unique(places.images), "places.images", n_images)
+        as_item_indices(torch.unique(landmarks.images), "places.images", n_images)
         ids = restored_ids(metadata, n_images)
-        return cls(sets, grids=grids, ids=ids, places=places, parameters=parameters)
+        return cls(sets, grids=grids, ids=ids, landmarks=landmarks, parameters=parameters)
 
     def _correlation_blocks(self, a: str, b: str) -> Iterator[tuple[slice, torch.Tensor]]:
         self._refuse_few_landmarks(torch.arange(self.n_images), n_left_out=2)
@@ -277,7 +283,7 @@ class TokenSpace(CommonSpace):
         return sets
 
     def _some_images(self) -> torch.Tensor:
-        """As many images at random as have 5000 tokens, all where there are fewer."""
+        """Random images with about 5000 tokens; all if there are fewer."""
         finest = max(grid.tokens_per_image for grid in self._grids.values())
         n_sampled = min(self.n_images, max(3, _SUMMARY_TOKENS // finest))
         order = torch.randperm(self.n_images, generator=torch.Generator().manual_seed(0))
@@ -286,7 +292,7 @@ class TokenSpace(CommonSpace):
     def _image_blocks(self, a: str, b: str) -> Iterator[torch.Tensor]:
         """Numbers of images, as many at a time as have rows of some 256 MB."""
         n_tokens = sum(self.grid(name).tokens_per_image for name in (a, b))
-        image_bytes = _COPIES * n_tokens * len(self.places) * self.rows(a).dtype.itemsize
+        image_bytes = _COPIES * n_tokens * len(self.landmarks) * self.rows(a).dtype.itemsize
         for part in Resources().blocks(self.n_images, image_bytes, at_most=_BYTES_AT_A_TIME):
             yield torch.arange(part.start, part.stop)
 
@@ -296,7 +302,7 @@ class TokenSpace(CommonSpace):
             return self._standardized(name, None)
         grid, aligner = self.grid(name), self.aligner(name)
         Resources().require(
-            len(images) * grid.tokens_per_image * len(self.places) * 4,
+            len(images) * grid.tokens_per_image * len(self.landmarks) * 4,
             f"the relative features of {len(images)} images",
             "take fewer images",
         )
@@ -316,28 +322,28 @@ class TokenSpace(CommonSpace):
         """The group of each landmark, and how many groups there are."""
         number = torch.full((self.n_images,), len(images))
         number[images] = torch.arange(len(images))
-        return number[self.places.images], len(images) + 1
+        return number[self.landmarks.images], len(images) + 1
 
-    def _at_same_places(
+    def _at_same_positions(
         self, a: str, b: str, images: torch.Tensor
     ) -> tuple[GroupedRows, GroupedRows, torch.Tensor]:
         """Tokens of a in some images where b saw them too, b's rows there, and which they are."""
-        places = token_positions(self.grid(a).select(images))
+        positions = token_positions(self.grid(a).select(images))
         where = self._covering(a, b, images)[1].nonzero().flatten()
         A = self._grouped(a, images).take(where)
         grid = self.grid(b).select(images)
-        rows = read_positions(self._rows_of(b, images), grid, places.select(where))
+        rows = read_positions(self._rows_of(b, images), grid, positions.select(where))
         mixing = self.aligned_set(b).mixing
-        B = GroupedRows.of(rows, places.images[where], *self._numbered(images), mixing)
+        B = GroupedRows.of(rows, positions.images[where], *self._numbered(images), mixing)
         return A, B.like(A), where.to(A.rows.device)
 
     def _covering(self, a: str, b: str, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """For a's tokens of some images, b's token that covers the centre, and if there is one."""
-        places, grid = token_positions(self.grid(a).select(images)), self.grid(b)
-        image = images[places.images]
+        positions, grid = token_positions(self.grid(a).select(images)), self.grid(b)
+        image = images[positions.images]
         box = grid.boxes[image]
-        down = (places.y - box[:, 0]) / (box[:, 2] - box[:, 0])
-        right = (places.x - box[:, 1]) / (box[:, 3] - box[:, 1])
+        down = (positions.y - box[:, 0]) / (box[:, 2] - box[:, 0])
+        right = (positions.x - box[:, 1]) / (box[:, 3] - box[:, 1])
         seen = (down >= 0) & (down <= 1) & (right >= 0) & (right <= 1)
         row = (down * grid.rows).long().clamp(0, grid.rows - 1)
         column = (right * grid.columns).long().clamp(0, grid.columns - 1)
@@ -358,17 +364,17 @@ class TokenSpace(CommonSpace):
 
     def _refuse_few_landmarks(self, images: torch.Tensor, *, n_left_out: int) -> None:
         """Refuse images without which too few landmarks are left to compare rows over."""
-        in_image = torch.bincount(self.places.images, minlength=self.n_images)[images]
+        in_image = torch.bincount(self.landmarks.images, minlength=self.n_images)[images]
         most = int(in_image.sort(descending=True).values[:n_left_out].sum())
         if n_left_out > 1 and len(images) < n_left_out:
             raise InvalidInputError(
                 f"tokens of {len(images)} image are compared with those of another; it takes at "
                 "least 3 images, because landmarks in the images of both are left out."
             )
-        if len(self.places) - most < _FEWEST_LEFT:
+        if len(self.landmarks) - most < _FEWEST_LEFT:
             raise InvalidInputError(
-                f"of {len(self.places)} landmarks in {int((in_image > 0).sum())} images, "
-                f"{len(self.places) - most} are left where those in the tokens' own images are "
+                f"of {len(self.landmarks)} landmarks in {int((in_image > 0).sum())} images, "
+                f"{len(self.landmarks) - most} are left where those in the tokens' own images are "
                 f"left out, and comparing takes {_FEWEST_LEFT}: align {n_left_out + 1} images or "
                 "more, with landmarks in all of them."
             )

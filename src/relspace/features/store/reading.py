@@ -14,23 +14,13 @@ import torch
 from relspace._core.arguments import check_path
 from relspace._core.items import ItemId, are_whole_numbers
 from relspace._core.pairing import ItemContents
-from relspace.errors import (
-    FileFormatError,
-    InvalidInputError,
-    reason_of,
-)
+from relspace.errors import FileFormatError, InvalidInputError, reason_of
 from relspace.features.feature_set import FeatureSet
 from relspace.features.layer import Items, ItemSource, LayerFeatures
 from relspace.features.positions import TokenGrid
 from relspace.rows.formats.zarr import import_zarr
 from relspace.rows.ledger import KEY
-from relspace.rows.locations import (
-    Locations,
-    is_url,
-    located,
-    missing_file_system,
-    reading,
-)
+from relspace.rows.locations import Locations, is_url, located, missing_file_system, reading
 
 if TYPE_CHECKING:
     import zarr

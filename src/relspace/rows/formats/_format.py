@@ -100,7 +100,7 @@ class FileFormat:
     recognizes : callable or None
         For stores that are folders or lie at URLs: whether a location is one.
     called : str or None
-        What errors call it; by default the file's suffix.
+        The name in errors; by default the file's suffix.
     """
 
     suffixes: tuple[str, ...]

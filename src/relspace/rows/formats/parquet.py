@@ -10,7 +10,7 @@ from typing import Any
 from relspace.rows.formats._format import Entries, FileFormat, Request
 from relspace.rows.formats._tables import BatchRows, entries_of_columns, import_arrow
 
-# Of each column's part of a row group, what is read from the disk at a time.
+# Bytes of a column that are read from the disk at a time.
 _BUFFER_BYTES = 2**16
 
 

@@ -39,10 +39,7 @@ class ZarrRows(RowSource):
     is_array = True
 
     def __init__(
-        self,
-        path: str | Path,
-        key: str | None = None,
-        ids: tuple[ItemId, ...] | None = None,
+        self, path: str | Path, key: str | None = None, ids: tuple[ItemId, ...] | None = None
     ) -> None:
         self.path = str(path)
         with reading(path, "Zarr"):
