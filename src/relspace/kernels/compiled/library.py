@@ -5,10 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
+
+from relspace.errors import RelspaceWarning
+
+#: The interface that is called here; a library has it from ``interface_of_kernels`` in strips.c.
+INTERFACE = 2
 
 _Address, _Count = ctypes.c_void_p, ctypes.c_ssize_t
 _Float, _Double, _Flag = ctypes.c_float, ctypes.c_double, ctypes.c_int
@@ -34,8 +40,7 @@ class WholeSet(ctypes.Structure):
 class Library:
     """The functions in C, which the sources describe, and features of the processor."""
 
-    def __init__(self, path: Path) -> None:
-        compiled = ctypes.CDLL(str(path))
+    def __init__(self, compiled: ctypes.CDLL) -> None:
         matrix = (_Address, _Count, _Count, _Count)
         self.sum_moments = compiled.sum_moments
         self.sum_moments.argtypes = [*matrix, _Float, _Count, _Address]
@@ -64,13 +69,31 @@ class Library:
         self.multiplies = self.level > 0 or platform.machine().lower() not in ("x86_64", "amd64")
 
 
+def interface_of(compiled: ctypes.CDLL) -> int:
+    """The interface that a library was built with."""
+    try:
+        return int(compiled.interface_of_kernels())
+    except AttributeError:
+        return 1
+
+
 def _load() -> Library | None:
     if os.environ.get("RELSPACE_COMPILED") == "0":
         return None
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name("_fused" + suffix)
         if path.exists():
-            return Library(path)
+            compiled = ctypes.CDLL(str(path))
+            if interface_of(compiled) == INTERFACE:
+                return Library(compiled)
+            # Calling it would write past the end of structures.
+            warnings.warn(
+                f"the compiled kernels {path} were built from another version of relspace and are "
+                "not used: results are the same, but take longer. Install relspace again to build "
+                "them.",
+                RelspaceWarning,
+                stacklevel=2,
+            )
     return None
 
 

@@ -269,6 +269,13 @@ DEFINE_FOR(v3, __attribute__((target("arch=x86-64-v3"))), 8, 4, 2)
 DEFINE_FOR(v4, __attribute__((target("arch=x86-64-v4"))), 16, 16, 1)
 #endif
 
+/* Which structures and functions there are: raised with every change of either, here and as INTERFACE
+   in library.py, so that a library built from other sources is never called. */
+int interface_of_kernels(void)
+{
+    return 2;
+}
+
 /* The level of x86-64 that this processor and the compiler have, of those that make a difference:
    0, 3 or 4. */
 int level_of_processor(void)
