@@ -1,11 +1,11 @@
-"""Exceptions and warnings that relspace raises, all of them built on Python's own kinds.
+"""Exceptions and warnings of relspace, all derived from Python's own classes.
 
 Every error and warning has a message, which says what was found and what is allowed, and may have
 ways out, which say what to do. Ways out are data, because what a Python function calls
 ``overwrite=True`` is ``--force`` on the command line:
 
     raise InvalidInputError(
-        f"{place} holds another extraction.",
+        f"{path} holds another extraction.",
         ways_out=["choose another name", "overwrite it with {overwrite=True}"],
     )
 
@@ -58,13 +58,13 @@ class ExplainedMixin:
         return self.in_words_of(name_keyword)
 
     def in_words_of(self, name_argument: Callable[[str, str | None], str | None]) -> str:
-        """Say the message and the ways out as they are called in some place.
+        """Write the message and the ways out in the terms of one interface.
 
         Parameters
         ----------
         name_argument : callable
-            Given the name of an argument and its value or None, what it is called there; None if
-            the place doesn't have it, and then ways out that need it are left out.
+            Given the name of an argument and its value or None, returns what the interface calls
+            it; None if it has no such argument, and then ways out that need it are left out.
         """
         said = [_say(way, name_argument) for way in self.ways_out]
         open_ways = [way for way in said if way is not None]
@@ -75,7 +75,7 @@ class ExplainedMixin:
         return f"{self.message.rstrip('.')}: {listed}."
 
     def about(self, what: str) -> Self:
-        """Return the same error, its message led by what it is about."""
+        """Return the same error with a message that begins with what it is about."""
         return type(self)(f"{what}: {self.message}", ways_out=self.ways_out)
 
 
@@ -133,7 +133,7 @@ class ItemMismatchError(InvalidInputError):
 
 
 class UndefinedValueError(InvalidInputError):
-    """What is asked for has no value on these features, though others may have one."""
+    """The measure has no value on these features, though others may have one."""
 
 
 class BandwidthError(UndefinedValueError):
@@ -167,7 +167,7 @@ class MemoryBudgetError(RelspaceError, MemoryError):
         self.limit = limit
 
     def about(self, what: str) -> Self:
-        """Return the same error, its message led by what it is about."""
+        """Return the same error with a message that begins with what it is about."""
         make, _ = self.__reduce__()
         led: Self = make(f"{what}: {self.message}")
         return led

@@ -1,4 +1,4 @@
-"""One file of tensors and JSON: safetensors, written whole or not at all, never unpickled."""
+"""Tensors and JSON in one safetensors file, written atomically and never unpickled."""
 
 from __future__ import annotations
 
@@ -24,31 +24,20 @@ _CHECKSUM = "sha256"
 def write_archive(
     path: str | Path, kind: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
 ) -> Path:
-    """Write tensors and their metadata into one safetensors file.
+    """Write tensors, bit by bit, and metadata, as JSON, into one safetensors file of a ``kind``.
 
     The file appears under its name only when it is complete (:func:`write_whole`).
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    kind : str
-        What it holds; :func:`read_archive` asks for the same.
-    tensors : mapping of str to tensor
-        What is stored bit by bit.
-    metadata : mapping
-        Plain values, stored as JSON in the file's header.
     """
     from safetensors.torch import save
 
     held, seen = {}, set()
     for name, one in tensors.items():
         held[name] = one.detach().cpu().contiguous()
-        # What is stored twice, as the grid that two sets share, has to lie in memory twice.
+        # safetensors refuses tensors that share memory, as the grid of two sets does.
         if (address := held[name].untyped_storage().data_ptr()) in seen:
             held[name] = held[name].clone()
         seen.add(address)
-    # The checksum is of what a reader gets: JSON makes lists of tuples and text of keys.
+    # The checksum is of what a reader gets: JSON turns tuples into lists and keys into text.
     plain = json.loads(json.dumps({"kind": kind, **metadata}, allow_nan=False))
     header = {_KEY: json.dumps({**plain, _CHECKSUM: _checksum(held, plain)}, allow_nan=False)}
     content = save(held, header)
@@ -58,31 +47,11 @@ def write_archive(
 def read_archive(
     path: str | Path, *kinds: str, may_be_infinite: Collection[str] = ()
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read a file of :func:`write_archive`.
+    """Read the tensors and metadata of a file of :func:`write_archive` that holds one of ``kinds``.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    *kinds : str
-        What it may hold.
-    may_be_infinite : collection of str
-        Tensors, by the last part of their names, in which infinity has a meaning.
-
-    Returns
-    -------
-    tensors : dict of str to tensor
-        The tensors.
-    metadata : dict
-        The metadata, with what it holds as ``kind``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    FileFormatError
-        If it is damaged or was changed, holds something else, or numbers that are not finite. Files
-        of versions that wrote no checksum are read without one.
+    Damaged or changed files, other kinds, and numbers that are not finite raise FileFormatError,
+    except infinity in tensors whose last part of the name is in ``may_be_infinite``. Files of
+    versions that wrote no checksum are read without one.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -120,16 +89,9 @@ def check_tensors(
     *,
     optional: Collection[str] = (),
 ) -> None:
-    """Refuse tensors of a file that are missing, of another shape, or no floating-point numbers.
+    """Refuse tensors of a file that lack one of ``shapes``, have another shape, or are no floats.
 
-    Parameters
-    ----------
-    tensors : mapping of str to tensor
-        What the file holds.
-    shapes : mapping of str to tuple of int
-        The shape that each tensor must have.
-    optional : collection of str
-        Which of them may be missing.
+    Those in ``optional`` may be missing.
     """
     for name, shape in shapes.items():
         if name not in tensors:

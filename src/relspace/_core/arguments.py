@@ -119,18 +119,10 @@ def check_choice(value: object, name: str, allowed: Sequence[str]) -> str:
 def near_names(
     value: object, allowed: Sequence[str], aliases: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[str, ...]:
-    """Find the allowed names that a name which is none of them may stand for, nearest first.
+    """Find the allowed names that an unknown name may stand for, nearest first.
 
-    Upper and lower case, spaces, hyphens and underscores make no difference.
-
-    Parameters
-    ----------
-    value : object
-        What was given; what is no text is near to nothing.
-    allowed : sequence of str
-        The names there are.
-    aliases : mapping of str to sequence of str, optional
-        Other names that are in use, and which of the allowed ones they stand for.
+    Case, spaces, hyphens and underscores make no difference. ``aliases`` are other names in use,
+    with the allowed ones that they stand for.
 
     Examples
     --------

@@ -42,31 +42,11 @@ _INSTEAD = {
 
 
 def tensor_from(features: object, name: str) -> tuple[torch.Tensor, bool]:
-    """Turn what holds numbers into a tensor of the same numbers.
+    """Convert an array, table, tensor or list of rows to a tensor of the same numbers.
 
-    Parameters
-    ----------
-    features : tensor, array, table, or sequence of rows
-        Anything with ``__array__`` or DLPack; frames of pandas and tables of Arrow; lists of
-        numbers, and of one-dimensional arrays or tensors, which are rows.
-    name : str
-        What an error calls it.
-
-    Returns
-    -------
-    tensor : tensor
-        Of one of :data:`FLOATS` or :data:`WHOLE_NUMBERS` (or complex or bool, from torch).
-    is_array : bool
-        Whether a result should be an array rather than a tensor.
-
-    Raises
-    ------
-    InvalidTypeError
-        If it holds no real numbers, or its numbers can't be read.
-    NonFiniteError
-        If some are missing or masked.
-    InvalidInputError
-        If its rows are of different lengths.
+    The tensor has one of :data:`FLOATS` or :data:`WHOLE_NUMBERS`, or is complex or bool, from
+    torch. The second value says whether results should be arrays rather than tensors. What holds no
+    real numbers is refused, as are missing and masked values and rows of different lengths.
     """
     if isinstance(features, torch.Tensor):
         return readable(features, name), False
@@ -175,13 +155,7 @@ def bytes_in_floats(dtype: torch.dtype) -> int:
 
 
 def in_floats(tensor: torch.Tensor, name: str) -> torch.Tensor:
-    """Bring numbers to float32, or to float64 where whole numbers have more digits.
-
-    Raises
-    ------
-    InvalidInputError
-        If whole numbers have more digits than float64.
-    """
+    """Convert to float32, or to float64 where whole numbers need it; refuse those beyond 2^53."""
     if tensor.dtype in (torch.float32, torch.float64):
         return tensor
     if tensor.dtype not in (torch.int32, torch.int64) or tensor.numel() == 0:
@@ -227,18 +201,10 @@ def refuse_missing(
     rows: NDArray[np.int64] | None = None,
     columns: Sequence[object] | None = None,
 ) -> None:
-    """Refuse features of which some values are missing, with their number and first positions.
+    """Refuse features with missing values, and say how many there are and where the first are.
 
-    Parameters
-    ----------
-    missing : array of bool
-        Where values are missing.
-    name : str
-        What an error calls the features.
-    what, repair : str
-        What an error calls these values, and what can be done to their rows besides removing them.
-    rows, columns : sequence, optional
-        The numbers of the rows, and the names of the columns.
+    ``what`` names these values and ``repair`` what can be done to their rows besides removing them.
+    ``rows`` are the numbers of the rows, and ``columns`` the names of the columns.
     """
     if not missing.any():
         return

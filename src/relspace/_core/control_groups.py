@@ -17,7 +17,7 @@ _NO_LIMIT = 2**62
 
 @dataclass(frozen=True)
 class _Mount:
-    """Where a hierarchy that controls memory is mounted, and which group lies there."""
+    """Where a hierarchy that controls memory is mounted, and the group at its root."""
 
     at: Path
     group: PurePosixPath
@@ -28,11 +28,7 @@ def control_group_headroom(root: Path = Path("/")) -> int | None:
     """Bytes that can still be allocated before a control group's limit; None without a limit.
 
     Cached pages of files count as used in a group but are given back on demand, so they are free.
-
-    Parameters
-    ----------
-    root : Path
-        The root of the file system, in which ``proc`` and the mounts are looked for.
+    ``root`` is the file system in which ``proc`` and the mounts are found.
     """
     rooms = []
     own = _own_groups(root / "proc/self/cgroup")
@@ -85,7 +81,7 @@ def _folders(mount: _Mount, group: PurePosixPath | None) -> Iterator[Path]:
 
 
 def _room_of_version_2(folder: Path) -> list[int]:
-    # Beyond "high" a group is slowed down until it has given memory back.
+    # Beyond "high" a group is throttled until it has freed memory.
     limits = [_number(folder / name) for name in ("memory.max", "memory.high")]
     return _room(folder, limits, _number(folder / "memory.current"), "inactive_file")
 

@@ -1,10 +1,9 @@
 """Copies between memory and a GPU on streams of their own, while the GPU computes.
 
-Three streams work at once: one brings the next block, the caller's computes on this one, and one
-takes the result before back. What waits for what is said by events; memory is pinned, because only
-then does a copy leave the host free. The allocators know which streams use a tensor (record_stream
-for the device's; a copy without blocking tells the one of pinned memory), so that none is given
-away before.
+Three streams work at once: one uploads the next block, the caller's computes on this one, and one
+downloads the previous result. Events order them. Memory is pinned, because only then are copies
+asynchronous. The allocators know which streams use a tensor (record_stream for device memory; a
+non-blocking copy for pinned memory), so that none is reused too early.
 """
 
 from __future__ import annotations
@@ -17,44 +16,39 @@ import torch
 
 @dataclass(frozen=True)
 class Copy:
-    """A tensor, and the event after which it is there; None where it is there already."""
+    """A tensor, and the event after which it is complete; None where it already is."""
 
     tensor: torch.Tensor
     there: Any = None
 
 
 class DeviceCopies:
-    """Copies for a device that computes where it is handed tensors: there are none to be made."""
+    """Copies for a device that computes on tensors where they are: nothing is copied."""
 
     #: Whether copies are under way while the caller goes on.
     overlap = False
 
     def send(self, rows: torch.Tensor) -> Copy:
-        """Begin to bring rows to the device; any thread may."""
+        """Begin to upload rows; any thread may."""
         return Copy(rows)
 
     def receive(self, copy: Copy) -> torch.Tensor:
-        """Rows that were sent, for what the caller's thread computes next."""
+        """Return rows that were sent, for what the caller's thread computes next."""
         return copy.tensor
 
     def fetch(self, result: torch.Tensor) -> Copy:
-        """Begin to take back what the caller's thread has asked the device to compute."""
+        """Begin to download a result of the caller's thread."""
         return Copy(result)
 
     def land(self, copy: Copy) -> torch.Tensor:
-        """Wait for what was fetched; any thread may."""
+        """Wait for a download; any thread may."""
         return copy.tensor
 
 
 class StreamedCopies(DeviceCopies):
     """Copies to a CUDA device and back, on two streams beside the one that computes.
 
-    Parameters
-    ----------
-    device : torch.device
-        With its index.
-    cuda : module
-        What has streams and events: :mod:`torch.cuda`.
+    ``device`` has an index; ``cuda`` provides streams and events, as :mod:`torch.cuda` does.
     """
 
     overlap = True
@@ -64,14 +58,14 @@ class StreamedCopies(DeviceCopies):
         self._inward, self._outward = cuda.Stream(device), cuda.Stream(device)
 
     def send(self, rows: torch.Tensor) -> Copy:
-        """Begin to bring rows to the device; any thread may."""
+        """Begin to upload rows; any thread may."""
         if not self._is_on_host(rows):
             return Copy(rows)
         with self._cuda.stream(self._inward):
             return Copy(self._upload(rows), self._inward.record_event())
 
     def receive(self, copy: Copy) -> torch.Tensor:
-        """Rows that were sent, for what the caller's thread computes next."""
+        """Return rows that were sent, for what the caller's thread computes next."""
         if copy.there is not None:
             computing = self._cuda.current_stream(self._device)
             computing.wait_event(copy.there)
@@ -79,7 +73,7 @@ class StreamedCopies(DeviceCopies):
         return copy.tensor
 
     def fetch(self, result: torch.Tensor) -> Copy:
-        """Begin to take back what the caller's thread has asked the device to compute."""
+        """Begin to download a result of the caller's thread."""
         if self._is_on_host(result):
             return Copy(result)
         self._outward.wait_stream(self._cuda.current_stream(self._device))
@@ -89,7 +83,7 @@ class StreamedCopies(DeviceCopies):
         return copy
 
     def land(self, copy: Copy) -> torch.Tensor:
-        """Wait for what was fetched; any thread may."""
+        """Wait for a download; any thread may."""
         if copy.there is not None:
             copy.there.synchronize()
         return copy.tensor
@@ -112,5 +106,5 @@ class StreamedCopies(DeviceCopies):
 
 
 def copies_for(device: torch.device) -> DeviceCopies:
-    """How rows get to a device and results back from it."""
+    """Return the copies for a device."""
     return StreamedCopies(device) if device.type == "cuda" else DeviceCopies()

@@ -1,4 +1,4 @@
-"""Devices: which one is meant, and what is fitted brought there."""
+"""Devices: choosing one, and moving fitted results there."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ CPU = torch.device("cpu")
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """Return a device; ``"auto"`` is the first GPU, or the CPU where there is none.
-
-    Raises
-    ------
-    InvalidInputError
-        If there is no such device here.
-    """
+    """Return a device, refused if it isn't here; ``"auto"`` is the first GPU, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -43,9 +37,9 @@ def choose_device(device: str | torch.device) -> torch.device:
 
 
 def to_device(state: _State, device: torch.device) -> _State:
-    """A tensor, or all in a mapping or a frozen dataclass, on a device; all else as it is.
+    """Move a tensor, or all tensors in a mapping or a frozen dataclass, to a device.
 
-    Fields with the metadata :data:`ON_HOST` stay.
+    Fields with the metadata :data:`ON_HOST` stay where they are.
     """
     moved: Any = state
     if isinstance(state, torch.Tensor):

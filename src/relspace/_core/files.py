@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,25 +14,10 @@ from typing import BinaryIO
 def write_whole(path: Path, content: bytes | str) -> Path:
     """Write a file through a temporary one beside it, so that nobody ever reads half of it.
 
-    The temporary file of a run that was killed is overwritten by the next one that writes ``path``.
-
-    Parameters
-    ----------
-    path : Path
-        Where it goes; its folder is made if needed, a file already there is replaced.
-    content : bytes or str
-        What it holds; text is encoded as UTF-8, what has no bytes there (half a surrogate pair, as
-        a file's name may hold) as an escape.
-
-    Returns
-    -------
-    Path
-        ``path``.
-
-    Raises
-    ------
-    OSError
-        If it can't be written, naming ``path``.
+    Its folder is made if needed, and a file already there is replaced. Text is encoded as UTF-8,
+    with escapes for what has no encoding, such as half a surrogate pair in a file's name. An
+    OSError names ``path``. The temporary file of a run that was killed is overwritten by the next
+    one that writes ``path``.
 
     Examples
     --------
@@ -53,13 +38,7 @@ def write_whole(path: Path, content: bytes | str) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file or folder that can't be made, by making a file in the folder it would be in.
-
-    Raises
-    ------
-    OSError
-        If nothing can be made there, naming ``path``.
-    """
+    """Raise an OSError that names ``path`` if it can't be made, by making a file beside it."""
     folder = path.absolute().parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -80,7 +59,7 @@ def _named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _unfinished(path: Path) -> Iterator[BinaryIO]:
-    """A locked, empty file beside ``path``, which is removed unless it was given another name."""
+    """Yield a locked, empty file beside ``path``, removed afterwards unless it was renamed."""
     # A short name: that of the file may be as long as the file system allows.
     key = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
     try:
@@ -111,12 +90,12 @@ def _locked(path: Path) -> BinaryIO:
         except BaseException:
             file.close()
             raise
-        # It became the finished file of whoever had it locked.
+        # Its former owner has renamed it.
         file.close()
 
 
 def _is_named(file: BinaryIO) -> bool:
-    """Whether an open file still has the name that it was opened by."""
+    """Whether an open file still has the name that it was opened with."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), Path(file.name).stat())
     except FileNotFoundError:

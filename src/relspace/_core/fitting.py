@@ -54,7 +54,7 @@ class Fitted:
         return {name: getattr(self, name) for name in _parameter_names(type(self))}
 
     def set_params(self, **parameters: Any) -> Self:
-        """Set parameters of the constructor; what was fitted stays until the next ``fit``.
+        """Set parameters of the constructor; fitted results stay until the next ``fit``.
 
         Raises
         ------
@@ -73,8 +73,8 @@ class Fitted:
     def to(self, device: str | torch.device) -> Self:
         """The same on another device, which computes from then on.
 
-        What is fitted and the results that are held move; results in files stay there. What it is
-        given later may be anywhere: it is brought to the device block by block.
+        Fitted parameters and results in memory move; results in files stay there. New rows may be
+        on any device: they are moved block by block.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class Fitted:
         Returns
         -------
         object of the same class
-            One of its own; this one stays where it is.
+            A copy; this one stays where it is.
 
         Raises
         ------

@@ -30,24 +30,10 @@ class HasIds(Protocol):
 
 
 def own_ids(features: object, name: str) -> tuple[ItemId, ...] | None:
-    """Return the ids that features bring: their ``ids``, or the labels of a table's rows.
+    """Return the ids that features bring, their ``ids`` or the labels of a table's rows, or None.
 
-    Parameters
-    ----------
-    features : anything that holds features
-        Labels that only count rows (0, 1, 2, ...) are no ids.
-    name : str
-        What an error calls it.
-
-    Returns
-    -------
-    tuple or None
-        In their normal form, see :func:`as_ids`; None if there are none.
-
-    Raises
-    ------
-    InvalidInputError
-        If labels can't be ids; it says how to match rows by position.
+    Ids are in their normal form (:func:`as_ids`). Labels that only count rows (0, 1, 2, ...) are
+    none. Labels that can't be ids are refused, and the error says how to match rows by position.
     """
     parts = features if isinstance(features, list | tuple) else [features]
     tables = [as_labelled_table(part, name) for part in parts]
@@ -62,13 +48,7 @@ def own_ids(features: object, name: str) -> tuple[ItemId, ...] | None:
 
 
 def ids_of_layers(layers: Mapping[str, object], name: str) -> tuple[ItemId, ...] | None:
-    """Return the ids that all layers of a model bring; None if none brings some.
-
-    Raises
-    ------
-    ItemMismatchError
-        If they bring different ones.
-    """
+    """Return the ids that all layers of a model bring, or None; different ones are refused."""
     found = {layer: own_ids(one, f"{name}, {layer}") for layer, one in layers.items()}
     first = next(iter(found.values()), None)
     others = [layer for layer, ids in found.items() if ids != first]
@@ -82,26 +62,11 @@ def ids_of_layers(layers: Mapping[str, object], name: str) -> tuple[ItemId, ...]
 
 
 def as_ids(ids: object, name: str, n_items: int) -> tuple[ItemId, ...]:
-    """Bring item ids to their normal form: all ``int`` or all ``str``, none twice.
+    """Convert the ids of ``n_items`` items to their normal form: all ``int`` or ``str``, unique.
 
-    Whole numbers of any library become ``int`` and text becomes ``str``, bytes by UTF-8. Nothing
-    else changes: "7" stays text, and spaces stay in it.
-
-    Parameters
-    ----------
-    ids : sequence, array, tensor, or column of a table
-        One id for each item.
-    name : str
-        What an error calls the set.
-    n_items : int
-        How many there must be.
-
-    Raises
-    ------
-    InvalidTypeError
-        If ids are neither whole numbers nor text.
-    ItemMismatchError
-        If there are too few or too many, some occur twice, or both kinds are mixed.
+    Whole numbers of any library become ``int``, text becomes ``str``, and bytes are decoded as
+    UTF-8. Nothing else changes: "7" stays text, and spaces are kept. Too few or too many ids,
+    duplicates and mixed kinds raise ItemMismatchError.
 
     Examples
     --------

@@ -68,21 +68,11 @@ class NamesFeatures(Protocol):
 
 
 def as_labelled_table(features: object, name: str) -> LabelledTable | None:
-    """Take features as a table with labels; None if they have none.
+    """Return features as a table with labels; None if they have none.
 
-    Parameters
-    ----------
-    features : pandas, polars or Arrow table, xarray.DataArray, AnnData, or anything else
-        Recognised by what it offers, so that no library is imported for it.
-    name : str
-        What errors call it.
-
-    Raises
-    ------
-    InvalidTypeError
-        If it is a table that is computed later, or holds several arrays.
-    InvalidInputError
-        If it isn't clear what holds the ids.
+    Tables are recognised by their attributes, so that no library is imported. Tables that are
+    computed later (Dask) or hold several arrays are refused, as are those with several candidates
+    for ids.
     """
     if isinstance(features, torch.Tensor | np.ndarray):
         # Asking for what they don't offer takes longer than a small affinity matrix.
@@ -110,10 +100,10 @@ def as_labelled_table(features: object, name: str) -> LabelledTable | None:
 
 
 def labels_of_tables(tables: Sequence[LabelledTable]) -> list[object] | None:
-    """The labels of tables that follow each other; None where rows are only counted.
+    """Return the labels of tables that follow each other; None where rows are only counted.
 
-    Row numbers, which pandas gives to every frame, say where a row is and not which item it is.
-    They may go on from one table to the next, or begin again.
+    Row numbers, which pandas gives to every frame, identify no item. They may continue from one
+    table to the next, or begin again.
     """
     labels = [table.read_labels() for table in tables]
     if all(
@@ -131,13 +121,7 @@ def labels_of_tables(tables: Sequence[LabelledTable]) -> list[object] | None:
 
 
 def find_id_column(columns: Sequence[object], name: str) -> int | None:
-    """Say which column is called like one of ids; None if none is.
-
-    Raises
-    ------
-    InvalidInputError
-        If there are several.
-    """
+    """Return the number of the column called like ids, or None; several are refused."""
     found = [
         number
         for number, column in enumerate(columns)
@@ -217,14 +201,9 @@ def _labels_of_index(index: Any, name: str, called: str) -> Sequence[object]:
 
 
 def _choose_labels(columns: Mapping[str, Sequence[object]], name: str) -> Sequence[object] | None:
-    """Choose the ids among what is said of items: what is called so, or the only text.
+    """Choose the ids among labels of items: those named like ids, or the only text, or None.
 
-    Only what tells all items apart can be ids. None if nothing is.
-
-    Raises
-    ------
-    InvalidInputError
-        If several could be.
+    Only labels that are unique can be ids; several candidates are refused.
     """
     unique = {
         column: labels
@@ -366,13 +345,7 @@ def feature_names(features: object) -> tuple[str, ...] | None:
 def refuse_other_features(
     found: tuple[str, ...] | None, wanted: tuple[str, ...] | None, name: str
 ) -> None:
-    """Refuse features that have names, and other ones, or in another order, than those wanted.
-
-    Raises
-    ------
-    InvalidInputError
-        If both have names and they differ.
-    """
+    """Refuse features whose names differ from those wanted, or are in another order."""
     if found is None or wanted is None or found == wanted:
         return
     if sorted(found) == sorted(wanted):

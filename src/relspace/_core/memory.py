@@ -1,4 +1,4 @@
-"""How much memory is free, and rows cut into what fits."""
+"""Free memory, and slices of rows that fit into it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def free_memory_bytes(device: torch.device | None = None) -> int:
     if (limits := _limits.get()) is not None:
         return limits[device is not None and device.type == "cuda"]
     if device is not None and device.type == "cuda":
-        # What torch holds for tensors to come is free to them.
+        # Memory that torch has cached is free for its tensors.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + held
     free = _available_host_memory()
@@ -36,7 +36,7 @@ def free_memory_bytes(device: torch.device | None = None) -> int:
 
 @contextmanager
 def limited_memory(host: int, gpu: int | None = None) -> Iterator[None]:
-    """Let calls in this context take so many bytes for the free memory."""
+    """Pretend, in this context, that so many bytes of memory are free."""
     before = _limits.set((host, host if gpu is None else gpu))
     try:
         yield
@@ -45,7 +45,7 @@ def limited_memory(host: int, gpu: int | None = None) -> Iterator[None]:
 
 
 def is_free(n_bytes: int, device: torch.device | None = None) -> bool:
-    """Whether so much can be allocated now on a device."""
+    """Whether so many bytes can be allocated now on a device."""
     if n_bytes <= _ALWAYS_FREE and _limits.get() is None:
         return True
     return n_bytes <= free_memory_bytes(device)

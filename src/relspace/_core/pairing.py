@@ -69,34 +69,12 @@ def pair_sets(
     ids: Mapping[str, Sequence[ItemId] | None],
     contents: Contents,
 ) -> tuple[tuple[ItemId, ...] | None, dict[str, torch.Tensor | None]]:
-    """Pair the items of several sets, by id where there are ids and by position where not.
+    """Pair the items of several sets as :func:`pair_items` does, and compare their content.
 
-    Position says nothing of what an item is. So where two sets without ids know the content of
-    their items, row by row it must be the same. Ids that were given say what belongs together, and
-    content may differ for good reason (a photograph in two sizes, a sentence in two languages):
-    where it does, there is a warning.
-
-    Parameters
-    ----------
-    sizes : mapping of str to int
-        How many items each set has.
-    ids : mapping of str to (sequence or None)
-        The checked ids of each set.
-    contents : mapping of str to (ItemContents or None)
-        What is known of the content of each set's items. None for sets whose pairing the caller
-        was told, as by ``ids=``.
-
-    Returns
-    -------
-    ids : tuple or None
-        The shared ids in the order of the first set; None if items are paired by position.
-    order : dict of str to (LongTensor or None)
-        For each set, the rows that bring it into that order; None where it has it already.
-
-    Raises
-    ------
-    ItemMismatchError
-        If the sets don't hold the same items, or only some of them have ids.
+    Position doesn't identify an item. So where two sets without ids know the content of their
+    items, it must be the same row by row. Where items have ids, other content gives a warning only:
+    it may differ for good reason (a photograph in two sizes, a sentence in two languages).
+    ``contents`` is None for sets whose pairing the caller determined, as by ``ids=``.
     """
     shared, order = pair_items(sizes, ids)
     first_of: dict[str, str] = {}
@@ -165,22 +143,9 @@ def refuse_another_order(
 ) -> None:
     """Refuse ids that name a set's items in another order than the set itself does.
 
-    Ids of other names are new names, and the caller's word counts. The same names in another order
-    are a mistake: a list made for one set, given to another that was sorted or shuffled since.
-
-    Parameters
-    ----------
-    name : str
-        What errors call the set.
-    given : sequence or None
-        The checked ids that the caller gave.
-    carried : callable
-        Gives the ids that the set brings, or None. Labels that can't be ids contradict nothing.
-
-    Raises
-    ------
-    ItemMismatchError
-        If both name the same items in different orders.
+    Other names are new names, and are taken. The same names in another order are a mistake: a list
+    made for one set, given to another that was sorted or shuffled since. ``carried`` returns the
+    ids that the set brings; labels that can't be ids contradict nothing.
     """
     if given is None:
         return
@@ -202,13 +167,7 @@ def refuse_another_order(
 
 
 def is_by_position(ids: object) -> bool:
-    """Whether ``ids=`` asks for rows to be matched by position.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is another string, which can't be a list of ids.
-    """
+    """Whether ``ids`` is "position"; another string is refused, since it can't be a list."""
     if isinstance(ids, str) and ids != BY_POSITION:
         raise InvalidInputError(
             f"ids is {ids!r}; it must be lists of ids, or {BY_POSITION!r} to match rows by "
@@ -222,24 +181,9 @@ def pair_items(
 ) -> tuple[tuple[ItemId, ...] | None, dict[str, torch.Tensor | None]]:
     """Pair the items of several sets, by id where there are ids and by position where not.
 
-    Parameters
-    ----------
-    sizes : mapping of str to int
-        How many items each set has.
-    ids : mapping of str to (sequence or None)
-        The checked ids of each set, see :func:`as_ids`.
-
-    Returns
-    -------
-    ids : tuple or None
-        The shared ids in the order of the first set; None if items are paired by position.
-    order : dict of str to (LongTensor or None)
-        For each set, the rows that bring it into that order; None where it has it already.
-
-    Raises
-    ------
-    ItemMismatchError
-        If the sets don't hold the same items, or only some of them have ids.
+    Returns the shared ids in the order of the first set, or None, and for each set the rows that
+    bring it into that order, None where it already has it. Sets of different items, and sets of
+    which only some have ids, raise ItemMismatchError.
     """
     names = list(sizes)
     first = names[0]

@@ -1,4 +1,4 @@
-"""How far a long call is: the one type of ``progress=``, and a line with rate and time left."""
+"""Progress of long calls: the type of ``progress=``, and a line with rate and time left."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TextIO
 
 from relspace.errors import InvalidTypeError
 
-#: Told ``(done, total, text)``: so much of so much of the step that the text names. A total of 0 is
-#: of a step that isn't counted.
+#: Called with ``(done, total, text)``: so much of the step that the text names is done. A total of
+#: 0 means that the step isn't counted.
 Listener = Callable[[int, int, str], None]
 #: What ``progress=`` takes: a listener, or True for a line on stderr.
 Progress = Listener | bool | None
@@ -24,22 +24,10 @@ _CLEAR = "\r\x1b[K"
 
 
 def as_listener(progress: Progress) -> Listener:
-    """Check ``progress=``, and make of it what the work tells of itself.
+    """Check ``progress=`` and return a listener that may be told of a step at any rate.
 
-    Parameters
-    ----------
-    progress : callable, bool or None
-        ``progress(done, total, text)``; True prints lines on stderr, None and False nothing.
-
-    Returns
-    -------
-    callable
-        Takes the same, as often as one likes: a step is told of at most a hundred times.
-
-    Raises
-    ------
-    InvalidTypeError
-        If it is neither.
+    None and False listen to nothing; True prints lines on stderr. A callable is told of a step at
+    most a hundred times.
 
     Examples
     --------
@@ -77,7 +65,7 @@ def shifted(tell: Listener, before: int, total: int, text: str) -> Listener:
 
 
 class StepClock:
-    """Says what a listener is told in one line, with the rate and the time that is left."""
+    """Formats progress as one line, with the rate and the time left."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,11 +1,11 @@
-"""What a call may use: memory, a device, a cluster."""
+"""What a call may use: memory, and a device."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 
@@ -29,8 +29,6 @@ class Resources:
         Peak memory in bytes that the call may add; None for what is free.
     device : torch.device
         Where it computes.
-    client : distributed.Client or None
-        A cluster that does the work.
 
     Examples
     --------
@@ -40,19 +38,12 @@ class Resources:
 
     memory: int | None = None
     device: torch.device = CPU
-    client: Any = None
 
     @classmethod
-    def of(
-        cls,
-        memory_budget: int | str | None = None,
-        *,
-        device: torch.device = CPU,
-        client: Any = None,
-    ) -> Self:
+    def of(cls, memory_budget: int | str | None = None, *, device: torch.device = CPU) -> Self:
         """Check a ``memory_budget``: bytes, or text such as "2 GiB"; None for what is free."""
         memory = None if memory_budget is None else parse_bytes(memory_budget, "memory_budget")
-        return cls(memory, device, client)
+        return cls(memory, device)
 
     def on(self, device: torch.device) -> Self:
         """The same on another device."""
@@ -71,9 +62,10 @@ class Resources:
         return is_free(n_bytes, self.device)
 
     def holds(self, n_bytes: int) -> bool:
-        """Whether what takes so much is held, rather than read in blocks again and again.
+        """Whether data of this size is held, rather than read in blocks again and again.
 
-        It is up to the budget, by default up to half of what is free: working on it takes some too.
+        The limit is the budget, by default half of the free memory, since working on it takes some
+        too.
         """
         if self.memory is None:
             return n_bytes <= free_memory_bytes(self.device) // 2
@@ -99,9 +91,9 @@ class Resources:
         )
 
     def for_blocks(self, *, beside: int = 0, at_most: int | None = None) -> int:
-        """Bytes that blocks of rows may take: of a budget what is left beside what is held.
+        """Bytes that blocks of rows may take: the budget less what is held ``beside`` them.
 
-        Without a budget it is a quarter of what is free. ``at_most`` is what is worth taking.
+        Without a budget, a quarter of the free memory. More than ``at_most`` brings no speed.
         """
         if self.memory is None:
             room = free_memory_bytes(self.device) // _SHARE_OF_FREE

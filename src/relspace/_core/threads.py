@@ -1,8 +1,8 @@
-"""Work on tiles side by side: a thread for every core, and in each one tile at a time.
+"""Parallel work on tiles: one thread for every core, and one tile at a time in each.
 
-Operations that each share one tile among all cores wait for the slowest core after every step,
-which costs more than the step itself where tiles fit a cache, and far more where another program
-holds one of the cores. Threads that have tiles of their own never wait.
+If all cores share one tile, they wait for the slowest core after every step. That costs more than
+the step itself where tiles fit a cache, and far more where another program uses one of the cores.
+Threads that have tiles of their own never wait.
 """
 
 from __future__ import annotations
@@ -37,21 +37,8 @@ def side_by_side(
 ) -> list[_Result]:
     """Apply a function to every item, on the CPU in as many threads as torch uses.
 
-    Gradients are not recorded.
-
-    Parameters
-    ----------
-    make : callable
-        Called once in every thread; gives the function, with memory of its own.
-    items : sequence
-        What it is applied to, from the first to the last as threads come free.
-    device : torch.device
-        Where the work is done; anything but a CPU has one thread.
-
-    Returns
-    -------
-    list
-        Results in the order of the items, whatever the threads.
+    ``make`` is called once in every thread and returns the function, which has its own memory.
+    Results are in the order of the items. Gradients are not recorded.
     """
     n_threads = min(torch.get_num_threads(), len(items)) if device.type == "cpu" else 1
     if n_threads < 2:
@@ -72,7 +59,7 @@ def side_by_side(
                         return
                     results[position] = work(items[position])
         except BaseException:
-            # Whichever thread it is, the others need not go on.
+            # The other threads need not go on.
             stopped.set()
             raise
 
@@ -87,17 +74,10 @@ def side_by_side(
 
 
 def on_one_core(work: Callable[[], _Result], device: torch.device) -> _Result:
-    """Do work in a thread whose operations use one core; on a GPU, where it is.
+    """Run work in a thread whose operations use one core; on a GPU, in this thread.
 
     Small operations that all cores share cost more than the same ones on a single core, and a
-    hundred times as much where another program holds one of them.
-
-    Parameters
-    ----------
-    work : callable
-        What is done; gradients are not recorded.
-    device : torch.device
-        Where its tensors are.
+    hundred times as much where another program uses one of them. Gradients are not recorded.
     """
     n_threads = torch.get_num_threads()
     if device.type != "cpu" or n_threads < 2:
@@ -112,27 +92,16 @@ def on_one_core(work: Callable[[], _Result], device: torch.device) -> _Result:
 
 @contextmanager
 def background_thread(name: str, *, one_core: bool) -> Iterator[Submit]:
-    """Do work in one other thread, call by call in their order, while this one goes on.
+    """Run calls in one other thread, in their order, while this thread goes on.
 
-    The thread is gone when the block is left; calls that have not begun by then are dropped.
-
-    Parameters
-    ----------
-    name : str
-        Of the thread.
-    one_core : bool
-        Whether torch uses one core in it, which leaves the others to this thread.
-
-    Yields
-    ------
-    submit : callable
-        ``submit(call, *arguments)`` gives the future of ``call(*arguments)``. Gradients are not
-        recorded.
+    Yields ``submit(call, *arguments)``, which returns a future; gradients are not recorded. With
+    ``one_core`` torch uses one core in that thread. On exit the thread ends, and calls that have
+    not begun are dropped.
     """
     n_threads = torch.get_num_threads()
     one_core = one_core and n_threads > 1
     pool = ThreadPoolExecutor(1, name, initializer=_use_one_core if one_core else None)
-    # Modes belong to threads. What was made in inference mode can only be written to in it.
+    # Modes belong to threads, and tensors of inference mode can only be written to in it.
     mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad
 
     def run(call: Callable[..., _Result], arguments: tuple[Any, ...]) -> _Result:
@@ -153,14 +122,14 @@ def background_thread(name: str, *, one_core: bool) -> Iterator[Submit]:
 
 
 def _threads(n_threads: int) -> ThreadPoolExecutor:
-    """Threads in each of which torch uses one core; they are kept."""
+    """The pool of threads in each of which torch uses one core; it is kept."""
     with _lock:
         if n_threads not in _pools:
             started = threading.Barrier(n_threads)
             pool = ThreadPoolExecutor(n_threads, "relspace", initializer=_use_one_core)
             for future in [pool.submit(started.wait) for _ in range(n_threads)]:
                 future.result()
-            # What new threads of the program begin with, which the others have just set to 1.
+            # The default of new threads, which these have just set to 1.
             torch.set_num_threads(n_threads)
             _pools[n_threads] = pool
         return _pools[n_threads]
@@ -168,7 +137,7 @@ def _threads(n_threads: int) -> ThreadPoolExecutor:
 
 def _use_one_core() -> None:
     torch.set_num_threads(1)
-    # A thread takes over the number for itself when it is asked for first.
+    # A thread inherits the number when it first asks for it.
     torch.get_num_threads()
 
 

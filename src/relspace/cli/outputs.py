@@ -23,18 +23,7 @@ def check_output(
 ) -> None:
     """Refuse, before any work, a file that can't or mustn't be written.
 
-    Parameters
-    ----------
-    output : Path
-        The file.
-    what : str
-        What it holds, for errors: "a space".
-    endings : sequence of str
-        The endings that its name may have.
-    force : bool
-        Whether a file that is there is overwritten.
-    inputs : iterable of str or Path
-        What is read, none of which the file may be or lie in.
+    ``what`` names the content in errors. The file may not be one of ``inputs``, nor lie in one.
     """
     if output.suffix.lower() not in endings:
         raise InvalidInputError(
@@ -65,7 +54,7 @@ def said_of_page(page: Path) -> str:
 
 @contextmanager
 def printed_in_any_case(result: str) -> Iterator[None]:
-    """Print what was computed although writing a picture or a page of it fails."""
+    """Print the result even if writing a picture or a page of it fails."""
     try:
         yield
     except Exception:

@@ -71,17 +71,7 @@ def mean_colors(lab: Tensor, parts: Tensor, n_parts: int) -> Tensor:
 def color_agreement(
     colors: Sequence[Tensor], patches: Sequence[Patches], queries: Sequence[Tensor]
 ) -> ColorAgreement:
-    """Compare the colours of two models with the truth.
-
-    Parameters
-    ----------
-    colors : two tensors of shape (n, 3) and (m, 3)
-        sRGB colours of each model's patches.
-    patches : two Patches
-        Their parts and images.
-    queries : two LongTensors
-        The patches that retrieval is asked for.
-    """
+    """Compare sRGB colours (n, 3) of two models' patches with the truth, for the rows asked for."""
     lab = [srgb_to_oklab(one) for one in colors]
     names = patches[0].names
     first, second = (
@@ -106,16 +96,7 @@ def retrieval_both_ways(
 ) -> Retrieval:
     """Part retrieval from the first model to the second and back, averaged.
 
-    Parameters
-    ----------
-    rows : two tensors
-        Each model's patches in one space.
-    patches : two Patches
-        Their parts and images.
-    queries : two LongTensors
-        The patches asked for.
-    euclidean : bool
-        Whether the nearest are those of least distance rather than of largest inner product.
+    The nearest rows have the largest inner product, or, if ``euclidean``, the least distance.
     """
     found = []
     for here, there in ((0, 1), (1, 0)):

@@ -34,33 +34,14 @@ def joint_pictures(
 ) -> tuple[dict[str, JointColors], dict[str, Any]]:
     """Colour layers jointly, and compare the colours of one layer of each network with the truth.
 
-    Parameters
-    ----------
-    layers : mapping of str to (tensor of shape (l, d), tensor of shape (n, d))
-        For each layer that is shown, by "network, layer", its features of the landmarks and its
-        tokens.
-    shapes : mapping of str to (int, int)
-        Rows and columns of each layer's grid.
-    judged : mapping of str to Patches
-        What the tokens of one layer of each network show; patches with a part below 0 are left out.
-    n_nodes : int
-        Nodes of the graph that colours come from.
-    n_signs : int
-        Draws of the signs of principal components that agreement before alignment is a mean of; of
-        single draws it differs much.
-    queries_per_part : int
-        For how many patches of each part retrieval is asked.
-    jitter : float
-        How far centres are moved at random for the control that colours positions.
-    random_state : int
-        Seed.
+    ``layers`` holds each shown layer's features at the landmarks and its tokens, by "network,
+    layer", and ``judged`` what the tokens of one layer of each network show; parts below 0 are left
+    out. Agreement before alignment is a mean over ``n_signs`` draws of the signs of principal
+    components, because single draws differ much. ``jitter`` moves centres for the control that
+    colours positions.
 
-    Returns
-    -------
-    panels : dict of str to JointColors
-        The layers ``before`` and ``after`` alignment.
-    numbers : dict
-        Agreement ``before``, ``after`` and for ``position`` alone, ready for JSON.
+    Returns the colours ``before`` and ``after``, and the agreement of these and of ``position``
+    alone, ready for JSON.
     """
     width = min(tokens.shape[1] for _, tokens in layers.values())
     bring = {

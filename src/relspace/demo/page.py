@@ -52,23 +52,9 @@ def report_data(
     random_state: int,
     tell: Listener,
 ) -> ReportData:
-    """Lay the study out as a page.
+    """Arrange the study as a page: its numbers, then both networks' layers to explore.
 
-    Parameters
-    ----------
-    study : PhotographStudy
-        What was found.
-    folder : Path
-        Where the photographs lie.
-    random_state : int
-        Seed.
-    tell : callable
-        Told ``(done, total, text)`` at every step.
-
-    Returns
-    -------
-    ReportData
-        The page of both networks' layers, with the study's numbers before it.
+    ``folder`` holds the photographs.
     """
     others = [one.name for one in study.photographs if one.name not in _DRAWN]
     names = [f"{name}.png" for name in (*_DRAWN, *others)]

@@ -66,7 +66,7 @@ class Photograph:
     ignored: Sequence[Sequence[tuple[float, float]]]
 
     def crops(self) -> dict[str, Image]:
-        """Two square parts from opposite corners."""
+        """Two square crops in opposite corners."""
         width, height = self.image.size
         side = round(_CROP * min(width, height))
         return {
@@ -75,13 +75,7 @@ class Photograph:
         }
 
     def concepts(self, rows: int, columns: int) -> NDArray[np.int64]:
-        """Say what each cell of a grid over the photograph shows.
-
-        Returns
-        -------
-        int64 array of shape (rows, columns)
-            Index in ``CONCEPTS``, or -1 where it is ignored.
-        """
+        """Say what each cell of a grid shows: (rows, columns) indices in ``CONCEPTS``, or -1."""
         inside = _share(self.objects, self.image.size, rows, columns)
         ignored = _share(self.ignored, self.image.size, rows, columns)
         found = np.where(inside >= _INSIDE, 0, np.where(inside <= _OUTSIDE, 2, 1))
@@ -89,13 +83,7 @@ class Photograph:
 
 
 def load_photographs() -> list[Photograph]:
-    """Read the nine photographs from the packages that ship them.
-
-    Raises
-    ------
-    MissingDependencyError
-        If Pillow or one of these packages isn't installed.
-    """
+    """Read the nine photographs from the packages that ship them."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -120,23 +108,10 @@ def load_photographs() -> list[Photograph]:
 def patches_of(
     photographs: Sequence[Photograph], grid: Any, images: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the image, the concept and the centre of every token of some images.
+    """Return image (n,), concept (n,) and centre (n, 2) of every token of some images.
 
-    Parameters
-    ----------
-    photographs : sequence of Photograph
-        What each of the images is a whole photograph of.
-    grid : TokenGrid
-        Where tokens lie.
-    images : sequence of int
-        The images.
-
-    Returns
-    -------
-    images, concepts : LongTensor of shape (n,)
-        Number of the photograph in the sequence; index in ``CONCEPTS``, or -1.
-    centers : tensor of shape (n, 2)
-        y and x, as fractions of the photograph.
+    Images are numbers in ``photographs``; concepts are indices in ``CONCEPTS``, -1 where a patch is
+    ignored; centres are y and x as fractions of the photograph.
     """
     rows, columns = grid.rows, grid.columns
     concepts = np.stack([one.concepts(rows, columns) for one in photographs])

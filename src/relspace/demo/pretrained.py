@@ -39,18 +39,7 @@ _CATEGORIES_SIDE = 448
 
 
 def load_networks(device: str = "cpu") -> dict[str, FeatureModel]:
-    """Load U2-Net-p (where salient objects end) and EfficientNet-Lite0 (what they are).
-
-    Returns
-    -------
-    dict of str to FeatureModel
-        By name, with the layers of ``LAYERS``.
-
-    Raises
-    ------
-    MissingDependencyError
-        If one of the packages isn't installed; it says how to install them.
-    """
+    """Load U2-Net-p (where salient objects end) and EfficientNet-Lite0 (what they are)."""
     return {SALIENCY: _saliency(device), CATEGORIES: _categories(device)}
 
 

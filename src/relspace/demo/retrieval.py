@@ -88,22 +88,7 @@ def moved_centers(patches: Sequence[Patches], by: float) -> tuple[Tensor, Tensor
 def nearest_by_correlation(
     rows: Tensor, others: Tensor, images: Tensor, other_images: Tensor, k: int = NEAREST
 ) -> Tensor:
-    """Find the nearest rows of other images by inner product.
-
-    Parameters
-    ----------
-    rows, others : tensor of shape (n, d) and (m, d)
-        Rows; of unit norm where the inner product shall be a correlation.
-    images, other_images : LongTensor of shape (n,) and (m,)
-        The image of each; pairs within one image don't count.
-    k : int
-        How many.
-
-    Returns
-    -------
-    LongTensor of shape (n, k)
-        Rows of ``others``, nearest first.
-    """
+    """Find the k nearest rows in other images by inner product: (n, k) row numbers."""
     found = torch.empty(len(rows), k, dtype=torch.long)
     for start in range(0, len(rows), _ROWS):
         part = slice(start, start + _ROWS)
@@ -122,17 +107,7 @@ def for_euclidean(rows: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def retrieval_of(asked: Tensor, found: Tensor, names: Sequence[str]) -> Retrieval:
-    """Count how many of the patches found show the part asked for.
-
-    Parameters
-    ----------
-    asked : LongTensor of shape (n,)
-        Part of each query.
-    found : LongTensor of shape (n, k)
-        Parts of the patches found.
-    names : sequence of str
-        The names of the parts.
-    """
+    """Count how many of the patches found (n, k) show the part asked for (n,)."""
     right = (found == asked[:, None]).double().mean(1)
     return Retrieval({name: float(right[asked == part].mean()) for part, name in enumerate(names)})
 

@@ -26,20 +26,10 @@ def run_demo(
     random_state: int = 0,
     progress: Progress = None,
 ) -> dict[str, Any]:
-    """Run the case study and write what it found.
+    """Run the case study, write what it found, and return the content of ``summary.json``.
 
     ``summary.json``, ``photographs.png`` and ``report.html`` are written into the folder, beside
     the photographs and both networks' features.
-
-    Returns
-    -------
-    dict
-        What ``summary.json`` holds; :func:`relspace.demo.page.summary_table` prints it.
-
-    Raises
-    ------
-    MissingDependencyError
-        If a package that holds a network or photographs, matplotlib or jinja2 isn't installed.
     """
     from relspace.demo.page import draw_panel, report_data
     from relspace.demo.study import run_study

@@ -92,22 +92,10 @@ def save_photographs(photographs: Sequence[Photograph], folder: Path) -> None:
 
 
 def run_study(output: Path, *, random_state: int = 0, tell: Listener) -> PhotographStudy:
-    """Run the study; alignment sees tokens and positions, never what was drawn.
+    """Run the study; alignment sees tokens and positions, never the outlines.
 
-    Parameters
-    ----------
-    output : Path
-        The folder, for the photographs and the features of both networks; features that are there
-        already are used again where networks and photographs are the same.
-    random_state : int
-        Seed of the landmarks and of what is asked for.
-    tell : callable
-        Told ``(done, total, text)`` at every step.
-
-    Returns
-    -------
-    PhotographStudy
-        Numbers and what the pictures need.
+    Photographs and features are written into ``output``; features already there are reused where
+    networks and photographs are the same.
     """
     photographs = load_photographs()
     networks = load_networks()

@@ -38,12 +38,7 @@ DIVERGING: Line = (
 
 @cache
 def color_map(line: Line, n_colors: int = 256) -> NDArray[np.uint8]:
-    """Walk along a line through OKLab in steps of one length.
-
-    Returns
-    -------
-    array of shape (n_colors, 3), uint8
-        sRGB.
+    """Walk along a line through OKLab in steps of one length; (n_colors, 3) bytes of sRGB.
 
     Examples
     --------
@@ -60,7 +55,7 @@ def color_map(line: Line, n_colors: int = 256) -> NDArray[np.uint8]:
 
 
 def segment_colors(n_segments: int) -> NDArray[np.uint8]:
-    """Hues all round in lightness by turns, so that neighbours differ twice; (n_segments, 3)."""
+    """Evenly spaced hues of alternating lightness, so that neighbours differ in both."""
     number = np.arange(n_segments)
     lightness = np.where(number % 2, 0.8, 0.64)
     hue = 25 + 360 * number / n_segments

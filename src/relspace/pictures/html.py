@@ -18,23 +18,10 @@ def html_table(
     note: str = "",
     shades: Sequence[Sequence[float]] | None = None,
 ) -> str:
-    """Lay a table out as HTML that takes its colours from the page it stands in.
+    """Lay a table out as HTML that inherits the colours of the page; all text is escaped.
 
-    Parameters
-    ----------
-    title, note : str
-        What stands above and below it.
-    columns : sequence of str
-        Titles of the columns, the first one that of the rows' own titles.
-    rows : sequence of sequences
-        Cells; floats are shown to four digits, None as nothing.
-    shades : sequence of sequences of float in [0, 1], optional
-        How strongly each cell but the first of a row is shaded.
-
-    Returns
-    -------
-    str
-        The HTML; all text is escaped.
+    Floats are shown to four digits, None as nothing. ``shades`` in [0, 1] say how strongly each
+    cell but the first of a row is shaded.
 
     Examples
     --------

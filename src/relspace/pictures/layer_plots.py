@@ -35,22 +35,10 @@ def draw_layer_comparison(
     is_distance: bool,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Draw a layer x layer table with its best matches, and values against relative depth.
+    """Draw a layer x layer table (L, M) with its best matches, and values against relative depth.
 
-    Parameters
-    ----------
-    values, chance : array of shape (L, M)
-        The table of the first model's layers by the second's, and its chance levels; NaN where
-        there is none.
-    drift : (array of shape (L - 1,), array of shape (M - 1,))
-        Values between consecutive layers.
-    path : sequence of (int, int)
-        Monotone alignment.
-
-    Returns
-    -------
-    Figure
-        Three panels; the curves share one scale.
+    ``drift`` holds values between consecutive layers, (L - 1,) and (M - 1,), and ``path`` the
+    monotone alignment. The curves share one scale.
     """
     models = drawn_name(models[0]), drawn_name(models[1])
     likeness = np.where(np.isnan(values), -np.inf, -values if is_distance else values)
@@ -109,24 +97,9 @@ def draw_model_comparison(
 ) -> Figure:
     """Draw models by their mean best match, their hierarchy, all layers in a plane, and by depth.
 
-    Parameters
-    ----------
-    summary : array of shape (n_models, n_models)
-        Mean best matches.
-    merges : array of shape (n_models - 1, 4)
-        The hierarchy, as SciPy's linkages.
-    points : mapping of str to array of shape (L, 2)
-        Each model's layers in the plane, from input to output.
-    explained : float
-        Share of the variance that the plane holds.
-    best : mapping of str to mapping of str to array of shape (L,)
-        Model x model x layer.
-
-    Returns
-    -------
-    Figure
-        A table, a tree, a plane, and for each model the values of its layers in the others on one
-        scale.
+    ``merges`` are SciPy's linkages, ``points`` (L, 2) the layers of each model in the plane, which
+    holds the share ``explained`` of the variance, and ``best`` (L,) the values of a model's layers
+    in another.
     """
     count = len(models)
     colors = even_hues(count, theme.lightness)
@@ -173,23 +146,8 @@ def draw_layer_maps(
 ) -> Axes:
     """Draw layer x layer tables beside each other, in colours of one range, with their values.
 
-    Parameters
-    ----------
-    part : Figure or SubFigure
-        What is drawn in.
-    tables : mapping of str to array of shape (n_rows, n_columns)
-        Values from 0 on, by title.
-    rows, columns : (str, sequence of str)
-        What stands beside the layers, and the layers from input to output.
-    boxes : sequence of (left, bottom, width, height)
-        Of each table, as fractions of the part.
-    bar : (left, bottom, width, height)
-        Of the colour bar.
-
-    Returns
-    -------
-    Axes
-        Of the colour bar.
+    ``rows`` and ``columns`` are a title with the names of the layers. ``boxes`` and ``bar`` are
+    (left, bottom, width, height) of the tables and of the colour bar, whose axes are returned.
     """
     span = (0.0, float(max(values.max() for values in tables.values())))
     for number, ((title, values), box) in enumerate(zip(tables.items(), boxes, strict=True)):

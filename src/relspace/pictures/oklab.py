@@ -29,24 +29,14 @@ _HALVINGS = 16
 
 
 def oklab_to_linear(lab: torch.Tensor) -> torch.Tensor:
-    """Turn OKLab, (..., 3), into linear sRGB, which leaves [0, 1] for colours out of gamut."""
+    """Convert OKLab (..., 3) to linear sRGB, which leaves [0, 1] for colours out of gamut."""
     to_lms = torch.tensor(_LAB_TO_LMS, dtype=lab.dtype, device=lab.device)
     to_rgb = torch.tensor(_LMS_TO_RGB, dtype=lab.dtype, device=lab.device)
     return (lab @ to_lms.T).pow(3) @ to_rgb.T
 
 
 def oklab_to_srgb(lab: torch.Tensor) -> torch.Tensor:
-    """Turn OKLab into sRGB in [0, 1]; a colour out of gamut loses chroma, not hue or lightness.
-
-    Parameters
-    ----------
-    lab : tensor of shape (..., 3)
-        Lightness from 0 to 1, and the two chromatic coordinates.
-
-    Returns
-    -------
-    tensor of shape (..., 3)
-        Red, green and blue.
+    """Convert OKLab (..., 3) to sRGB in [0, 1]; out of gamut, chroma is reduced and hue is kept.
 
     Examples
     --------
@@ -74,18 +64,7 @@ def oklab_to_srgb(lab: torch.Tensor) -> torch.Tensor:
 
 
 def srgb_to_oklab(srgb: torch.Tensor) -> torch.Tensor:
-    """Turn sRGB into OKLab, in which the distance of two colours says how different they look.
-
-    Parameters
-    ----------
-    srgb : tensor of shape (..., 3)
-        Red, green and blue in [0, 1].
-
-    Returns
-    -------
-    tensor of shape (..., 3)
-        Lightness from 0 to 1, and the two chromatic coordinates.
-    """
+    """Convert sRGB (..., 3) to OKLab, where distances say how different two colours look."""
     linear = torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055).pow(2.4))
     to_lms = torch.tensor(_RGB_TO_LMS, dtype=srgb.dtype, device=srgb.device)
     to_lab = torch.tensor(_LMS_TO_LAB, dtype=srgb.dtype, device=srgb.device)

@@ -1,4 +1,4 @@
-"""Panels: images across, layers of several models down, tokens in their joint colours."""
+"""Panels: images in columns, layers of several models in rows, tokens in joint colours."""
 
 from __future__ import annotations
 
@@ -51,17 +51,7 @@ def panel_rows(
     *,
     titles: Mapping[str, str] | None = None,
 ) -> list[PanelRow]:
-    """Take some images of every set as lines of a panel.
-
-    Parameters
-    ----------
-    colors : mapping of str to array of shape (n_images, rows, columns, 3)
-        sRGB in [0, 1], on the grid of each set.
-    images : sequence of int
-        Row numbers of the images.
-    titles : mapping of str to str, optional
-        What the sets are called; their names by default.
-    """
+    """Take some images of every set as lines of a panel."""
     return [
         PanelRow((titles or {}).get(name, drawn_name(name)), [pictures[image] for image in images])
         for name, pictures in colors.items()
@@ -78,23 +68,9 @@ def panel_png(
 ) -> bytes:
     """Draw panels beside each other, before and after alignment for example, as one PNG.
 
-    Parameters
-    ----------
-    images : sequence of n arrays of shape (h, w, 3)
-        Photographs of any shape, sRGB in [0, 1] or as bytes.
-    halves : mapping of str to sequence of PanelRow
-        Panels by title, with the same lines.
-    theme : Theme
-        Colours; the last panel's title is in the accent.
-    title : str
-        What stands above all.
-    cell : float
-        Size of a picture in inches.
-
-    Raises
-    ------
-    ItemMismatchError
-        If a line has not one picture for each image.
+    ``images`` are photographs of any shape, sRGB in [0, 1] or bytes, and ``halves`` panels with the
+    same lines by title; the last title is in the accent. ``cell`` is the size of a picture in
+    inches.
     """
     n, n_lines = len(images), 1 + max(map(len, halves.values()))
     parts = [part for rows in halves.values() for row in rows for part in row.title.split("\n")]

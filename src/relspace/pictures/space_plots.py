@@ -20,16 +20,9 @@ def draw_items(
     *,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Draw the items of all sets in one plane, in joint colours, a marker for each set.
+    """Draw items of all sets (n, 2) in one plane, in joint colours (n, 3), a marker for each set.
 
-    Parameters
-    ----------
-    points : mapping of str to array of shape (n, 2)
-        Positions in the plane; row i is the same item in every set, and thin lines join its points.
-    colors : mapping of str to array of shape (n, 3)
-        sRGB in [0, 1].
-    theme : Theme
-        Colours of ground and ink.
+    Thin lines join the points of one item.
     """
     with themed(theme):
         figure = new_figure(6.2, 4.6)

@@ -38,13 +38,7 @@ DARK = Theme("#14181f", "#1c212a", "#e6eaf0", "#9da8b8", "#313945", "#778395", "
 
 @contextmanager
 def themed(theme: Theme) -> Iterator[None]:
-    """Draw what is inside with a theme, and restore matplotlib's settings afterwards.
-
-    Raises
-    ------
-    MissingDependencyError
-        If matplotlib isn't installed.
-    """
+    """Apply a theme to figures drawn inside, and restore matplotlib's settings afterwards."""
     try:
         import matplotlib
     except ImportError as error:

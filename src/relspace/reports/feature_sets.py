@@ -16,7 +16,7 @@ from relspace.errors import BandwidthError
 from relspace.features import FeatureSet, Positions, choose_positions
 from relspace.kernels.bandwidth import DEFAULT_DENSITY
 from relspace.reports.page.data import Quantization, ReportModel
-from relspace.reports.patches import ModelPatches, report_models
+from relspace.reports.patches import ModelPatches, report_models, require_patches
 from relspace.reports.thumbnails import Thumbnails, grid_boxes, thumbnails_of
 from relspace.similarity import LayerComparison, ModelComparison, compare_feature_sets
 from relspace.similarity.same_positions import grids_of_layers, pair_feature_sets
@@ -125,6 +125,18 @@ def summarize_feature_sets(
     n_shown = min(n_images, n)
     pictures = thumbnails_of(images, ids, next(iter(grids.values())), n_shown)
     positions = choose_positions(grids, landmarks, random_state=seed)
+    require_patches(
+        {
+            f"{name}, {layer}": (
+                n_shown * one.tokens_per_image,
+                fs[layer].shape[1] + len(positions),
+            )
+            for name, fs in paired.items()
+            for layer in fs.layers
+            if (one := fs[layer].grid) is not None
+        },
+        n_shown,
+    )
     patches = {}
     for name, fs in paired.items():
         tell(0, 0, f"Aligning {len(fs.layers)} layers of {name}")

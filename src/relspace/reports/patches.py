@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._core.resources import Resources
 from relspace.embedding import Coloring, NormalizedCut, kway
 from relspace.errors import BandwidthError, InvalidInputError, RelspaceWarning
 from relspace.kernels.axes import principal_axes
@@ -29,6 +30,9 @@ _COMMON_WIDTH = 32
 
 #: Densities of the graph that colours come from: the first that every layer can have.
 _DENSITIES = (0.05, 0.1, 0.2, 0.4)
+
+# A float32, and its double while colours are computed.
+_BYTES_PER_VALUE = 12
 
 #: A layer of a model.
 LayerKey = tuple[str, str]
@@ -75,6 +79,15 @@ class ModelPatches:
         return self.boxes[layer] if isinstance(self.boxes, Mapping) else self.boxes
 
 
+def require_patches(shapes: Mapping[str, tuple[int, int]], n_images: int) -> None:
+    """Refuse, before any is read, patches of layers (n, width) that memory doesn't hold."""
+    Resources().require(
+        sum(_BYTES_PER_VALUE * n * width for n, width in shapes.values()),
+        f"a report of {n_images} images and {len(shapes)} layers",
+        "explore fewer images: {n_images=4}",
+    )
+
+
 def report_models(
     models: Mapping[str, ModelPatches],
     *,
@@ -85,29 +98,13 @@ def report_models(
     """Quantise the patches of all models' layers, colour them and cut them into segments.
 
     Colours come from normalized cuts: "joint" of all models at once in the common space, "per
-    model" of each model by itself, "before" of all at once before alignment, where every layer was
-    cut to a common width by its own principal components. Cuts are those of the models' last
-    layers, whose patches tell parts apart best, of as many of them as it takes to have a patch for
-    every node of the graph; other layers are embedded and coloured as new patches of their model.
+    model" of each model by itself, "before" of all at once before alignment, where every layer is
+    reduced to a common width by its own principal components. The graph holds patches of the
+    models' last layers, which separate parts best, as many layers as fill it; other layers are
+    embedded as new patches of their model.
 
-    Parameters
-    ----------
-    models : mapping of str to ModelPatches
-        Models by name.
-    segment_counts : sequence of int
-        Numbers of segments, from 2 to 17.
-    max_vector_bytes : int
-        What all vectors may take. Where 48 bytes per patch are too many, they become fewer, and
-        then grids are averaged down to half their sides.
-    random_state : int
-        Seed of samples, cuts and segments.
-
-    Returns
-    -------
-    models : tuple of ReportModel
-        For :class:`relspace.reports.page.ReportData`.
-    quantization : Quantization
-        How well products of the vectors approximate correlations.
+    Vectors take at most ``max_vector_bytes``: where 48 bytes per patch are too many, they become
+    fewer, and then grids are averaged down to half their sides.
     """
     shrunk = {name: _checked(name, one) for name, one in models.items()}
     while _n_tokens(shrunk) * _FEWEST_COMPONENTS > max_vector_bytes:

@@ -22,38 +22,12 @@ def quantize_rows(
 ) -> tuple[list[NDArray[np.int8]], Quantization]:
     r"""Project standardised rows of the common space and round them to a byte per component.
 
-    The product of two rows of unit norm is their correlation. The d axes that keep most of all
-    such products are the leading eigenvectors of the rows' second moment, and
+    The product of two rows of unit norm is their correlation. The d axes that keep most of all such
+    products are the leading eigenvectors of the rows' second moment (Eckart and Young 1936), and
 
     .. math:: r_{ij} \approx \sum_k s_k^2 q_{ik} q_{jk}
 
-    with integers q from -127 to 127 and a step s_k per axis.
-
-    Parameters
-    ----------
-    blocks : sequence of tensors of shape (n_b, m)
-        Standardised rows, for example of every layer of every model.
-    n_components : int
-        Bytes per row, d; fewer where the rows have fewer columns.
-    random_state : int
-        Seed of the samples that the axes and the error are found on.
-
-    Returns
-    -------
-    vectors : list of arrays of shape (n_b, d), int8
-        One per block.
-    quantization : Quantization
-        The steps and the error.
-
-    Raises
-    ------
-    InvalidInputError
-        If the blocks differ in their columns.
-
-    Notes
-    -----
-    Eckart and Young (1936): no d axes approximate the matrix of products better in the mean
-    square.
+    with integers q from -127 to 127 and a step s_k per axis. Blocks (n_b, m) become (n_b, d), int8.
 
     Examples
     --------

@@ -21,7 +21,7 @@ from relspace.features import FeatureSet, choose_positions
 from relspace.kernels.axes import principal_plane
 from relspace.kernels.landmarks import draw_distinct
 from relspace.reports.page.data import Quantization, ReportModel, Value
-from relspace.reports.patches import ModelPatches, report_models
+from relspace.reports.patches import ModelPatches, report_models, require_patches
 from relspace.reports.thumbnails import Thumbnails, grid_boxes, read_thumbnails, thumbnails_of
 from relspace.resampling import MIN_UNITS, p_value, permutation_null
 from relspace.similarity.compare import compare
@@ -217,10 +217,18 @@ def _of_tokens(
         raise UnknownNameError(
             f"features are given of {name_some(unknown)}; the space holds {name_some(space.names)}."
         )
-    pictures = thumbnails_of(images, space.ids, space.grid(space.names[0]), n_shown)
+    grids = {name: space.grid(name) for name in space.names}
+    require_patches(
+        {
+            name: (n_shown * grid.tokens_per_image, space.rows(name).shape[1])
+            for name, grid in grids.items()
+        },
+        n_shown,
+    )
+    pictures = thumbnails_of(images, space.ids, grids[space.names[0]], n_shown)
     patches = {}
     for name in space.names:
-        layer, grid = space.parameters.get("layers", {}).get(name, "features"), space.grid(name)
+        layer, grid = space.parameters.get("layers", {}).get(name, "features"), grids[name]
         tokens = _centered(space.rows(name).read(0, n_shown * grid.tokens_per_image))
         given = None if features is None else features.get(name)
         patches[name] = ModelPatches(

@@ -34,26 +34,10 @@ def read_thumbnails(
     *,
     side: int = _SIDE,
 ) -> Thumbnails:
-    """Read the images of some items and shrink them.
+    """Read the images of the items with the row numbers ``chosen``, and shrink them to ``side``.
 
-    Parameters
-    ----------
-    images : path, glob pattern, array, dataset, or a sequence of paths, arrays or PIL images
-        As for :func:`relspace.features.images.open_images`.
-    ids : sequence or None
-        The items' ids, by which images are found; None where they are matched by position, image
-        i to item i.
-    n_items : int
-        How many items there are.
-    chosen : sequence of int
-        Row numbers of the items whose images are read.
-    side : int
-        The longer side of a thumbnail at most, in pixels.
-
-    Raises
-    ------
-    ItemMismatchError
-        If items have no image or several, or if there are no ids and not as many images as items.
+    Images are found by ids; without ids, image i is that of item i. Items without an image or with
+    several raise ItemMismatchError, as do other numbers of images where there are no ids.
     """
     collection = open_images(images)
     if ids is None:

@@ -12,7 +12,7 @@ Table = NDArray[np.float64]
 
 
 def dissimilarity(values: Table, direction: str, identical: float) -> Table:
-    """Turn a symmetric table of values into dissimilarities with a diagonal of 0.
+    """Convert a symmetric table of values to dissimilarities with a diagonal of 0.
 
     Distances stay as they are; a similarity s becomes sqrt(2 (1 - s)), the distance of two unit
     vectors whose cosine is s.
@@ -26,21 +26,10 @@ def dissimilarity(values: Table, direction: str, identical: float) -> Table:
 
 
 def classical_scaling(distances: Table, n_dimensions: int = 2) -> tuple[Table, float]:
-    """Place points in a plane so that their distances are as given (Torgerson 1952).
+    """Arrange points so that their distances are as given (Torgerson 1952).
 
-    Parameters
-    ----------
-    distances : array of shape (n, n)
-        Dissimilarities.
-    n_dimensions : int
-        Of the plane.
-
-    Returns
-    -------
-    points : array of shape (n, n_dimensions)
-        Principal axes first; each axis's largest coordinate is positive.
-    explained : float
-        Share of the positive variance that these axes hold.
+    Returns the points (n, n_dimensions), principal axes first, the largest coordinate of each axis
+    positive, and the share of the positive variance that these axes hold.
 
     Examples
     --------
@@ -62,13 +51,7 @@ def classical_scaling(distances: Table, n_dimensions: int = 2) -> tuple[Table, f
 
 
 def hierarchy(distances: Table) -> Table:
-    """Join the most alike first, by the mean dissimilarity between clusters (average linkage).
-
-    Returns
-    -------
-    array of shape (n - 1, 4)
-        Merges, as SciPy's linkages.
-    """
+    """Merge the most alike clusters first (average linkage); (n - 1, 4), as SciPy's linkages."""
     from scipy.cluster.hierarchy import linkage
     from scipy.spatial.distance import squareform
 

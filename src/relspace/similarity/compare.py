@@ -163,7 +163,7 @@ def compare(
     groups: object | None = None,
     ceiling: bool = False,
     max_items: int | None = None,
-    memory_budget: int | None = None,
+    memory_budget: int | str | None = None,
     client: Any | None = None,
     random_state: int = 0,
     progress: Progress = None,
@@ -205,10 +205,10 @@ def compare(
         Whether to compute what split halves of the features reach.
     max_items : int, optional
         Compare this many items at most, chosen at random. All by default.
-    memory_budget : int, optional
-        Bytes that comparing may take. Features on disk are loaded where they, and what is
-        computed of them, fit in; half of the free memory by default. Matrices over pairs of items
-        that don't fit are made tile by tile, or refused where they can't be.
+    memory_budget : int or str, optional
+        Bytes that the call may take, or text such as "2 GiB"; by default half of the free memory.
+        Features on disk that don't fit, with what is computed of them, are read in blocks. Matrices
+        over pairs of items that don't fit are made tile by tile, or refused where they can't be.
     client : distributed.Client, optional
         A Dask cluster whose workers sum over parts of the items; they must reach files by the same
         paths.

@@ -24,16 +24,6 @@ def monotone_path(likeness: NDArray[np.float64]) -> list[tuple[int, int]]:
     sum of the likeness, where a step in both models counts twice: every path then has the same
     length (the symmetric step pattern of Sakoe and Chiba 1978).
 
-    Parameters
-    ----------
-    likeness : array of shape (L, M)
-        How alike the layers are; larger is more.
-
-    Returns
-    -------
-    list of (int, int)
-        Rows and columns along the path.
-
     Examples
     --------
     >>> import numpy as np

@@ -1,4 +1,4 @@
-"""Tables of layers that memory holds, by factors that are made of each layer once."""
+"""Tables of layers in memory, from factors that are computed once for each layer."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def hold_layers(
     tell: Listener,
     keep_features: bool,
 ) -> Held:
-    """Prepare all layers of models, each once, the rows asked for of each model in that order."""
+    """Prepare all layers of models, each once, with the rows of each model in ``order``."""
     n_layers = sum(len(model.layers) for model in models)
     factors: list[Any] = []
     kept: list[torch.Tensor] = []

@@ -41,7 +41,7 @@ def open_models(
     groups: object | None,
     seed: int,
     max_items: int | None,
-    memory_budget: int | None,
+    memory_budget: int | str | None,
     client: Any | None,
     tell: Listener,
     n_permutations: int,
@@ -50,39 +50,13 @@ def open_models(
 ) -> Held | Summed:
     """Open the layers of models so that any of them can be compared.
 
-    Layers that are in memory stay there; those on disk are loaded where they fit into the budget,
-    half of the free memory by default, and else summed over in blocks.
-
-    Parameters
-    ----------
-    models : mapping of str to (FeatureSet or mapping)
-        Layers by model.
-    measure : Measure
-        What they are compared by.
-    blocks : sequence of (str, str)
-        Models whose layers will be compared under permutations.
-    ids, groups, max_items, memory_budget, client
-        As in :func:`relspace.compare_layers`.
-    seed : int
-        Of the items that are chosen.
-    tell : callable
-        Told ``(done, total, text)``.
-    n_permutations, n_bootstraps, ceiling
-        What will be asked for: not everything can be had of sums. As in :func:`relspace.compare`.
-
-    Raises
-    ------
-    ItemMismatchError
-        If the models don't hold the same items.
-    InvalidInputError
-        If features are not finite or too few, or what is asked for can't be had of sums.
-    UndefinedValueError
-        If the measure has no value on any layer of a model.
-    MemoryBudgetError
-        If what the measure needs of all pairs of items, or its sums over items, don't fit.
+    Layers in memory stay there. Those on disk are loaded where they fit into the budget, by default
+    half of the free memory, and else summed over in blocks. ``blocks`` are the pairs of models that
+    will be compared under permutations; ``n_permutations``, ``n_bootstraps`` and ``ceiling`` are
+    what will be asked for, which sums can't all give. The rest is as in
+    :func:`relspace.compare_layers`.
     """
-    if memory_budget is not None:
-        Resources.of(memory_budget)
+    memory_budget = Resources.of(memory_budget).memory
     if max_items is not None:
         max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
     opened = [

@@ -277,7 +277,7 @@ def compare_layers(
     groups: object | None = None,
     random_state: int = 0,
     max_items: int | None = None,
-    memory_budget: int | None = None,
+    memory_budget: int | str | None = None,
     client: Any | None = None,
     progress: Progress = None,
 ) -> LayerComparison:
@@ -293,7 +293,7 @@ def compare_layers(
     a, b : FeatureSet, or mapping of str to array-like of shape (n, d), path, or source of rows
         Layers of two models over the same items, from input to output. Tokens of images are items
         of their own, permuted image by image; tokens on different grids are read at the same
-        places of the images. What :func:`relspace.features.scan` takes is read in blocks.
+        positions of the images. What :func:`relspace.features.scan` takes is read in blocks.
     measure : str or Measure
         One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`.
     names : sequence of two str, optional
@@ -312,9 +312,10 @@ def compare_layers(
         Seed.
     max_items : int, optional
         Compare this many items at most, chosen at random. All by default.
-    memory_budget : int, optional
-        Bytes that the layers' factors may take; a quarter of what is free by default. Layers on
-        disk that it does not hold are read in blocks.
+    memory_budget : int or str, optional
+        Bytes that the call may take, or text such as "2 GiB"; by default half of the free memory.
+        Features on disk that don't fit, with what is computed of them, are read in blocks. Matrices
+        over pairs of items that don't fit are made tile by tile, or refused where they can't be.
     client : distributed.Client, optional
         A Dask cluster whose workers sum over parts of the items; they must reach files by the same
         paths.

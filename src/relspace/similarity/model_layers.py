@@ -49,21 +49,7 @@ class ModelLayers:
     def of(cls, given: object, name: str, ids: object | None = None) -> ModelLayers:
         """Take the layers of a feature set, or of a mapping of names to features.
 
-        Parameters
-        ----------
-        given : FeatureSet or mapping
-            The layers.
-        name : str
-            What errors call the model.
-        ids : sequence or "position", optional
-            The items' ids, or that items have none; by default those that the layers bring.
-
-        Raises
-        ------
-        InvalidTypeError
-            If it is neither.
-        ItemMismatchError
-            If layers have different numbers of rows.
+        ``ids`` are the items' ids, or "position" for none; by default those that the layers bring.
         """
         layers = _layers_of(given, name, labelled=ids is None)
         sizes = {layer: _n_rows(one, full_name(name, layer)) for layer, one in layers.items()}

@@ -160,7 +160,7 @@ class ModelComparison(Compared):
 
     @property
     def scaling(self) -> tuple[Table, float]:
-        """Places of all layers in a plane, and the share of the variance that it holds.
+        """Points of all layers in a plane, and the share of the variance that it holds.
 
         Returns
         -------
@@ -267,7 +267,7 @@ def compare_models(
     groups: object | None = None,
     random_state: int = 0,
     max_items: int | None = None,
-    memory_budget: int | None = None,
+    memory_budget: int | str | None = None,
     client: Any | None = None,
     progress: Progress = None,
 ) -> ModelComparison:

@@ -1,4 +1,4 @@
-"""What every comparison says of itself: what was measured, on which items, against which null."""
+"""Provenance of a comparison: what was measured, on which items, against which null."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Provenance:
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
 class Compared:
-    """Base of what comparisons find; what its provenance says can be asked of it directly."""
+    """Base of the results of comparisons; attributes of the provenance are theirs too."""
 
     provenance: Provenance
 

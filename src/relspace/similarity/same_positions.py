@@ -74,13 +74,8 @@ def at_same_positions(
 ) -> tuple[Mapping[str, object], Any, object | None]:
     """Read layers of feature sets at the same positions, where tokens lie on different grids.
 
-    Rows that are the same items as they are, of other features or of tokens on one grid, are left
-    as they are.
-
-    Returns
-    -------
-    models, ids, groups
-        What :func:`relspace.similarity.inputs.open_models` takes.
+    Other features, and tokens on one grid, are returned as they are. Returns models, ids and groups
+    for :func:`relspace.similarity.inputs.open_models`.
     """
     sets = {name: one for name, one in models.items() if isinstance(one, FeatureSet)}
     if len(sets) < len(models) or all(

@@ -1,4 +1,4 @@
-"""Tables of layers that memory can't hold, by sums over their items."""
+"""Tables of layers larger than memory, from sums over their items."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from relspace.rows.source import RowSource
 from relspace.similarity.model_layers import ModelLayers
 from relspace.similarity.tables import Items, LayerTables, Table, full_name, number_layers
 
-# Cores that share operations on so few features wait for each other longer than they work.
+# With so few features, cores that share an operation wait longer than they compute.
 _FEATURES_OF_ONE_CORE = 512
 
 

@@ -42,7 +42,7 @@ class Items:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TableBesideChance:
-    """Values of pairs of layers (L, M) beside chance; NaN where there is none.
+    """Values (L, M) of pairs of layers, with their chance level; NaN where there is none.
 
     ``chance_std`` is None where means are known in closed form and nothing was permuted; ``null``
     has shape (n_permutations, L, M).
@@ -145,12 +145,8 @@ class LayerTables(ABC):
     ) -> TableBesideChance:
         """Compare some layers with others, and the same under permutations of the items.
 
-        With 0 permutations there are as many as chance needs, none where it is known.
-
-        Raises
-        ------
-        UndefinedValueError
-            If no pair of layers has a value.
+        Without permutations asked for, the chance level comes from the closed form, or from as many
+        as it needs. UndefinedValueError if no pair of layers has a value.
         """
         values = self.values(rows, columns)
         has_value = ~np.isnan(values)

@@ -14,13 +14,13 @@ from safetensors import safe_open
 
 from relspace._core.arguments import name_some
 from relspace._core.devices import choose_device
-from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError
+from relspace.errors import FileFormatError, InvalidInputError, MissingDependencyError, reason_of
 from relspace.features.feature_model import FeatureModel
 from relspace.features.models.clip import CLIP, SIGLIP
 from relspace.features.models.convolutional import CONVNEXT, CONVNEXT_V2, RESNET
 from relspace.features.models.diffusion import DiffusionModel
 from relspace.features.models.dino import DINOV2, DINOV2_REGISTERS, DINOV3
-from relspace.features.models.foreign import explained, import_package, reason_of
+from relspace.features.models.foreign import explained, import_package
 from relspace.features.models.hub import find_folder, read_json
 from relspace.features.models.sam import SAM, SAM2
 from relspace.features.models.text import TextModel
@@ -148,8 +148,9 @@ def _loading(folder: Path, what: str) -> Iterator[None]:
         try:
             yield
         except ImportError as error:
+            reason = reason_of(error, with_type=True)
             raise MissingDependencyError(
-                f"{folder} needs a package that is not installed ({reason_of(error)})."
+                f"{folder} needs a package that is not installed ({reason})."
             ) from error
 
 

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from relspace.errors import MissingDependencyError, RelspaceError
+from relspace.errors import MissingDependencyError, RelspaceError, reason_of
 
-_LONGEST_REASON = 300
 MODELS = "relspace[models]"
 
 
@@ -19,15 +18,10 @@ def import_package(module: str, what: str = "pretrained models", install: str = 
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
+        reason = reason_of(error, with_type=True)
         raise MissingDependencyError(
-            f"{what} need {package}, which can't be imported ({reason_of(error)}): pip install "
-            f"'{install}'."
+            f"{what} need {package}, which can't be imported ({reason}): pip install '{install}'."
         ) from error
-
-
-def reason_of(error: BaseException) -> str:
-    """Say an error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
 
 
 @contextmanager
@@ -39,4 +33,4 @@ def explained(explain: Callable[[str], RelspaceError]) -> Iterator[None]:
         raise
     except Exception as error:
         # Damaged files and sizes that don't fit make libraries raise nearly anything.
-        raise explain(reason_of(error)) from error
+        raise explain(reason_of(error, with_type=True)) from error

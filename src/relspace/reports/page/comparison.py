@@ -30,18 +30,7 @@ Compared = LayerComparison | ModelComparison
 
 
 def comparison_page(compared: Compared) -> ReportData:
-    """Arrange a comparison as a page: layer maps and curves, best matches, parameters.
-
-    Parameters
-    ----------
-    compared : LayerComparison or ModelComparison
-        What was found.
-
-    Raises
-    ------
-    MissingDependencyError
-        If matplotlib isn't installed and there are more than two models.
-    """
+    """Arrange a comparison as a page: layer maps and curves, best matches, parameters."""
     measure, models = compared.measure, compared.models
     items = f"{compared.n_items:,} items"
     if compared.n_available > compared.n_items:
@@ -81,15 +70,7 @@ def comparison_page(compared: Compared) -> ReportData:
 
 
 def feature_sets_page(summary: FeatureSetsSummary, title: str | None = None) -> ReportData:
-    """Arrange feature sets as a page: patches of all layers to explore, and their comparison.
-
-    Parameters
-    ----------
-    summary : FeatureSetsSummary
-        From :func:`relspace.reports.feature_sets.summarize_feature_sets`.
-    title : str, optional
-        What the page is called; by default, the names of the models.
-    """
+    """Arrange feature sets as a page: patches of all layers to explore, and their comparison."""
     page, pictures = comparison_page(summary.compared), summary.pictures
     names = list(summary.compared.models)
     page = dataclasses.replace(page, title=title or f"{', '.join(names[:-1])} and {names[-1]}")

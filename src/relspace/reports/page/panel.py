@@ -1,4 +1,4 @@
-"""The panel of a report: images across, layers of all models down, in the colours of the page."""
+"""The panel of a report: images in columns, layers of all models in rows, in joint colours."""
 
 from __future__ import annotations
 

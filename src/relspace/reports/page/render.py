@@ -122,13 +122,7 @@ def png_address(png: bytes) -> str:
 
 
 def image_address(pixels: NDArray[np.uint8]) -> str:
-    """Encode a thumbnail as the address of itself: small ones as PNG, others as JPEG.
-
-    Parameters
-    ----------
-    pixels : array of shape (h, w, 3), uint8
-        sRGB.
-    """
+    """Encode a thumbnail as the address of itself: small ones as PNG, others as JPEG."""
     try:
         from PIL import Image
     except ImportError as error:

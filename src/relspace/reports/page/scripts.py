@@ -15,15 +15,11 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|let|class)\b)", r
 
 @cache
 def page_script() -> str:
-    """Join the modules in the order in which they need each other.
+    """Join the modules, each after those that it imports, into one without imports.
 
     Modules import by name and don't rename, and no two define the same name, so that all of them
-    can stand in one scope; a browser refuses a script in which that is not so.
-
-    Returns
-    -------
-    str
-        One module's text that imports nothing, safe inside a ``script`` element.
+    can share one scope; a browser refuses a script in which that is not so. The result is safe
+    inside a ``script`` element.
     """
     texts: dict[str, str] = {}
     _collect(_MAIN, texts)

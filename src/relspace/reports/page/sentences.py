@@ -1,4 +1,4 @@
-"""What pages of several kinds say in the same words."""
+"""Sentences that pages of several kinds share."""
 
 from __future__ import annotations
 

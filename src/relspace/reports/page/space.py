@@ -25,15 +25,7 @@ _ABOUT_VALUES = (
 
 
 def space_page(summary: SpaceSummary, title: str | None = None) -> ReportData:
-    """Arrange what was found in a common space as a page.
-
-    Parameters
-    ----------
-    summary : SpaceSummary
-        From :func:`relspace.reports.space.summarize_space`.
-    title : str, optional
-        What the page is called; by default, the names of the sets.
-    """
+    """Arrange what was found in a common space as a page."""
     names, of_tokens = summary.names, summary.item == "image"
     named = " and ".join(names) if len(names) < 4 else f"{len(names)} sets"
     n_items, n_pictures = summary.numbers["n_items"], len(summary.pictures.images)
