@@ -190,6 +190,10 @@ def die(held: None, part: int) -> None:
 def test_work_that_ends_its_workers_is_an_error(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Each of the three that there are by default costs a new worker. One that is killed while it
+    # starts is not followed by another, and then there are none.
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 1)
     monkeypatch.setattr("relspace.rows.cluster._SECONDS_TO_BEGIN", 5)
-    with pytest.raises(ClusterError, match="worker"):
+    told = r"one part of the work ended several|lost all its workers 4 times|no worker .* began"
+    with pytest.raises(ClusterError, match=told):
         list(run_on_cluster(die, None, [0], client))

@@ -184,18 +184,18 @@ class _Tasks:
 
     def _send(self) -> None:
         self._n_sent += 1
+        given = {"broadcast": True, "hash": False, "timeout": _SECONDS_TO_BEGIN}
         try:
             self._client.submit(os.getpid, pure=False).result(timeout=_SECONDS_TO_BEGIN)
+            try:
+                self._sent = self._client.scatter(self._held, direct=True, **given)
+            except OSError:
+                # The client may reach the workers through the scheduler only.
+                self._sent = self._client.scatter(self._held, direct=False, **given)
         except TimeoutError as error:
             raise ClusterError(
                 f"no worker of the cluster began within {_SECONDS_TO_BEGIN} s."
             ) from error
-        given = {"broadcast": True, "hash": False, "timeout": _SECONDS_TO_BEGIN}
-        try:
-            self._sent = self._client.scatter(self._held, direct=True, **given)
-        except OSError:
-            # The client may reach the workers through the scheduler only.
-            self._sent = self._client.scatter(self._held, direct=False, **given)
 
     def _submit(self, number: int) -> Any:
         part = self._parts[number]
