@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from relspace import measures, resampling
     from relspace.embedding import Coloring, NormalizedCut, colors, kway
     from relspace.features import (
+        ExportedModel,
         FeatureSet,
         ModuleModel,
         OnnxModel,
@@ -48,6 +49,7 @@ __all__ = [
     "Coloring",
     "CommonSpace",
     "Comparison",
+    "ExportedModel",
     "FeatureSet",
     "ItemSpace",
     "LayerComparison",
@@ -87,6 +89,7 @@ __all__ = [
 _MODULES = {
     "embedding": ("Coloring", "NormalizedCut", "colors", "kway"),
     "features": (
+        "ExportedModel",
         "FeatureSet",
         "ModuleModel",
         "OnnxModel",

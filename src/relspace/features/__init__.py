@@ -10,6 +10,7 @@ from relspace.features.images import ImageCollection, UnreadableImageError, open
 from relspace.features.items import BlankLinesWarning
 from relspace.features.layer import LayerFeatures
 from relspace.features.models import (
+    ExportedModel,
     LayerSummary,
     ModelSummary,
     ModuleModel,
@@ -48,6 +49,7 @@ from relspace.rows.source import RowSource
 
 __all__ = [
     "BlankLinesWarning",
+    "ExportedModel",
     "FeatureModel",
     "FeatureSet",
     "FeatureTable",

@@ -100,6 +100,8 @@ class GraphModel(ImageModel):
 
     family: str
     path: Path
+    #: Attributes that are opened again from the file in another process.
+    reopened: tuple[str, ...] = ()
     _digest: bytes
 
     def __init__(
@@ -132,6 +134,15 @@ class GraphModel(ImageModel):
         if layers is not None:
             listed = [layers] if isinstance(layers, str) and layers != "all" else layers
             self.layers = self.names_of(listed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: one for key, one in vars(self).items() if key not in self.reopened}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+        if self._digest != state["_digest"]:
+            raise FileFormatError(f"{self.path} is another file than the one that was opened.")
 
     @abstractmethod
     def _open(self) -> GraphInput:
@@ -169,11 +180,8 @@ class GraphModel(ImageModel):
             return [name]
         if name in self._by_tensor:
             return [self._by_tensor[name].name]
-        found = [
-            one.name
-            for one in self.tensors
-            if fnmatchcase(one.name, name) or fnmatchcase(one.tensor, name)
-        ]
+        found = [one.name for one in self.tensors if fnmatchcase(one.name, name)]
+        found = found or [one.name for one in self.tensors if fnmatchcase(one.tensor, name)]
         if not found:
             near = [one for one in self._by_name if name.strip("*").lower() in one.lower()]
             near = near or get_close_matches(name, list(self._by_name))

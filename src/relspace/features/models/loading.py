@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,17 @@ import torch
 from torch import nn
 
 from relspace._core.arguments import check_choice
-from relspace.errors import (
-    InvalidInputError,
-)
+from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features.feature_model import FeatureModel
 from relspace.features.models.catalogues import CATALOGUES, load_network, split_name
 from relspace.features.models.diffusion import DEFAULT_TIMESTEP
+from relspace.features.models.exported import ExportedModel
 from relspace.features.models.folders import load_folder
 from relspace.features.models.networks import model_of, read_steps
 from relspace.features.models.onnx import OnnxModel
 from relspace.features.preprocessing import Preprocessing
 
-_GRAPHS = (".onnx",)
+_GRAPHS = (".onnx", ".pt2")
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -115,21 +115,24 @@ def load_model(
             **sizes,
         )
     name = plain if catalogue else name
-    if preprocessing is not None:
-        preprocessing = read_steps(preprocessing, image_size)
-    if is_graph_file(name) or catalogue == "onnx":
+    if is_graph_file(name):
         if dtype != "float32":
             raise InvalidInputError(
                 f"dtype is {dtype!r}, and a file computes in the types that it was saved in.",
                 ways_out=["leave {dtype} out"],
             )
-        return OnnxModel(name, preprocessing=preprocessing, layout=layout, device=device, **sizes)
+        open_file = ExportedModel if str(name).endswith(".pt2") else OnnxModel
+        # A file knows the size at which a normalisation that is named is meant.
+        if not isinstance(preprocessing, str | Path | None):
+            preprocessing = read_steps(preprocessing)
+        return open_file(name, preprocessing=preprocessing, layout=layout, device=device, **sizes)
+    _refuse_file(Path(name))
     return load_folder(
         name,
         device=device,
         dtype=getattr(torch, dtype),
         image_size=image_size,
-        preprocessing=preprocessing,
+        preprocessing=None if preprocessing is None else read_steps(preprocessing, image_size),
         pooling=pooling,
         prompt=prompt,
         timestep=timestep,
@@ -143,3 +146,22 @@ def load_model(
 def is_graph_file(name: object) -> bool:
     """Whether a model is a file that holds a graph."""
     return isinstance(name, str | Path) and str(name).endswith(_GRAPHS)
+
+
+def _refuse_file(path: Path) -> None:
+    """Say of a file that is no graph what it is, and how the network in it can be read."""
+    if not path.is_file():
+        return
+    names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+    what = "is no model file that is known (.onnx, .pt2)"
+    if any(name.endswith("constants.pkl") for name in names):
+        what = "is TorchScript, a program that would be run as it is and whose layers can't be read"
+    elif names or path.suffix in (".pt", ".pth", ".bin", ".safetensors"):
+        what = "holds weights or a pickled object, and not what the network computes"
+    raise FileFormatError(
+        f"{path} {what}.",
+        ways_out=[
+            "save the network with torch.export.save or torch.onnx.export",
+            "build the network, load its weights, and give it to relspace.ModuleModel",
+        ],
+    )

@@ -49,6 +49,11 @@ def model_of(
 ) -> ModuleModel:
     """Return a network as a model: layers, tokens and preprocessing by what its library notes."""
     network = unwrapped(module)
+    if isinstance(network, torch.jit.ScriptModule):
+        raise InvalidTypeError(
+            "TorchScript calls no hooks, so that its layers can't be read: give the network that "
+            "it was made of, or save that with torch.export.save or torch.onnx.export."
+        )
     title = type(network).__name__ if name is None else name
     # Of CLIP the images' tower runs alone.
     visual = getattr(network, "visual", None)

@@ -77,6 +77,7 @@ class OnnxModel(GraphModel):
     """
 
     family = "onnx"
+    reopened = ("_proto", "_session")
 
     def __init__(
         self,
@@ -94,7 +95,6 @@ class OnnxModel(GraphModel):
         self._providers = _providers_of(device)
         # Arrays come back in the memory of the CPU, wherever they were computed.
         self.device = torch.device("cpu")
-        self._session: tuple[tuple[str, ...], Any] | None = None
         super().__init__(
             path,
             layers,
@@ -105,16 +105,6 @@ class OnnxModel(GraphModel):
             grid_shape=grid_shape,
             name=name,
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: one for key, one in vars(self).items() if key != "_proto"} | {"_session": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        digest = state["_digest"]
-        vars(self).update(state)
-        self._open()
-        if self._digest != digest:
-            raise FileFormatError(f"{self.path} is another file than the one that was opened.")
 
     @property
     def n_parameters(self) -> int:
@@ -130,6 +120,7 @@ class OnnxModel(GraphModel):
         if not graph.node:
             raise FileFormatError(f"{self.path} is no ONNX file, or its graph is empty.")
         self._external = _external_files(self._proto, self.path)
+        self._session: tuple[tuple[str, ...], Any] | None = None
         refuse_training(self.path, _training_nodes(graph))
         weights = {one.name for one in graph.initializer}
         inputs = [one for one in graph.input if one.name not in weights]
