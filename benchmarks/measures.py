@@ -27,7 +27,7 @@ from _measure import describe_machine, write_json
 HERE = Path(__file__).resolve().parent
 DEFAULT, REFERENCE = "affinity", "cka"
 KERNEL_MEASURES = (DEFAULT, REFERENCE, "cka_rbf", "rsa", "distance_correlation")
-OTHERS = ("rsa_spearman", "mutual_neighbors", "procrustes")
+OTHERS = ("rsa_spearman", "mutual_neighbors")
 SHAPES = ((1000, 768), (1000, 4096))
 #: The default number of permutations, and as many as p-values in print need.
 USUAL, MANY = 99, 999

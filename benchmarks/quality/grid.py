@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quality.groups import tell_groups
 from quality.layers import identify_layers
 from quality.matchers import Matcher, affinities_by_parts
 from quality.matching import match_networks, match_transformed
@@ -18,10 +17,7 @@ from relspace import measures
 from relspace.measures import Measure
 from relspace.space.defaults import ITEMS, TOKENS
 
-NORMALIZATIONS = (
-    *("none", "center+unit", "zscore", "zscore+unit"),
-    *("quarter-whiten", "quarter-whiten+unit", "half-whiten", "half-whiten+unit"),
-)
+NORMALIZATIONS = ("none", "center+unit", "zscore", "quarter-whiten+unit", "half-whiten+unit")
 DENSITIES = (0.05, 0.1, 0.2, 0.4)
 SPREADS = (0.0, 1.0, 2.0, 4.0)
 STANDARDIZATIONS = ("none", "columns", "half-whiten", "whiten")
@@ -107,7 +103,7 @@ class Grid:
 
 
 def grid_of_measures(half: Half, progress: Callable[[str], None]) -> Grid:
-    """Normalisation, density and spread of the measure, crossed, on one half of tasks 1, 3, 5."""
+    """Normalisation, density and spread of the measure, crossed, on one half of tasks 1 and 5."""
     default = measures.get("affinity").parameters
     named: dict[tuple[str, ...], Measure] = {
         (normalize, str(density), f"{spread:g}"): measures.get(
@@ -121,7 +117,6 @@ def grid_of_measures(half: Half, progress: Callable[[str], None]) -> Grid:
     found, _ = identify_pretrained_layers(by_name, half, progress)
     tasks = [
         identify_layers(by_name, half.seeds, progress),
-        tell_groups(by_name, half.seeds, progress),
         *_columns(found),
     ]
     return _gathered(("normalize", "density", "spread"), named, tasks)

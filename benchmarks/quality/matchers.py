@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from relspace import Aligner
 from relspace.kernels.relative import column_profile, standardize_rows
+from relspace.space.defaults import TOKENS
 
 #: Landmarks among which neighbourhoods are looked for.
 NEIGHBORS = 10
@@ -214,11 +215,13 @@ def _whitening(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     return mean, axes.T / damped.sqrt()
 
 
-OURS, RIDGE = "affinity (defaults)", "ridge regression"
+OURS, OURS_TOKENS = "affinity (defaults)", "affinity (defaults of tokens)"
+RIDGE = "ridge regression"
 
 #: Every way of matching, by title.
 MATCHERS: dict[str, Matcher] = {
     OURS: affinities(),
+    OURS_TOKENS: affinities(**asdict(TOKENS)),
     "relative representations": by_cosine(cosines),
     "centred cosine": by_cosine(centred_cosines),
     "whitened cosine": by_cosine(whitened_cosines),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import relspace
+import relspace.embedding
 from relspace.errors import BandwidthError, InvalidInputError
 from relspace.kernels import fit_normalization
+from relspace.kernels.normalization import normalize_by_own
 from relspace.kernels.relative import column_profile, standardize_rows
 
 EXPONENTS = {"quarter-whiten": 0.25, "half-whiten": 0.5}
@@ -47,10 +51,55 @@ def test_distances_do_not_depend_on_rotation_and_shift(
     torch.testing.assert_close(after / after.mean(), before / before.mean(), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", ["quarter-whiten", "half-whiten+unit", "zscore", "center+unit"])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize(("n", "d"), [(60, 8), (20, 60)])
+def test_features_normalised_by_their_own_fit(method: str, scale: float, n: int, d: int) -> None:
+    X = scale * features(n, d)
+    X[:, 1] *= 100
+    expected, found = fit_normalization(X, method).apply(X), normalize_by_own(X, method)
+    before, after = torch.pdist(expected), torch.pdist(found)
+    torch.testing.assert_close(after / after.mean(), before / before.mean(), rtol=1e-6, atol=1e-9)
+
+
 def test_an_axis_far_louder_than_the_third_comes_out_like_it() -> None:
     X = features(200, 6)
     X[:, 2] *= 100
     deviations = torch.linalg.svdvals(fit_normalization(X, "half-whiten").apply(X))
+    assert float(deviations[0] / deviations[2]) < 1.6
+
+
+@pytest.mark.parametrize("apart", [10.0, 30.0])
+@pytest.mark.parametrize("shares", [(40, 40, 40), (60, 60), (40, 80)])
+@pytest.mark.parametrize("shape", [50, 200])
+def test_groups_along_one_loud_axis_are_kept(
+    apart: float, shares: tuple[int, ...], shape: int
+) -> None:
+    labels = torch.arange(len(shares)).repeat_interleave(torch.tensor(shares))
+    X = torch.randn(120, shape, generator=torch.Generator().manual_seed(0))
+    X[:, 0] += apart * labels
+    # Columns that are decorrelated throughout set items apart, and groups less.
+    for standardize, least in (("half-whiten", 0.95), ("whiten", 0.8)):
+        space = relspace.align({"a": X}, standardize=standardize)
+        embedding = relspace.NormalizedCut(n_components=3).fit(space).embedding_
+        found = relspace.embedding.kway(embedding, len(shares))["a"]
+        together = [labels[found == one].bincount().max() for one in found.unique()]
+        assert sum(map(int, together)) >= least * len(X), standardize
+
+
+@pytest.mark.parametrize(
+    "loud",
+    [
+        pytest.param(lambda z: 100 * z, id="normal channel"),
+        pytest.param(lambda z: 100 * z.relu(), id="rectified channel"),
+        pytest.param(lambda z: z + 1000 * (z > 2), id="few tokens"),
+    ],
+)
+def test_massive_activations_are_turned_down(loud: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    X = features(400, 12)
+    channel = torch.randn(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    X[:, 0] = loud(channel)
+    deviations = torch.linalg.svdvals(fit_normalization(X, "quarter-whiten").apply(X))
     assert float(deviations[0] / deviations[2]) < 1.6
 
 

@@ -51,7 +51,7 @@ def test_default_measure_is_the_affinity() -> None:
     X, Y = sets()
     by_name = rs.measures.get("affinity")(X, Y)
     assert rs.compare(X, Y).value == pytest.approx(by_name, abs=1e-9)
-    changed = rs.measures.get("affinity", density=0.2)
+    changed = rs.measures.get("affinity", density=0.1)
     assert rs.compare(X, Y, measure=changed).value == pytest.approx(changed(X, Y), abs=1e-9)
     assert abs(changed(X, Y) - by_name) > 1e-6
 

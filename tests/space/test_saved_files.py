@@ -20,13 +20,18 @@ def _tokens() -> object:
     return rs.align(
         {name: FeatureSet.from_arrays({"x": one}, layout="bchw") for name, one in maps.items()},
         landmarks=6,
+        density=0.05,
+        normalize="center+unit",
     )
 
 
-#: What was saved, made again.
+#: What was saved, made again with the defaults of the time.
 MADE = {
     "items": lambda: rs.align(
-        {"a": X, "b": X.flip(1).numpy()}, landmarks=6, ids=[f"item {i}" for i in range(9)]
+        {"a": X, "b": X.flip(1).numpy()},
+        landmarks=6,
+        ids=[f"item {i}" for i in range(9)],
+        normalize="half-whiten+unit",
     ),
     "columns": lambda: rs.align(
         {"a": X.double(), "b": X.flip(1).double()}, normalize="zscore", standardize="columns"

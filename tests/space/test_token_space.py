@@ -125,7 +125,7 @@ class TestUnrelated:
     def test_landmarks_of_the_same_image_would_leak(self, unrelated: rs.TokenSpace) -> None:
         rows = [torch.as_tensor(unrelated[name]) for name in ("a", "b")]
         best = torch.cat([c.argmax(dim=1) for _, c in correlation_blocks(*rows, None, None)])
-        assert in_the_same_image(best) > 2 / N_IMAGES
+        assert in_the_same_image(best) > 1.5 / N_IMAGES
 
 
 def test_places_outside_of_a_crop_have_no_distance() -> None:

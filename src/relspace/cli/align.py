@@ -54,12 +54,12 @@ from relspace.errors import InvalidInputError
     "--density",
     type=float,
     default=None,
-    help="Mean affinity that sigma is solved for: 0.2 for items, 0.05 for tokens on grids.",
+    help="Mean affinity that sigma is solved for: 0.2 by default.",
 )
 @click.option(
     "--normalize",
     default=None,
-    help="Before the kernel: half-whiten+unit for items, center+unit for tokens on grids.",
+    help="Before the kernel: quarter-whiten+unit by default.",
 )
 @click.option(
     "--standardize",

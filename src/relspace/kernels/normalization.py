@@ -20,6 +20,10 @@ _WHITENING = {"quarter-whiten": 0.25, "half-whiten": 0.5}
 # An axis whose deviation is so many times the third largest is a massive activation (Sun et al.
 # 2024) or an outlier; trained networks without them have 1 to 2.
 _LOUD = 5.0
+# Unless the kurtosis along it is below that of values spread evenly, as it is where they lie in
+# groups; it is 3 for a normal distribution, and more for a few tokens far off or a channel that is
+# mostly silent.
+_KURTOSIS_OF_GROUPS = 1.8
 
 # The rounding of the centre that is allowed, relative to the largest difference from it.
 _NEGLIGIBLE_REST = 1e-6
@@ -131,8 +135,9 @@ def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
     with a = 1/4 or 1/2; a = 1 would be whitening. A few loud directions then no longer decide
     alone what is near, and yet what comes out keeps its distances when features are rotated,
     reflected or shifted, and their ratios when they are scaled. One or two axes that vary more
-    than 5 times as much as the third are massive activations or outliers; they are scaled to vary
-    like the third.
+    than 5 times as much as the third do are massive activations or outliers; they get the deviation
+    of the third. Axes along which tokens lie in groups (a kurtosis below 1.8, that of a uniform
+    distribution) are left as loud as they are.
 
     Parameters
     ----------
@@ -181,7 +186,7 @@ def fit_normalization(X: torch.Tensor, method: str) -> Normalization:
     if step == "zscore":
         scale = _deviations(X, centered)
     if step in _WHITENING:
-        axes = whitening_axes(X, _WHITENING[step])
+        axes = whitening_axes(centered, _WHITENING[step]).to(X.dtype)
     return Normalization(center, scale, axes, unit, exponent, rest.to(X.dtype) if counts else None)
 
 
@@ -213,33 +218,62 @@ def _deviations(X: torch.Tensor, centered: torch.Tensor) -> torch.Tensor:
     return torch.where(deviation > floor, deviation, torch.ones_like(deviation))
 
 
-def whitening_axes(X: torch.Tensor, exponent: float) -> torch.Tensor:
-    """Principal axes (d, k), each divided by a power of the standard deviation along it.
+def normalize_by_own(X: torch.Tensor, method: str) -> torch.Tensor:
+    """Normalise features by a fit to them, without the axes where these are more than the items."""
+    step = method.removesuffix("+unit")
+    if step not in _WHITENING or len(X) >= X.shape[1]:
+        return fit_normalization(X, method).apply(X)
+    wide = times_power_of_two(X, -exponent_of(largest_magnitude(X))).to(torch.float64)
+    points = wide - wide[0]
+    points -= points.mean(dim=0)
+    _, vectors, _, wanted = _principal_axes(points, _WHITENING[step])
+    rows = (vectors * (wanted * len(X) ** 0.5)).to(X.dtype)
+    return _with_unit_norm(rows) if method.endswith("unit") else rows
+
+
+def whitening_axes(points: torch.Tensor, exponent: float) -> torch.Tensor:
+    """Principal axes (d, k) of centred points, each divided by a power of the deviation along it.
 
     The power is 0 for a rotation and 1 for whitening. Axes along which features vary only by
-    rounding are left out.
+    rounding are left out. Points are in float64.
     """
-    points = X.to(torch.float64)
-    points = points - points[0]
-    points = points - points.mean(dim=0)
     magnitude = exponent_of(largest_magnitude(points))
     if abs(magnitude) <= SAFE_EXPONENT:
         magnitude = 0
     points = times_power_of_two(points, -magnitude)
+    axes, vectors, deviations, wanted = _principal_axes(points, exponent)
+    if axes is None:
+        axes = points.T @ vectors / (deviations * len(points) ** 0.5)
+    scaling: torch.Tensor = (wanted / deviations) * 2.0 ** (-magnitude * exponent)
+    return axes * scaling
+
+
+def _principal_axes(
+    points: torch.Tensor, exponent: float
+) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Axes (None of more features than items), and vectors: over items of those, else the axes.
+
+    Then come the deviations along them, and those that they are to have.
+    """
     n, d = points.shape
     # The smaller one of the two products.
     small = points.T @ points if d <= n else points @ points.T
     variances, vectors = torch.linalg.eigh(small / n)
     size = variances[-1].clamp_min(torch.finfo(torch.float64).tiny)
     kept = variances > size * max(n, d) * torch.finfo(torch.float64).eps
-    if not kept.any():
-        return X.new_zeros((d, 1))
     deviations, vectors = variances[kept].sqrt(), vectors[:, kept]
-    axes = vectors if d <= n else points.T @ vectors / (deviations * n**0.5)
+    if not len(deviations):
+        one = points.new_ones(1)
+        zeros = points.new_zeros((d if d <= n else n, 1))
+        return (zeros if d <= n else None), zeros, one, one
     third = deviations[-min(3, len(deviations))]
     is_loud = (deviations > _LOUD * third) & (len(deviations) > 3)
+    if bool(is_loud.any()):
+        # Of unit variance.
+        scores = vectors[:, is_loud] * n**0.5
+        if d <= n:
+            scores = points @ vectors[:, is_loud] / deviations[is_loud]
+        is_loud[is_loud.clone()] = scores.pow(4).mean(dim=0) >= _KURTOSIS_OF_GROUPS
     # An axis of deviation s gets the deviation s^(1 - exponent), a loud one that of the third.
     wanted = torch.where(is_loud, third, deviations).pow(1 - exponent)
-    scaling = (wanted / deviations) * 2.0 ** (-magnitude * exponent)
-    result: torch.Tensor = (axes * scaling).to(X.dtype)
-    return result
+    return (vectors if d <= n else None), vectors, deviations, wanted

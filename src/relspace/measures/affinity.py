@@ -13,7 +13,7 @@ from relspace._core.arguments import check_choice, check_density, check_number
 from relspace.errors import InvalidInputError
 from relspace.kernels.bandwidth import solve_bandwidth
 from relspace.kernels.frame import Cloud, Frame, place_sets
-from relspace.kernels.normalization import NORMALIZATIONS, fit_normalization
+from relspace.kernels.normalization import NORMALIZATIONS, normalize_by_own
 from relspace.kernels.tiles import fill_half_squared
 from relspace.measures._measure import Measure, Names
 from relspace.measures.pair_matrix import Centering, PairEntries, PairMatrix, PairMeasure
@@ -50,10 +50,10 @@ class Affinity(PairMeasure):
         in the formula; 0 gives the correlation, 1 Lin's concordance.
     """
 
-    density: float = 0.1
+    density: float = 0.2
     normalize: str = "quarter-whiten+unit"
     profile: Literal["mean", "rows"] = "mean"
-    spread: float = 4.0
+    spread: float = 1.0
 
     def __post_init__(self) -> None:
         check_density(self.density)
@@ -82,7 +82,7 @@ class Affinity(PairMeasure):
         return "mean" if self.profile == "mean" else "unbiased"
 
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
-        X = fit_normalization(X, self.normalize).apply(X)
+        X = normalize_by_own(X, self.normalize)
         return affinity_entries(X, float(solve_bandwidth(X, density=self.density)))
 
     def _size(self, x: PairMatrix, y: PairMatrix) -> float:

@@ -92,11 +92,10 @@ def align(
         or which, as rows of the first set. For tokens on grids: how many positions, or which.
     density : float, optional
         Mean affinity between distinct landmarks, for which each set's bandwidth is solved. By
-        default 0.2 for items and 0.05 for tokens on grids.
+        default 0.2.
     normalize : str, optional
-        The normalisation of tokens, see :class:`relspace.Aligner`. By default "half-whiten+unit"
-        for items, which sets one item apart from all others, and "center+unit" for tokens on
-        grids, which keeps what most tokens differ by.
+        The normalisation of tokens, see :class:`relspace.Aligner`. By default
+        "quarter-whiten+unit".
     standardize : str, optional
         The standardisation of columns, see :class:`relspace.Aligner`: "whiten", the default for
         items, "half-whiten", the default for tokens on grids, "columns" or "none". Columns of

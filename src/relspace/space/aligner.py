@@ -54,9 +54,9 @@ class Aligner(FittedMap):
     density : float
         Mean affinity between distinct landmarks.
     normalize : str
-        The normalisation of tokens, fitted on the landmarks: "half-whiten" (divide each principal
-        axis by the square root of its standard deviation), "quarter-whiten", "zscore", "center" or
-        "none"; each also with "+unit" (bring to unit norm then), and "unit".
+        The normalisation of tokens, fitted on the landmarks: "quarter-whiten" (divide each
+        principal axis by the fourth root of its standard deviation), "half-whiten", "zscore",
+        "center" or "none"; each also with "+unit" (bring to unit norm then), and "unit".
     standardize : str
         The standardisation of columns: "whiten" (as above), "half-whiten" (the square root
         of that W, so that columns are decorrelated halfway: finds what is of one kind rather than

@@ -37,10 +37,8 @@ class Settings:
         )
 
 
-#: One item is set apart from all others. The density is higher than for an affinity matrix that is
-#: compared as a whole, because decorrelated columns lose nothing to their overlap.
-ITEMS = Settings(density=0.2, normalize="half-whiten+unit", standardize="whiten")
+#: Items: columns are decorrelated, so that one item is set apart from all others.
+ITEMS = Settings(density=0.2, normalize="quarter-whiten+unit", standardize="whiten")
 
-#: Tokens on grids: what most tokens differ by is kept, and columns are decorrelated halfway where
-#: rows are compared.
-TOKENS = Settings(density=0.05, normalize="center+unit", standardize="half-whiten")
+#: Tokens on grids: columns are decorrelated halfway, which keeps more of what many tokens share.
+TOKENS = Settings(density=0.2, normalize="quarter-whiten+unit", standardize="half-whiten")
