@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from relspace.errors import InvalidInputError
+from relspace._core.memory import limited_memory
+from relspace.errors import InvalidInputError, MemoryBudgetError
 from relspace.reports.page import ReportData
-from relspace.reports.patches import DensityWarning, ModelPatches, report_models
+from relspace.reports.patches import DensityWarning, ModelPatches, report_models, require_patches
 
 
 def test_the_same_side_has_the_same_segment_in_both_models(report_data: ReportData) -> None:
@@ -111,3 +112,15 @@ def test_patches_that_are_no_grid_are_refused() -> None:
 def test_what_can_not_fit_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="show fewer images or layers"):
         report_models({"big": big_model()}, max_vector_bytes=10)
+
+
+def test_patches_that_memory_does_not_hold_are_refused_before_they_are_read() -> None:
+    shapes = {"a, last": (1000, 64), "b, last": (500, 32)}
+    needed = 12 * (1000 * 64 + 500 * 32)
+    with limited_memory(needed):
+        require_patches(shapes, 16)
+    with (
+        limited_memory(needed - 1),
+        pytest.raises(MemoryBudgetError, match="a report of 16 images and 2 layers"),
+    ):
+        require_patches(shapes, 16)

@@ -169,7 +169,6 @@ def test_other_items_and_other_orders_are_refused(stored: tuple[Path, Path]) -> 
 
 PEAK = """
 import sys, torch
-import relspace as rs
 from relspace.rows.source import GeneratedRows
 
 def make(seed):
@@ -194,3 +193,10 @@ def test_memory_does_not_grow_with_the_items() -> None:
     peaks = [int(printed(PEAK, n)) for n in (200_000, 1_000_000)]
     # A million rows of both sets are 977 MiB in float64.
     assert peaks[1] - peaks[0] < 48
+
+
+def test_a_budget_may_be_text() -> None:
+    X, Y = np.random.default_rng(0).normal(size=(2, 40, 6))
+    given = {"measure": "rsa", "n_permutations": 9}
+    text = rs.compare(X, Y, memory_budget="1 GiB", **given)
+    assert text.value == rs.compare(X, Y, memory_budget=2**30, **given).value
