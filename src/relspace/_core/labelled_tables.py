@@ -372,7 +372,7 @@ def refuse_other_features(
 
 
 def refuse_other_labels(X: object, Y: object, names: tuple[str, str]) -> None:
-    """Refuse two tables whose labels say that rows of one place are different items."""
+    """Refuse two tables whose labels say that rows of one number are different items."""
     tables = [as_labelled_table(Z, name) for Z, name in zip((X, Y), names, strict=True)]
     first, second = (None if one is None else labels_of_tables([one]) for one in tables)
     if first is not None and second is not None and list(first) != list(second):

@@ -84,13 +84,15 @@ def compare_models(
     if len(arguments) + len(further) < 3:
         raise click.UsageError("name two models or more, and their images or texts")
     models, items = named_models([*arguments[:-1], *further]), arguments[-1]
-    given = [place for place in models.values() if "://" in place or Path(place).exists()]
+    given = [
+        location for location in models.values() if "://" in location or Path(location).exists()
+    ]
     check_page(output, force=options["force"], inputs=given)
     if panel is not None:
         check_output(panel, what="a panel", endings=[".png"], force=options["force"], inputs=given)
     folder = output.with_name(f"{output.stem}-features") if features is None else features
-    for name, place in models.items():
-        if (store := folder / f"{name}.zarr") != Path(place):
+    for name, location in models.items():
+        if (store := folder / f"{name}.zarr") != Path(location):
             refuse_inputs(store, given, called=f"the store of {name!r}")
     with Progress() as progress:
         progress.step("Loading torch")
@@ -109,13 +111,13 @@ def compare_models(
             refuse_inputs(panel, images, called="--panel")
         relspace.measures.get(measure)
         sets: dict[str, FeatureSet] = {}
-        for name, place in models.items():
-            if is_store(Path(place)):
-                progress.step(f"Reading {place}")
-                sets[name] = relspace.open_features(place)
+        for name, location in models.items():
+            if is_store(Path(location)):
+                progress.step(f"Reading {location}")
+                sets[name] = relspace.open_features(location)
                 continue
-            progress.step(f"Loading {place}")
-            model = load_named(name, place, options)
+            progress.step(f"Loading {location}")
+            model = load_named(name, location, options)
             found = relspace.extract(
                 model,
                 items,

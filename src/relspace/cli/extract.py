@@ -52,10 +52,10 @@ def extract(
         import relspace
 
         found = {}
-        for name, place in models.items():
-            progress.step(f"Loading {place}")
+        for name, location in models.items():
+            progress.step(f"Loading {location}")
             found[name] = relspace.extract(
-                load_named(name, place, options),
+                load_named(name, location, options),
                 items,
                 output if len(models) == 1 else f"{output.rstrip('/')}/{name}.zarr",
                 client=client,

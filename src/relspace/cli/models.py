@@ -162,7 +162,7 @@ def with_extraction(command: _Command) -> _Command:
 
 def named_models(models: Sequence[str]) -> dict[str, str]:
     """Give every model a name of its own: NAME of NAME=MODEL, or the last part of its path."""
-    names, places = [], []
+    names, locations = [], []
     for value in models:
         name, equals, rest = value.partition("=")
         # A name holds no separator, so ./run=3 is always a path.
@@ -170,13 +170,13 @@ def named_models(models: Sequence[str]) -> dict[str, str]:
             rest = value
             name = _name_of(value)
         names.append(name)
-        places.append(rest)
+        locations.append(rest)
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise click.UsageError(
-            f"{count} models are called {name!r}: name them, as in first={places[0]}"
+            f"{count} models are called {name!r}: name them, as in first={locations[0]}"
         )
-    return dict(zip(names, places, strict=True))
+    return dict(zip(names, locations, strict=True))
 
 
 def _name_of(location: str) -> str:
@@ -192,11 +192,11 @@ def _name_of(location: str) -> str:
     return Path(name).stem if name.endswith(_ENDINGS) else name
 
 
-def load_named(name: str, place: str, options: Mapping[str, Any]) -> FeatureModel:
+def load_named(name: str, location: str, options: Mapping[str, Any]) -> FeatureModel:
     """Load a model under the name that it has on the command line."""
     import relspace
 
-    model = relspace.load_model(place, **loading_options(options))
+    model = relspace.load_model(location, **loading_options(options))
     model.name = name
     return model
 
