@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 from click.testing import CliRunner
@@ -19,7 +21,7 @@ from relspace._core.labelled_tables import without_labels
 from relspace._core.matrices import as_features
 from relspace.cli import commands
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, NonFiniteError
-from relspace.features import scan
+from relspace.features import read, scan
 
 N = 30
 RNG = np.random.default_rng(0)
@@ -280,6 +282,52 @@ def test_a_column_without_numbers_is_refused_by_its_name(column: Any, kind: str)
 def test_a_value_that_is_missing_is_refused_by_row_and_column(table: Any) -> None:
     with pytest.raises(NonFiniteError, match=r"1 .* in 1 of 3 rows, .* \(1, ('y'|1)\)"):
         as_features(table, "X")
+
+
+INDICES = {
+    "text": (pd.Index(IDS), IDS),
+    "text with a name": (pd.Index(IDS, name="photo"), IDS),
+    "numbers": (pd.Index(np.arange(N) * 3), tuple(range(0, 3 * N, 3))),
+    "numbers with a name": (pd.Index(np.arange(N)[::-1], name="frame"), tuple(range(N))[::-1]),
+    "row numbers": (pd.RangeIndex(N), None),
+    "row numbers in a column": (pd.Index(np.arange(N), name="frame"), None),
+    "levels": (pd.MultiIndex.from_arrays([IDS, np.zeros(N, int)], names=["photo", "day"]), IDS),
+}
+
+
+@pytest.mark.parametrize("index", INDICES)
+@pytest.mark.parametrize("kind", ["table", ".parquet", ".feather"])
+def test_the_index_of_a_frame_is_no_feature_of_the_arrow_table_made_of_it(
+    kind: str, index: str, tmp_path: Path
+) -> None:
+    labels, ids = INDICES[index]
+    table: Any = pa.Table.from_pandas(pd.DataFrame(X, index=labels, columns=NAMES))
+    if kind == "table":
+        assert own_ids(table, "X") == ids
+        assert np.array_equal(as_features(table, "X").tensor.numpy(), X)
+        return
+    path = tmp_path / f"a{kind}"
+    if kind == ".parquet":
+        pq.write_table(table, path)
+    else:
+        feather.write_feather(table, path)
+    if index == "levels":
+        with pytest.raises(InvalidInputError, match=r"2 columns .* \('photo', 'day'\)"):
+            read(path)
+    found = read(path, id_column="photo" if index == "levels" else None)
+    assert found.ids == ids
+    assert np.array_equal(found.features, X)
+    assert np.array_equal(scan(path, id_column="photo" if index == "levels" else None), X)
+
+
+def test_an_index_beside_a_column_of_ids_is_refused(tmp_path: Path) -> None:
+    frame = pd.DataFrame(X, index=pd.Index(IDS), columns=NAMES).assign(id=range(N))
+    table = pa.Table.from_pandas(frame)
+    with pytest.raises(InvalidInputError, match="labels in its index and in its column 'id'"):
+        own_ids(table, "X")
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InvalidInputError, match=r"\('id', '__index_level_0__'\): name one"):
+        read(tmp_path / "a.parquet")
 
 
 def test_types_of_pandas_own_hold_numbers() -> None:

@@ -233,9 +233,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("output", "message"),
         [
-            ("s.npz", "a space is saved as .safetensors"),
+            ("s.npz", "a space is a file that ends in .safetensors"),
             ("gone/s.safetensors", "there is no folder gone"),
-            ("folder.safetensors", "is a folder"),
+            ("folder.safetensors", "a folder; name a file"),
             ("old.safetensors", "overwrite it with --force"),
         ],
     )

@@ -160,7 +160,7 @@ class TestLayers:
         content = Path(name).read_bytes()
         assert content.lower().startswith(start.lower())
         refused = run("layers", *models, "--permutations", 0, "-o", name, code=2)
-        assert f"{name} exists; overwrite it with --force" in refused.stderr
+        assert f"{name}', which exists: overwrite it with --force" in refused.stderr
         run("layers", *models, "--permutations", 0, "-o", name, "--force")
         assert Path(name).read_bytes() == content or name.endswith((".svg", ".pdf"))
 

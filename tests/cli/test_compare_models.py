@@ -44,7 +44,7 @@ def test_two_models_become_a_page(saved: Saved, scenes: Path, tmp_path: Path) ->
     text = page.read_text()
     assert all(name in text for name in ("dinov2", "resnet", "layer_3", "scene_00.png"))
     assert "One concept, one colour" in text
-    assert "page.html exists; overwrite it with --force" in run(*arguments).stderr
+    assert "page.html', which exists: overwrite it with --force" in run(*arguments).stderr
     # A second run reads the features that are there.
     again = run(*arguments, "--panel", tmp_path / "panel.png", "--json", "--force")
     assert "of 12," not in again.stderr
@@ -104,9 +104,9 @@ def test_text_models(saved: Saved, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["model", "photos"], "name two models or more"),
-        (["a", "b", "photos", "-o", "page.pdf"], "a report is saved as .html"),
+        (["a", "b", "photos", "-o", "page.pdf"], "a report is a file that ends in .html"),
         (["a", "x/a", "photos"], "2 models are called 'a'"),
-        (["a", "b", "photos", "--panel", "p.jpg"], "a panel is saved as .png"),
+        (["a", "b", "photos", "--panel", "p.jpg"], "a panel is a file that ends in .png"),
         (["a", "b", "photos", "--measure", "likeness"], "likeness"),
     ],
 )

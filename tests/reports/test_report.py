@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -46,6 +47,31 @@ def test_nothing_is_written_before_it_is_saved(
     ):
         report.save("page.pdf")
     report.save("page.html", overwrite=True)
+
+
+def test_a_page_is_refused_before_any_work_where_it_can_not_or_must_not_be_written(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 4, 4), torch.nn.Tanh())
+    preprocessing = rs.Preprocessing(size=(8, 8))
+    model = rs.ModuleModel(network, ["1"], layout="bchw", preprocessing=preprocessing)
+    store = tmp_path / "a.zarr"
+    stored = {"a": rs.extract(model, torch.rand(6, 8, 8, 3).numpy(), store)}
+    stored["b"] = stored["a"]
+    kept = rs.report(stored, n_permutations=0)
+    monkeypatch.setattr(sys.modules[Report.__module__], "summarize_feature_sets", None)
+    (tmp_path / "file").touch()
+    for page, problem in [
+        (store / "page.html", r"lies in .*a\.zarr', one of the inputs: name another output"),
+        (tmp_path / "file" / "page.html", "can't be written"),
+        (tmp_path / ("a" * 300 + ".html"), "can't be written"),
+    ]:
+        with pytest.raises(InvalidInputError, match=f"^out is .*{problem}"):
+            rs.report(stored, page)
+        with pytest.raises(InvalidInputError, match=f"^path is .*{problem}"):
+            kept.save(page)
+    assert report.inputs == ()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.zarr", "file"]
 
 
 def test_once_saved_it_stands_for_its_file(space: rs.ItemSpace, tmp_path: Path) -> None:

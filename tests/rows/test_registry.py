@@ -482,7 +482,6 @@ class TestRefusals:
         [
             ({"x": [1.0], "name": ["a"], "day": [True]}, r"'name' \(string\), 'day' \(bool\)"),
             ({"x": [1.0, None]}, "missing values, the first in row 1 of 'x'"),
-            ({"x": [1.0], "__index_level_0__": [3]}, "column 2 is a data frame's index"),
             ({"x": pa.array([], pa.float64())}, "is empty"),
             ({"x": [["a", "b"]]}, r"'x' \(list<.*string.*>\)"),
         ],

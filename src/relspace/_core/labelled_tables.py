@@ -6,6 +6,8 @@ names of its columns, which are the names of features.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -33,6 +35,8 @@ _ITEMS = (
     "name",
 )
 _WAYS_OUT = ("give {ids}", "match rows by position with {ids='position'}")
+# How pandas calls a level of an index that has no name, where it becomes a column.
+_INDEX_LEVEL = re.compile(r"__index_level_\d+__")
 _ENDS = ("_id", "_ids", "_name", "_names")
 
 
@@ -107,7 +111,8 @@ def labels_of_tables(tables: Sequence[LabelledTable]) -> list[object] | None:
     """
     labels = [table.read_labels() for table in tables]
     if all(
-        one is None or _counts(one, table.n_rows) for one, table in zip(labels, tables, strict=True)
+        one is None or counts_rows(one, table.n_rows)
+        for one, table in zip(labels, tables, strict=True)
     ):
         return None
     if any(one is None for one in labels):
@@ -117,7 +122,7 @@ def labels_of_tables(tables: Sequence[LabelledTable]) -> list[object] | None:
             "to none."
         )
     joined = [label for one in labels for label in one or ()]
-    return None if _counts(joined, len(joined)) else joined
+    return None if counts_rows(joined, len(joined)) else joined
 
 
 def find_id_column(columns: Sequence[object], name: str) -> int | None:
@@ -142,7 +147,7 @@ def _offers(features: object, *attributes: str) -> bool:
     return all(hasattr(kind, one) for one in attributes)
 
 
-def _counts(labels: Sequence[object], n_rows: int) -> bool:
+def counts_rows(labels: Sequence[object], n_rows: int) -> bool:
     """Whether labels are the row numbers 0, 1, 2, ..."""
     if isinstance(labels, range):
         return labels == range(n_rows)
@@ -160,14 +165,8 @@ def _of_pandas(frame: Any, name: str) -> LabelledTable:
         own = _labels_of_index(frame.index, name, "index")
         if id_column is None:
             return own
-        if not _counts(own, len(frame)):
-            raise InvalidInputError(
-                f"{name} has labels in its index and in its column {columns[id_column]!r}.",
-                ways_out=[
-                    "drop one of them, as by frame.reset_index(drop=True)",
-                    "match rows by position with {ids='position'}",
-                ],
-            )
+        if not counts_rows(own, len(frame)):
+            raise _labels_twice(name, columns[id_column])
         return list(frame.iloc[:, id_column].tolist())
 
     return LabelledTable(
@@ -178,26 +177,42 @@ def _of_pandas(frame: Any, name: str) -> LabelledTable:
     )
 
 
+def _labels_twice(name: str, column: object) -> InvalidInputError:
+    return InvalidInputError(
+        f"{name} has labels in its index and in its column {column!r}.",
+        ways_out=[
+            "drop one of them, as by frame.reset_index(drop=True)",
+            "match rows by position with {ids='position'}",
+        ],
+    )
+
+
 def _labels_of_index(index: Any, name: str, called: str) -> Sequence[object]:
     if getattr(index, "nlevels", 1) > 1:
         levels = {
             str(level): list(index.get_level_values(number).tolist())
             for number, level in enumerate(index.names)
         }
-        if (chosen := _choose_labels(levels, name)) is not None:
-            return chosen
-        raise InvalidInputError(
-            f"{name} has an {called} of {index.nlevels} levels, {_listed(levels)}, none of which "
-            "is called like ids and tells all items apart.",
-            ways_out=[
-                "join the levels into one, as by "
-                'frame.set_axis(["/".join(map(str, one)) for one in frame.index])',
-                *_WAYS_OUT,
-            ],
-        )
+        return _labels_of_levels(levels, name, f"{called} of {index.nlevels} levels")
     if all(hasattr(index, one) for one in ("start", "stop", "step")):
         return range(index.start, index.stop, index.step)
     return list(index.tolist())
+
+
+def _labels_of_levels(
+    levels: Mapping[str, Sequence[object]], name: str, called: str
+) -> Sequence[object]:
+    if (chosen := _choose_labels(levels, name)) is not None:
+        return chosen
+    raise InvalidInputError(
+        f"{name} has an {called}, {_listed(levels)}, none of which is "
+        "called like ids and tells all items apart.",
+        ways_out=[
+            "join the levels into one, as by "
+            'frame.set_axis(["/".join(map(str, one)) for one in frame.index])',
+            *_WAYS_OUT,
+        ],
+    )
 
 
 def _choose_labels(columns: Mapping[str, Sequence[object]], name: str) -> Sequence[object] | None:
@@ -247,7 +262,7 @@ def _of_xarray(array: Any, name: str) -> LabelledTable:
         if dims[0] in array.coords:
             index = array.coords[dims[0]].to_index()
             own = _labels_of_index(index, name, f"index {dims[0]!r}")
-        if own is not None and not _counts(own, len(own)):
+        if own is not None and not counts_rows(own, len(own)):
             return own
         beside = {
             str(key): list(coord.values.tolist())
@@ -315,13 +330,41 @@ def _of_polars(frame: Any, name: str) -> LabelledTable:
 def _of_arrow(table: Any, name: str) -> LabelledTable:
     columns = list(table.schema.names)
     id_column = find_id_column(columns, name)
-    kept = [number for number in range(len(columns)) if number != id_column]
+    index = [one for one in index_columns(table.schema) if one != _at(columns, id_column)]
+    kept = [i for i, one in enumerate(columns) if i != id_column and one not in index]
+
+    def read_labels() -> Sequence[object] | None:
+        levels = {one: table.column(one).to_pylist() for one in index}
+        if id_column is None:
+            if len(levels) > 1:
+                return _labels_of_levels(levels, name, f"index of {len(levels)} levels")
+            return next(iter(levels.values()), None)
+        if any(not counts_rows(one, table.num_rows) for one in levels.values()):
+            raise _labels_twice(name, columns[id_column])
+        labels: list[object] = table.column(id_column).to_pylist()
+        return labels
+
     return LabelledTable(
         int(table.num_rows),
-        lambda: None if id_column is None else table.column(id_column).to_pylist(),
+        read_labels,
         tuple(columns[number] for number in kept),
-        lambda: table if id_column is None else table.select(kept),
+        lambda: table if len(kept) == len(columns) else table.select(kept),
     )
+
+
+def _at(columns: Sequence[str], number: int | None) -> str | None:
+    return None if number is None else columns[number]
+
+
+def index_columns(schema: Any) -> list[str]:
+    """The columns of an Arrow schema in which pandas keeps the index of a frame."""
+    said = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", ())
+    return [name for name in schema.names if name in said or is_index_name(name)]
+
+
+def is_index_name(column: str) -> bool:
+    """Whether a column is called as pandas calls an index without a name."""
+    return not column or _INDEX_LEVEL.fullmatch(column) is not None
 
 
 def without_labels(features: object, name: str) -> object:

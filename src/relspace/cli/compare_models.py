@@ -89,7 +89,14 @@ def compare_models(
     ]
     check_page(output, force=options["force"], inputs=given)
     if panel is not None:
-        check_output(panel, what="a panel", endings=[".png"], force=options["force"], inputs=given)
+        check_output(
+            panel,
+            what="a panel",
+            endings=[".png"],
+            force=options["force"],
+            inputs=given,
+            called="--panel",
+        )
     folder = output.with_name(f"{output.stem}-features") if features is None else features
     for name, location in models.items():
         if (store := folder / f"{name}.zarr") != Path(location):

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 
-from relspace._core.files import check_writable
 from relspace.errors import InvalidInputError
-from relspace.rows.locations import refuse_inputs
+from relspace.rows.locations import check_new_file
 
 
 def check_output(
@@ -20,26 +19,14 @@ def check_output(
     endings: Sequence[str],
     force: bool,
     inputs: Iterable[str | Path] = (),
+    called: str = "--output",
 ) -> None:
-    """Refuse, before any work, a file that can't or mustn't be written.
-
-    ``what`` names the content in errors. The file may not be one of ``inputs``, nor lie in one.
-    """
-    if output.suffix.lower() not in endings:
-        raise InvalidInputError(
-            f"{what} is saved as {', '.join(endings)}, and {output} is not named so"
-        )
-    if output.is_dir():
-        raise InvalidInputError(f"{output} is a folder; name a file for {what}")
+    """Refuse what :func:`check_new_file` refuses, and a folder that isn't there."""
+    check_new_file(
+        output, what=what, endings=endings, overwrite=force, inputs=inputs, called=called
+    )
     if not output.absolute().parent.is_dir():
         raise InvalidInputError(f"there is no folder {output.parent} to write {output.name} in")
-    refuse_inputs(output, inputs, called="--output")
-    try:
-        check_writable(output)
-    except OSError as error:
-        raise InvalidInputError(f"{output} {error.strerror}") from error
-    if output.exists() and not force:
-        raise InvalidInputError(f"{output} exists; overwrite it with --force or name another file")
 
 
 def check_page(page: Path, *, force: bool, inputs: Iterable[str | Path] = ()) -> None:

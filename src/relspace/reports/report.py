@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -20,6 +20,7 @@ from relspace.reports.page.data import ReportData
 from relspace.reports.page.render import contents, render_report
 from relspace.reports.page.space import space_page
 from relspace.reports.space import SpaceSummary, summarize_space
+from relspace.rows.locations import Located, Locations, check_new_file
 from relspace.space.base import CommonSpace
 
 
@@ -39,12 +40,15 @@ class Report(os.PathLike[str]):
         The page.
     path : Path or None
         The file it was saved in last.
+    inputs : tuple of str or Path
+        What it was made from, none of which it is saved over.
     """
 
     summary: SpaceSummary | FeatureSetsSummary
     data: ReportData
     html: str
     path: Path | None = None
+    inputs: Locations = ()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the page into one HTML file, whole or not at all.
@@ -59,9 +63,10 @@ class Report(os.PathLike[str]):
         Raises
         ------
         InvalidInputError
-            If the file exists and is not to be overwritten.
+            If the file exists and is not to be overwritten, can't be written, or lies in an input.
         """
-        self.path = write_whole(_checked(path, "path", overwrite=overwrite), self.html)
+        page = _checked(path, "path", self.inputs, overwrite=overwrite)
+        self.path = write_whole(page, self.html)
         return self.path
 
     def __fspath__(self) -> str:
@@ -144,7 +149,8 @@ def report(
     Raises
     ------
     InvalidInputError
-        If the file exists and is not to be overwritten.
+        If the file exists and is not to be overwritten, can't be written, or lies in an input,
+        before any work.
     ItemMismatchError
         If images don't fit the items.
     MissingDependencyError
@@ -161,7 +167,6 @@ def report(
     sections: Items, Values, How it was made
     not saved yet: report.save(path)
     """
-    page = None if out is None else _checked(out, "out", overwrite=overwrite)
     if title is not None and not isinstance(title, str):
         raise InvalidTypeError(f"title is of type {type(title).__name__}; it must be text.")
     settings: dict[str, Any] = {
@@ -172,6 +177,9 @@ def report(
         "progress": progress,
     }
     summary: SpaceSummary | FeatureSetsSummary
+    given = {} if isinstance(of, CommonSpace) else _feature_sets(of)
+    inputs = tuple(_locations(of, features))
+    page = None if out is None else _checked(out, "out", inputs, overwrite=overwrite)
     if isinstance(of, CommonSpace):
         summary = summarize_space(of, features=features, **settings)
         data = space_page(summary, title)
@@ -181,29 +189,34 @@ def report(
             "they are known: leave features out."
         )
     else:
-        summary = summarize_feature_sets(_feature_sets(of), **settings)
+        summary = summarize_feature_sets(given, **settings)
         data = feature_sets_page(summary, title)
-    made = Report(summary, data, render_report(data))
+    made = Report(summary, data, render_report(data), inputs=inputs)
     if page is not None:
         made.save(page, overwrite=overwrite)
     return made
 
 
-def _checked(out: object, name: str, *, overwrite: bool) -> Path:
-    """Where a page goes; refused before any work where it can't or mustn't be written."""
-    if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
-        raise InvalidTypeError(f"{name} is {out!r}; it must be the path of an .html file.")
-    page = Path(out)
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise InvalidInputError(f"{name} is {str(out)!r}; a report is a file that ends in .html.")
-    if page.is_dir():
-        raise InvalidInputError(f"{name} is {str(out)!r}, a folder; name a file for the report.")
-    if page.exists() and not overwrite:
-        raise InvalidInputError(
-            f"{name} is {str(out)!r}, which exists.",
-            ways_out=["overwrite it with {overwrite=True}", "name another file"],
-        )
-    return page
+def _checked(page: object, called: str, inputs: Iterable[str | Path], *, overwrite: bool) -> Path:
+    return check_new_file(
+        page,
+        what="a report",
+        endings=[".html", ".htm"],
+        overwrite=overwrite,
+        inputs=inputs,
+        called=called,
+    )
+
+
+def _locations(*given: object) -> Iterator[str | Path]:
+    """Where the rows of spaces and of feature sets by name lie."""
+    for one in given:
+        if isinstance(one, CommonSpace):
+            rows: list[Located] = [one.rows(name) for name in one]
+        else:
+            sets = one.values() if isinstance(one, Mapping) else ()
+            rows = [fs[layer] for fs in sets if isinstance(fs, FeatureSet) for layer in fs.layers]
+        yield from (location for source in rows for location in source.locations())
 
 
 def _feature_sets(of: object) -> Mapping[str, FeatureSet]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from relspace._core.files import check_writable
 from relspace.errors import (
     FileFormatError,
     InvalidInputError,
+    InvalidTypeError,
     MissingDependencyError,
     RelspaceError,
     reason_of,
@@ -111,6 +113,57 @@ def refuse_inputs(path: str | Path, inputs: Iterable[str | Path], *, called: str
                 f"{called} is {str(path)!r}, which {relation} {which}.",
                 ways_out=["name another output"],
             )
+
+
+def check_new_file(
+    path: object,
+    *,
+    what: str,
+    endings: Sequence[str],
+    overwrite: bool,
+    inputs: Iterable[str | Path] = (),
+    called: str = "out",
+) -> Path:
+    """Refuse, before any work, a file that can't or mustn't be written.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    what : str
+        What it holds, for errors: "a space".
+    endings : sequence of str
+        The endings that its name may have.
+    overwrite : bool
+        Whether a file that is there is overwritten.
+    inputs : iterable of str or Path
+        What is read, none of which the file may be or lie in.
+    called : str
+        What an error calls the file.
+    """
+    wanted = f"{what} is a file that ends in {' or '.join(endings)}"
+    if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
+        raise InvalidTypeError(f"{called} is {path!r}; {wanted}.")
+    found, file = f"{called} is {str(path)!r}", Path(path)
+    if file.suffix.lower() not in endings:
+        raise InvalidInputError(f"{found}; {wanted}.")
+    try:
+        is_folder, exists = file.is_dir(), file.exists()
+    except OSError as error:
+        raise InvalidInputError(f"{found}, which can't be written ({error.strerror}).") from error
+    if is_folder:
+        raise InvalidInputError(f"{found}, a folder; name a file for {what}.")
+    refuse_inputs(path, inputs, called=called)
+    try:
+        check_writable(file)
+    except OSError as error:
+        raise InvalidInputError(f"{found}, which {error.strerror}.") from error
+    if exists and not overwrite:
+        raise InvalidInputError(
+            f"{found}, which exists.",
+            ways_out=["overwrite it with {overwrite=True}", "name another file"],
+        )
+    return file
 
 
 def refuse_shared(outputs: Mapping[str, str | Path]) -> None:

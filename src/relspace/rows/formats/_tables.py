@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._core.items import ItemId
-from relspace._core.labelled_tables import ID_COLUMNS
+from relspace._core.labelled_tables import ID_COLUMNS, counts_rows, index_columns, is_index_name
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.rows.formats._format import (
     IDS,
@@ -31,8 +31,6 @@ from relspace.rows.source import RowSource, tensor_of, torch_dtype
 
 #: Bytes that are decoded at a time, about.
 BATCH_BYTES = 2**22
-#: Names that pandas gives the index of a frame, which is not a feature.
-INDEX_NAMES = ("", "__index_level_0__")
 
 
 class BatchRows(RowSource):
@@ -184,6 +182,12 @@ def entries_of_columns(
     names = schema.names
     refuse_twice(path, "columns", names)
     id_index = find_id_column(path, names, request.id_column)
+    index = [i for i, name in enumerate(names) if name in index_columns(schema)]
+    if request.id_column is None:
+        labels = {i: load_column(names[i]) for i in index if i != id_index}
+        found = [i for i, one in labels.items() if not counts_rows(one, len(one))]
+        id_index = _one_of(path, names, found if id_index is None else [id_index, *found])
+    no_features = {id_index, *index}
     vectors = [i for i, kind in enumerate(schema.types) if i != id_index and _is_vector(kind)]
 
     def entry(columns: list[str]) -> Entry:
@@ -199,7 +203,7 @@ def entries_of_columns(
     numbers = [
         repr(names[i])
         for i, kind in enumerate(schema.types)
-        if i != id_index and _is_number(kind) and names[i] not in (*INDEX_NAMES, *ID_COLUMNS)
+        if i not in no_features and _is_number(kind) and names[i] not in ("", *ID_COLUMNS)
     ]
     if vectors and numbers and request.key is None and not request.every_matrix:
         raise InvalidInputError(
@@ -208,7 +212,7 @@ def entries_of_columns(
             ways_out=["say which column of vectors by {key}"],
         )
     if not vectors:
-        columns = feature_columns(path, names, id_index)
+        columns = feature_columns(path, names, no_features)
         wrong = [i for i in columns if not _is_number(schema.types[i])]
         if wrong:
             listed = shorten([f"{names[i]!r} ({schema.types[i]})" for i in wrong])
@@ -232,6 +236,10 @@ def find_id_column(path: Path, names: Sequence[str], id_column: str | None) -> i
                 f"{path} has no column {id_column!r} to read ids from; its columns are "
                 f"{shorten([repr(name) for name in names])}"
             )
+    return _one_of(path, names, found)
+
+
+def _one_of(path: Path, names: Sequence[str], found: Sequence[int]) -> int | None:
     if len(found) > 1:
         listed = ", ".join(repr(names[i]) for i in found)
         raise InvalidInputError(
@@ -241,15 +249,20 @@ def find_id_column(path: Path, names: Sequence[str], id_column: str | None) -> i
     return found[0] if found else None
 
 
-def feature_columns(path: Path, names: Sequence[str], id_index: int | None) -> list[int]:
+def feature_columns(
+    path: Path, names: Sequence[str], no_features: Collection[int | None]
+) -> list[int]:
     """Return the numbers of the columns that hold one feature each."""
     columns = [
-        i for i, name in enumerate(names) if i != id_index and name.casefold() not in ID_COLUMNS
+        i
+        for i, name in enumerate(names)
+        if i not in no_features and name.casefold() not in ID_COLUMNS
     ]
     if not columns:
         raise FileFormatError(f"{path} has no columns of features beside its ids")
     for i in columns:
-        if names[i] in INDEX_NAMES:
+        # pandas writes the index of a frame so; as a feature it would be noise.
+        if is_index_name(names[i]):
             raise FileFormatError(
                 f"{path}: column {i + 1} is a data frame's index, not a feature: name it as the "
                 f"id column ({names[i]!r}), or write the file without index"

@@ -37,7 +37,7 @@ def _open(path: Path, request: Request) -> Iterator[Entries]:
             names = [f"column {i + 1}" for i in range(len(first))]
             rows = chain([first], rows)  # type: ignore[assignment]
         id_index = find_id_column(path, names, request.id_column)
-        columns = feature_columns(path, names, id_index)
+        columns = feature_columns(path, names, {id_index})
         ids: list[str] = []
         values = array("d")
         n_rows = 0
