@@ -57,6 +57,19 @@ def test_ways_out_are_said_in_the_words_of_python():
     )
 
 
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("a.", "a: go."),
+        ("a", "a: go."),
+        ("'b', ....", "'b', ...: go."),
+        ("'b', ...", "'b', ...: go."),
+    ],
+)
+def test_a_list_that_was_cut_short_still_says_so_before_ways_out(message, said):
+    assert str(InvalidInputError(message, ways_out=["go"])) == said
+
+
 def test_a_command_says_its_own_options_and_leaves_out_what_it_does_not_have():
     error = InvalidInputError("f.zarr exists.", ways_out=WAYS)
     assert said_by("extract", error) == (

@@ -25,6 +25,9 @@ from typing import Any, Self
 #: An argument in a way out: {name} or {name=value}.
 _ARGUMENT = re.compile(r"\{(\w+)(?:=((?:[^{}]|\{[^{}]*\})*))?\}")
 
+# An ellipsis, as of a list that was cut short, is none.
+_FINAL_PERIOD = re.compile(r"(?<=\.\.\.)\.$|(?<!\.)\.$")
+
 
 _LONGEST_REASON = 300
 
@@ -72,7 +75,7 @@ class ExplainedMixin:
             return self.message
         *others, last = open_ways
         listed = f"{', '.join(others)}, or {last}" if others else last
-        return f"{self.message.rstrip('.')}: {listed}."
+        return f"{_FINAL_PERIOD.sub('', self.message)}: {listed}."
 
     def about(self, what: str) -> Self:
         """Return the same error with a message that begins with what it is about."""

@@ -184,7 +184,10 @@ class TestLayers:
             (("vit.npz",), "name two sets or more"),
             (("vit.npz::layer_1", "cnn.npz"), "no ::KEY"),
             (("vit.npz", "cnn.npy"), "files of several layers end in"),
-            (("vit.npz", "cnn.npz", "-o", "l.txt"), "saved as .html, .png, .pdf, .svg, and l.txt"),
+            (
+                ("vit.npz", "cnn.npz", "-o", "l.txt"),
+                "is 'l.txt'; a page or figure is a file that ends in",
+            ),
             (("vit.npz", "cnn.npz", "-o", "gone/l.html"), "there is no folder gone"),
         ],
     )

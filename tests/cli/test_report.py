@@ -39,6 +39,23 @@ def test_a_saved_space_becomes_one_page(folder: Path) -> None:
     assert "How alike the relative features of left and right are" in html
 
 
+def test_stores_at_urls_become_a_page(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 4, 4), torch.nn.Tanh())
+    preprocessing = relspace.Preprocessing(size=(8, 8))
+    model = relspace.ModuleModel(network, ["1"], layout="bchw", preprocessing=preprocessing)
+    urls = [f"memory://reports/{name}.zarr" for name in "ab"]
+    for url in urls:
+        relspace.extract(model, torch.rand(6, 8, 8, 3).numpy(), url, overwrite=True)
+    page = tmp_path / "page.html"
+    result = run(*urls, "-o", str(page), "--permutations", "9")
+    assert result.exit_code == 2
+    assert "memory://reports/b.zarr" in result.stderr
+    assert "row 0 of a and row 0 of b are different items" in result.stderr
+    result = run(f"a={urls[0]}", f"b={urls[0]}", "-o", str(page), "--permutations", "9")
+    assert result.exit_code == 0, result.stderr
+    assert page.exists()
+
+
 def test_a_page_is_overwritten_only_by_force(folder: Path) -> None:
     (folder / "page.html").write_text("mine")
     result = run("space.safetensors", "-o", "page.html")
@@ -52,8 +69,10 @@ def test_a_page_is_overwritten_only_by_force(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["space.safetensors", "-o", "page.pdf"], "saved as .html"),
+        (["space.safetensors", "-o", "page.pdf"], "a report is a file that ends in .html"),
         (["nowhere.safetensors"], "there is no file nowhere.safetensors"),
+        (["memory://gone/a.safetensors"], "memory://gone/a.safetensors is a URL"),
+        (["memory://gone/a.zarr", "memory://gone/b.zarr"], "store memory://gone/a.zarr"),
         (["space.safetensors", "--images", "nowhere"], "there is no folder or file nowhere"),
     ],
 )

@@ -68,14 +68,13 @@ def report(
         import relspace
         from relspace.features import open_features
 
-        path = sources[0].path
-        progress.step(f"Reading {path}")
+        progress.step(f"Reading {', '.join(one.location for one in sources)}")
         relspace.report(
-            {name: open_features(source.path) for name, source in stores.items()}
-            or relspace.load_space(path),
+            {name: open_features(source.location) for name, source in stores.items()}
+            or relspace.load_space(sources[0].location),
             output,
             images=images,
-            features={name: open_features(one.path) for name, one in before.items()} or None,
+            features={name: open_features(one.location) for name, one in before.items()} or None,
             title=title,
             n_images=n_images,
             n_permutations=permutations,

@@ -11,8 +11,8 @@ import torch
 
 from relspace._core.archive import read_archive, write_archive
 from relspace._core.arguments import check_count
-from relspace.errors import FileFormatError
-from relspace.rows.locations import reading, refuse_inputs
+from relspace.errors import FileFormatError, InvalidInputError
+from relspace.rows.locations import located, reading, refuse_inputs
 
 _S = TypeVar("_S", bound="Saved")
 
@@ -83,9 +83,12 @@ class Saved(ABC):
 
 def load_saved(path: str | Path, *classes: type[_S]) -> _S:
     """Read a file that one of these classes saved."""
+    file = located(path)
+    if not isinstance(file, Path):
+        raise InvalidInputError(f"{path} is a URL; what was saved is read from a local file.")
     of_kind = {one._kind: one for one in classes}
     infinite = {name for one in classes for name in one._may_be_infinite}
-    tensors, metadata = read_archive(path, *of_kind, may_be_infinite=infinite)
+    tensors, metadata = read_archive(file, *of_kind, may_be_infinite=infinite)
     with reading(path, f"a saved {classes[0].__name__}"):
         version = check_count(metadata.get("format_version", 1), "format_version")
         if version > FORMAT_VERSION:
