@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 
 from relspace._core.archive import read_archive, write_archive
-from relspace._core.arguments import check_count
+from relspace._core.arguments import check_count, check_path
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.rows.locations import located, reading, refuse_inputs
 
@@ -83,6 +83,7 @@ class Saved(ABC):
 
 def load_saved(path: str | Path, *classes: type[_S]) -> _S:
     """Read a file that one of these classes saved."""
+    check_path(path)
     file = located(path)
     if not isinstance(file, Path):
         raise InvalidInputError(f"{path} is a URL; what was saved is read from a local file.")
