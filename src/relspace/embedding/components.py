@@ -8,6 +8,9 @@ import torch
 from relspace.kernels.axes import with_fixed_signs
 from relspace.kernels.precision import full_precision
 
+# Restarts of the iteration before the matrix is decomposed at once: separate eigenvalues take few.
+_RESTARTS = 100
+
 
 @full_precision()
 def leading_components(weights: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -17,22 +20,44 @@ def leading_components(weights: torch.Tensor, k: int) -> tuple[torch.Tensor, tor
     square over nodes weighted by their degree; the largest entry is positive. The result is the
     eigenvalues (k,), falling, and the vectors (n, k).
     """
-    from scipy.sparse.linalg import LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
     n = weights.shape[0]
     degrees = weights.sum(dim=1, dtype=torch.float64)
     root = degrees.sqrt()
     scaled = weights / root[:, None].to(weights) / root.to(weights)
+    # The constant eigenvector is known. Moved from 1 to -1 it comes last, also where a graph in
+    # several parts has more eigenvectors of 1.
+    constant = (root / torch.linalg.vector_norm(root)).cpu().numpy()
 
     def product(vector: np.ndarray) -> np.ndarray:
-        given = torch.from_numpy(np.ascontiguousarray(vector.ravel())).to(scaled)
-        return (scaled @ given).double().cpu().numpy()
+        flat = np.ascontiguousarray(vector.ravel())
+        walked = (scaled @ torch.from_numpy(flat).to(scaled)).double().cpu().numpy()
+        return walked - 2 * constant * (constant @ flat)
 
     operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
-    # The constant eigenvector is known; a start of random signs sees all the others.
     start = torch.rand(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
-    values, vectors = eigsh(operator, k=k + 1, which="LA", v0=start.numpy())
-    order = np.argsort(values)[::-1][1:]
+    try:
+        # Products are rounded as the weights are, so nothing more exact could be found.
+        rounding = torch.finfo(weights.dtype).eps
+        values, vectors = eigsh(
+            operator, k=k, which="LA", v0=start.numpy(), tol=rounding, maxiter=_RESTARTS
+        )
+    except ArpackNoConvergence:
+        values, vectors = _all_at_once(scaled, constant, k)
+    order = np.argsort(values)[::-1]
     found = torch.from_numpy(vectors[:, order].copy()) / root.cpu()[:, None]
     found *= (degrees.cpu().sum() / (degrees.cpu()[:, None] * found.square()).sum(0)).sqrt()
     return torch.from_numpy(values[order].copy()).to(weights), with_fixed_signs(found).to(weights)
+
+
+def _all_at_once(
+    scaled: torch.Tensor, constant: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decompose the matrix itself, for eigenvalues too close for an iteration to separate."""
+    from scipy.linalg import eigh
+
+    n = len(constant)
+    matrix = scaled.double().cpu().numpy() - 2 * np.outer(constant, constant)
+    values, vectors = eigh(matrix, subset_by_index=[n - k, n - 1], overwrite_a=True)
+    return values, vectors

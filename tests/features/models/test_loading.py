@@ -90,6 +90,12 @@ def test_a_name_that_can_be_none_is_refused() -> None:
         relspace.load_model("not a model!")
 
 
+@pytest.mark.parametrize("name", [None, float("nan"), b"model", 3])
+def test_what_is_no_name_is_refused(name: object) -> None:
+    with pytest.raises(InvalidTypeError, match="name is of type"):
+        relspace.load_model(name)  # type: ignore[arg-type]
+
+
 def test_a_model_in_the_cache_needs_no_network(
     saved: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from relspace._core.arguments import name_some
-from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
+from relspace.errors import FileFormatError, InvalidInputError
 from relspace.features.models.foreign import explained, import_package
 
 _SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -22,10 +22,6 @@ _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 def find_folder(name: str | Path, *, revision: str | None, allow_pickle: bool) -> Path:
     """Return the folder of a model: itself, in the hub's cache, or downloaded to it."""
-    if not isinstance(name, str | Path):
-        raise InvalidTypeError(
-            f"name is of type {type(name).__name__}; it must be a folder or a name on the hub."
-        )
     try:
         local = Path(name).expanduser()
     except RuntimeError as error:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from relspace._core.arguments import check_choice
-from relspace.errors import FileFormatError, InvalidInputError
+from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.features.feature_model import FeatureModel
 from relspace.features.models.catalogues import CATALOGUES, load_network, split_name
 from relspace.features.models.diffusion import DEFAULT_TIMESTEP
@@ -95,6 +95,11 @@ def load_model(
     MissingDependencyError
         If transformers or diffusers is not installed.
     """
+    if not isinstance(name, str | Path | nn.Module):
+        raise InvalidTypeError(
+            f"name is of type {type(name).__name__}; it must be a folder, a file, a name on the "
+            "hub or a network."
+        )
     check_choice(dtype, "dtype", DTYPES)
     if modality is not None:
         check_choice(modality, "modality", ("image", "text"))

@@ -125,8 +125,8 @@ def _preprocessing(
         found = getattr(network, "preprocess_cfg", None) or getattr(inner, "pretrained_cfg", None)
     if found is None:
         raise MissingPreprocessingError(
-            f"{title} doesn't say how images are resized and normalised: networks of timm and "
-            "OpenCLIP do, those of torchvision leave it to weights.transforms().",
+            f"the model {title} doesn't say how images are resized and normalised: networks of "
+            "timm and OpenCLIP do, those of torchvision leave it to weights.transforms().",
             ways_out=["give {preprocessing}"],
         )
     steps = read_steps(found, image_size or own)
