@@ -436,7 +436,7 @@ def test_stores_are_aligned_by_their_places(
             torch.as_tensor(space.transform(name, layer.tokens().float())), space[name]
         )
     lines = CliRunner().invoke(commands, [*arguments, "--force"]).stdout.splitlines()
-    assert lines[-2].startswith(f"{space.n_images} images matched by ids, 90 places in them are")
+    assert lines[-2].startswith(f"{space.n_images} images matched by ids, 90 positions in them are")
 
 
 def test_ids_come_from_the_store(saved: Saved, photos: Path, tmp_path: Path) -> None:

@@ -391,6 +391,11 @@ def _options() -> Iterator[CommandCase]:
             ["extract", "./m", "texts.txt", "-o", "s.zarr", "--image-size", "big"],
             ["SIZE"],
         ),
+        ("a model that is not there", ["model", "./gone"], ["gone"]),
+        ("a model that is a file", ["model", "./a.npy"], ["a.npy"]),
+        ("a folder that is no model", ["model", "./empty_folder"], ["empty_folder"]),
+        ("an unknown catalogue", ["model", "timmm:resnet18"], ["timmm:resnet18"]),
+        ("empty layers", ["model", "./m", "--layers", ","], ["layers"]),
         ("two arguments", ["compare-models", "./a", "./b"], ["two models"]),
         (
             "models that are not there",

@@ -188,9 +188,13 @@ def test_images_are_found_with_or_without_their_ending(photos: Path) -> None:
         read_thumbnails(photos, ["picture-9"], 1, [0])
 
 
-def test_a_page_is_replaced_only_when_told(tmp_path: Path) -> None:
+def _mirrored() -> relspace.ItemSpace:
     X = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
-    space = relspace.align({"a": X, "b": X.flip(1)})
+    return relspace.align({"a": X, "b": X.flip(1)})
+
+
+def test_a_page_is_replaced_only_when_told(tmp_path: Path) -> None:
+    space = _mirrored()
     page = tmp_path / "page.html"
     page.write_text("mine")
     with pytest.raises(InvalidInputError, match="exists: overwrite it with overwrite=True"):
@@ -208,13 +212,13 @@ def test_a_page_is_replaced_only_when_told(tmp_path: Path) -> None:
         (np.zeros((9, 3)), "p.html", "of is of type ndarray; a report is of a space"),
         ({}, "p.html", "of holds 0 feature sets"),
         ({1: None}, "p.html", "of has the name 1"),
-        ({}, "p.pdf", "out is '.*p.pdf'; a report is a file that ends in .html"),
-        ({}, "", "out is '.*'"),
+        ("space", "p.pdf", "out is '.*p.pdf'; a report is a file that ends in .html"),
+        ("space", "", "out is '.*'"),
     ],
 )
 def test_what_no_page_is_of_is_named(tmp_path: Path, of: object, out: str, message: str) -> None:
     with pytest.raises((InvalidInputError, InvalidTypeError), match=message):
-        relspace.report(of, tmp_path / out)
+        relspace.report(_mirrored() if of == "space" else of, tmp_path / out)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -169,6 +169,7 @@ def test_other_items_and_other_orders_are_refused(stored: tuple[Path, Path]) -> 
 
 PEAK = """
 import sys, torch
+import relspace as rs
 from relspace.rows.source import GeneratedRows
 
 def make(seed):

@@ -59,5 +59,7 @@ def _all_at_once(
 
     n = len(constant)
     matrix = scaled.double().cpu().numpy() - 2 * np.outer(constant, constant)
-    values, vectors = eigh(matrix, subset_by_index=[n - k, n - 1], overwrite_a=True)
-    return values, vectors
+    found: tuple[np.ndarray, np.ndarray] = eigh(
+        matrix, subset_by_index=[n - k, n - 1], overwrite_a=True
+    )
+    return found

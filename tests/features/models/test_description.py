@@ -103,7 +103,10 @@ class TestCommand:
         assert lines[3].split()[:5] == ["layer_0", "16", "x", "16", "16"]
         found = json.loads(self.run(f"a={saved('convnext')}", "--layers", "-1", "--json").stdout)
         assert found["name"] == "a"
-        assert [(one["name"], one["grid"]) for one in found["layers"]] == [("layer_3", [4, 4])]
+        assert [(one["name"], one["grid"], one["beside"]) for one in found["layers"]] == [
+            ("layer_3", [4, 4], False),
+            ("pooled", None, True),
+        ]
 
     def test_wrong_names_are_answered_with_what_there_is(self, saved: Saved) -> None:
         done = self.run(saved("vit"), "--layers", "layer_9")

@@ -227,5 +227,5 @@ class TestModule:
         assert shapes == {"block": (4, 2, 8), "block.class": (8,)}
 
     def test_a_bare_module_is_told_what_to_do(self, photos: Path, tmp_path: Path) -> None:
-        with pytest.raises(InvalidTypeError, match=r"relspace\.ModuleModel"):
+        with pytest.raises(InvalidInputError, match=r"relspace\.ModuleModel"):
             relspace.extract(self.network(), photos, tmp_path / "a.zarr")

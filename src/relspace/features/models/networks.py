@@ -127,7 +127,7 @@ def _preprocessing(
         raise MissingPreprocessingError(
             f"the model {title} doesn't say how images are resized and normalised: networks of "
             "timm and OpenCLIP do, those of torchvision leave it to weights.transforms().",
-            ways_out=["give {preprocessing}"],
+            ways_out=["give {preprocessing}", "name its layers in a relspace.ModuleModel"],
         )
     steps = read_steps(found, image_size or own)
     if image_size is not None:
