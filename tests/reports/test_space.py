@@ -218,7 +218,7 @@ def test_a_page_is_replaced_only_when_told(tmp_path: Path) -> None:
 )
 def test_what_no_page_is_of_is_named(tmp_path: Path, of: object, out: str, message: str) -> None:
     with pytest.raises((InvalidInputError, InvalidTypeError), match=message):
-        relspace.report(_mirrored() if of == "space" else of, tmp_path / out)
+        relspace.report(_mirrored() if isinstance(of, str) else of, tmp_path / out)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -32,7 +32,7 @@ def leading_components(weights: torch.Tensor, k: int) -> tuple[torch.Tensor, tor
 
     def product(vector: np.ndarray) -> np.ndarray:
         flat = np.ascontiguousarray(vector.ravel())
-        walked = (scaled @ torch.from_numpy(flat).to(scaled)).double().cpu().numpy()
+        walked: np.ndarray = (scaled @ torch.from_numpy(flat).to(scaled)).double().cpu().numpy()
         return walked - 2 * constant * (constant @ flat)
 
     operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
