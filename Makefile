@@ -33,7 +33,7 @@ help:
 	@echo "make portraits     the study with exact truth, on drawn portraits and on digits"
 	@echo "make test          run every test that is not marked slow"
 	@echo "make test-slow     run all that are: calibration, kills, memory, whole studies; before a release"
-	@echo "make test-ci       run every test that is not marked release, as CI does"
+	@echo "make test-ci       run the slow ones that guard every change: those not marked release"
 	@echo "make test-processors  numerical tests as other processors run them; PROCESSOR_TESTS=tests for all"
 	@echo "make lint          ruff, mypy and the import contracts"
 	@echo "make bench         time and memory against other libraries; BENCH_FLAGS=--quick for a short run"
@@ -61,9 +61,8 @@ test: $(VENV)/.ready-full
 test-slow: $(VENV)/.ready-full
 	$(BIN)/python -m pytest -q -m slow $(PYTEST_FLAGS)
 
-# All at once, because two processes find the tests and import what they need once.
 test-ci: $(VENV)/.ready-full
-	$(BIN)/python -m pytest -q -m "not release" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -q -m "slow and not release" $(PYTEST_FLAGS)
 
 # Last bits differ with the processor's vectors, the number of threads and compiled loops; values and
 # decisions must not. `make test` runs one thread with all that the processor has. Left out of

@@ -28,12 +28,12 @@ def leading_components(weights: torch.Tensor, k: int) -> tuple[torch.Tensor, tor
     scaled = weights / root[:, None].to(weights) / root.to(weights)
     # The constant eigenvector is known. Moved from 1 to -1 it comes last, also where a graph in
     # several parts has more eigenvectors of 1.
-    constant = (root / torch.linalg.vector_norm(root)).cpu().numpy()
+    constant: np.ndarray = (root / torch.linalg.vector_norm(root)).cpu().numpy()
 
     def product(vector: np.ndarray) -> np.ndarray:
         flat = np.ascontiguousarray(vector.ravel())
         walked: np.ndarray = (scaled @ torch.from_numpy(flat).to(scaled)).double().cpu().numpy()
-        return walked - 2 * constant * (constant @ flat)
+        return walked - 2 * float(constant @ flat) * constant
 
     operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
     start = torch.rand(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
