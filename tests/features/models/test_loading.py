@@ -237,9 +237,16 @@ def test_two_trainings_of_one_model_have_different_fingerprints(saved: Saved) ->
     ],
 )
 def test_names_that_lead_nowhere(
-    name: object, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+    name: object,
+    error: type[Exception],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Where names with ".." lead to does not depend on the folder that the tests run in.
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b" / "c")
     with pytest.raises(error, match=message):
         relspace.load_model(name)  # type: ignore[arg-type]
 
