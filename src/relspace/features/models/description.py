@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from relspace._core.arguments import say_count
 from relspace._core.text_tables import text_table
 from relspace.features.feature_model import FeatureModel, Layers
 from relspace.features.models.loading import is_graph_file, load_model
@@ -125,7 +126,7 @@ class ModelSummary:
     def _notes(self) -> list[str]:
         n_layers = sum(not one.beside for one in self.layers)
         size = f"{self.bytes_per_item / 1e6:,.3g} MB in float16"
-        layers = "1 layer" if n_layers == 1 else f"{n_layers} layers"
+        layers = say_count(n_layers, "layer")
         notes = [f"{layers} would be extracted, {size} for each {self.modality}."]
         if self.preprocessing is None and self.modality == "image":
             notes.append("Its preprocessing is not saved with it, and has to be given.")

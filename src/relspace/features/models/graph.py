@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.arguments import name_some
+from relspace._core.arguments import name_some, near_names
 from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
 from relspace.features.feature_model import ImageModel, Layers, needed_size
 from relspace.features.models.axes import Axes
@@ -184,7 +183,7 @@ class GraphModel(ImageModel):
         found = found or [one.name for one in self.tensors if fnmatchcase(one.tensor, name)]
         if not found:
             near = [one for one in self._by_name if name.strip("*").lower() in one.lower()]
-            near = near or get_close_matches(name, list(self._by_name))
+            near = near or list(near_names(name, list(self._by_name)))
             raise UnknownNameError(
                 f"{self.name} has no node or tensor {name!r}; by default its layers are "
                 f"{name_some(self._default)}"

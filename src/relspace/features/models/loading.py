@@ -104,12 +104,16 @@ def load_model(
     if modality is not None:
         check_choice(modality, "modality", ("image", "text"))
     sizes: dict[str, Any] = {"image_size": image_size, "n_prefix_tokens": n_prefix_tokens}
-    catalogue, plain = ("", "") if isinstance(name, nn.Module) else split_name(name)
-    if isinstance(name, nn.Module) or catalogue in CATALOGUES:
-        title = None if isinstance(name, nn.Module) else plain
-        if not isinstance(name, nn.Module):
+    title = None
+    if not isinstance(name, nn.Module):
+        catalogue, plain = split_name(name)
+        if catalogue in CATALOGUES:
+            title = plain
             name, noted = load_network(catalogue, plain, image_size)
             preprocessing = noted if preprocessing is None else preprocessing
+        elif catalogue:
+            name = plain
+    if isinstance(name, nn.Module):
         return model_of(
             name,
             preprocessing=preprocessing,
@@ -119,7 +123,6 @@ def load_model(
             dtype=None if dtype == "float32" else getattr(torch, dtype),
             **sizes,
         )
-    name = plain if catalogue else name
     if is_graph_file(name):
         if dtype != "float32":
             raise InvalidInputError(
