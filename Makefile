@@ -59,7 +59,7 @@ test: $(VENV)/.ready-full
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_FLAGS)
 
 test-slow: $(VENV)/.ready-full
-	$(BIN)/python -m pytest -q -m slow $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -q -m slow --timeout 7200 $(PYTEST_FLAGS)
 
 test-ci: $(VENV)/.ready-full
 	$(BIN)/python -m pytest -q -m "slow and not release" $(PYTEST_FLAGS)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from distributed import Client
+from distributed import Client, get_client
 
 import relspace as rs
 from relspace.cli import commands
@@ -98,6 +98,22 @@ def test_no_scheduler_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("relspace.rows.dask._SECONDS_TO_CONNECT", 0.5)
     with pytest.raises(InvalidInputError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"):
         connect("tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    "address", ["", "nowhere", "tcp://", "http://host:80", "tcp://127.0.0.1:1"]
+)
+def test_a_failed_connection_leaves_no_default_client(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr("relspace.rows.dask._SECONDS_TO_CONNECT", 0.5)
+    with pytest.raises(InvalidInputError, match="no Dask scheduler answers") as raised:
+        connect(address)
+    # The traceback holds the frames, and so a client that failed: it must not be Dask's default.
+    assert raised.tb is not None
+    with pytest.raises(ValueError, match="No global client"):
+        get_client()
+    np.testing.assert_array_equal(da.from_array(X, chunks=(90, 7)).compute(), X)
 
 
 @pytest.mark.slow

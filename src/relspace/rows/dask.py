@@ -101,9 +101,15 @@ def connect(address: str) -> Any:
     """Connect to the scheduler of a cluster, by its address (tcp://host:8786)."""
     _import_dask()
     from distributed import Client
+    from distributed.comm.addressing import get_address_host_port
 
     try:
-        return Client(address, timeout=_SECONDS_TO_CONNECT)  # type: ignore[no-untyped-call]
+        # A client that fails to read its address stays in Dask's list of live clients. As the
+        # default it would be waited for by every later computation of the process.
+        get_address_host_port(address)
+        return Client(  # type: ignore[no-untyped-call]
+            address, timeout=_SECONDS_TO_CONNECT, set_as_default=False
+        )
     except (OSError, ValueError) as error:
         raise InvalidInputError(
             f"no Dask scheduler answers at {address} ({reason_of(error)})."
