@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from relspace.rows.transform import Output
     from relspace.similarity import LayerComparison, ModelComparison, compare_layers, compare_models
     from relspace.similarity.compare import Comparison, compare
+    from relspace.similarity.curve import SimilarityCurve, similarity_curve
     from relspace.space.align import align, load_space
     from relspace.space.aligner import Aligner
     from relspace.space.base import CommonSpace
@@ -60,6 +61,7 @@ __all__ = [
     "OnnxModel",
     "Output",
     "Preprocessing",
+    "SimilarityCurve",
     "TokenSpace",
     "__version__",
     "align",
@@ -80,6 +82,7 @@ __all__ = [
     "record",
     "report",
     "resampling",
+    "similarity_curve",
     "solve_bandwidth",
     "squared_distances",
 ]
@@ -114,6 +117,7 @@ _MODULES = {
     "rows.transform": ("Output",),
     "similarity": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),
     "similarity.compare": ("Comparison", "compare"),
+    "similarity.curve": ("SimilarityCurve", "similarity_curve"),
     "space.align": ("align", "load_space"),
     "space.aligner": ("Aligner",),
     "space.base": ("CommonSpace",),

@@ -13,13 +13,21 @@ import click
 
 from relspace._core.text_tables import text_table
 from relspace.cli.group import Progress, commands, say
-from relspace.cli.inputs import Source, files, named_sources, parse_sources, read_sets, with_ids
+from relspace.cli.inputs import (
+    Source,
+    files,
+    named_sources,
+    parse_sources,
+    read_labels,
+    read_sets,
+    rows_of,
+    with_ids,
+)
 from relspace.cli.options import RESAMPLES, cluster_at, with_comparison, with_pool
 from relspace.cli.results import number_cell, said_of_items
 from relspace.errors import InvalidInputError, MemoryBudgetError
 
 if TYPE_CHECKING:
-    from relspace.features import FeatureTable
     from relspace.similarity.compare import Comparison
 
 
@@ -111,7 +119,7 @@ def compare(
         tables, ids = read_sets(
             named, ids_from, columns_from, by_position, progress, in_parts=in_parts
         )
-        features = {name: _rows(table, pool) for name, table in tables.items()}
+        features = {name: rows_of(table, pool) for name, table in tables.items()}
         client = stack.enter_context(cluster_at(scheduler, progress))
         import relspace
 
@@ -121,7 +129,7 @@ def compare(
         records = [relspace.measures.get(name) for name in chosen]
         if not records:
             raise InvalidInputError("--measure names no measure")
-        groups = None if groups_from is None else _lines(groups_from)
+        groups = None if groups_from is None else read_labels(groups_from)
         pairs = list(combinations(named, 2))
         results: list[tuple[str, str, str, Comparison | str]] = []
         for first, second in pairs:
@@ -159,25 +167,6 @@ def compare(
         click.echo(json.dumps(_as_json(results) | {"files": files(tables)}, indent=2))
     else:
         click.echo(_report(results))
-
-
-def _rows(table: FeatureTable, pool: str) -> object:
-    """The features as one matrix; of a feature store one row for each image."""
-    from relspace.features import FeatureSet
-
-    features = table.features
-    if not isinstance(features, FeatureSet):
-        return features
-    pooled = features if features.grid is None else features.pool(pool)
-    return pooled[pooled.layers[0]]
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise InvalidInputError(f"there is no file {path} with group labels")
-    from relspace.rows.registry import lines_of
-
-    return lines_of(path, "label")
 
 
 def _as_json(results: Sequence[tuple[str, str, str, Comparison | str]]) -> dict[str, Any]:

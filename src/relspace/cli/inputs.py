@@ -102,8 +102,8 @@ def read_sets(
 
     With ``in_parts``, files that can be read in parts are opened only.
     """
-    own_ids, all_ids = _option_by_set("--ids", ids_from, list(sources))
-    own_columns, all_columns = _option_by_set("--id-column", columns_from, list(sources))
+    own_ids, all_ids = option_by_set("--ids", ids_from, list(sources))
+    own_columns, all_columns = option_by_set("--id-column", columns_from, list(sources))
     progress.step("Loading torch")
     from relspace.features import is_table_file, read, scan_table
     from relspace.rows.registry import listed_tables
@@ -128,7 +128,7 @@ def read_sets(
     return tables, ids
 
 
-def _option_by_set(
+def option_by_set(
     option: str, values: Sequence[str], names: Sequence[str]
 ) -> tuple[dict[str, str], str | None]:
     """Split values of the form [NAME=]VALUE into those for one set and the one for all."""
@@ -168,6 +168,26 @@ def _refuse_other_items(tables: Mapping[str, FeatureTable]) -> None:
     if known:
         sizes = {name: len(contents.digests) for name, contents in known.items()}
         pair_sets(sizes, dict.fromkeys(known), known)
+
+
+def read_labels(path: Path) -> list[str]:
+    """Read a text file with the label of a group in each line."""
+    if not path.is_file():
+        raise InvalidInputError(f"there is no file {path} with group labels")
+    from relspace.rows.registry import lines_of
+
+    return lines_of(path, "label")
+
+
+def rows_of(table: FeatureTable, pool: str) -> object:
+    """The features as one matrix; of a feature store one row for each image."""
+    from relspace.features import FeatureSet
+
+    features = table.features
+    if not isinstance(features, FeatureSet):
+        return features
+    pooled = features if features.grid is None else features.pool(pool)
+    return pooled[pooled.layers[0]]
 
 
 def files(tables: Mapping[str, FeatureTable]) -> dict[str, dict[str, str | None]]:

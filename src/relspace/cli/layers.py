@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,13 +21,11 @@ from relspace.cli.options import (
     with_measure,
     with_pool,
 )
-from relspace.cli.outputs import check_output, printed_in_any_case
+from relspace.cli.outputs import FIGURES, check_output, printed_in_any_case
 from relspace.cli.results import number_cell, p_cell, said_of_items
 
 if TYPE_CHECKING:
     from relspace.similarity import LayerComparison, ModelComparison
-
-_KINDS: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf", ".svg": "svg"}
 
 
 @commands.command(short_help="Compare models layer by layer.")
@@ -83,7 +81,7 @@ def layers(
         check_output(
             output,
             what="a page or figure",
-            endings=[".html", *_KINDS],
+            endings=[".html", *FIGURES],
             force=force,
             inputs=[source.location for source in named.values()],
         )
@@ -149,7 +147,7 @@ def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:
     from relspace.pictures.theme import figure_bytes
 
     if output.suffix.lower() != ".html":
-        write_whole(output, figure_bytes(compared.plot(), _KINDS[output.suffix.lower()]))
+        write_whole(output, figure_bytes(compared.plot(), FIGURES[output.suffix.lower()]))
         return
     from relspace.reports.page import render_report
     from relspace.reports.page.comparison import comparison_page

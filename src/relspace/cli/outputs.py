@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from relspace.errors import InvalidInputError
 from relspace.rows.locations import check_new_file
+
+#: What figures can be written as, by the ending of the file.
+FIGURES: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf", ".svg": "svg"}
 
 
 def check_output(

@@ -126,19 +126,14 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
     Items are tied if they are as near as the k-th to within the rounding of float64. Items whose
     neighbours float32 can't tell apart are compared again in float64.
     """
-    if metric == "cosine":
-        points = unit_vectors(X, name)
-        cloud = _about_their_mean(points)
-        position = ROUNDINGS_OF_UNIT_VECTORS
-    else:
-        cloud = Frame.of(X).place(X)
-        points, position = cloud.points, 0.0
+    points, cloud = points_of(X, metric, name)
+    position = ROUNDINGS_OF_UNIT_VECTORS if metric == "cosine" else 0.0
     n, device = len(X), X.device
     nearest = torch.empty((n, k), dtype=torch.long, device=device)
     unclear = torch.empty(n, dtype=torch.bool, device=device)
     for rows in row_slices(n, n * cloud.points.element_size(), BLOCK_BYTES):
         item = torch.arange(rows.start, rows.stop, device=device)
-        found = _nearness(cloud, item).topk(k + 1, dim=1)
+        found = nearness_of(cloud, item).topk(k + 1, dim=1)
         nearest[rows] = found.indices[:, :k]
         gap = found.values[:, k - 1] - found.values[:, k]
         unclear[rows] = gap <= _rounding(cloud, item, found.values[:, k - 1], position)
@@ -155,7 +150,7 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
     found_anew = []
     for some in row_slices(len(items), 8 * n, BLOCK_BYTES):
         item = items[some]
-        nearness = _nearness(wide, item)
+        nearness = nearness_of(wide, item)
         last = nearness.topk(k, dim=1).values[:, -1:]
         rounding = 0.0 if exact else _rounding(wide, item, last[:, 0], position)[:, None]
         sure = (nearness > last + rounding).sum(dim=1)
@@ -181,6 +176,15 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
     return Neighborhoods(k, candidates, n_sure, n_tied, points)
 
 
+def points_of(X: torch.Tensor, metric: str, name: str) -> tuple[torch.Tensor, Cloud]:
+    """Items as points, of unit norm where the metric is the cosine, and what distances are of."""
+    if metric == "cosine":
+        points = unit_vectors(X, name)
+        return points, _about_their_mean(points)
+    cloud = Frame.of(X).place(X)
+    return cloud.points, cloud
+
+
 def _about_their_mean(points: torch.Tensor) -> Cloud:
     """Subtract the mean of unit vectors, which loses nothing where they share a direction."""
     points = points - points.mean(dim=0, dtype=torch.float64).to(points.dtype)
@@ -199,7 +203,7 @@ def _refuse_one_direction(cloud: Cloud, name: str) -> None:
         )
 
 
-def _nearness(cloud: Cloud, items: torch.Tensor) -> torch.Tensor:
+def nearness_of(cloud: Cloud, items: torch.Tensor) -> torch.Tensor:
     """Minus half the squared distance of some items to all; minus infinity to itself."""
     nearness = cloud.points.new_empty((len(items), len(cloud.points)))
     with full_precision():

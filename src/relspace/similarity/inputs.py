@@ -60,7 +60,7 @@ def open_models(
     if max_items is not None:
         max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
     opened = [
-        ModelLayers.of(given, name, _ids_of_model(ids, name, list(models)))
+        ModelLayers.of(given, name, ids_of_model(ids, name, list(models)))
         for name, given in models.items()
     ]
     shared, order = pair_sets(
@@ -174,7 +174,7 @@ def check_names(names: object, what: str) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
-def _ids_of_model(ids: Ids, name: str, names: Sequence[str]) -> object | None:
+def ids_of_model(ids: Ids, name: str, names: Sequence[str]) -> object | None:
     """Pick a model's ids from what was given for each or for all."""
     if not isinstance(ids, Mapping):
         return ids
