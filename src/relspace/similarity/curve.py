@@ -332,7 +332,7 @@ def similarity_curve(
     >>> curve.value.round(2), curve.chance.round(2)
     (array([0.54, 0.44, 0.37]), array([0.1 , 0.05, 0.03]))
     >>> round(curve.exponent, 2)
-    -0.22
+    -0.28
     """
     record, tell = as_measure(measure), as_listener(progress)
     seed = check_random_state(random_state)
