@@ -171,7 +171,7 @@ CASES: dict[str, dict[str, str]] = {
 #: Measured with all other tests; the rest where there is time.
 ALWAYS = ("distances", "affinity", "relative rows", "nearest rows")
 
-#: What threads, allocators and the matrix product keep.
+#: What threads, allocators and the matrix product keep, from this call or from earlier ones.
 _KEPT = 2**23
 
 
@@ -190,8 +190,9 @@ def test_no_more_is_added_than_is_projected(dtype: str, case: str) -> None:
     code = _SETUP.format(dtype=dtype) + _MEASURE.format(**CASES[case])
     added, projected = json.loads(printed(code))
     assert added <= projected + _KEPT, f"{added / projected:.2f} of what is projected"
-    # A projection far above what is needed would refuse what fits.
-    assert added >= 0.4 * projected, f"{added / projected:.2f} of what is projected"
+    # A projection far above what is needed would refuse what fits. What an earlier call freed may
+    # be reused, and isn't added.
+    assert added + _KEPT >= 0.4 * projected, f"{added / projected:.2f} of what is projected"
 
 
 @pytest.mark.parametrize("function", [rbf_affinity, cosine_affinity, squared_distances])
