@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from relspace.similarity import LayerComparison, ModelComparison, compare_layers, compare_models
     from relspace.similarity.compare import Comparison, compare
     from relspace.similarity.curve import SimilarityCurve, similarity_curve
+    from relspace.similarity.fusion import FusedComparison, fuse
     from relspace.space.align import align, load_space
     from relspace.space.aligner import Aligner
     from relspace.space.base import CommonSpace
@@ -52,6 +53,7 @@ __all__ = [
     "Comparison",
     "ExportedModel",
     "FeatureSet",
+    "FusedComparison",
     "ItemSpace",
     "LayerComparison",
     "Match",
@@ -73,6 +75,7 @@ __all__ = [
     "cosine_affinity",
     "describe_model",
     "extract",
+    "fuse",
     "kway",
     "load_model",
     "load_space",
@@ -118,6 +121,7 @@ _MODULES = {
     "similarity": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),
     "similarity.compare": ("Comparison", "compare"),
     "similarity.curve": ("SimilarityCurve", "similarity_curve"),
+    "similarity.fusion": ("FusedComparison", "fuse"),
     "space.align": ("align", "load_space"),
     "space.aligner": ("Aligner",),
     "space.base": ("CommonSpace",),

@@ -135,6 +135,21 @@ def draw_model_comparison(
         return figure
 
 
+def draw_fused_models(
+    title: str, models: Sequence[str], values: Table, merges: Table, *, theme: Theme = LIGHT
+) -> Figure:
+    """Draw fused similarities (n, n) of models, NaN along the diagonal, and their hierarchy."""
+    with themed(theme):
+        figure = new_figure(7.2, 3.6)
+        sides = {"left": 0.14, "right": 0.97, "top": 0.82, "bottom": 0.2, "wspace": 0.5}
+        table, tree = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.1, 1), **sides})
+        _draw_table(table, values, models, models, aspect="equal")
+        table.set_title("Fused similarity")
+        _draw_tree(tree, models, merges, theme)
+        figure.text(0.03, 0.94, title, color=theme.quiet, fontsize=8)
+        return figure
+
+
 def draw_layer_maps(
     part: Figure | SubFigure,
     tables: Mapping[str, NDArray[Any]],
