@@ -25,6 +25,8 @@ def said_of_items(summary: Mapping[str, Any]) -> str:
     if summary["n_units"] != summary["n_items"]:
         said += f" in {summary['n_units']} groups"
     said += f" matched by {summary['matched_by']}"
+    if summary["recall"] is not None:
+        said += f"; approximate neighbours, recall {summary['recall']:.4f}"
     if not summary["n_permutations"]:
         return said
     drawn = "permutations" if summary["null_by"] == "permutations" else "draws of their limit"

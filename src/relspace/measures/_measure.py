@@ -364,6 +364,10 @@ class Measure(ABC):
             ],
         )
 
+    def recall(self, factor: Any) -> float | None:
+        """The share of what it needs that an approximate index found; None where all is exact."""
+        return None
+
     def expected_by_chance(self, x: Any, y: Any) -> float | None:
         """The exact mean over all permutations of the items; None where there is no closed form."""
         return None

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from relspace._core.arguments import check_choice, check_count
+from relspace._core.arguments import check_choice
 from relspace._core.memory import row_slices
 from relspace.errors import UndefinedValueError
 from relspace.kernels.ties import ROUNDINGS
@@ -39,7 +39,7 @@ class CKNNA(NeighborhoodMeasure):
     metric: Literal["cosine"] = "cosine"
 
     def __post_init__(self) -> None:
-        check_count(self.k, "k")
+        super().__post_init__()
         check_choice(self.metric, "metric", ("cosine",))
 
     @property
@@ -76,8 +76,8 @@ class CKNNA(NeighborhoodMeasure):
             both = [one.take(one.of.mutual_weights * one.of.similarities) for one in paired]
             for j, second in enumerate(y):
                 lookup = Lookup(second, rows)
-                weighted = lookup.dense(second.weights * second.similarities)
-                mutual = lookup.dense(second.mutual_weights * second.similarities)
+                weighted = lookup.table(second.weights * second.similarities)
+                mutual = lookup.table(second.mutual_weights * second.similarities)
                 for i, first in enumerate(paired):
                     left = own[i][0] * lookup.at(lookup.weights, first)
                     right = own[i][1] * lookup.at(weighted, first)

@@ -24,6 +24,8 @@ from relspace.kernels.ties import ROUNDINGS, cloud_for_ties
 from relspace.kernels.tiles import fill_half_squared
 
 BLOCK_BYTES = 2**26
+#: Up to so many items are looked up in tables with a column for each.
+MOST_IN_TABLES = 2**12
 
 # Entries compared together: the indices of so many, and what they gather, fit a core's cache.
 _ENTRIES_AT_ONCE = 2**17
@@ -42,6 +44,7 @@ class Neighborhoods:
     Row i of ``candidates`` (n, w) holds ``n_sure[i]`` items that are neighbours for sure, then
     ``n_tied[i]`` that are tied for the rest, then i itself as padding. Without ties w is k and all
     are sure. ``points`` (n, d) are the items, of unit norm where the metric is the cosine.
+    ``recall`` is the share of the neighbours that an approximate index found; None without one.
     """
 
     k: int
@@ -49,6 +52,7 @@ class Neighborhoods:
     n_sure: torch.Tensor
     n_tied: torch.Tensor
     points: torch.Tensor
+    recall: float | None = None
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -127,7 +131,6 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
     neighbours float32 can't tell apart are compared again in float64.
     """
     points, cloud = points_of(X, metric, name)
-    position = ROUNDINGS_OF_UNIT_VECTORS if metric == "cosine" else 0.0
     n, device = len(X), X.device
     nearest = torch.empty((n, k), dtype=torch.long, device=device)
     unclear = torch.empty(n, dtype=torch.bool, device=device)
@@ -136,7 +139,7 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
         found = nearness_of(cloud, item).topk(k + 1, dim=1)
         nearest[rows] = found.indices[:, :k]
         gap = found.values[:, k - 1] - found.values[:, k]
-        unclear[rows] = gap <= _rounding(cloud, item, found.values[:, k - 1], position)
+        unclear[rows] = gap <= rounding_of(cloud, item, found.values[:, k - 1], metric)
     n_sure = torch.full((n,), k, device=device)
     n_tied = torch.zeros_like(n_sure)
     items = unclear.nonzero().flatten()
@@ -152,7 +155,7 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
         item = items[some]
         nearness = nearness_of(wide, item)
         last = nearness.topk(k, dim=1).values[:, -1:]
-        rounding = 0.0 if exact else _rounding(wide, item, last[:, 0], position)[:, None]
+        rounding = 0.0 if exact else rounding_of(wide, item, last[:, 0], metric)[:, None]
         sure = (nearness > last + rounding).sum(dim=1)
         tied = (nearness >= last - rounding).sum(dim=1) - sure
         without = sure + tied == k
@@ -211,14 +214,18 @@ def nearness_of(cloud: Cloud, items: torch.Tensor) -> torch.Tensor:
     return nearness.scatter_(1, items[:, None], -torch.inf)
 
 
-def _rounding(
-    cloud: Cloud, items: torch.Tensor, last: torch.Tensor, position: float
-) -> torch.Tensor:
-    """The rounding error of nearness ``last``, of points that are off by ``position`` epsilons."""
+def rounding_of(cloud: Cloud, items: torch.Tensor, last: torch.Tensor, metric: str) -> torch.Tensor:
+    """The rounding error of nearness ``last``; unit vectors are off by a few roundings, too."""
     epsilon = torch.finfo(cloud.points.dtype).eps
+    position = ROUNDINGS_OF_UNIT_VECTORS if metric == "cosine" else 0.0
     off = position * epsilon
     of_positions = off * ((-2 * last).clamp_min(0.0).sqrt() + off)
     return ROUNDINGS * epsilon * (cloud.half_norms[items] - last) + of_positions
+
+
+def bytes_of_lookup(n_items: int, width: int, n_permutations: int) -> int:
+    """Bytes that each row of a :class:`Lookup` takes, with what is looked up in it."""
+    return 8 * n_items if n_items <= MOST_IN_TABLES else 64 * width * n_permutations
 
 
 def permutations_at_once(x: Sequence[Neighborhoods], y: Sequence[Neighborhoods]) -> int:
@@ -274,37 +281,60 @@ class Paired:
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
-    """Values of the candidates of some rows of the second set, found by the candidate's number."""
+    """Values of the candidates of some rows of the second set, found by the candidate's number.
+
+    Few items have a table with a column for each; candidates of many are sorted and searched.
+    """
 
     of: Neighborhoods
     rows: slice
 
-    def dense(self, values: torch.Tensor) -> torch.Tensor:
-        """Scatter values (n, w) of candidates by their numbers: (r, n), 0 elsewhere."""
+    @cached_property
+    def _sorted(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Candidates (r, w) in rising order, and that order; None for few items."""
+        if len(self.of) <= MOST_IN_TABLES:
+            return None
+        ordered = self.of.candidates[self.rows].sort(dim=1)
+        return ordered.values, ordered.indices
+
+    def table(self, values: torch.Tensor) -> torch.Tensor:
+        """Lay out values (n, w) of candidates for :meth:`at`: (r, n), 0 elsewhere, or (r, w)."""
+        if self._sorted is not None:
+            return values[self.rows].gather(1, self._sorted[1])
         found = values.new_zeros((self.rows.stop - self.rows.start, len(self.of)))
         # The item itself is padding; its value is 0.
         return found.scatter_(1, self.of.candidates[self.rows], values[self.rows])
 
-    def at(self, dense: torch.Tensor, paired: Paired) -> torch.Tensor:
-        """Gather values (r, n) at the partners of another set's candidates: (w, r, b)."""
-        first = torch.arange(len(dense), device=dense.device)[:, None] * dense.shape[1]
-        index = (paired.partners + first).flatten()
-        return dense.flatten().index_select(0, index).view(paired.partners.shape)
+    def at(self, table: torch.Tensor, paired: Paired) -> torch.Tensor:
+        """Gather values of a :meth:`table` at the partners of other candidates: (w, r, b)."""
+        partners = paired.partners
+        if self._sorted is not None:
+            w, r, b = partners.shape
+            wanted = partners.permute(1, 0, 2).reshape(r, w * b).contiguous()
+            column = torch.searchsorted(self._sorted[0].contiguous(), wanted).clamp_max(
+                table.shape[1] - 1
+            )
+            is_there = self._sorted[0].gather(1, column) == wanted
+            found = table.gather(1, column).masked_fill_(~is_there, 0)
+            return found.view(r, w, b).permute(1, 0, 2)
+        first = torch.arange(len(table), device=table.device)[:, None] * table.shape[1]
+        index = (partners + first).flatten()
+        return table.flatten().index_select(0, index).view(partners.shape)
 
     @cached_property
     def sure(self) -> torch.Tensor:
-        """Where the sure neighbours are: bytes of shape (r, n)."""
-        return self.dense(self.of.sure.to(torch.uint8))
+        """Where the sure neighbours are, in bytes."""
+        return self.table(self.of.sure.to(torch.uint8))
 
     @cached_property
     def tied(self) -> torch.Tensor:
-        """Where the tied candidates are: bytes of shape (r, n)."""
-        return self.dense(self.of.tied.to(torch.uint8))
+        """Where the tied candidates are, in bytes."""
+        return self.table(self.of.tied.to(torch.uint8))
 
     @cached_property
     def weights(self) -> torch.Tensor:
-        """The probability that each item is a neighbour: (r, n)."""
-        return self.dense(self.of.weights)
+        """The probability that each item is a neighbour."""
+        return self.table(self.of.weights)
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,6 +124,9 @@ class Symmetrized(Measure):
     def copies_of_products(self) -> int:
         return self.base.copies_of_products
 
+    def recall(self, factor: Any) -> float | None:
+        return self.base.recall(factor)
+
     def expected_by_chance(self, x: Any, y: Any) -> float | None:
         there, back = self.base.expected_by_chance(x, y), self.base.expected_by_chance(y, x)
         return None if there is None or back is None else (there + back) / 2

@@ -66,8 +66,8 @@ class Comparison(Compared):
         On how many halves the interval rests.
     provenance : Provenance
         What was compared and how. Its attributes ``measure``, ``n_items``, ``n_available``,
-        ``n_units``, ``matched_by``, ``null_by``, ``n_permutations``, ``random_state`` and
-        ``versions`` are attributes of the comparison too.
+        ``n_units``, ``matched_by``, ``null_by``, ``n_permutations``, ``random_state``,
+        ``recall`` and ``versions`` are attributes of the comparison too.
     """
 
     value: float
@@ -123,6 +123,8 @@ class Comparison(Compared):
         units = "" if self.n_units == self.n_items else f" in {self.n_units} groups"
         part = "" if self.n_available == self.n_items else f" of {self.n_available}, at random"
         rows.append(("items", f"{self.n_items}{part}{units}, matched by {self.matched_by}"))
+        if self.recall is not None:
+            rows.append(("neighbours", f"approximate, recall {self.recall:.4f}"))
         return rows
 
     def plot(self) -> Figure:

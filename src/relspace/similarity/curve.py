@@ -41,7 +41,7 @@ from relspace.measures.group_neighborhoods import GroupNeighborhoods, find_group
 from relspace.measures.neighbors import MutualNeighbors
 from relspace.pictures.html import html_table
 from relspace.resampling import number_units, shift_families
-from relspace.similarity.held import null_tables
+from relspace.similarity.held import null_tables, worst_recall
 from relspace.similarity.inputs import as_measure, check_names, ids_of_model
 from relspace.similarity.model_layers import ModelLayers
 from relspace.similarity.record import Compared, Provenance
@@ -55,8 +55,8 @@ _SMALLEST = 100
 _MOST_SIZES = 12
 _LEVEL = 0.95
 
-# Of the items or groups with these numbers: the value, and its null (n_permutations,).
-_OfGallery = Callable[[torch.Tensor], tuple[float, Table]]
+# Of the items or groups with these numbers: the value, its null (n_permutations,), and the recall.
+_OfGallery = Callable[[torch.Tensor], tuple[float, Table, float | None]]
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
@@ -204,7 +204,8 @@ class SimilarityCurve(Compared):
     @property
     def _title(self) -> str:
         draws = "1 draw" if self.n_draws == 1 else f"{self.n_draws} draws"
-        return f"{self.measure.title}, {draws}, {self.n_permutations} permutations of each"
+        tested = f"{self.n_permutations} permutations of each"
+        return f"{self.measure.title}, {draws}, {tested}{self._said_of_recall}"
 
     @property
     def _said_of_exponent(self) -> str:
@@ -358,6 +359,7 @@ def similarity_curve(
     orders = [torch.randperm(n_units, generator=generator) for _ in range(n_draws)]
     shape = (len(checked), n_draws)
     values, chances, thresholds = (np.empty(shape) for _ in range(3))
+    recalls: list[float] = []
     for i, size in enumerate(checked):
         for draw, order in enumerate(orders):
             if size == n_units and draw:
@@ -366,7 +368,8 @@ def similarity_curve(
                     table[i, draw] = table[i, 0]
                 continue
             tell(i * n_draws + draw, len(checked) * n_draws, f"Galleries of {size}")
-            value, null = of_gallery(order[:size].sort().values)
+            value, null, recall = of_gallery(order[:size].sort().values)
+            recalls += [] if recall is None else [recall]
             values[i, draw], chances[i, draw] = value, null.mean()
             thresholds[i, draw] = _threshold(value, null, alpha, record.direction == "similarity")
     exponent, interval = _power_law(np.array(checked), values)
@@ -376,6 +379,7 @@ def similarity_curve(
             null_by="permutations",
             n_permutations=n_permutations,
             random_state=seed,
+            recall=min(recalls, default=None),
             **found,
         ),
         sizes=checked,
@@ -410,11 +414,12 @@ def _of_pairs(
     x, y = (one.read("", order[one.name]).detach() for one in opened)
     y = y.to(x.device)
 
-    def of_gallery(rows: torch.Tensor) -> tuple[float, Table]:
+    def of_gallery(rows: torch.Tensor) -> tuple[float, Table, float | None]:
         factors = [measure.prepare(z[rows], name) for z, name in zip((x, y), names, strict=True)]
         families = measure.permutations(len(rows), n_permutations, random_state=seed)
         null = null_tables(measure, factors[:1], factors[1:], families, lambda *_: None)
-        return measure.from_factors(*factors), null[:, 0, 0]
+        value = measure.from_factors(*factors)
+        return value, null[:, 0, 0], worst_recall(measure, factors)
 
     n = len(x)
     matched = "position" if shared is None else "ids"
@@ -440,6 +445,11 @@ def _of_groups(
             f"groups pair sets of items, and {measure.name} compares items one to one.",
             ways_out=["use mutual_neighbors", "average each group to one item and give {ids}"],
         )
+    if measure.index != "exact":
+        raise InvalidInputError(
+            "neighbours of groups are exact, and the measure asks for an approximate index.",
+            ways_out=["use the exact neighbours: {index='exact'}"],
+        )
     labels = _labels_by_set(groups, names)
     features, numbers = [], []
     known: dict[object, int] = {}
@@ -460,7 +470,7 @@ def _of_groups(
         numbers.append(torch.tensor([known[label] for label in listed]))
     n_groups = len(known)
 
-    def of_gallery(chosen: torch.Tensor) -> tuple[float, Table]:
+    def of_gallery(chosen: torch.Tensor) -> tuple[float, Table, float | None]:
         number_of = torch.full((n_groups,), -1)
         number_of[chosen] = torch.arange(len(chosen))
         sides: list[GroupNeighborhoods] = []
@@ -478,7 +488,7 @@ def _of_groups(
             )
         families = shift_families(len(chosen), n_permutations, random_state=seed)
         null = [sides[0].agreement(sides[1], p) for one in families for p in one.permutations()]
-        return sides[0].agreement(sides[1]), np.array(null)
+        return sides[0].agreement(sides[1]), np.array(null), None
 
     n = len(features[0])
     return (

@@ -37,6 +37,10 @@ class Held(LayerTables):
     features: Sequence[torch.Tensor]
     memory_budget: int | None
 
+    @property
+    def recall(self) -> float | None:
+        return worst_recall(self.measure, [one for one in self.factors if one is not None])
+
     def prepare(self, features: torch.Tensor) -> Any:
         """Make a factor of other features, in as much memory as each of the layers has."""
         return _prepare(self.measure, features, "X", self.memory_budget, len(self.factors))
@@ -131,6 +135,12 @@ def hold_layers(
         features=kept,
         memory_budget=memory_budget,
     )
+
+
+def worst_recall(measure: Measure, factors: Sequence[Any]) -> float | None:
+    """The least recall of approximate indices of some sets; None where there are none."""
+    found = (measure.recall(one) for one in factors)
+    return min((one for one in found if one is not None), default=None)
 
 
 def _prepare(

@@ -214,7 +214,7 @@ class LayerComparison(Compared):
             f"LayerComparison({self.measure.title}: {self.models[0]} ({len(self.layers[0])} "
             f"layers) x {self.models[1]} ({len(self.layers[1])} layers), {self.n_items} items; "
             f"most alike {best.layer} and {best.match}: {best.value:.3f}, "
-            f"chance {round(best.chance, 3) + 0.0:.3f}{p})"
+            f"chance {round(best.chance, 3) + 0.0:.3f}{p}{self._said_of_recall})"
         )
 
     def _repr_html_(self) -> str:

@@ -208,7 +208,8 @@ class ModelComparison(Compared):
 
     def __repr__(self) -> str:
         width = max(map(len, self.models))
-        lines = [f"ModelComparison({self.measure.title}, {self.n_items} items, mean best match)"]
+        of = f"{self.measure.title}, {self.n_items} items, mean best match{self._said_of_recall}"
+        lines = [f"ModelComparison({of})"]
         for name, row in zip(self.models, self.summary, strict=True):
             lines.append(f"{name.ljust(width)}  " + "  ".join(f"{value:6.3f}" for value in row))
         return "\n".join(lines)

@@ -50,6 +50,9 @@ class Provenance:
         Seed of everything random.
     left_out : mapping of str to str
         Layers (``"model, layer"``) on which the measure has no value, and why.
+    recall : float or None
+        The share of the nearest neighbours that an approximate index found, in the set where it
+        found fewest; None where they are exact, or none were looked for.
     versions : mapping of str to str
         Of the libraries.
     """
@@ -64,6 +67,7 @@ class Provenance:
     n_permutations: int
     random_state: int
     left_out: Mapping[str, str] = field(default_factory=dict)
+    recall: float | None = None
     versions: Mapping[str, str] = field(default_factory=library_versions)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,6 +84,7 @@ class Provenance:
             "matched_by": self.matched_by,
             "n_permutations": self.n_permutations,
             "random_state": self.random_state,
+            "recall": self.recall,
             "versions": dict(self.versions),
         }
 
@@ -125,6 +130,15 @@ class Compared:
     @property
     def left_out(self) -> Mapping[str, str]:
         return self.provenance.left_out
+
+    @property
+    def recall(self) -> float | None:
+        return self.provenance.recall
+
+    @property
+    def _said_of_recall(self) -> str:
+        """What a line about the comparison ends in where neighbours are approximate."""
+        return "" if self.recall is None else f", neighbours approximate, recall {self.recall:.4f}"
 
     @property
     def versions(self) -> Mapping[str, str]:

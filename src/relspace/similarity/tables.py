@@ -102,6 +102,11 @@ class LayerTables(ABC):
         """The numbers of each model's layers."""
         return number_layers(self.layers)
 
+    @property
+    def recall(self) -> float | None:
+        """See :class:`Provenance`."""
+        return None
+
     @abstractmethod
     def _table(self, rows: Sequence[int], columns: Sequence[int]) -> Table:
         """Values of pairs of layers that are not left out."""
@@ -212,6 +217,7 @@ class LayerTables(ABC):
             null_by=self.null_by,
             n_permutations=n_permutations,
             random_state=seed,
+            recall=self.recall,
             left_out={self.names[k]: str(self.left_out[k]) for k in own if k in self.left_out},
         )
 

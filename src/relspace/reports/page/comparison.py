@@ -47,6 +47,7 @@ def comparison_page(compared: Compared) -> ReportData:
         parameters={
             "measure": measure.title,
             **{f"measure: {name}": value for name, value in measure.parameters.items()},
+            **({} if compared.recall is None else {"recall": f"{compared.recall:.4f}"}),
             "range": f"{measure.range[0]:.4g} to {measure.range[1]:.4g}, a {measure.direction}",
             "unrelated features": measure.chance,
             "does not change under": ", ".join(measure.invariances),
