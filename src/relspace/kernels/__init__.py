@@ -6,7 +6,6 @@ from relspace.kernels.correlation import (
     Match,
     correlation_blocks,
     correlation_of_pairs,
-    nearest_rows,
 )
 from relspace.kernels.distances import squared_distances
 from relspace.kernels.landmarks import choose_landmarks
@@ -23,7 +22,6 @@ __all__ = [
     "correlation_of_pairs",
     "cosine_affinity",
     "fit_normalization",
-    "nearest_rows",
     "rbf_affinity",
     "solve_bandwidth",
     "squared_distances",

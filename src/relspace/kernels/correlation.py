@@ -179,27 +179,3 @@ class Match:
             "n_neighbors": self.n_neighbors,
             "n_items": self.n_items,
         }
-
-
-def nearest_rows(
-    A: torch.Tensor,
-    B: torch.Tensor,
-    k: int,
-    own_a: torch.Tensor | None = None,
-    own_b: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the k rows of B that correlate most with each row of A.
-
-    Returns
-    -------
-    indices : LongTensor of shape (n_a, k)
-        Rows of B, nearest first.
-    distances : tensor of shape (n_a, k)
-        1 - r.
-    """
-    indices = torch.empty((A.shape[0], k), dtype=torch.long, device=A.device)
-    distances = A.new_empty((A.shape[0], k))
-    for rows, correlation in correlation_blocks(A, B, own_a, own_b):
-        best = correlation.topk(k, dim=1)
-        indices[rows], distances[rows] = best.indices, 1 - best.values
-    return indices, distances
