@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from relspace._core.arguments import check_choice, check_count, name_some
+from relspace._core.devices import choose_device
 from relspace._core.files import check_writable
 from relspace._core.items import ItemId
 from relspace._core.progress import Listener, Progress, as_listener
@@ -32,6 +33,7 @@ from relspace.features.feature_set import FeatureSet
 from relspace.features.images import UnreadableImageError
 from relspace.features.items import IdentifiedItems, identify_items, open_items
 from relspace.features.models import load_model
+from relspace.features.models.loading import DTYPES
 from relspace.features.store.reading import FORMAT_VERSION, KIND, open_features
 from relspace.features.store.writing import STORE_DTYPES, FeatureStoreWriter, whole_job
 from relspace.rows.ahead import write_behind
@@ -141,6 +143,8 @@ def extract(
     """
     tell = as_listener(progress)
     check_count(batch_size, "batch_size")
+    choose_device(device)
+    check_choice(dtype, "dtype", DTYPES)
     check_choice(store_dtype, "store_dtype", STORE_DTYPES)
     check_choice(on_error, "on_error", ("raise", "skip"))
     check_choice(resume, "resume", RESUME)

@@ -97,6 +97,9 @@ class Output:
                 f"the output is {self.path!r}; it must be the path or URL of a .zarr store, or of "
                 "an .npy file."
             )
+        check_choice(self.resume, "resume", RESUME)
+        if self.dtype is not None:
+            check_choice(self.dtype, "dtype", STORED_TYPES)
 
 
 def begin_output(
@@ -196,13 +199,11 @@ def _whole_job(
     job: Mapping[str, Any],
     identity: Identity | None,
 ) -> dict[str, Any]:
-    check_choice(output.resume, "resume", RESUME)
     check_outputs({"out": output}, source.locations())
     dtype = output.dtype
     if dtype is None:
         own = str(source.dtype).removeprefix("torch.")
         dtype = own if own in STORED_TYPES else "float32"
-    check_choice(dtype, "dtype", STORED_TYPES)
     return {
         **job,
         "source": identify(source) if identity is None else identity,
