@@ -387,6 +387,13 @@ def p_value(observed: float, null: NDArray[np.float64], *, larger: bool = True) 
     >>> p_value(0.5, np.array([0.1, 0.7, 0.2]))
     0.5
     """
+    null = _with_ties(observed, null)
+    beyond = null >= observed if larger else null <= observed
+    return (1 + int(beyond.sum())) / (1 + len(null))
+
+
+def _with_ties(observed: float, null: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The null distribution with values that differ from the observed by rounding set to it."""
     null = np.asarray(null, dtype=np.float64)
     if math.isnan(observed) or bool(np.isnan(null).any()):
         raise InvalidInputError(
@@ -395,8 +402,106 @@ def p_value(observed: float, null: NDArray[np.float64], *, larger: bool = True) 
         )
     # A permutation that changes nothing may differ by rounding; it counts as equal.
     rounding = 1e-6 * float(np.ptp(np.append(null, observed)))
-    beyond = null >= observed - rounding if larger else null <= observed + rounding
-    return (1 + int(beyond.sum())) / (1 + len(null))
+    return np.where(np.abs(null - observed) <= rounding, observed, null)
+
+
+def critical_value(
+    observed: float, null: NDArray[np.float64], *, alpha: float = 0.05, larger: bool = True
+) -> float:
+    """Value that has to be passed for a p-value of at most ``alpha``.
+
+    It is the 1 - alpha quantile of the null distribution and the observed value together: of K + 1
+    values in order, number :math:`K + 1 - \\lfloor \\alpha (K + 1) \\rfloor`. With ties too,
+    ``observed`` passes it exactly where ``p_value(observed, null) <= alpha`` (Groeger, Wen and
+    Brbic 2026, arXiv 2602.14486).
+
+    Parameters
+    ----------
+    observed : float
+        The value.
+    null : array of shape (n,)
+        Values under permutation.
+    alpha : float
+        Level of the test.
+    larger : bool
+        Whether larger values speak against the null hypothesis, or smaller ones.
+
+    Raises
+    ------
+    InvalidInputError
+        If a value is NaN, or ``alpha`` does not lie between 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> critical_value(0.9, np.arange(19) / 20)
+    0.9
+    >>> critical_value(0.95, np.arange(19) / 20)
+    0.9
+    """
+    ordered = np.sort(np.append(_with_ties(observed, null), observed))
+    beyond = _most_beyond(len(ordered), check_fraction(alpha, "alpha"))
+    return float(ordered[-1 - beyond] if larger else ordered[beyond])
+
+
+def _most_beyond(count: int, alpha: float) -> int:
+    """How many of all values may be at least as extreme as one that is shown, itself counted."""
+    # The product rounds; the quotient is the p-value itself.
+    about = math.floor(alpha * count)
+    return max(number for number in (about - 1, about, about + 1) if number / count <= alpha)
+
+
+def calibrated_score(
+    observed: float,
+    null: NDArray[np.float64],
+    best: float,
+    *,
+    alpha: float = 0.05,
+    larger: bool = True,
+) -> float:
+    """How far a value lies from what chance reaches to the best value there is.
+
+    .. math:: \\frac{s - \\tau}{s_{\\max} - \\tau}
+
+    with :math:`\\tau` of :func:`critical_value`; 0 where s doesn't pass it, which is where
+    ``p_value(observed, null) > alpha``, and at most 1 (Groeger, Wen and Brbic 2026, arXiv
+    2602.14486).
+
+    Parameters
+    ----------
+    observed : float
+        The value s.
+    null : array of shape (n,)
+        Values under permutation.
+    best : float
+        The best value, :math:`s_{\\max}`; that of the measure is ``measure.identical``.
+    alpha : float
+        Level of the test.
+    larger : bool
+        Whether larger values speak against the null hypothesis, or smaller ones.
+
+    Raises
+    ------
+    InvalidInputError
+        If a value is NaN, ``best`` isn't finite, or ``alpha`` does not lie between 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(calibrated_score(0.95, np.arange(19) / 20, best=1.0), 6)
+    0.5
+    """
+    if not math.isfinite(best):
+        raise InvalidInputError(
+            f"best is {best}; a calibrated score needs the value that identical sets have."
+        )
+    threshold = critical_value(observed, null, alpha=alpha, larger=larger)
+    passed = observed - threshold if larger else threshold - observed
+    if passed <= 0:
+        return 0.0
+    room = best - threshold if larger else threshold - best
+    # Unbounded measures may pass the value of identical sets.
+    return 1.0 if room <= passed else passed / room
 
 
 def bootstrap(

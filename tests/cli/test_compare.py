@@ -54,9 +54,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 class TestCompare:
     def test_table_shows_every_value_beside_chance(self, run: Run) -> None:
         lines = run("compare", "vit.npy", "cnn.npy", "--permutations", 19).stdout.splitlines()
-        assert lines[0].split() == ["measure", "value", "chance", "sd", "p"]
+        assert lines[0].split() == ["measure", "value", "chance", "sd", "p", "calibrated"]
         assert [line.split()[0] for line in lines[1:4]] == ["affinity", "cka", "rsa"]
-        assert all(line.split()[-1] == "0.0500" for line in lines[1:4])
+        assert all(line.split()[-2] == "0.0500" for line in lines[1:4])
         assert lines[-1] == "40 items matched by position; 19 permutations"
 
     def test_json_is_what_the_library_says(self, run: Run) -> None:
@@ -79,7 +79,17 @@ class TestCompare:
             *("--bootstraps", 9, "--ceiling"),
         )
         header = result.stdout.splitlines()[0].split()
-        assert header == ["measure", "value", "chance", "sd", "p", "from", "to", "ceiling"]
+        assert header == [
+            "measure",
+            "value",
+            "chance",
+            "sd",
+            "p",
+            "calibrated",
+            "from",
+            "to",
+            "ceiling",
+        ]
         assert "in 10 groups" in result.stdout
 
     def test_a_measure_that_is_refused_does_not_hide_the_others(self, run: Run) -> None:

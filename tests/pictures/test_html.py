@@ -93,7 +93,13 @@ def test_a_feature_set_shows_its_layers() -> None:
 def test_a_comparison_shows_its_value_beside_chance(items: Mapping[str, np.ndarray]) -> None:
     found = relspace.compare(*items.values(), measure="cka", n_permutations=19)
     html = found._repr_html_()
-    assert [row[0] for row in cells(html)[1:]] == ["Linear CKA", "chance", "p", "items"]
+    assert [row[0] for row in cells(html)[1:]] == [
+        "Linear CKA",
+        "chance",
+        "p",
+        "calibrated",
+        "items",
+    ]
     assert cells(html)[3][1] == "0.05 (19 permutations)"
 
 

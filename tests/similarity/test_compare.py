@@ -171,7 +171,7 @@ def test_prints_a_small_table() -> None:
     compared = rs.compare(X, Y, measure="cka", n_permutations=19, n_bootstraps=9, ceiling=True)
     lines = repr(compared).splitlines()
     assert [line[:13].strip() for line in lines] == [
-        *("Linear CKA", "chance", "p", "95 % interval", "ceiling", "items")
+        *("Linear CKA", "chance", "p", "calibrated", "95 % interval", "ceiling", "items")
     ]
     assert f"{compared.value:.4f}" in lines[0]
     assert "0.05 (19 permutations)" in lines[2]

@@ -186,7 +186,8 @@ def test_a_layer_without_values_leaves_the_others(name: str) -> None:
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["values"][0][1] is None
     assert plain["best_matches"]["second"][1] == {
-        **{"layer": "relu", "match": None, "value": None, "chance": None, "p_value": None}
+        "layer": "relu",
+        **dict.fromkeys(("match", "value", "chance", "p_value", "calibrated")),
     }
 
 

@@ -8,3 +8,5 @@ LARGEST_WHOLE_NUMBER = 2**63 - 1
 MOST_RESAMPLES = 10_000_000
 #: Permutations that are drawn unless told otherwise: the smallest p-value is then 0.01.
 DEFAULT_PERMUTATIONS = 99
+#: Up to which p-value something is shown, unless told otherwise.
+DEFAULT_ALPHA = 0.05

@@ -87,6 +87,7 @@ def compare(
     sources: Sequence[Source],
     measure_names: str,
     permutations: int,
+    alpha: float,
     bootstraps: int,
     groups_from: Path | None,
     pool: str,
@@ -104,7 +105,8 @@ def compare(
 
     A set is [NAME=]FILE[::KEY], as for relspace align; of feature stores, images are compared.
     Every value stands beside its chance level: its mean and standard deviation when items are
-    permuted. p is the share of permutations that reach the value. Files larger than memory are
+    permuted. p is the share of permutations that reach the value, and the calibrated score is 0
+    where it is above --alpha and 1 for identical sets. Files larger than memory are
     read in blocks (--memory-budget), or compared in part (--max-items).
 
     \b
@@ -153,6 +155,7 @@ def compare(
                         memory_budget=memory_budget,
                         client=client,
                         random_state=random_state,
+                        alpha=alpha,
                         progress=progress,
                     )
                 except (InvalidInputError, MemoryBudgetError) as error:
@@ -190,7 +193,9 @@ def _report(results: Sequence[tuple[str, str, str, Comparison | str]]) -> str:
     has_ceiling = any(one.ceiling is not None for one in shown)
     several = len({(first, second) for first, second, *_ in results}) > 1
     header = ["measure", "value", "chance", "sd"]
-    header += ["p"] * has_p + ["from", "to"] * has_interval + ["ceiling"] * has_ceiling
+    header += (
+        ["p", "calibrated"] * has_p + ["from", "to"] * has_interval + ["ceiling"] * has_ceiling
+    )
     rows, notes = [], []
     for first, second, measure, compared in results:
         pair = [f"{first} - {second}"] * several
@@ -199,7 +204,10 @@ def _report(results: Sequence[tuple[str, str, str, Comparison | str]]) -> str:
             notes.append(f"{measure}: {compared}")
             continue
         cells = [compared.value, compared.chance, compared.chance_std]
-        line = [number_cell(one, "") for one in cells] + [number_cell(compared.p_value, "")] * has_p
+        if has_p:
+            calibrated = compared.calibrated if compared.is_calibrated else None
+            cells += [compared.p_value, calibrated]
+        line = [number_cell(one, "") for one in cells]
         line += [number_cell(one, "") for one in compared.interval or (None, None)] * has_interval
         rows.append([*pair, measure, *line, *[number_cell(compared.ceiling, "")] * has_ceiling])
     said = said_of_items(shown[0].to_dict())

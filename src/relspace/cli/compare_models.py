@@ -13,7 +13,7 @@ import click
 from relspace._core.text_tables import text_table
 from relspace.cli.group import Progress, commands
 from relspace.cli.models import extraction_options, load_named, named_models, with_extraction
-from relspace.cli.options import with_by_position, with_json, with_measure, with_page
+from relspace.cli.options import with_alpha, with_by_position, with_json, with_measure, with_page
 from relspace.cli.outputs import check_output, check_page, printed_in_any_case, said_of_page
 from relspace.cli.results import number_cell, p_cell
 from relspace.errors import InvalidInputError
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     help="One more model (may be repeated).",
 )
 @with_page
+@with_alpha
 @click.option(
     "--panel",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -62,6 +63,7 @@ def compare_models(
     n_images: int,
     measure: str,
     permutations: int,
+    alpha: float,
     by_position: bool,
     as_json: bool,
     **options: Any,
@@ -145,6 +147,7 @@ def compare_models(
             measure=measure,
             n_permutations=permutations,
             random_state=seed,
+            alpha=alpha,
             progress=progress,
         )
         with printed_in_any_case(_said_of(compared, sets, None, None, as_json)):
@@ -206,11 +209,12 @@ def _lines(compared: LayerComparison | ModelComparison) -> list[str]:
     def row(what: str, match: BestMatch) -> list[str]:
         found = match.to_dict()
         numbers = [number_cell(found[key]) for key in ("value", "chance")]
-        return [what, match.layer, match.match or "none", *numbers, p_cell(found["p_value"])]
+        numbers += [p_cell(found["p_value"]), number_cell(found["calibrated"], "")]
+        return [what, match.layer, match.match or "none", *numbers]
 
     lines = []
     for pair in pairs_of_models(compared):
-        header = ["", *pair.models, "value", "chance", "p (corrected)"]
+        header = ["", *pair.models, "value", "chance", "p (corrected)", "calibrated"]
         rows = [row("most alike layers", pair.most_alike), row("last layers", pair.last)]
         lines += [*text_table(header, rows), ""]
     said = f"{compared.measure.title}, {compared.n_items} rows"

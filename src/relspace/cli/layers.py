@@ -52,6 +52,7 @@ def layers(
     force: bool,
     measure: str,
     permutations: int,
+    alpha: float,
     pool: str,
     by_position: bool,
     max_items: int | None,
@@ -101,6 +102,7 @@ def layers(
             "measure": measure,
             "n_permutations": permutations,
             "random_state": random_state,
+            "alpha": alpha,
             "max_items": max_items,
             "memory_budget": memory_budget,
             "client": stack.enter_context(cluster_at(scheduler, progress)),
@@ -165,10 +167,12 @@ def _layer_lines(summary: dict[str, Any]) -> list[str]:
                 number_cell(one["value"]),
                 number_cell(one["chance"]),
                 p_cell(one["p_value"]),
+                number_cell(one["calibrated"], ""),
             )
             for one in summary["best_matches"][name]
         ]
-        header = (f"layer of {name}", f"most alike in {other}", "value", "chance", "p (corrected)")
+        numbers = ("value", "chance", "p (corrected)", "calibrated")
+        header = (f"layer of {name}", f"most alike in {other}", *numbers)
         lines += [*text_table(header, rows), ""]
     correlations = [
         "undefined" if one is None else f"{one:.2f}"
@@ -192,4 +196,10 @@ def _model_lines(summary: dict[str, Any]) -> list[str]:
             [name, *map(p_cell, row)] for name, row in zip(names, summary["p_values"], strict=True)
         ]
         lines += ["", *text_table(["p of the most alike layers", *names], tested)]
+    if summary["calibrated"] is not None:
+        scores = [
+            [name, *(number_cell(one, "") for one in row)]
+            for name, row in zip(names, summary["calibrated"], strict=True)
+        ]
+        lines += ["", *text_table(["calibrated", *names], scores)]
     return [*lines, "", f"{summary['measure']}, {said_of_items(summary)}"]

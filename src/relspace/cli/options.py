@@ -9,7 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
-from relspace._core.limits import DEFAULT_PERMUTATIONS, LARGEST_WHOLE_NUMBER, MOST_RESAMPLES
+from relspace._core.limits import (
+    DEFAULT_ALPHA,
+    DEFAULT_PERMUTATIONS,
+    LARGEST_WHOLE_NUMBER,
+    MOST_RESAMPLES,
+)
 from relspace.cli.group import Progress
 from relspace.errors import InvalidInputError
 
@@ -90,6 +95,14 @@ with_permutations = click.option(
     show_default=True,
     help="How many permutations of the items make the null distribution, and so the p-values.",
 )
+with_alpha = click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=DEFAULT_ALPHA,
+    show_default=True,
+    help="Level of the test that calibrated scores are of: 0 where p is above it, 1 for identical "
+    "sets.",
+)
 with_resume = click.option(
     "--resume",
     type=click.Choice(["identified", "trust"]),
@@ -126,6 +139,7 @@ def cluster_at(scheduler: str | None, progress: Progress) -> Iterator[Any]:
 #: How features that may be larger than memory are compared.
 with_comparison = together(
     with_permutations,
+    with_alpha,
     click.option(
         "--max-items",
         type=click.IntRange(min=4),

@@ -22,12 +22,15 @@ def draw_comparison(
     interval: tuple[float, float] | None,
     ceiling: float | None,
     p_value: float | None,
+    threshold: float | None = None,
+    calibrated: float | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
     """Draw a value on the axis of its measure, beside what permutations of the items give.
 
     ``chance`` is the mean of the ``null``, values under permutation, which may be empty;
-    ``interval`` is that of the value, and ``ceiling`` what split halves reach.
+    ``interval`` is that of the value, ``ceiling`` what split halves reach, and ``threshold`` what
+    the value has to pass to be shown.
     """
     with themed(theme):
         figure = new_figure(5.4, 2.6)
@@ -49,10 +52,14 @@ def draw_comparison(
         axes.plot([value], [height], "o", color=theme.accent, ms=6, label="value", zorder=3)
         if ceiling is not None:
             axes.axvline(ceiling, color=theme.ink, lw=1.2, ls=(0, (4, 3)), label="ceiling")
+        if threshold is not None:
+            style = {"color": theme.ink, "lw": 1.2, "ls": ":"}
+            axes.axvline(threshold, **style, label="threshold")
         axes.set_ylim(0, 1.15 * top)
         axes.margins(x=0.08)
         axes.set_xlabel(title)
         said = "" if p_value is None else f", p = {p_value:.3g}"
+        said += "" if calibrated is None else f", calibrated {calibrated:.3f}"
         axes.set_title(f"{value:.3f}, chance {chance:.3f}{said}")
         axes.legend(fontsize=7.5, loc="upper center", ncols=2)
         return figure

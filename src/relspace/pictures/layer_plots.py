@@ -31,6 +31,7 @@ def draw_layer_comparison(
     chance: Table,
     drift: tuple[Table, Table],
     path: Sequence[tuple[int, int]],
+    threshold: float | None,
     *,
     is_distance: bool,
     theme: Theme = LIGHT,
@@ -38,7 +39,8 @@ def draw_layer_comparison(
     """Draw a layer x layer table (L, M) with its best matches, and values against relative depth.
 
     ``drift`` holds values between consecutive layers, (L - 1,) and (M - 1,), and ``path`` the
-    monotone alignment. The curves share one scale.
+    monotone alignment; ``threshold`` is what values have to pass to be shown. The curves share one
+    scale.
     """
     models = drawn_name(models[0]), drawn_name(models[1])
     likeness = np.where(np.isnan(values), -np.inf, -values if is_distance else values)
@@ -69,11 +71,14 @@ def draw_layer_comparison(
             if len(drift[axis]):
                 step.plot((depth[1:] + depth[:-1]) / 2, drift[axis], **line)
         best.plot([], [], ls=":", lw=1.2, color=theme.muted, label="chance")
+        if threshold is not None:
+            best.axhline(threshold, ls=(0, (1, 3)), lw=1.2, color=theme.ink, label="threshold")
         best.legend(fontsize=7.5, loc="best")
         best.set_title("Best match in the other model")
         step.set_title("From layer to layer within a model")
         step.set_xlabel("relative depth (0 first layer, 1 last)")
-        span = _span(np.concatenate([values.ravel(), chance.ravel(), *drift]))
+        limit = np.array([] if threshold is None else [threshold])
+        span = _span(np.concatenate([values.ravel(), chance.ravel(), *drift, limit]))
         for one in (best, step):
             one.set(xlim=(-0.03, 1.03), ylim=span)
             one.set_ylabel(title, fontsize=7.5)

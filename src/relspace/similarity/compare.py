@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from relspace._core.arguments import check_random_state, check_resamples
+from relspace._core.arguments import check_fraction, check_random_state, check_resamples
 from relspace._core.items import ItemId
-from relspace._core.limits import DEFAULT_PERMUTATIONS
+from relspace._core.limits import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS
 from relspace._core.progress import Progress, as_listener
 from relspace.measures import Measure
 from relspace.pictures.html import html_table
 from relspace.resampling import (
+    critical_value,
     interval_within,
     p_value,
     split_halves,
@@ -81,6 +82,27 @@ class Comparison(Compared):
     n_parts: int | None
     n_bootstraps: int
 
+    @property
+    def threshold(self) -> float | None:
+        """The value that has to be passed for a p-value of at most ``alpha``.
+
+        See :func:`relspace.resampling.critical_value`. None where no permutations were asked for.
+        """
+        if not self.n_permutations:
+            return None
+        larger = self.measure.direction == "similarity"
+        return critical_value(self.value, self.null, alpha=self.alpha, larger=larger)
+
+    @property
+    def calibrated(self) -> float | None:
+        """How far the value lies from the threshold (0) to that of identical sets (1).
+
+        0 where p is above ``alpha``; comparable between numbers of items and of features, which
+        raw values are not. See :func:`relspace.resampling.calibrated_score`. None where no
+        permutations were asked for; InvalidInputError where identical sets have no value.
+        """
+        return self._calibrate(self.value, self.null) if self.n_permutations else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return self.provenance.to_dict() | {
@@ -88,6 +110,8 @@ class Comparison(Compared):
             "chance": self.chance,
             "chance_std": self.chance_std,
             "p_value": self.p_value,
+            "threshold": self.threshold,
+            "calibrated": self.calibrated if self.is_calibrated else None,
             "interval": None if self.interval is None else list(self.interval),
             "ceiling": self.ceiling,
             "n_features": list(self.n_features),
@@ -114,6 +138,9 @@ class Comparison(Compared):
         if self.p_value is not None:
             drawn = "permutations" if self.null_by == "permutations" else "draws of their limit"
             rows.append(("p", f"{self.p_value:.4g} ({len(self.null)} {drawn})"))
+        if self.is_calibrated:
+            beyond = f" (beyond {self.threshold:.4f}, alpha {self.alpha:g})"
+            rows.append(("calibrated", f"{self.calibrated:.4f}{beyond}"))
         if self.interval is not None:
             low, high = self.interval
             parts = "" if self.n_parts is None else f" (halves of {self.n_parts} random parts)"
@@ -150,6 +177,8 @@ class Comparison(Compared):
             interval=self.interval,
             ceiling=self.ceiling,
             p_value=self.p_value,
+            threshold=self.threshold,
+            calibrated=self.calibrated if self.is_calibrated else None,
         )
 
 
@@ -168,6 +197,7 @@ def compare(
     memory_budget: int | str | None = None,
     client: Any | None = None,
     random_state: int = 0,
+    alpha: float = DEFAULT_ALPHA,
     progress: Progress = None,
 ) -> Comparison:
     """Measure how similar two sets of features of the same items are, and compare with chance.
@@ -216,6 +246,8 @@ def compare(
         paths.
     random_state : int
         Seed of everything random.
+    alpha : float
+        Level of the test that ``threshold`` and ``calibrated`` are of.
     progress : callable or bool, optional
         Told ``(done, total, text)`` as the work goes on; True prints lines on stderr.
 
@@ -244,10 +276,12 @@ def compare(
     Linear CKA  0.8305
     chance      -0.0013 (sd 0.0066)
     p           0.01 (99 permutations)
+    calibrated  0.8284 (beyond 0.0125, alpha 0.05)
     items       200, matched by position
     """
     record, tell = as_measure(measure), as_listener(progress)
     seed = check_random_state(random_state)
+    level = check_fraction(alpha, "alpha")
     n_permutations = check_resamples(n_permutations, "n_permutations", at_least=0)
     n_bootstraps = check_resamples(n_bootstraps, "n_bootstraps", at_least=0)
     first, second = check_names(names, "sets") or ("X", "Y")
@@ -274,7 +308,7 @@ def compare(
         interval = interval_within(record.range, value, tables.halves(n_bootstraps, seed))
     parts = tables.parts if isinstance(tables, Summed) else None
     return Comparison(
-        provenance=tables.provenance(record, n_permutations, seed),
+        provenance=tables.provenance(record, n_permutations, seed, level),
         value=value,
         chance=chance,
         chance_std=None if found.chance_std is None else float(found.chance_std[0, 0]),

@@ -40,7 +40,7 @@ from relspace.measures import MIN_ITEMS, Measure
 from relspace.measures.group_neighborhoods import GroupNeighborhoods, find_group_neighborhoods
 from relspace.measures.neighbors import MutualNeighbors
 from relspace.pictures.html import html_table
-from relspace.resampling import number_units, shift_families
+from relspace.resampling import critical_value, number_units, shift_families
 from relspace.similarity.held import null_tables, worst_recall
 from relspace.similarity.inputs import as_measure, check_names, ids_of_model
 from relspace.similarity.model_layers import ModelLayers
@@ -73,9 +73,7 @@ class SimilarityCurve(Compared):
     chances : array of shape (n_sizes, n_draws)
         Means under permutation.
     thresholds : array of shape (n_sizes, n_draws)
-        The 1 - alpha quantiles of value and null together.
-    alpha : float
-        How often unrelated features exceed the threshold, at most.
+        See :func:`relspace.resampling.critical_value`; ``alpha`` is that of the provenance.
     exponent : float or None
         The slope of log value against log size, by least squares on the means of the draws; None
         where a mean is not above 0.
@@ -92,7 +90,6 @@ class SimilarityCurve(Compared):
     values: Table
     chances: Table
     thresholds: Table
-    alpha: float
     exponent: float | None
     exponent_interval: tuple[float, float] | None
 
@@ -155,7 +152,6 @@ class SimilarityCurve(Compared):
         """Plain values, ready for JSON."""
         interval = self.exponent_interval
         return self.provenance.to_dict() | {
-            "alpha": self.alpha,
             "n_draws": self.n_draws,
             "sizes_of": self._unit,
             "curve": self._columns,
@@ -360,6 +356,7 @@ def similarity_curve(
     shape = (len(checked), n_draws)
     values, chances, thresholds = (np.empty(shape) for _ in range(3))
     recalls: list[float] = []
+    larger = record.direction == "similarity"
     for i, size in enumerate(checked):
         for draw, order in enumerate(orders):
             if size == n_units and draw:
@@ -371,7 +368,7 @@ def similarity_curve(
             value, null, recall = of_gallery(order[:size].sort().values)
             recalls += [] if recall is None else [recall]
             values[i, draw], chances[i, draw] = value, null.mean()
-            thresholds[i, draw] = _threshold(value, null, alpha, record.direction == "similarity")
+            thresholds[i, draw] = critical_value(value, null, alpha=alpha, larger=larger)
     exponent, interval = _power_law(np.array(checked), values)
     return SimilarityCurve(
         provenance=Provenance(
@@ -380,13 +377,13 @@ def similarity_curve(
             n_permutations=n_permutations,
             random_state=seed,
             recall=min(recalls, default=None),
+            alpha=alpha,
             **found,
         ),
         sizes=checked,
         values=values,
         chances=chances,
         thresholds=thresholds,
-        alpha=alpha,
         exponent=exponent,
         exponent_interval=interval,
     )
@@ -535,13 +532,6 @@ def _check_sizes(sizes: object, n_units: int, what: str) -> tuple[int, ...]:
 def _mean(of_draws: Table) -> Table:
     mean: Table = of_draws.mean(axis=1)
     return mean
-
-
-def _threshold(value: float, null: Table, alpha: float, larger: bool) -> float:
-    """The order statistic of value and null that unrelated features exceed as often as alpha."""
-    both = np.sort(np.append(null, value))
-    number = math.ceil((1 - alpha) * len(both) - 1e-9) - 1
-    return float(both[number] if larger else both[len(both) - 1 - number])
 
 
 def _power_law(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relspace._core.arguments import check_random_state
-from relspace._core.limits import DEFAULT_PERMUTATIONS
+from relspace._core.limits import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS
 from relspace._core.progress import Progress, as_listener
 from relspace.errors import InvalidInputError
 from relspace.features import FeatureSet
@@ -27,6 +27,7 @@ def compare_feature_sets(
     measure: str = "affinity",
     n_permutations: int = DEFAULT_PERMUTATIONS,
     random_state: int = 0,
+    alpha: float = DEFAULT_ALPHA,
     progress: Progress = None,
 ) -> LayerComparison | ModelComparison:
     """Compare all layers of models whose tokens may lie on different grids.
@@ -38,7 +39,7 @@ def compare_feature_sets(
     ----------
     sets : mapping of str to FeatureSet
         Two models or more over the same images.
-    measure, n_permutations, random_state, progress
+    measure, n_permutations, random_state, alpha, progress
         As in :func:`relspace.compare_layers`. Of fewer than 4 images there are no p-values.
 
     Returns
@@ -73,6 +74,7 @@ def compare_feature_sets(
         "groups": groups,
         "ids": ids,
         "random_state": seed,
+        "alpha": alpha,
         "progress": tell,
     }
     if len(models) == 2:

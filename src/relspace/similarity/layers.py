@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._core.arguments import check_random_state, check_resamples
+from relspace._core.arguments import check_fraction, check_random_state, check_resamples
 from relspace._core.items import ItemId
-from relspace._core.limits import DEFAULT_PERMUTATIONS
+from relspace._core.limits import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS
 from relspace._core.progress import Listener, Progress, as_listener
 from relspace.features import FeatureSet
 from relspace.measures import Measure
 from relspace.pictures.html import html_table
-from relspace.resampling import p_value
+from relspace.resampling import critical_value, p_value
 from relspace.similarity.depth import depth_correlation, monotone_path, relative_depth
 from relspace.similarity.inputs import as_measure, check_names, open_models
 from relspace.similarity.record import Compared, Provenance
@@ -42,6 +42,7 @@ class BestMatch:
     value: float
     chance: float
     p_value: float | None
+    calibrated: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON, with None where there is none."""
@@ -98,6 +99,40 @@ class LayerComparison(Compared):
             for one in self.values.flat
         ]
         return np.reshape(tested, self.values.shape)
+
+    @cached_property
+    def threshold(self) -> float | None:
+        """The value that a pair of layers has to pass for a p-value of at most ``alpha``.
+
+        It is the quantile of the most alike pair under permutation, see
+        :func:`relspace.resampling.critical_value`. None where no permutations were asked for.
+        """
+        if not self.n_permutations:
+            return None
+        larger = self.measure.direction == "similarity"
+        return critical_value(self._extreme, self.extreme_null, alpha=self.alpha, larger=larger)
+
+    @cached_property
+    def calibrated(self) -> Table | None:
+        """How far each value (L, M) lies from the threshold (0) to that of identical sets (1).
+
+        0 where its p-value is above ``alpha``, see :func:`relspace.resampling.calibrated_score`.
+        The score of the whole table is ``maximum.calibrated``: above 0 in one of twenty tables of
+        unrelated models, however many layers they have. None where no permutations were asked for;
+        InvalidInputError where identical sets have no value.
+        """
+        if not self.n_permutations:
+            return None
+        scores = [
+            np.nan if np.isnan(one) else self._calibrate(float(one), self.extreme_null)
+            for one in self.values.flat
+        ]
+        return np.reshape(scores, self.values.shape)
+
+    @property
+    def _extreme(self) -> float:
+        """The most alike value of the table."""
+        return float(self.values.flat[int(np.nanargmax(self.likeness))])
 
     @property
     def likeness(self) -> Table:
@@ -169,13 +204,16 @@ class LayerComparison(Compared):
         here, there = (row, column) if of_row else (column, row)
         layers, others = self.layers if of_row else self.layers[::-1]
         if there < 0:
-            return BestMatch(layers[here], None, np.nan, np.nan, None)
+            return BestMatch(layers[here], None, np.nan, np.nan, None, None)
         return BestMatch(
             layers[here],
             others[there],
             value=float(self.values[row, column]),
             chance=float(self.chance[row, column]),
             p_value=None if self.p_values is None else float(self.p_values[row, column]),
+            calibrated=float(self.calibrated[row, column])
+            if self.is_calibrated and self.calibrated is not None
+            else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,6 +228,8 @@ class LayerComparison(Compared):
             "chance": plain_values(self.chance),
             "chance_std": plain_values(self.chance_std),
             "p_values": plain_values(self.p_values),
+            "threshold": self.threshold,
+            "calibrated": plain_values(self.calibrated) if self.is_calibrated else None,
             "maximum": self.maximum.to_dict(),
             "best_matches": {
                 first: [one.to_dict() for one in matches[0]],
@@ -210,6 +250,7 @@ class LayerComparison(Compared):
     def __repr__(self) -> str:
         best = self.maximum
         p = "" if best.p_value is None else f", p {best.p_value:.3g} (corrected)"
+        p += "" if best.calibrated is None else f", calibrated {best.calibrated:.3f}"
         return (
             f"LayerComparison({self.measure.title}: {self.models[0]} ({len(self.layers[0])} "
             f"layers) x {self.models[1]} ({len(self.layers[1])} layers), {self.n_items} items; "
@@ -261,6 +302,7 @@ class LayerComparison(Compared):
             self.chance,
             self.drift,
             self.path,
+            self.threshold,
             is_distance=self.measure.direction == "distance",
             theme=theme or LIGHT,
         )
@@ -276,6 +318,7 @@ def compare_layers(
     n_permutations: int = DEFAULT_PERMUTATIONS,
     groups: object | None = None,
     random_state: int = 0,
+    alpha: float = DEFAULT_ALPHA,
     max_items: int | None = None,
     memory_budget: int | str | None = None,
     client: Any | None = None,
@@ -310,6 +353,8 @@ def compare_layers(
         groups are permuted as a whole.
     random_state : int
         Seed.
+    alpha : float
+        Level of the test that thresholds and calibrated scores are of.
     max_items : int, optional
         Compare this many items at most, chosen at random. All by default.
     memory_budget : int or str, optional
@@ -350,6 +395,7 @@ def compare_layers(
     """
     record, tell = as_measure(measure), as_listener(progress)
     seed = check_random_state(random_state)
+    level = check_fraction(alpha, "alpha")
     count = check_resamples(n_permutations, "n_permutations", at_least=0)
     first, second = check_names(names, "models") or _own_names(a, b)
     given, ids, groups = at_same_positions(
@@ -369,7 +415,7 @@ def compare_layers(
         n_permutations=count,
     )
     drift = [tables.drift(numbers) for numbers in tables.numbers.values()]
-    provenance = tables.provenance(record, count, seed)
+    provenance = tables.provenance(record, count, seed, level)
     found = compare_pair(tables, (first, second), (drift[0], drift[1]), provenance, tell)
     tables.warn_of_gaps()
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relspace._core.arguments import check_random_state, check_resamples
+from relspace._core.arguments import check_fraction, check_random_state, check_resamples
 from relspace._core.items import ItemId
-from relspace._core.limits import DEFAULT_PERMUTATIONS
+from relspace._core.limits import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS
 from relspace._core.progress import Listener, Progress, as_listener
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.measures import Measure
@@ -106,13 +106,28 @@ class ModelComparison(Compared):
 
         None where no permutations were asked for.
         """
+        return self._of_most_alike(lambda match: match.p_value) if self.n_permutations else None
+
+    @cached_property
+    def calibrated(self) -> Table | None:
+        """Scores of the most alike layers of two models, (n_models, n_models).
+
+        See :attr:`relspace.LayerComparison.calibrated`; NaN of one with itself. None where no
+        permutations were asked for; InvalidInputError where identical sets have no value.
+        """
         if not self.n_permutations:
             return None
+        for found in self.pairs.values():
+            assert found.calibrated is not None
+        return self._of_most_alike(lambda match: match.calibrated)
+
+    def _of_most_alike(self, number: Callable[[BestMatch], float | None]) -> Table:
+        """A number of the most alike layers of every two models."""
         table = np.full((len(self.models), len(self.models)), np.nan)
         for (first, second), found in self.pairs.items():
             i, j = self.models.index(first), self.models.index(second)
-            p = found.maximum.p_value
-            table[i, j] = table[j, i] = np.nan if p is None else p
+            one = number(found.maximum)
+            table[i, j] = table[j, i] = np.nan if one is None else one
         return table
 
     @cached_property
@@ -202,6 +217,7 @@ class ModelComparison(Compared):
             },
             "summary": plain_values(self.summary),
             "p_values": plain_values(self.p_values),
+            "calibrated": plain_values(self.calibrated) if self.is_calibrated else None,
             "scaling": {"points": plain_values(points), "explained": explained},
             "merges": self.merges.tolist(),
         }
@@ -267,6 +283,7 @@ def compare_models(
     n_permutations: int = DEFAULT_PERMUTATIONS,
     groups: object | None = None,
     random_state: int = 0,
+    alpha: float = DEFAULT_ALPHA,
     max_items: int | None = None,
     memory_budget: int | str | None = None,
     client: Any | None = None,
@@ -279,7 +296,7 @@ def compare_models(
     models : mapping of str to (FeatureSet, or mapping of str to array-like of shape (n, d))
         Layers by model, over the same items; what is on disk and does not fit into memory is read
         in blocks, as by :func:`relspace.compare_layers`.
-    measure, n_permutations, groups, random_state, max_items, memory_budget, client, progress
+    measure, n_permutations, groups, random_state, alpha, max_items, memory_budget, client, progress
         As in :func:`relspace.compare_layers`.
     ids : mapping of str to sequence, one sequence, or "position", optional
         The items' ids, by model or for all; by default those that the sets bring. Where only some
@@ -319,6 +336,7 @@ def compare_models(
     # against, which come from this one statistic.
     statistic = symmetrized(record)
     seed = check_random_state(random_state)
+    level = check_fraction(alpha, "alpha")
     count = check_resamples(n_permutations, "n_permutations", at_least=0)
     names = [str(name) for name in models]
     if len(set(names)) < len(names):
@@ -351,14 +369,14 @@ def compare_models(
             tables,
             (first, second),
             (drift[first], drift[second]),
-            tables.provenance(record, count, seed, (first, second)),
+            tables.provenance(record, count, seed, level, (first, second)),
             _of_pair(tell, f"{first} and {second}"),
         )
         for first, second in pairs
     }
     tables.warn_of_gaps()
     return ModelComparison(
-        provenance=tables.provenance(record, count, seed),
+        provenance=tables.provenance(record, count, seed, level),
         layers=tables.layers,
         within=within,
         pairs=found,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from relspace._core.items import ItemId
+from relspace._core.limits import DEFAULT_ALPHA
 from relspace._core.versions import __version__
+from relspace.errors import InvalidInputError
 from relspace.measures import Measure
+from relspace.resampling import calibrated_score
 
 
 def library_versions() -> dict[str, str]:
@@ -48,6 +53,8 @@ class Provenance:
         How many permutations were asked for; 0 for no p-values.
     random_state : int
         Seed of everything random.
+    alpha : float
+        Level of the test that thresholds and calibrated scores are of.
     left_out : mapping of str to str
         Layers (``"model, layer"``) on which the measure has no value, and why.
     recall : float or None
@@ -66,6 +73,7 @@ class Provenance:
     null_by: str
     n_permutations: int
     random_state: int
+    alpha: float = DEFAULT_ALPHA
     left_out: Mapping[str, str] = field(default_factory=dict)
     recall: float | None = None
     versions: Mapping[str, str] = field(default_factory=library_versions)
@@ -85,6 +93,7 @@ class Provenance:
             "n_permutations": self.n_permutations,
             "random_state": self.random_state,
             "recall": self.recall,
+            "alpha": self.alpha,
             "versions": dict(self.versions),
         }
 
@@ -128,6 +137,10 @@ class Compared:
         return self.provenance.random_state
 
     @property
+    def alpha(self) -> float:
+        return self.provenance.alpha
+
+    @property
     def left_out(self) -> Mapping[str, str]:
         return self.provenance.left_out
 
@@ -143,3 +156,19 @@ class Compared:
     @property
     def versions(self) -> Mapping[str, str]:
         return self.provenance.versions
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether there is something to calibrate by: permutations, and a best value."""
+        return bool(self.n_permutations) and math.isfinite(self.measure.identical)
+
+    def _calibrate(self, value: float, null: NDArray[np.float64]) -> float:
+        measure = self.measure
+        if not math.isfinite(measure.identical):
+            raise InvalidInputError(
+                f"the measure {measure.name} has no value for identical sets "
+                f"({measure.identical}), which a calibrated score is a share of; read its "
+                "p-value, or take another measure."
+            )
+        larger = measure.direction == "similarity"
+        return calibrated_score(value, null, measure.identical, alpha=self.alpha, larger=larger)

@@ -203,7 +203,12 @@ class LayerTables(ABC):
             )
 
     def provenance(
-        self, measure: Measure, n_permutations: int, seed: int, models: Sequence[str] = ()
+        self,
+        measure: Measure,
+        n_permutations: int,
+        seed: int,
+        alpha: float,
+        models: Sequence[str] = (),
     ) -> Provenance:
         """Say how the tables of some models were made, by the measure that the user asked for."""
         own = [k for name in models or self.layers for k in self.numbers[name]]
@@ -218,6 +223,7 @@ class LayerTables(ABC):
             n_permutations=n_permutations,
             random_state=seed,
             recall=self.recall,
+            alpha=alpha,
             left_out={self.names[k]: str(self.left_out[k]) for k in own if k in self.left_out},
         )
 

@@ -172,7 +172,13 @@ def _best_matches(compared: LayerComparison) -> list[Table]:
 
     def values(matches: tuple[BestMatch, ...]) -> list[Value]:
         return [
-            Value(f"{one.layer} - {one.match}", one.value, _rounded(one.chance), one.p_value)
+            Value(
+                f"{one.layer} - {one.match}",
+                one.value,
+                _rounded(one.chance),
+                one.p_value,
+                one.calibrated,
+            )
             for one in matches
             if one.match is not None
         ]
@@ -199,6 +205,9 @@ def _tables_of_several(compared: ModelComparison) -> list[Table]:
     if compared.p_values is not None:
         title = "p of the most alike layers of two models, corrected for their pairs"
         tables.append(square(title, compared.p_values))
+    if compared.is_calibrated and compared.calibrated is not None:
+        title = "Calibrated score of the most alike layers of two models"
+        tables.append(square(title, compared.calibrated))
     return tables
 
 

@@ -221,12 +221,13 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Value:
-    """A value as it has to be read: beside its chance level, with its p-value and its interval."""
+    """A value as it has to be read: beside chance, with p-value, calibrated score, interval."""
 
     title: str
     value: float
     chance: float | None = None
     p_value: float | None = None
+    calibrated: float | None = None
     interval: tuple[float, float] | None = None
 
 
@@ -305,15 +306,17 @@ def value_table(caption: str, values: Sequence[Value]) -> Table:
     >>> value_table("Alike?", [Value("CKA", 0.61, chance=0.02, p_value=0.001)]).columns
     ['', 'value', 'chance', 'p']
     """
-    has_chance, has_p, has_interval = (
+    has_chance, has_p, has_calibrated, has_interval = (
         any(getattr(one, name) is not None for one in values)
-        for name in ("chance", "p_value", "interval")
+        for name in ("chance", "p_value", "calibrated", "interval")
     )
     columns = ["", "value"]
-    columns += ["chance"] * has_chance + ["p"] * has_p + ["from", "to"] * has_interval
+    columns += ["chance"] * has_chance + ["p"] * has_p + ["calibrated"] * has_calibrated
+    columns += ["from", "to"] * has_interval
     rows: list[list[str | float]] = []
     for one in values:
         optional = [one.chance] * has_chance + [one.p_value] * has_p
+        optional += [one.calibrated] * has_calibrated
         optional += list(one.interval or (None, None)) * has_interval
         rows.append([one.title, one.value, *("" if cell is None else cell for cell in optional)])
     return Table(caption, columns, rows, emphasis=1)
