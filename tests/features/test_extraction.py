@@ -52,6 +52,15 @@ def extract(saved: Saved, photos: object, out: Path, family: str = "dinov2", **o
     return relspace.extract(saved(family), photos, out, **given)
 
 
+def test_layers_come_from_input_to_output_however_they_are_listed(
+    saved: Saved, photos: Path, tmp_path: Path
+) -> None:
+    fs = extract(saved, photos, tmp_path / "f.zarr", layers=[-1, "layer_1", 0])
+    of_all = list(extract(saved, photos, tmp_path / "all.zarr").layers)
+    assert list(fs.layers) == [name for name in of_all if name in fs.layers]
+    assert len(fs.layers) == 3
+
+
 def contents(store: Path) -> dict[str, bytes]:
     """All that a store holds, but what its files looked like when it was complete."""
     ledger = zarr.open_group(store, mode="r")["ledger"]

@@ -12,7 +12,13 @@ import click
 
 from relspace._core.text_tables import text_table
 from relspace.cli.group import Progress, commands
-from relspace.cli.models import extraction_options, load_named, named_models, with_extraction
+from relspace.cli.models import (
+    extraction_options,
+    load_named,
+    named_models,
+    preprocessing_of,
+    with_extraction,
+)
 from relspace.cli.options import with_alpha, with_by_position, with_json, with_measure, with_page
 from relspace.cli.outputs import check_output, check_page, printed_in_any_case, said_of_page
 from relspace.cli.results import number_cell, p_cell
@@ -86,6 +92,7 @@ def compare_models(
     if len(arguments) + len(further) < 3:
         raise click.UsageError("name two models or more, and their images or texts")
     models, items = named_models([*arguments[:-1], *further]), arguments[-1]
+    preprocessing = preprocessing_of(options["preprocessing"], models)
     given = [
         location for location in models.values() if "://" in location or Path(location).exists()
     ]
@@ -126,7 +133,7 @@ def compare_models(
                 sets[name] = relspace.open_features(location)
                 continue
             progress.step(f"Loading {location}")
-            model = load_named(name, location, options)
+            model = load_named(name, location, options, preprocessing[name])
             found = relspace.extract(
                 model,
                 items,

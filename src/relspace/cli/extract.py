@@ -9,7 +9,13 @@ from typing import Any
 import click
 
 from relspace.cli.group import Progress, commands
-from relspace.cli.models import extraction_options, load_named, named_models, with_extraction
+from relspace.cli.models import (
+    extraction_options,
+    load_named,
+    named_models,
+    preprocessing_of,
+    with_extraction,
+)
 from relspace.cli.options import cluster_at, with_json, with_scheduler
 
 
@@ -47,6 +53,7 @@ def extract(
     if len(arguments) < 2:
         raise click.UsageError("name a model and its images or texts")
     models, items = named_models(arguments[:-1]), arguments[-1]
+    preprocessing = preprocessing_of(options["preprocessing"], models)
     with Progress() as progress, cluster_at(scheduler, progress) as client:
         progress.step("Loading torch")
         import relspace
@@ -55,7 +62,7 @@ def extract(
         for name, location in models.items():
             progress.step(f"Loading {location}")
             found[name] = relspace.extract(
-                load_named(name, location, options),
+                load_named(name, location, options, preprocessing[name]),
                 items,
                 output if len(models) == 1 else f"{output.rstrip('/')}/{name}.zarr",
                 client=client,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from relspace.cli.group import Progress, commands
-from relspace.cli.models import loading_options, named_models, with_loading
+from relspace.cli.models import loading_options, named_models, preprocessing_of, with_loading
 
 
 @commands.command(short_help="List a model's layers and what would be extracted.")
@@ -26,10 +26,13 @@ def model(model: str, as_json: bool, **options: Any) -> None:
     relspace model u2netp.onnx --layers "Add_4*"
     """
     ((name, location),) = named_models([model]).items()
+    preprocessing = preprocessing_of(options["preprocessing"], [name])[name]
     with Progress() as progress:
         progress.step("Loading torch")
         import relspace
 
         progress.step(f"Loading {location}")
-        summary = relspace.describe_model(location, options["layers"], **loading_options(options))
+        summary = relspace.describe_model(
+            location, options["layers"], **loading_options(options, preprocessing)
+        )
     click.echo(json.dumps(summary.to_dict() | {"name": name}, indent=2) if as_json else summary)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +18,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _LOADING = (
     *("device", "dtype", "image_size", "pooling", "prompt", "timestep", "random_state"),
-    *("revision", "allow_pickle", "preprocessing", "n_prefix_tokens", "layout"),
+    *("revision", "allow_pickle", "n_prefix_tokens", "layout"),
 )
 # What a model's name on the command line leaves out of its file's name.
 _ENDINGS = (".zarr", ".onnx", ".pt2")
@@ -83,9 +83,11 @@ def with_loading(command: _Command) -> _Command:
         ),
         click.option(
             "--preprocessing",
-            metavar="NAME|FILE",
+            multiple=True,
+            metavar="[MODEL=]NAME|FILE",
             help="How images are resized and normalised, instead of what is saved beside the "
-            "model: imagenet, clip, half, lite, saliency, or a JSON file.",
+            "model: imagenet, clip, half, lite, saliency, or a JSON file. Of several models one is "
+            "named before an equals sign; may be repeated.",
         ),
         click.option(
             "--prefix-tokens",
@@ -185,18 +187,45 @@ def _name_of(location: str) -> str:
     return Path(name).stem if name.endswith(_ENDINGS) else name
 
 
-def load_named(name: str, location: str, options: Mapping[str, Any]) -> FeatureModel:
+def preprocessing_of(values: Sequence[str], models: Iterable[str]) -> dict[str, str | None]:
+    """The preprocessing of every model: what is given for it by name, or else for all."""
+    names = list(models)
+    for_all: str | None = None
+    named: dict[str, str] = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if equals and name in names:
+            if name in named:
+                raise click.UsageError(f"--preprocessing is given twice for {name!r}")
+            named[name] = rest
+        elif equals and not any(mark in name for mark in "/\\"):
+            raise click.UsageError(
+                f"--preprocessing is for {name!r}, and the models are {', '.join(names)}; a file "
+                f"of this name is ./{value}"
+            )
+        elif for_all is not None:
+            raise click.UsageError(
+                f"--preprocessing is given twice for all models; for one it is {names[0]}={value}"
+            )
+        else:
+            for_all = value
+    return {name: named.get(name, for_all) for name in names}
+
+
+def load_named(
+    name: str, location: str, options: Mapping[str, Any], preprocessing: str | None
+) -> FeatureModel:
     """Load a model under the name that it has on the command line."""
     import relspace
 
-    model = relspace.load_model(location, **loading_options(options))
+    model = relspace.load_model(location, **loading_options(options, preprocessing))
     model.name = name
     return model
 
 
-def loading_options(options: Mapping[str, Any]) -> dict[str, Any]:
+def loading_options(options: Mapping[str, Any], preprocessing: str | None) -> dict[str, Any]:
     """What of the options goes to :func:`relspace.load_model`."""
-    return {key: options[key] for key in _LOADING}
+    return {**{key: options[key] for key in _LOADING}, "preprocessing": preprocessing}
 
 
 def extraction_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,8 @@ class FeatureModel(ABC):
     def names_of(self, layers: Layers) -> tuple[str, ...]:
         """Return the names of layers: all of them, the last, or by position or name.
 
+        Layers of :attr:`layers` come in its order, from input to output, however they are listed.
+
         Raises
         ------
         UnknownNameError
@@ -136,6 +138,9 @@ class FeatureModel(ABC):
                 names.extend(self.match_name(layer))
         if not names:
             raise InvalidInputError("layers is empty; name at least one layer.")
+        depth = {name: number for number, name in enumerate(self.layers)}
+        if all(name in depth for name in names):
+            names.sort(key=depth.__getitem__)
         return tuple(dict.fromkeys(names))
 
     def match_name(self, name: str) -> Sequence[str]:

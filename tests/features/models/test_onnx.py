@@ -232,6 +232,30 @@ def test_the_command_extracts_from_a_file(tmp_path: Path, photos: Path) -> None:
     ]
 
 
+def test_every_model_of_a_command_may_have_its_own_preprocessing(
+    tmp_path: Path, photos: Path
+) -> None:
+    for name in ("one", "two"):
+        save_onnx(tmp_path / f"{name}.onnx")
+    models = [str(tmp_path / "one.onnx"), str(tmp_path / "two.onnx")]
+    run = CliRunner().invoke(
+        commands,
+        [
+            *("extract", *models, str(photos), "-o", str(tmp_path / "f"), "--layers", "down"),
+            *("--preprocessing", "imagenet", "--preprocessing", "two=clip"),
+        ],
+        catch_exceptions=False,
+    )
+    assert run.exit_code == 0, run.output
+    for name, preprocessing in (("one", "imagenet"), ("two", "clip")):
+        model = rs.load_model(tmp_path / f"{name}.onnx", preprocessing=preprocessing, device="cpu")
+        right = rs.extract(model, photos, tmp_path / f"{name}.zarr", layers=["down"])
+        found = rs.open_features(tmp_path / "f" / f"{name}.zarr")
+        assert np.array_equal(
+            np.asarray(found["down"].read(0, 64)), np.asarray(right["down"].read(0, 64))
+        )
+
+
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
