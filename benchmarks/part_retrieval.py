@@ -81,9 +81,9 @@ class Portraits:
         networks = {name: load_network(name)[0] for name in NETWORKS}
         held_out = hold_out(networks, N_LANDMARK_IMAGES, N_QUERIED_IMAGES, seed)
         first, second = (features.layers[-1] for features in held_out.features.values())
-        places = shared_positions(held_out, N_LANDMARKS, seed)
+        positions = shared_positions(held_out, N_LANDMARKS, seed)
         truth = Truth.of(held_out, QUERIES_PER_PART, seed)
-        return cls(truth, sides(held_out, places, (first, second)))
+        return cls(truth, sides(held_out, positions, (first, second)))
 
     def part_retrieval(self, method: Method) -> float:
         """Mean over the parts and both directions."""
@@ -114,11 +114,11 @@ def tune_grids(say: Say) -> list[dict[str, object]]:
     """What spaces of tokens on grids find, whose landmarks lie in the portraits asked for.
 
     The control gives the part network the same portraits in another order: an image that is found
-    more often than by chance then comes from the landmarks' places alone.
+    more often than by chance then comes from the landmarks' positions alone.
     """
     several = [GridPortraits.drawn(seed) for seed in VALIDATION_SEEDS]
     say(f"\nTokens on grids, landmarks in the same {N_QUERIED_IMAGES} portraits:")
-    titles = ("part", "place", "color", "by color", "control")
+    titles = ("part", "position", "color", "by color", "control")
     say(f"{'tokens':<22}{'columns':<14}{'density':>8}" + "".join(f"{one:>10}" for one in titles))
     rows: list[dict[str, object]] = []
     for normalize, standardize, density in GRID_SETTINGS:
@@ -152,7 +152,7 @@ class GridPortraits:
         return cls(Truth.of(held_out, QUERIES_PER_PART, seed), sets)
 
     def measured(self, normalize: str, standardize: str, density: float) -> dict[str, float]:
-        """Part retrieval, matches of the same place, colours, and the control over chance."""
+        """Part retrieval, matches of the same position, colours, and the control over chance."""
 
         def aligned_sets(sets: Mapping[str, FeatureSet]) -> TokenSpace:
             space = relspace.align(
@@ -185,7 +185,7 @@ class GridPortraits:
         found = second.images[torch.as_tensor(matches.indices)[:, 0]]
         return {
             "part": retrieval.mean,
-            "place": space.match(a, b).accuracy,
+            "position": space.match(a, b).accuracy,
             "color_consistency": agreement.consistency,
             "color_retrieval": agreement.retrieval.mean,
             "control": N_QUERIED_IMAGES * float((found == first.images).double().mean()),

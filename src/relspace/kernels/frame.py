@@ -213,9 +213,9 @@ def unit_vectors(X: torch.Tensor, name: str) -> torch.Tensor:
     largest = torch.linalg.vector_norm(X.detach(), ord=math.inf, dim=1, keepdim=True)
     zero = (largest == 0).flatten()
     if bool(zero.any()):
-        places = ", ".join(str(row) for row in zero.nonzero().flatten()[:5].tolist())
+        shown = ", ".join(str(row) for row in zero.nonzero().flatten()[:5].tolist())
         raise UndefinedValueError(
-            f"{name} has {int(zero.sum())} rows of zeros, first at {places}, among {len(X)} items: "
+            f"{name} has {int(zero.sum())} rows of zeros, first at {shown}, among {len(X)} items: "
             "they have no direction, so no cosine; remove these items, or use a Euclidean "
             "distance or another measure."
         )

@@ -323,7 +323,7 @@ def _values(
 def _match_p_values(
     space: ItemSpace, n_permutations: int, seed: int, tell: Listener
 ) -> dict[Pair, float]:
-    """How likely as many matches would be if it were random which items belong together."""
+    """The p-value of the number of matches, if the pairing of items were random."""
     n = space.n_items
     if not n_permutations or not MIN_UNITS <= n <= _TESTED_ITEMS:
         return {}

@@ -178,7 +178,7 @@ def _some_rows(source: RowSource) -> torch.Tensor:
     n = source.shape[0]
     last = max(0, n - _ROWS_OF_SAMPLE)
     starts = sorted(
-        {last * place // (_SAMPLES_FOR_CENTRE - 1) for place in range(_SAMPLES_FOR_CENTRE)}
+        {last * number // (_SAMPLES_FOR_CENTRE - 1) for number in range(_SAMPLES_FOR_CENTRE)}
     )
     read = [source.read(start, min(n, start + _ROWS_OF_SAMPLE)) for start in starts]
     # Rows that are not finite are refused later, the first of them first.
