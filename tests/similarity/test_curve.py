@@ -77,6 +77,10 @@ def test_exponent_is_the_slope_and_its_interval_holds_it() -> None:
     centered = logs - logs.mean()
     slope = (centered * np.log(curve.value)).sum() / (centered**2).sum()
     assert curve.exponent == pytest.approx(slope)
+    law = np.exp(np.log(curve.value).mean() + slope * centered)
+    ratio = np.maximum(curve.value / law, law / curve.value)
+    assert curve.misfit == pytest.approx(ratio.max() - 1)
+    assert repr(curve).endswith(f"values are up to {curve.misfit:.0%} off this power law")
     of_draws = [(centered * np.log(one)).sum() / (centered**2).sum() for one in curve.values.T]
     assert curve.exponent_interval is not None
     low, high = curve.exponent_interval
@@ -91,6 +95,7 @@ def test_values_that_are_not_above_0_have_no_exponent() -> None:
     assert (curve.value <= 0).any()
     assert curve.exponent is None
     assert curve.exponent_interval is None
+    assert curve.misfit is None
     assert repr(curve).endswith("none: values are not above 0")
 
 

@@ -33,7 +33,7 @@ def draw_curve(
     """
     with themed(theme):
         if axes is None:
-            axes = new_figure(5.6, 3.5).add_axes((0.11, 0.14, 0.86, 0.75))
+            axes = new_figure(5.6, 3.6).add_axes((0.11, 0.19, 0.86, 0.7))
         figure: Any = axes.figure
         mean = values.mean(axis=1)
         for draw in values.T:
@@ -55,7 +55,7 @@ def draw_curve(
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
         axes.minorticks_off()
         for tick in axes.get_xticklabels():
-            tick.set(rotation=35 if len(sizes) > 6 else 0, ha="center", fontsize=7.5)
+            tick.set(rotation=35 if len(sizes) > 9 else 0, ha="center", fontsize=7.5)
         axes.grid(axis="y", color=theme.faint, lw=0.6)
         axes.set_xlabel(axis)
         axes.set_title(f"{title}{said}")

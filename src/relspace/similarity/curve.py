@@ -131,6 +131,17 @@ class SimilarityCurve(Compared):
         return _mean(self.calibrated_values)
 
     @property
+    def misfit(self) -> float | None:
+        """How far means are from the power law at most, as a share of it; None without exponent.
+
+        A curve that bends has no exponent, however narrow its interval.
+        """
+        if self.exponent is None:
+            return None
+        rest = np.log(self.value) - self.exponent * np.log(self.sizes)
+        return float(np.exp(np.abs(rest - rest.mean()).max()) - 1)
+
+    @property
     def _unit(self) -> str:
         return "groups" if self.matched_by == "groups" else "items"
 
@@ -158,6 +169,7 @@ class SimilarityCurve(Compared):
             "draws": plain_values(self.values),
             "exponent": self.exponent,
             "exponent_interval": None if interval is None else list(interval),
+            "misfit": self.misfit,
         }
 
     def to_dataframe(self) -> Any:
@@ -207,10 +219,11 @@ class SimilarityCurve(Compared):
     def _said_of_exponent(self) -> str:
         if self.exponent is None:
             return "exponent  none: values are not above 0"
-        if self.exponent_interval is None:
-            return f"exponent  {self.exponent:.3f}"
-        low, high = self.exponent_interval
-        return f"exponent  {self.exponent:.3f} ({low:.3f} to {high:.3f})"
+        said = f"exponent  {self.exponent:.3f}"
+        if self.exponent_interval is not None:
+            low, high = self.exponent_interval
+            said += f" ({low:.3f} to {high:.3f})"
+        return f"{said}; values are up to {self.misfit:.0%} off this power law"
 
     def _repr_html_(self) -> str:
         """The curve as a table, which notebooks show."""
