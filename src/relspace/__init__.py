@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         solve_bandwidth,
         squared_distances,
     )
+    from relspace.measures.dissimilarities import Dissimilarities, crossnobis
     from relspace.reports.report import report
     from relspace.rows.transform import Output
     from relspace.similarity import LayerComparison, ModelComparison, compare_layers, compare_models
@@ -51,6 +52,7 @@ __all__ = [
     "Coloring",
     "CommonSpace",
     "Comparison",
+    "Dissimilarities",
     "ExportedModel",
     "FeatureSet",
     "FusedComparison",
@@ -73,6 +75,7 @@ __all__ = [
     "compare_layers",
     "compare_models",
     "cosine_affinity",
+    "crossnobis",
     "describe_model",
     "extract",
     "fuse",
@@ -116,6 +119,7 @@ _MODULES = {
         "solve_bandwidth",
         "squared_distances",
     ),
+    "measures.dissimilarities": ("Dissimilarities", "crossnobis"),
     "reports.report": ("report",),
     "rows.transform": ("Output",),
     "similarity": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),

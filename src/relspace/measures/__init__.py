@@ -116,7 +116,7 @@ def get(name: str, **parameters: Any) -> Measure:
     >>> round(measures.get("cka")(X, 3 * X + 1), 4)
     1.0
     >>> measures.get("mutual_neighbors", k=5)
-    Measure('mutual_neighbors', k=5, metric='cosine')
+    Measure('mutual_neighbors', k=5, metric='cosine', index='exact')
     """
     if not isinstance(name, str):
         raise InvalidTypeError(

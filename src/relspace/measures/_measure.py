@@ -25,6 +25,7 @@ from relspace.errors import (
     RelspaceWarning,
 )
 from relspace.kernels.scale import to_unit_scale
+from relspace.measures.dissimilarities import Dissimilarities
 from relspace.measures.sums.cross_products import CrossProducts
 from relspace.measures.sums.item_parts import RandomParts
 from relspace.measures.sums.item_sums import constant_features
@@ -160,6 +161,8 @@ class Measure(ABC):
         InvalidInputError
             If features are not finite, constant, too few, or the measure is undefined on them.
         """
+        if isinstance(X, Dissimilarities) or isinstance(Y, Dissimilarities):
+            return self._of_pairs(X, Y)
         x, y = as_features(X, "X").tensor, as_features(Y, "Y").tensor
         refuse_other_labels(X, Y, ("X", "Y"))
         if len(x) != len(y):
@@ -168,6 +171,22 @@ class Measure(ABC):
                 "same items, row by row; select the shared items first."
             )
         return self.from_factors(self.prepare(x, "X"), self.prepare(y.to(x.device), "Y"))
+
+    def _of_pairs(self, X: object, Y: object) -> float:
+        """Compare two sets of which one at least is a matrix over pairs, row by row."""
+        from relspace.measures.common_pairs import on_common_pairs
+
+        x, y = (
+            one if isinstance(one, Dissimilarities) else as_features(one, name).tensor
+            for one, name in ((X, "X"), (Y, "Y"))
+        )
+        if len(x) != len(y):
+            raise ItemMismatchError(
+                f"X has {len(x)} items and Y has {len(y)}: select the shared items first."
+            )
+        missing = any(isinstance(one, Dissimilarities) and one.n_missing for one in (x, y))
+        measure = on_common_pairs(self) if missing else self
+        return measure.from_factors(measure.prepare(x, "X"), measure.prepare(y.to(x.device), "Y"))
 
     def prepare(self, X: object, name: str = "X", *, memory_budget: int | None = None) -> Any:
         """Compute the factor of one set: what depends on it alone.
@@ -185,6 +204,12 @@ class Measure(ABC):
             Bytes that the factor may take beyond the features, for a measure that can do with
             less. A sixteenth of the free memory by default.
         """
+        if isinstance(X, Dissimilarities):
+            if len(X) < MIN_ITEMS:
+                raise InvalidInputError(
+                    f"{name} has {len(X)} items; a comparison needs at least {MIN_ITEMS}."
+                )
+            return self._factor_of_pairs(X, name)
         features = as_features(X, name).tensor.detach()
         if len(features) < MIN_ITEMS:
             raise InvalidInputError(
@@ -209,6 +234,13 @@ class Measure(ABC):
     @abstractmethod
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Any:
         """Compute the factor of checked features."""
+
+    def _factor_of_pairs(self, given: Dissimilarities, name: str) -> Any:
+        """Compute the factor of given dissimilarities, where a measure compares such."""
+        raise InvalidInputError(
+            f"{name} holds dissimilarities, and the measure {self.name} reads features; "
+            "take rsa, rsa_spearman, rsa_kendall or rsa_cosine."
+        )
 
     @abstractmethod
     def from_factors(self, x: Any, y: Any, permutation: torch.Tensor | None = None) -> float:
@@ -408,8 +440,9 @@ def _warn_of_pair_matrix(X: torch.Tensor, name: str) -> None:
     warnings.warn(
         f"{name} is a symmetric matrix of {len(X)} x {len(X)} with {float(diagonal[0]):.4g} all "
         f"along its diagonal, as {kind} of items are. Its rows are compared as features of the "
-        f"items. To compare what the {kind} were made from, give the features themselves, a "
-        "matrix (n_items, n_features).",
+        f"items. To compare the {kind} themselves, give "
+        f"relspace.Dissimilarities({'D' if kind == 'dissimilarities' else '1 - D'}); to compare "
+        "what they were made from, give the features, a matrix (n_items, n_features).",
         RelspaceWarning,
         stacklevel=3,
     )

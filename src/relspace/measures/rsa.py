@@ -22,22 +22,27 @@ from relspace.kernels.frame import (
 )
 from relspace.kernels.ties import cloud_for_ties, mean_ranks
 from relspace.kernels.tiles import fill_half_squared
-from relspace.measures._measure import Measure, Names, Range
+from relspace.measures._measure import Measure, Names
+from relspace.measures.dissimilarities import Dissimilarities
 from relspace.measures.pair_matrix import (
     Centering,
     PairEntries,
     PairMatrix,
     PairMeasure,
     kept_pair_matrix,
+    nothing_to_compare,
 )
 
 DISTANCES = ("euclidean", "squared_euclidean", "correlation", "cosine")
-COMPARISONS = ("correlation", "spearman", "cosine")
+COMPARISONS = ("correlation", "spearman", "cosine", "whitened_correlation", "whitened_cosine")
 
 Distance = Literal["euclidean", "squared_euclidean", "correlation", "cosine"]
 
 # By how much the difference of two unit vectors in float64 may be off.
 _OFF = ROUNDINGS_OF_UNIT_VECTORS * torch.finfo(torch.float64).eps
+
+# Of dissimilarities up to 1.
+_NO_STRUCTURE = 64 * torch.finfo(torch.float64).eps
 
 _INVARIANCES = {
     "euclidean": ("rotation", "scale", "shift"),
@@ -58,19 +63,20 @@ class RSA(PairMeasure):
         over features) or ``"cosine"`` distances.
     comparison : str
         How RDMs are compared: by their Pearson ``"correlation"``, by that of their ranks
-        (``"spearman"``; ties share their mean rank), or by their ``"cosine"``.
+        (``"spearman"``; ties share their mean rank), or by their ``"cosine"``. Dissimilarities of
+        one item depend on each other: ``"whitened_correlation"`` and ``"whitened_cosine"`` account
+        for the covariance that they have if the items' noise is independent and equal (Diedrichsen
+        et al. 2021; ``corr_cov`` and ``cosine_cov`` of rsatoolbox).
     """
 
     distance: Distance = "correlation"
-    comparison: Literal["correlation", "spearman", "cosine"] = "correlation"
+    comparison: Literal[
+        "correlation", "spearman", "cosine", "whitened_correlation", "whitened_cosine"
+    ] = "correlation"
 
     def __post_init__(self) -> None:
         check_choice(self.distance, "distance", DISTANCES)
         check_choice(self.comparison, "comparison", COMPARISONS)
-
-    @property
-    def range(self) -> Range:
-        return (0.0, 1.0) if self.comparison == "cosine" else (-1.0, 1.0)
 
     @property
     def invariances(self) -> Names:
@@ -78,7 +84,8 @@ class RSA(PairMeasure):
 
     @property
     def chance(self) -> str:
-        return "0" if self.comparison != "cosine" else "above 0: distances are never negative"
+        above = self.comparison in ("cosine", "whitened_cosine")
+        return "above 0: distances are rarely negative" if above else "0"
 
     @property
     def _centering(self) -> Centering:
@@ -86,7 +93,11 @@ class RSA(PairMeasure):
 
     def bytes_per_pair(self, n_sets: int) -> int:
         # The ranks of each set, and temporaries of ranking one.
-        return 8 * (n_sets + 4) if self.comparison == "spearman" else 0
+        return 8 * (n_sets + 4) if self._needs_all_pairs else 0
+
+    @property
+    def _needs_all_pairs(self) -> bool:
+        return self.comparison not in ("correlation", "cosine")
 
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
         return _entries(X, self.distance, name)
@@ -94,7 +105,55 @@ class RSA(PairMeasure):
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairMatrix:
         if self.comparison == "spearman":
             return rank_matrix(X, self.distance, name)
+        if self._needs_all_pairs:
+            return _whole(pair_distances(X, self.distance, name), self.comparison, name)
         return super()._factor(X, name, memory_budget)
+
+    def _factor_of_pairs(self, given: Dissimilarities, name: str) -> PairMatrix:
+        return _whole(given.values, self.comparison, name)
+
+
+def pair_distances(
+    X: torch.Tensor, distance: str, name: str, *, ranked: bool = False
+) -> torch.Tensor:
+    """The distances (n, n) of features in float64, or their ranks."""
+    n = len(X)
+    Resources(device=X.device).require(5 * n * n * 8, f"the distances of {n} items")
+    if ranked:
+        return _ranks(X, distance, name)
+    entries = _entries(X.to(torch.float64), distance, name)
+    return entries.tile(slice(None), slice(None), on_diagonal=True)
+
+
+def _whole(distances: torch.Tensor, comparison: str, name: str) -> PairMatrix:
+    """Centre all dissimilarities (n, n) as a comparison asks for."""
+    largest = float(distances.abs().max())
+    if largest == 0.0:
+        raise nothing_to_compare(name)
+    n = len(distances)
+    matrix = distances / largest
+    if comparison == "spearman":
+        matrix = _ranks_of(matrix, exact=True)
+    centred = comparison in ("correlation", "whitened_correlation")
+    if centred:
+        matrix = matrix - matrix.sum() / (n * (n - 1))
+        matrix.fill_diagonal_(0.0)
+    if float(matrix.abs().max()) <= _NO_STRUCTURE:
+        raise nothing_to_compare(name)
+    if not comparison.startswith("whitened"):
+        return kept_pair_matrix(matrix, name)
+    # Whitened dissimilarities are the second moments of the items, each with itself too.
+    moments = matrix - matrix.mean(dim=0) - matrix.mean(dim=1, keepdim=True) + matrix.mean()
+    trace = float(moments.trace())
+    return PairMatrix(
+        entries=None,
+        kept=moments,
+        offset=moments.new_zeros(n),
+        has_diagonal=True,
+        squared_norm=float(moments.square().sum()),
+        total=float(moments.sum()) - trace,
+        trace=trace,
+    )
 
 
 def euclidean_distances(out: torch.Tensor, x: Cloud, y: Cloud) -> None:
@@ -172,16 +231,26 @@ def rank_matrix(X: torch.Tensor, distance: str, name: str) -> PairMatrix:
         f"ranking the distances of {n} items",
         "compare them by their correlation instead, or a random part of the items by {max_items}",
     )
-    above = torch.ones((n, n), dtype=torch.bool, device=X.device).triu_(1)
+    return kept_pair_matrix(_ranks(X, distance, name), name)
+
+
+def _ranks(X: torch.Tensor, distance: str, name: str) -> torch.Tensor:
+    """Centred ranks (n, n) of the distances of features."""
     entries, exact = _rankable_entries(X, distance, name)
-    distances = entries.tile(slice(None), slice(None))[above]
+    distances = entries.tile(slice(None), slice(None))
     off = 0.0
     if distance in ("correlation", "cosine"):
-        off = _OFF * (math.sqrt(2 * float(distances.max())) + _OFF)
-    ranks = mean_ranks(distances, exact=exact, off=off)
-    matrix = torch.zeros((n, n), dtype=torch.float64, device=X.device)
+        distinct = distances.triu(1)
+        off = _OFF * (math.sqrt(2 * float(distinct.max())) + _OFF)
+    return _ranks_of(distances, exact=exact, off=off)
+
+
+def _ranks_of(distances: torch.Tensor, *, exact: bool, off: float = 0.0) -> torch.Tensor:
+    above = torch.ones_like(distances, dtype=torch.bool).triu_(1)
+    ranks = mean_ranks(distances[above], exact=exact, off=off)
+    matrix = torch.zeros_like(distances)
     matrix[above] = (ranks - ranks.mean()) / len(ranks)
-    return kept_pair_matrix(matrix + matrix.T, name)
+    return matrix + matrix.T
 
 
 def _rankable_entries(X: torch.Tensor, distance: str, name: str) -> tuple[PairEntries, bool]:
@@ -232,7 +301,12 @@ class KendallRSA(Measure):
         return 8 * (n_sets + 6)
 
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> RankedPairs:
-        matrix = rank_matrix(X, self.distance, name).kept
+        return self._ranked(rank_matrix(X, self.distance, name).kept)
+
+    def _factor_of_pairs(self, given: Dissimilarities, name: str) -> RankedPairs:
+        return self._ranked(_whole(given.values, "spearman", name).kept)
+
+    def _ranked(self, matrix: torch.Tensor | None) -> RankedPairs:
         assert matrix is not None
         above = torch.ones_like(matrix, dtype=torch.bool).triu_(1)
         counts = np.unique(matrix[above].cpu().numpy(), return_counts=True)[1]

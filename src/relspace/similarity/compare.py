@@ -149,6 +149,9 @@ class Comparison(Compared):
             rows.append(("ceiling", f"{self.ceiling:.4f}"))
         units = "" if self.n_units == self.n_items else f" in {self.n_units} groups"
         part = "" if self.n_available == self.n_items else f" of {self.n_available}, at random"
+        if missing := self.provenance.missing_pairs:
+            said = ", ".join(f"{count} of {name}" for name, count in missing.items())
+            rows.append(("missing pairs", said))
         rows.append(("items", f"{self.n_items}{part}{units}, matched by {self.matched_by}"))
         if self.recall is not None:
             rows.append(("neighbours", f"approximate, recall {self.recall:.4f}"))
@@ -332,6 +335,7 @@ def _ceiling(tables: Held, chance: float, seed: int) -> float:
     """
     whole = []
     for Z in tables.features:
+        assert isinstance(Z, torch.Tensor), "checked where they were opened"
         halves = partial(_share_of_halves, tables, Z, seed)
         half = float(split_halves(halves, Z.shape[1], random_state=seed).mean())
         # Halves that agree less than by chance leave no room above it.

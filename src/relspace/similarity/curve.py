@@ -37,6 +37,7 @@ from relspace.errors import (
     MissingDependencyError,
 )
 from relspace.measures import MIN_ITEMS, Measure
+from relspace.measures.common_pairs import on_common_pairs
 from relspace.measures.group_neighborhoods import GroupNeighborhoods, find_group_neighborhoods
 from relspace.measures.neighbors import MutualNeighbors
 from relspace.pictures.html import html_table
@@ -421,6 +422,8 @@ def _of_pairs(
         {one.name: one.ids for one in opened},
         {one.name: one.contents for one in opened},
     )
+    if any(one.missing_pairs for one in opened):
+        measure = on_common_pairs(measure)
     x, y = (one.read("", order[one.name]).detach() for one in opened)
     y = y.to(x.device)
 

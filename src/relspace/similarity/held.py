@@ -14,6 +14,7 @@ from relspace._core.progress import Listener
 from relspace._core.resources import Resources
 from relspace.errors import UndefinedValueError
 from relspace.measures import Measure
+from relspace.measures.dissimilarities import Dissimilarities
 from relspace.resampling import Permutations, bootstrap
 from relspace.similarity.model_layers import ModelLayers
 from relspace.similarity.tables import Items, LayerTables, Table, full_name
@@ -34,14 +35,14 @@ class Held(LayerTables):
     """
 
     factors: Sequence[Any]
-    features: Sequence[torch.Tensor]
+    features: Sequence[torch.Tensor | Dissimilarities]
     memory_budget: int | None
 
     @property
     def recall(self) -> float | None:
         return worst_recall(self.measure, [one for one in self.factors if one is not None])
 
-    def prepare(self, features: torch.Tensor) -> Any:
+    def prepare(self, features: torch.Tensor | Dissimilarities) -> Any:
         """Make a factor of other features, in as much memory as each of the layers has."""
         return _prepare(self.measure, features, "X", self.memory_budget, len(self.factors))
 
@@ -106,7 +107,7 @@ def hold_layers(
     """Prepare all layers of models, each once, with the rows of each model in ``order``."""
     n_layers = sum(len(model.layers) for model in models)
     factors: list[Any] = []
-    kept: list[torch.Tensor] = []
+    kept: list[torch.Tensor | Dissimilarities] = []
     widths: list[int] = []
     left_out: dict[int, UndefinedValueError] = {}
     device: torch.device | None = None
@@ -144,7 +145,11 @@ def worst_recall(measure: Measure, factors: Sequence[Any]) -> float | None:
 
 
 def _prepare(
-    measure: Measure, features: torch.Tensor, name: str, memory_budget: int | None, n_sets: int
+    measure: Measure,
+    features: torch.Tensor | Dissimilarities,
+    name: str,
+    memory_budget: int | None,
+    n_sets: int,
 ) -> Any:
     # Half of a budget for the factors of all sets.
     budget = Resources.of(memory_budget, device=features.device).for_blocks() // (2 * n_sets)

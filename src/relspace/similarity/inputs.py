@@ -17,6 +17,7 @@ from relspace._core.resources import Resources
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.kernels.landmarks import draw_distinct
 from relspace.measures import MIN_ITEMS, Measure
+from relspace.measures.common_pairs import on_common_pairs
 from relspace.resampling import Units, labels_by_id, number_units
 from relspace.rows.source import RowSource
 from relspace.similarity.held import Held, hold_layers
@@ -84,6 +85,7 @@ def open_models(
         groups = None if groups is None else np.asarray(groups)[chosen.numpy()]
         shared = None if shared is None else tuple(shared[row] for row in chosen.tolist())
     n_items = n_available if chosen is None else len(chosen)
+    missing = {name: count for model in opened for name, count in model.missing_pairs.items()}
     items = Items(
         n_items=n_items,
         n_available=n_available,
@@ -91,7 +93,16 @@ def open_models(
         matched_by="position" if shared is None else "ids",
         ids=shared,
         groups=groups,
+        missing_pairs=missing,
     )
+    if any(model.has_dissimilarities for model in opened):
+        if client is not None or ceiling:
+            raise InvalidInputError(
+                "dissimilarities are compared in memory, and have no features to split in halves: "
+                "leave out " + ("client." if client is not None else "ceiling.")
+            )
+        if missing:
+            measure = on_common_pairs(measure)
     n_sets = sum(len(model.layers) for model in opened) + (_SETS_OF_CEILING if ceiling else 0)
     measure.refuse_too_many(n_items, n_sets, memory_budget)
     if client is not None or (not in_part and _is_too_large(opened, memory_budget)):

@@ -14,6 +14,7 @@ from relspace._core.matrices import as_features
 from relspace._core.pairing import ItemContents, is_by_position, refuse_another_order
 from relspace.errors import InvalidTypeError, ItemMismatchError
 from relspace.features import FeatureSet, contents_of, is_held, scan
+from relspace.measures.dissimilarities import Dissimilarities
 from relspace.rows.source import RowSource
 from relspace.similarity.tables import full_name
 
@@ -44,6 +45,20 @@ class ModelLayers:
     ids: tuple[ItemId, ...] | None
     images: tuple[ItemId, ...] | None
     contents: ItemContents | None = None
+
+    @property
+    def missing_pairs(self) -> dict[str, int]:
+        """Of layers that are dissimilarities with gaps, how many pairs are missing."""
+        return {
+            full_name(self.name, layer): one.n_missing
+            for layer, one in self.layers.items()
+            if isinstance(one, Dissimilarities) and one.n_missing
+        }
+
+    @property
+    def has_dissimilarities(self) -> bool:
+        """Whether a layer is a matrix of dissimilarities."""
+        return any(isinstance(one, Dissimilarities) for one in self.layers.values())
 
     @classmethod
     def of(cls, given: object, name: str, ids: object | None = None) -> ModelLayers:
@@ -84,9 +99,11 @@ class ModelLayers:
         contents = contents_of(first) if ids is None else None
         return cls(name, layers, n_items, checked, images, contents)
 
-    def read(self, layer: str, rows: torch.Tensor | None = None) -> torch.Tensor:
+    def read(self, layer: str, rows: torch.Tensor | None = None) -> torch.Tensor | Dissimilarities:
         """Read a layer, or some of its rows in the order asked for."""
         given, name = self.layers[layer], full_name(self.name, layer)
+        if isinstance(given, Dissimilarities):
+            return given if rows is None else given[rows]
         if not isinstance(given, RowSource):
             features = as_features(given, name).tensor
             return features if rows is None else features[rows]
@@ -111,7 +128,12 @@ def _layers_of(given: object, name: str, *, labelled: bool) -> dict[str, Any]:
     layers = {layer: one if is_held(one) else scan(one) for layer, one in given.items()}
     if labelled:
         return layers
-    return {layer: without_labels(one, full_name(name, layer)) for layer, one in layers.items()}
+    return {
+        layer: one
+        if isinstance(one, Dissimilarities)
+        else without_labels(one, full_name(name, layer))
+        for layer, one in layers.items()
+    }
 
 
 def _n_rows(layer: object, name: str) -> int:

@@ -57,6 +57,8 @@ class Provenance:
         Level of the test that thresholds and calibrated scores are of.
     left_out : mapping of str to str
         Layers (``"model, layer"``) on which the measure has no value, and why.
+    missing_pairs : mapping of str to int
+        Of sets that are dissimilarities with gaps, how many pairs of items are left out.
     recall : float or None
         The share of the nearest neighbours that an approximate index found, in the set where it
         found fewest; None where they are exact, or none were looked for.
@@ -75,6 +77,7 @@ class Provenance:
     random_state: int
     alpha: float = DEFAULT_ALPHA
     left_out: Mapping[str, str] = field(default_factory=dict)
+    missing_pairs: Mapping[str, int] = field(default_factory=dict)
     recall: float | None = None
     versions: Mapping[str, str] = field(default_factory=library_versions)
 
@@ -94,6 +97,7 @@ class Provenance:
             "random_state": self.random_state,
             "recall": self.recall,
             "alpha": self.alpha,
+            "missing_pairs": dict(self.missing_pairs),
             "versions": dict(self.versions),
         }
 

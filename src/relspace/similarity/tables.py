@@ -38,6 +38,7 @@ class Items:
     matched_by: str
     ids: tuple[ItemId, ...] | None
     groups: object | None = None
+    missing_pairs: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -224,6 +225,7 @@ class LayerTables(ABC):
             random_state=seed,
             recall=self.recall,
             alpha=alpha,
+            missing_pairs=self.items.missing_pairs,
             left_out={self.names[k]: str(self.left_out[k]) for k in own if k in self.left_out},
         )
 

@@ -1,0 +1,126 @@
+"""Dissimilarities of which some are missing, compared on the pairs that both sets have."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from relspace._core.arguments import name_some
+from relspace.errors import InvalidInputError, UndefinedValueError
+from relspace.measures._measure import Measure, Names, Range
+from relspace.measures.dissimilarities import Dissimilarities
+from relspace.measures.rsa import RSA, KendallRSA, pair_distances
+
+_FEWEST_PAIRS = 3
+_COMPARISONS = ("correlation", "cosine", "spearman", "kendall")
+
+
+def on_common_pairs(measure: Measure) -> Measure:
+    """The same measure, on the pairs of items that both sets have."""
+    if not isinstance(measure, RSA | KendallRSA) or _comparison_of(measure) not in _COMPARISONS:
+        raise InvalidInputError(
+            f"the measure {measure.name} can't leave out pairs of items that are missing; take "
+            "rsa, rsa_spearman, rsa_kendall or rsa_cosine, or items without missing pairs."
+        )
+    return CommonPairs(name=measure.name, title=measure.title, source=measure.source, base=measure)
+
+
+def _comparison_of(measure: RSA | KendallRSA) -> str:
+    return measure.comparison if isinstance(measure, RSA) else "kendall"
+
+
+@dataclass(frozen=True, eq=False)
+class PairValues:
+    """Dissimilarities (n, n) with NaN for missing pairs, and a mask of those above the diagonal."""
+
+    values: torch.Tensor
+    above: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CommonPairs(Measure):
+    """A comparison of dissimilarities on the pairs that both sets have, under each permutation.
+
+    Attributes
+    ----------
+    base : RSA or KendallRSA
+        The measure.
+    """
+
+    base: RSA | KendallRSA
+
+    @property
+    def range(self) -> Range:
+        return self.base.range
+
+    @property
+    def invariances(self) -> Names:
+        return self.base.invariances
+
+    @property
+    def chance(self) -> str:
+        return self.base.chance
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return self.base.parameters
+
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairValues:
+        ranked = _comparison_of(self.base) in ("spearman", "kendall")
+        return _pair_values(pair_distances(X, self.base.distance, name, ranked=ranked))
+
+    def _factor_of_pairs(self, given: Dissimilarities, name: str) -> PairValues:
+        return _pair_values(given.values)
+
+    def from_factors(
+        self, x: PairValues, y: PairValues, permutation: torch.Tensor | None = None
+    ) -> float:
+        left = x.values if permutation is None else x.values[permutation][:, permutation]
+        both = torch.stack([left[x.above], y.values[x.above]])
+        present = ~both.isnan().any(dim=0)
+        return _compare(both[:, present], _comparison_of(self.base))
+
+
+def _pair_values(matrix: torch.Tensor) -> PairValues:
+    return PairValues(matrix, torch.ones_like(matrix, dtype=torch.bool).triu_(1))
+
+
+def _compare(pairs: torch.Tensor, comparison: str) -> float:
+    """Compare two rows of dissimilarities (2, m)."""
+    from scipy.stats import kendalltau, rankdata
+
+    if pairs.shape[1] < _FEWEST_PAIRS:
+        raise UndefinedValueError(
+            f"the sets have {pairs.shape[1]} pairs of items in common; a comparison needs at least "
+            f"{_FEWEST_PAIRS}."
+        )
+    a, b = pairs.cpu().numpy()
+    constant = [name for name, row in (("first", a), ("second", b)) if not row.max() > row.min()]
+    if constant and comparison != "cosine":
+        raise UndefinedValueError(
+            f"all common pairs of the {name_some(constant)} set are equally alike, so there is "
+            "no structure to compare."
+        )
+    if comparison == "kendall":
+        untied = 1.0
+        n_pairs = len(a) * (len(a) - 1) / 2
+        for row in (a, b):
+            ties = np.unique(row, return_counts=True)[1]
+            untied *= 1 - float(ties @ (ties - 1.0)) / 2 / n_pairs
+        # tau-b leaves tied pairs out of its denominator; tau-a counts them.
+        return float(kendalltau(a, b, variant="b").statistic) * math.sqrt(untied)
+    if comparison == "spearman":
+        a, b = rankdata(a), rankdata(b)
+    if comparison != "cosine":
+        a, b = a - a.mean(), b - b.mean()
+    size = math.sqrt(float(a @ a) * float(b @ b))
+    if size == 0.0:
+        raise UndefinedValueError("all common pairs of a set are 0: there is nothing to compare.")
+    return min(1.0, max(-1.0, float(a @ b) / size))
