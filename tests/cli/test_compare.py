@@ -13,6 +13,8 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.numpy import save_file
+from scipy.io import savemat
+from scipy.spatial.distance import pdist, squareform
 
 import relspace as rs
 from relspace.cli import commands
@@ -58,6 +60,26 @@ class TestCompare:
         assert [line.split()[0] for line in lines[1:4]] == ["affinity", "cka", "rsa"]
         assert all(line.split()[-2] == "0.0500" for line in lines[1:4])
         assert lines[-1] == "40 items matched by position; 19 permutations"
+
+    def test_dissimilarities_are_compared_as_they_are(self, run: Run) -> None:
+        a, b = (pdist(np.load(f"{name}.npy")) for name in ("vit", "cnn"))
+        np.save("a.npy", squareform(a))
+        savemat("b.mat", {"rdm": squareform(b), "other": 1})
+        options = ("--measure", "rsa,cka", "--json", "--dissimilarities")
+        found = json.loads(run("compare", "a.npy", "b.mat::rdm", *options).stdout)
+        rsa, cka = found["comparisons"]
+        assert rsa["value"] == pytest.approx(np.corrcoef(a, b)[0, 1])
+        assert rsa["p_value"] == 0.01
+        assert "holds dissimilarities, and the measure cka reads features" in cka["error"]
+        assert found["files"]["b"] == {"path": "b.mat", "key": "rdm"}
+        assert (
+            "choose one by key"
+            in run("compare", "a.npy", "b.mat", "--dissimilarities", code=2).stderr
+        )
+        assert (
+            "only .mat files"
+            in run("compare", "a.npy::x", "b.mat::rdm", "--dissimilarities", code=2).stderr
+        )
 
     def test_json_is_what_the_library_says(self, run: Run) -> None:
         arguments = ("compare", "vit.npy", "cnn.npy", "--measure", "cka", "--permutations", 9)

@@ -81,6 +81,12 @@ def _list_measures(context: click.Context, parameter: click.Parameter, wanted: b
 )
 @with_pool()
 @click.option("--ceiling", is_flag=True, help="Say what split halves of the features reach.")
+@click.option(
+    "--dissimilarities",
+    is_flag=True,
+    help="The files hold dissimilarities of the items (.npy, .mat::VARIABLE, .h5 of rsatoolbox), "
+    "which RSA measures compare as they are, matched by position.",
+)
 @with_ids
 @with_comparison
 def compare(
@@ -92,6 +98,7 @@ def compare(
     groups_from: Path | None,
     pool: str,
     ceiling: bool,
+    dissimilarities: bool,
     ids_from: Sequence[str],
     columns_from: Sequence[str],
     by_position: bool,
@@ -118,10 +125,19 @@ def compare(
     named = named_sources(sources)
     in_parts = bool(max_items or memory_budget or scheduler)
     with Progress() as progress, ExitStack() as stack:
-        tables, ids = read_sets(
-            named, ids_from, columns_from, by_position, progress, in_parts=in_parts
-        )
-        features = {name: rows_of(table, pool) for name, table in tables.items()}
+        features: dict[str, object]
+        ids: Any = None
+        if dissimilarities:
+            if ids_from or columns_from:
+                raise click.UsageError("--dissimilarities are matched by position, without ids")
+            features = _matrices(named)
+            read = {one: {"path": it.location, "key": it.key} for one, it in named.items()}
+        else:
+            tables, ids = read_sets(
+                named, ids_from, columns_from, by_position, progress, in_parts=in_parts
+            )
+            features = {name: rows_of(table, pool) for name, table in tables.items()}
+            read = files(tables)
         client = stack.enter_context(cluster_at(scheduler, progress))
         import relspace
 
@@ -167,9 +183,17 @@ def compare(
     if all(isinstance(compared, str) for *_, compared in results):
         raise InvalidInputError(str(results[0][3]))
     if as_json:
-        click.echo(json.dumps(_as_json(results) | {"files": files(tables)}, indent=2))
+        click.echo(json.dumps(_as_json(results) | {"files": read}, indent=2))
     else:
         click.echo(_report(results))
+
+
+def _matrices(named: Mapping[str, Source]) -> dict[str, object]:
+    from relspace.measures.dissimilarities import Dissimilarities
+
+    return {
+        name: Dissimilarities.load(source.path, key=source.key) for name, source in named.items()
+    }
 
 
 def _as_json(results: Sequence[tuple[str, str, str, Comparison | str]]) -> dict[str, Any]:

@@ -180,6 +180,8 @@ class Dissimilarities:
         suffix = file.suffix.lower()
         if not file.is_file():
             raise InvalidInputError(f"path is {str(path)!r}; there is no such file.")
+        if key is not None and suffix != ".mat":
+            raise InvalidInputError(f"key is {key!r}; only .mat files have variables, not {file}.")
         with reading(file):
             if suffix == ".npy":
                 return cls(np.load(file, allow_pickle=False))
