@@ -27,7 +27,7 @@ _TITLES = {
     "items": "ids doubled, mixed, missing, of other items",
     "mappings": "layers and models that are none",
     "files": "files missing, damaged, of other kinds",
-    "outputs": "places that can't be written to",
+    "outputs": "locations that can't be written to",
     "commands": "commands: files, options, names",
 }
 

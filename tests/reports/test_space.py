@@ -75,10 +75,11 @@ def test_matches_have_p_values(of_items: ReportData) -> None:
 
 def test_values_stand_beside_chance_and_p(of_items: ReportData) -> None:
     found = table(of_items, "How alike the relative features of here and there")
-    assert found.columns == ["", "value", "chance", "p"]
-    for title, value, chance, p in found.rows:
+    assert found.columns == ["", "value", "chance", "p", "calibrated"]
+    for title, value, chance, p, calibrated in found.rows:
         assert value == pytest.approx(1, abs=1e-3), title
         assert abs(float(chance)) < 0.6
+        assert calibrated == pytest.approx(1, abs=1e-2), title
         assert p == pytest.approx(1 / 20)
 
 
@@ -86,9 +87,10 @@ def test_unrelated_sets_are_not_made_to_look_alike() -> None:
     generator = torch.Generator().manual_seed(1)
     A, B = (torch.randn(80, 10, generator=generator) for _ in range(2))
     data = page_of(relspace.align({"a": A, "b": B}), n_permutations=39)
-    for title, value, chance, p in table(data, "How alike").rows:
+    for title, value, chance, p, calibrated in table(data, "How alike").rows:
         assert float(value) == pytest.approx(float(chance), abs=0.1), title
         assert float(p) > 0.025, title
+        assert (float(calibrated) > 0) == (float(p) <= 0.05), title
     for _, _, _, p, *_ in table(data, "Matching across sets").rows:
         assert float(p) > 0.025
 
