@@ -26,11 +26,18 @@ def test_only_float32_rows_on_the_processor_are_compiled() -> None:
 @pytest.mark.skipif(
     LIBRARY is None or not LIBRARY.multiplies, reason="strips are for other processors"
 )
-def test_small_sets_are_worked_on_in_strips() -> None:
+@pytest.mark.parametrize("team", [None, (1, 2)])
+def test_small_sets_are_worked_on_in_strips(
+    monkeypatch: pytest.MonkeyPatch, team: tuple[int, int] | None
+) -> None:
+    monkeypatch.setattr(LIBRARY, "team", team)
+    alone = ((2, 64, 2048), (2, 65, 1024), (4, 64, 640))
+    together = ((2, 64, 8192), (2, 65, 4096), (4, 64, 8192))
     before = torch.get_num_threads()
     try:
         for threads, width, most in (
-            *((1, 64, 4096), (2, 64, 2048), (1, 65, 1024), (2, 65, 1024), (4, 64, 640)),
+            *((1, 64, 4096), (1, 65, 1024)),
+            *(alone if team is None else together),
         ):
             torch.set_num_threads(threads)
             assert backend(torch.empty(most, width), whole_set=True) == "strips"

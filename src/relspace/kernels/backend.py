@@ -17,12 +17,15 @@ from relspace.kernels.tiles import TorchLoops
 #: whole small set in one compiled call); each may be used where the one before is.
 Backend = Literal["torch", "loops", "strips"]
 
-# Up to so many items, strips in one thread were more than 1.3 times as fast as tiles. The limit is
-# higher for few features, where the matrix product is the smaller part of the work.
+# Up to so many items strips were faster than tiles, by a team of threads or in one; of few features
+# up to more, since the matrix product is the smaller part. Without a team, one thread competes with
+# all threads of the tiles.
 _FEW_FEATURES = 64
 
 
-def _most_items(width: int, n_threads: int) -> int:
+def _most_items(width: int, n_threads: int, has_team: bool) -> int:
+    if n_threads > 1 and has_team:
+        return 4096 if width > _FEW_FEATURES else 8192
     if n_threads > 2:
         return 640
     if width > _FEW_FEATURES:
@@ -50,7 +53,7 @@ def backend(like: torch.Tensor, *, whole_set: bool = False) -> Backend:
         return "torch"
     if not whole_set or allowed == "loops" or not LIBRARY.multiplies:
         return "loops"
-    few = len(like) <= _most_items(like.shape[1], torch.get_num_threads())
+    few = len(like) <= _most_items(like.shape[1], torch.get_num_threads(), LIBRARY.team is not None)
     return "strips" if few else "loops"
 
 

@@ -2,13 +2,16 @@
 
 import ctypes
 import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from relspace import rbf_affinity
 from relspace.errors import BandwidthError, NonFiniteError
-from relspace.kernels.backend import at_most
+from relspace.kernels.backend import at_most, backend
 from relspace.kernels.compiled import strips
 from relspace.kernels.compiled.library import LIBRARY
 from relspace.kernels.density import Moments, solve_root
@@ -45,6 +48,43 @@ def test_affinities_and_density_are_right(shape: tuple[int, int]) -> None:
     assert density == pytest.approx(0.3, rel=2e-5)
     assert torch.equal(A, A.T)
     assert torch.equal(A.diagonal(), torch.ones(n))
+
+
+@pytest.fixture
+def restored_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(
+    LIBRARY is not None and LIBRARY.team is None, reason="torch's threads are not those of libgomp"
+)
+@pytest.mark.parametrize("sigma", [None, 7.0])
+@pytest.mark.parametrize("shape", [(257, 128), (600, 30), MANY])
+def test_a_team_of_threads_gives_what_one_gives(
+    restored_threads: None, shape: tuple[int, int], sigma: float | None
+) -> None:
+    X = make_features(*shape)
+    found = []
+    for n_threads in (1, 2, 3):
+        torch.set_num_threads(n_threads)
+        assert LIBRARY is not None
+        assert backend(X, whole_set=True) == "strips"
+        whole = strips.describe(X, sigma, 0.3, torch.empty(len(X), len(X)), LIBRARY.level)
+        assert (whole.team is not None, whole.n_threads) == (n_threads > 1, n_threads)
+        result = strips.affinities_in_strips(X, sigma, 0.3)
+        assert result is not None
+        found.append(result)
+    for A, root in found[1:]:
+        assert torch.equal(A, found[0][0])
+        assert root == found[0][1]
+
+
+def test_the_team_is_found_where_torch_brings_libgomp() -> None:
+    assert LIBRARY is not None
+    brought = list((Path(torch.__file__).parent / "lib").glob("libgomp*"))
+    assert (LIBRARY.team is not None) == bool(brought) or sys.platform != "linux"
 
 
 @pytest.mark.parametrize("kind", ["in order", "first rows alike", "clusters"])

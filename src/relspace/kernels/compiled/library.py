@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from relspace.errors import RelspaceWarning
 
 #: The interface that is called here; a library has it from ``interface_of_kernels`` in strips.c.
-INTERFACE = 2
+INTERFACE = 3
 
 _Address, _Count = ctypes.c_void_p, ctypes.c_ssize_t
 _Float, _Double, _Flag = ctypes.c_float, ctypes.c_double, ctypes.c_int
@@ -32,8 +33,9 @@ class WholeSet(ctypes.Structure):
         *(("last_step", _Double), ("rounding", _Double)),
         *(("matrix", _Address), ("origin", _Address), ("half_norms", _Address)),
         *(("panels", _Address), ("sums", _Address)),
-        *(("level", _Count), ("unit", _Double), ("log_variance", _Double)),
-        *(("iterations", _Count), ("done", _Count)),
+        *(("level", _Count), ("n_threads", _Count), ("team", _Address), ("wait", _Address)),
+        *(("unit", _Double), ("log_variance", _Double)),
+        *(("iterations", _Count), ("done", _Count), ("taken", _Address)),
     )
 
 
@@ -63,10 +65,29 @@ class Library:
             *(self.place_rows, self.affinities_of_set),
         ):
             function.restype = None
+        #: Addresses of what calls a function in all threads, and of their barrier; or None.
+        self.team = _find_team()
         #: The level of x86-64 that is used: 0, 3 or 4.
         self.level = int(compiled.level_of_processor())
         #: Whether products are fast: older x86-64 processors have no fused multiply-add.
         self.multiplies = self.level > 0 or platform.machine().lower() not in ("x86_64", "amd64")
+
+
+def _find_team() -> tuple[int, int] | None:
+    """Addresses of what calls a function in all threads of torch's OpenMP, and of their barrier.
+
+    Threads of our own would compete with torch's, which spin for a while after an operation. Where
+    torch has another kind of threads, there are no such functions.
+    """
+    if sys.platform != "linux":
+        return None
+    program = ctypes.CDLL(None)
+    try:
+        functions = program.GOMP_parallel, program.GOMP_barrier
+    except AttributeError:
+        return None
+    parallel, barrier = (ctypes.cast(function, _Address).value for function in functions)
+    return None if parallel is None or barrier is None else (parallel, barrier)
 
 
 def interface_of(compiled: ctypes.CDLL) -> int:

@@ -18,14 +18,19 @@ struct whole_set {
     ptrdiff_t n, width, stride;
     double sigma, density, last_step, rounding;
     /* Memory for the result, the origin, half squared norms and points (both of a whole number of
-       strips), and 4 sums for each strip. */
+       strips), and 8 sums for each strip. */
     float *matrix, *origin, *half_norms, *panels;
     double *sums;
-    /* The level of x86-64 to use. */
-    ptrdiff_t level;
+    /* The level of x86-64 to use; how many threads work, a function that calls another in all of
+       them, and their barrier, or NULL for both where one works. */
+    ptrdiff_t level, n_threads;
+    void (*team)(void (*)(void *), void *, unsigned, unsigned);
+    void (*wait)(void);
     /* Found: the size of the set, and the bandwidth in units of it, as log sigma^2. */
     double unit, log_variance;
     ptrdiff_t iterations, done;
+    /* How many strips of each step have been taken. */
+    ptrdiff_t *taken;
 };
 
 INLINE ptrdiff_t count_strips(ptrdiff_t n)

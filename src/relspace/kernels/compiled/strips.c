@@ -1,6 +1,8 @@
 /* Affinities of a whole set with itself, from features to matrix, every pair once.
 
-   One thread works on strips of 16 rows. Values are float32, sums of rows float64. */
+   The threads of a team go through the same steps, and take the same decisions from the same sums.
+   Within a step each takes the next strip of 16 rows; the result of a strip does not depend on the
+   thread. Values are float32, sums of rows float64. */
 
 #include "placing.h"
 
@@ -17,8 +19,35 @@
 /* Features of two panels of 16 items that fit the first cache. */
 #define FEATURES_AT_ONCE 256
 #define MOST_ITERATIONS 100
+/* Two solutions, and six other steps at most. */
+#define MOST_STEPS 256
 #define LONGEST_STEP 4.0
 #define LOG2_E 1.4426950408889634
+
+/* One thread of the team, and the step that it is in. */
+struct member {
+    struct whole_set *set;
+    ptrdiff_t step;
+};
+
+/* The next strip of this step that no thread has taken. */
+INLINE ptrdiff_t take(struct member *me)
+{
+    return __atomic_fetch_add(&me->set->taken[me->step], 1, __ATOMIC_RELAXED);
+}
+
+INLINE void end_step(struct member *me)
+{
+    me->step++;
+    if (me->set->wait != NULL)
+        me->set->wait();
+}
+
+/* Where a step writes its sums: apart from those of the step before, which may still be read. */
+INLINE double *sums_of_step(const struct whole_set *set, ptrdiff_t step)
+{
+    return set->sums + (step & 1) * 4 * count_strips(set->n);
+}
 
 typedef void (*multiplication)(const float *, const float *, ptrdiff_t, float *);
 
@@ -70,13 +99,11 @@ INLINE void fill_strips(
                 fill_block(set, strip * ROWS_OF_STRIP, column * ROWS_OF_STRIP, multiply);
 }
 
-/* Sum 2^e e^k for k = 0 to 3 over the entries e = factor * value of a strip above the diagonal;
-   the sums are kept under a number. */
-INLINE void sum_strip(struct whole_set *set, ptrdiff_t strip, float factor, ptrdiff_t number)
+/* Sum 2^e e^k for k = 0 to 3 over the entries e = factor * value of a strip above the diagonal. */
+INLINE void sum_strip(struct whole_set *set, ptrdiff_t strip, float factor, double sums[4])
 {
     ptrdiff_t n = set->n, top = strip * ROWS_OF_STRIP;
     ptrdiff_t end = n - top < ROWS_OF_STRIP ? n : top + ROWS_OF_STRIP;
-    double *sums = set->sums + 4 * number;
     for (int k = 0; k < 4; k++)
         sums[k] = 0;
     for (ptrdiff_t i = top; i < end; i++)
@@ -117,11 +144,12 @@ INLINE double next_step(const double moments[4], double offset)
 }
 
 /* The iteration of `solve_root` in density.py, which explains it, over the pairs of some strips,
-   whose sums at the start are there already. Return whether there is a root. */
+   whose sums at the start are those of the step before. Return whether there is a root. */
 INLINE int solve(
-    struct whole_set *set, const struct some *some, double start, double lowest, double *root,
+    struct member *me, const struct some *some, double start, double lowest, double *root,
     ptrdiff_t *iterations)
 {
+    struct whole_set *set = me->set;
     double n_pairs = 0, low = -FAR, high = FAR, position = start;
     for (ptrdiff_t number = 0; number < some->count; number++) {
         double top = number * some->every * ROWS_OF_STRIP, below = set->n - top;
@@ -131,13 +159,16 @@ INLINE int solve(
     for (ptrdiff_t iteration = 1; iteration <= MOST_ITERATIONS; iteration++) {
         if (iteration > 1) {
             float factor = (float)(exp(-position) * LOG2_E);
-            for (ptrdiff_t number = 0; number < some->count; number++)
-                sum_strip(set, number * some->every, factor, number);
+            double *sums = sums_of_step(set, me->step);
+            for (ptrdiff_t number; (number = take(me)) < some->count;)
+                sum_strip(set, number * some->every, factor, sums + 4 * number);
+            end_step(me);
         }
+        const double *sums = sums_of_step(set, me->step - 1);
         double moments[4] = {0};
         for (ptrdiff_t number = 0; number < some->count; number++)
             for (int k = 0; k < 4; k++)
-                moments[k] += set->sums[4 * number + k];
+                moments[k] += sums[4 * number + k];
         for (int k = 1; k < 4; k++)
             for (int power = 0; power < k; power++)
                 moments[k] /= -LOG2_E;
@@ -169,18 +200,23 @@ INLINE int solve(
     return 0;
 }
 
-/* The whole computation. It returns early where a set has no size, where it is not finite, and
-   where float32 may be too coarse. */
+/* The whole computation, in every thread. All return early together: where a set has no size, where
+   it is not finite, and where float32 may be too coarse. */
 INLINE void compute(struct whole_set *set, multiplication multiply)
 {
+    struct member of_team = {set, 0}, *me = &of_team;
     ptrdiff_t n = set->n, n_strips = count_strips(n);
-    ptrdiff_t step = (n + ROWS_TO_LOCATE - 1) / ROWS_TO_LOCATE;
-    set->unit = locate_rows(
-        set->rows, (n + step - 1) / step, set->width, step * set->stride, set->origin);
+    if (take(me) == 0) {
+        ptrdiff_t every = (n + ROWS_TO_LOCATE - 1) / ROWS_TO_LOCATE;
+        set->unit = locate_rows(
+            set->rows, (n + every - 1) / every, set->width, every * set->stride, set->origin);
+    }
+    end_step(me);
     if (!(set->unit > 0))
         return;
-    for (ptrdiff_t strip = 0; strip < n_strips; strip++)
+    for (ptrdiff_t strip; (strip = take(me)) < n_strips;)
         place_strip(set, strip);
+    end_step(me);
 
     double farthest = find_farthest(set), lowest = log(set->rounding * farthest);
     /* The typical half squared norm in this frame is 1/2, and that of a difference 1. */
@@ -190,7 +226,7 @@ INLINE void compute(struct whole_set *set, multiplication multiply)
     float factor = (float)(exp(-start) * LOG2_E);
     struct some none = {0, 1};
     if (set->sigma > 0) {
-        for (ptrdiff_t strip = 0; strip < n_strips; strip++) {
+        for (ptrdiff_t strip; (strip = take(me)) < n_strips;) {
             fill_strips(set, strip, strip + 1, &none, multiply);
             exponentiate_strip(set, strip, factor);
         }
@@ -206,28 +242,30 @@ INLINE void compute(struct whole_set *set, multiplication multiply)
     first.count = first.count < MOST_TO_START ? first.count : MOST_TO_START;
     if (first.count > 1) {
         first.every = n_strips / (2 * first.count);
-        for (ptrdiff_t number = 0; number < first.count; number++) {
+        for (ptrdiff_t number; (number = take(me)) < first.count;) {
             ptrdiff_t strip = number * first.every;
             fill_strips(set, strip, strip + 1, &none, multiply);
-            sum_strip(set, strip, factor, number);
+            sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * number);
         }
-        if (solve(set, &first, start, lowest, &root, &iterations))
+        end_step(me);
+        if (solve(me, &first, start, lowest, &root, &iterations))
             start = root > lowest ? root : lowest;
         factor = (float)(exp(-start) * LOG2_E);
     } else
         first.count = 0;
     ptrdiff_t together = n_strips / STRIPS_TO_SHARE;
     together = together < 1 ? 1 : together > MOST_TO_SHARE ? MOST_TO_SHARE : together;
-    for (ptrdiff_t strip = 0; strip < n_strips;) {
+    for (ptrdiff_t strip; (strip = together * take(me)) < n_strips;) {
         ptrdiff_t end = strip + together < n_strips ? strip + together : n_strips;
         fill_strips(set, strip, end, &first, multiply);
         for (; strip < end; strip++)
-            sum_strip(set, strip, factor, strip);
+            sum_strip(set, strip, factor, sums_of_step(set, me->step) + 4 * strip);
     }
-    if (!solve(set, &all, start, lowest, &root, &iterations) || root < lowest)
+    end_step(me);
+    if (!solve(me, &all, start, lowest, &root, &iterations) || root < lowest)
         return;
     factor = (float)(exp(-root) * LOG2_E);
-    for (ptrdiff_t strip = 0; strip < n_strips; strip++)
+    for (ptrdiff_t strip; (strip = take(me)) < n_strips;)
         exponentiate_strip(set, strip, factor);
     set->log_variance = root;
     set->iterations = iterations;
@@ -258,7 +296,7 @@ INLINE void compute(struct whole_set *set, multiplication multiply)
                         *(vector_##kind *)(corner + i * 16 + v * lanes) = sums[i][v];             \
             }                                                                                     \
     }                                                                                             \
-    static target void compute_##kind(struct whole_set *set)                                      \
+    static target void compute_##kind(void *set)                                                  \
     {                                                                                             \
         compute(set, multiply_##kind);                                                            \
     }
@@ -273,7 +311,7 @@ DEFINE_FOR(v4, __attribute__((target("arch=x86-64-v4"))), 16, 16, 1)
    in library.py, so that a library built from other sources is never called. */
 int interface_of_kernels(void)
 {
-    return 2;
+    return 3;
 }
 
 /* The level of x86-64 that this processor and the compiler have, of those that make a difference:
@@ -293,12 +331,17 @@ int level_of_processor(void)
    result is of no use, and the caller takes another way. */
 void affinities_of_set(struct whole_set *set)
 {
+    ptrdiff_t taken[MOST_STEPS] = {0};
+    set->taken = taken;
+    void (*work)(void *) = compute_any;
 #ifdef HAS_LEVELS
     if (set->level == 4)
-        compute_v4(set);
+        work = compute_v4;
     else if (set->level == 3)
-        compute_v3(set);
-    else
+        work = compute_v3;
 #endif
-        compute_any(set);
+    if (set->team != NULL)
+        set->team(work, set, (unsigned)set->n_threads, 0);
+    else
+        work(set);
 }

@@ -1,6 +1,6 @@
 """Affinities of a small set with itself, in one compiled call from features to matrix.
 
-It works on strips of 16 rows. Distances lie where affinities will be.
+Threads take strips of 16 rows. Distances lie where affinities will be.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from relspace.kernels.density import Root, last_step
 from relspace.kernels.frame import NEGLIGIBLE, is_safe
 from relspace.kernels.tiles import Scratch
 
+# Up to so many items, threads would wait for each other longer than they work.
+_ITEMS_OF_ONE_THREAD = 256
 # The same as in powers.h.
 _ROWS_OF_STRIP = 16
 # Times the largest half squared norm: sigma^2 below which float32 may be too coarse.
@@ -49,17 +51,22 @@ def describe(
     n, width = X.shape
     n_strips = -(-n // _ROWS_OF_STRIP)
     n_placed = n_strips * _ROWS_OF_STRIP
-    # Sums, 4 of float64 for each strip; points; half their squared norms; the origin.
-    room = Scratch(X, "set").of(8 * n_strips + n_placed * width + n_placed + width)
+    # Sums, 8 of float64 for each strip; points; half their squared norms; the origin.
+    room = Scratch(X, "set").of(16 * n_strips + n_placed * width + n_placed + width)
     sums = room.data_ptr()
-    panels = sums + 32 * n_strips
+    panels = sums + 64 * n_strips
     half_norms = panels + 4 * n_placed * width
+    assert LIBRARY is not None
+    n_threads = torch.get_num_threads()
+    shared = n_threads > 1 and n > _ITEMS_OF_ONE_THREAD
+    team, wait = (LIBRARY.team if shared else None) or (None, None)
     whole = WholeSet(
         **{"rows": X.data_ptr(), "n": n, "width": width, "stride": X.stride(0)},
         **{"sigma": sigma or 0.0, "density": density, "level": level},
         **{"last_step": last_step(X.dtype), "rounding": _ROUNDING},
         **{"matrix": out.data_ptr(), "origin": half_norms + 4 * n_placed},
         **{"half_norms": half_norms, "panels": panels, "sums": sums},
+        **{"n_threads": n_threads, "team": team, "wait": wait},
     )
     whole.memory = X, out, room
     return whole
@@ -69,4 +76,4 @@ def projected_strips(n: int, width: int) -> int:
     """Bytes that :func:`affinities_in_strips` takes, its result included."""
     n_strips = -(-n // _ROWS_OF_STRIP)
     n_placed = n_strips * _ROWS_OF_STRIP
-    return 4 * (n * n + 8 * n_strips + n_placed * width + n_placed + width)
+    return 4 * (n * n + 16 * n_strips + n_placed * width + n_placed + width)
