@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from tests.features.models.test_networks import TimmViT
+from tests.generators.onnx_models import save_onnx
 
 import relspace
 from relspace.cli import commands
@@ -67,6 +69,21 @@ def test_two_models_become_a_page(saved: Saved, scenes: Path, tmp_path: Path) ->
         numbers.insert(2, "0.1")
         names = [pair[one]["layer"], pair[one]["match"]]
         assert [*title.split(), *names, *numbers] in lines
+
+
+def test_an_onnx_file_and_a_network_of_timm_become_a_page(scenes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    relspace.extract(TimmViT(), scenes, tmp_path / "vit.zarr", device="cpu")
+    save_onnx(tmp_path / "graph.onnx")
+    models = (tmp_path / "vit.zarr", tmp_path / "graph.onnx")
+    page = tmp_path / "page.html"
+    done = run(*models, scenes, "-o", page, "--preprocessing", "graph=imagenet", "--json")
+    assert done.exit_code == 0, done.stderr
+    (pair,) = json.loads(done.stdout)["pairs"]
+    assert pair["models"] == ["vit", "graph"]
+    assert np.isfinite(json.loads(done.stdout)["comparison"]["values"]).all()
+    text = page.read_text()
+    assert all(name in text for name in ("vit", "graph", "blocks.1", "block", "scene_00.png"))
 
 
 def test_several_models_names_and_stores(saved: Saved, scenes: Path, tmp_path: Path) -> None:

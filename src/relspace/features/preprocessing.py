@@ -322,6 +322,22 @@ def as_preprocessing(
     return read_preprocessing([Path(given)], str(given))
 
 
+def refuse_other_size(
+    preprocessing: Preprocessing, taken: tuple[int, int], model: str, *ways_out: str
+) -> None:
+    """Refuse preprocessing that makes images of another size than the only one a model takes."""
+    made = preprocessing.input_size
+    if made in (None, taken):
+        return
+    height, width = taken
+    size = height if height == width else taken
+    raise InvalidInputError(
+        f"{model} takes images of {height} x {width}, and its preprocessing makes "
+        f"{made[0]} x {made[1]}.",
+        ways_out=[f"give {{image_size={size}}}", *ways_out],
+    )
+
+
 def read_preprocessing(paths: Sequence[Path], model: str) -> Preprocessing:
     """Read the steps of a model from the first of the files that exists and holds steps."""
     for path in paths:

@@ -214,7 +214,7 @@ def test_what_a_network_does_not_say_is_asked_for() -> None:
         rs.load_model(TorchvisionResNet(), preprocessing=3)
     with pytest.raises(InvalidTypeError, match=r"Linear has no list of blocks"):
         rs.load_model(nn.Linear(3, 3), preprocessing="half")
-    with pytest.raises(InvalidInputError, match=r"made for images of 32 x 32"):
+    with pytest.raises(InvalidInputError, match=r"takes images of 32 x 32.* makes 64 x 64"):
         rs.load_model(TimmViT(), image_size=64)
     unrolled = TimmViT()
     unrolled.unroll = nn.Identity()

@@ -24,6 +24,7 @@ from relspace.features.preprocessing import (
     Preprocessing,
     as_preprocessing,
     read_preprocessing,
+    refuse_other_size,
 )
 from relspace.rows.identity import Identity
 
@@ -287,12 +288,8 @@ class GraphModel(ImageModel):
             )
         if image_size is not None:
             given = given.at_size(image_size)
-        if own is not None and given.input_size is not None and given.input_size != own:
-            raise InvalidInputError(
-                f"{self.path} takes images of {own[0]} x {own[1]}, and its preprocessing makes "
-                f"{given.input_size[0]} x {given.input_size[1]}.",
-                ways_out=[f"give {{image_size={own[0] if own[0] == own[1] else own}}}"],
-            )
+        if own is not None:
+            refuse_other_size(given, own, str(self.path))
         return given
 
 

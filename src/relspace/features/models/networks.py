@@ -19,6 +19,7 @@ from relspace.features.preprocessing import (
     MissingPreprocessingError,
     Preprocessing,
     as_preprocessing,
+    refuse_other_size,
 )
 
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
@@ -135,12 +136,9 @@ def _preprocessing(
     elif given is None and own is not None and own != steps.input_size:
         steps = steps.at_size(own)
     takes_any = bool(getattr(inner, "dynamic_img_size", False))
-    if own is not None and not takes_any and steps.input_size not in (None, own):
-        raise InvalidInputError(
-            f"{title} was made for images of {own[0]} x {own[1]}, and its preprocessing makes "
-            f"{steps.input_size}: make it for these (img_size=... in timm and OpenCLIP).",
-            ways_out=[f"give {{image_size={own[0] if own[0] == own[1] else own}}}"],
-        )
+    if own is not None and not takes_any:
+        again = "make the network for others (img_size=... in timm and OpenCLIP)"
+        refuse_other_size(steps, own, title, again)
     return steps
 
 
