@@ -265,7 +265,7 @@ def test_names_of_layers(saved: Saved) -> None:
     model = load(saved, "dinov2")
     assert model.names_of("all") == ("layer_0", "layer_1", "layer_2", "layer_3")
     assert model.names_of("last") == ("layer_3",)
-    assert model.names_of([1, -1, "layer_2"]) == ("layer_1", "layer_3", "layer_2")
+    assert model.names_of([1, -1, "layer_2"]) == ("layer_1", "layer_2", "layer_3")
     with pytest.raises(UnknownNameError, match="has no layer 'layer_9'; it has 'layer_0'"):
         model.names_of(["layer_9"])
     with pytest.raises(UnknownNameError, match="has no layer 7; there are 4"):
