@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from relspace._core.arguments import name_some
 from relspace.errors import InvalidInputError, UndefinedValueError
-from relspace.measures._measure import Measure, Names, Range
+from relspace.measures._measure import Measure
+from relspace.measures.derived import DerivedMeasure
 from relspace.measures.dissimilarities import Dissimilarities
 from relspace.measures.rsa import RSA, KendallRSA, pair_distances
 
@@ -45,7 +45,7 @@ class PairValues:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class CommonPairs(Measure):
+class CommonPairs(DerivedMeasure):
     """A comparison of dissimilarities on the pairs that both sets have, under each permutation.
 
     Attributes
@@ -55,22 +55,6 @@ class CommonPairs(Measure):
     """
 
     base: RSA | KendallRSA
-
-    @property
-    def range(self) -> Range:
-        return self.base.range
-
-    @property
-    def invariances(self) -> Names:
-        return self.base.invariances
-
-    @property
-    def chance(self) -> str:
-        return self.base.chance
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self.base.parameters
 
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairValues:
         ranked = _comparison_of(self.base) in ("spearman", "kendall")

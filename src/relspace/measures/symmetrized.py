@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from relspace.measures._measure import Measure, Names, Range
+from relspace.measures._measure import Measure
+from relspace.measures.derived import DerivedMeasure
 from relspace.measures.linear_predictivity import LinearPredictivity
 from relspace.measures.sums.cross_products import CrossProducts
 from relspace.measures.sums.item_parts import RandomParts
@@ -36,34 +37,13 @@ def symmetrized(measure: Measure) -> Measure:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Symmetrized(Measure):
+class Symmetrized(DerivedMeasure):
     r"""The mean of a measure over both orders of the sets.
 
     .. math:: \tfrac{1}{2} \bigl(m(X, Y) + m(Y, X)\bigr)
 
-    Attributes
-    ----------
-    base : Measure
-        The measure m.
+    with ``base`` as the measure m.
     """
-
-    base: Measure
-
-    @property
-    def range(self) -> Range:
-        return self.base.range
-
-    @property
-    def invariances(self) -> Names:
-        return self.base.invariances
-
-    @property
-    def chance(self) -> str:
-        return self.base.chance
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self.base.parameters
 
     @property
     def permutations_for_chance(self) -> int:
