@@ -41,3 +41,7 @@ def test_no_module_hides_a_public_name() -> None:
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="no attribute 'allign'"):
         relspace.allign  # noqa: B018
+
+
+def test_dir_lists_the_public_names_and_nothing_else() -> None:
+    assert dir(relspace) == sorted(relspace.__all__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -299,3 +300,29 @@ def test_numbers_and_ids_of_numpy_are_taken() -> None:
     space = rs.align({"a": X, "b": X}, landmarks=np.int64(20), ids=np.arange(30))
     assert len(space.landmarks) == 20
     assert space.ids == tuple(range(30))
+
+
+def test_sets_without_names_are_called_by_letters() -> None:
+    rng = np.random.default_rng(0)
+    X, Y, Z = rng.normal(size=(3, 40, 6))
+    given, named = rs.align(X, Y, Z), rs.align({"a": X, "b": Y, "c": Z})
+    assert given.names == ("a", "b", "c")
+    for name in named:
+        np.testing.assert_array_equal(given[name], named[name])
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (({"a": np.eye(5)}, np.eye(5)), "give all sets in one mapping"),
+        ((np.eye(5),), r'such as \{"sam": X, "dino": Y\}, or two sets or more: align\(X, Y\)'),
+    ],
+)
+def test_sets_that_are_half_named_are_refused(sets: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(InvalidTypeError, match=said):
+        rs.align(*sets)
+
+
+def test_more_sets_than_letters_need_names() -> None:
+    with pytest.raises(InvalidInputError, match="27 sets are given without names"):
+        rs.align(*[np.eye(5)] * 27)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from relspace._core.arguments import name_some
+from relspace._core.arguments import name_some, say_count
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.features.evaluation import evaluated
 from relspace.features.feature_set import CLASS_SUFFIX
@@ -65,6 +65,10 @@ class FeatureModel(ABC):
     layers: tuple[str, ...]
     device: torch.device
     dtype: torch.dtype
+
+    def __repr__(self) -> str:
+        layers = say_count(len(self.layers), "layer")
+        return f"{type(self).__name__}({self.name!r}: {layers}, {self.modality}s, {self.device})"
 
     @abstractmethod
     def prepare(self, item: Any) -> tuple[NDArray[Any], View | None]:

@@ -240,7 +240,7 @@ def find_layers(model: nn.Module, layers: Sequence[str] | str) -> tuple[Layer, .
             matched = [
                 name
                 for name, module in known.items()
-                if first_names[id(module)] == name and _matches(name, base)
+                if first_names[id(module)] == name and matches_pattern(name, base)
             ]
         if not matched:
             raise UnknownNameError(
@@ -323,7 +323,8 @@ def _is_run_for_gradients() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-def _matches(name: str, pattern: str) -> bool:
+def matches_pattern(name: str, pattern: str) -> bool:
+    """Return whether a pattern, in which ``*`` is any part between dots, stands for a layer."""
     parts, wanted = name.split("."), pattern.split(".")
     return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, cast, overload
 
 from relspace._core.arguments import check_random_state, name_some
@@ -40,8 +41,8 @@ def align(
 ) -> ItemSpace | TokenSpace: ...
 @overload
 def align(
-    sets: Mapping[str, Any],
-    *,
+    sets: Any,
+    *others: Any,
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = ...,
@@ -53,8 +54,8 @@ def align(
     progress: Progress = ...,
 ) -> ItemSpace: ...
 def align(
-    sets: Mapping[str, object],
-    *,
+    sets: object,
+    *others: object,
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = DEFAULT_LANDMARKS,
@@ -78,6 +79,8 @@ def align(
         lists of shards are read in blocks (:func:`relspace.features.scan`). Of a
         :class:`FeatureSet` one layer counts; where its tokens lie on grids, each set keeps its own
         tokens, and landmarks are positions in the images.
+    *others : as the values of ``sets``
+        ``align(X, Y)`` is short for ``align({"a": X, "b": Y})``.
     ids : mapping of str to sequence, one sequence, or "position", optional
         The items' ids, strings or whole numbers: one list per set, by which sets are matched and
         reordered to the first, or one list for all. Feature sets bring the ids of their images, and
@@ -139,7 +142,7 @@ def align(
     Match(top-1 accuracy 1.000, chance 0.005, 200 items)
     """
     tell, seed = as_listener(progress), check_random_state(random_state)
-    _check_names(sets)
+    sets = _named(sets, others)
     to_hold = Resources.of(memory_budget).memory
     columns = {name: feature_names(one) for name, one in sets.items()}
     carried = {name: partial(own_ids, one, name) for name, one in sets.items()}
@@ -217,17 +220,31 @@ def _chosen_layers(
     return {name: fs.select(layers=layer.get(name, fs.layers[-1])) for name, fs in sets.items()}
 
 
-def _check_names(sets: Mapping[str, object]) -> None:
+def _named(sets: object, others: Sequence[object]) -> Mapping[str, object]:
+    """Check the names of sets, or name those that are given one by one "a", "b" and so on."""
+    if others:
+        if isinstance(sets, Mapping):
+            raise InvalidTypeError(
+                "sets is a mapping of names to features, and more is given beside it; give all "
+                'sets in one mapping, {"sam": X, "dino": Y}, or all without names, align(X, Y).'
+            )
+        if len(others) >= len(ascii_lowercase):
+            raise InvalidInputError(
+                f"{len(others) + 1} sets are given without names; name more than "
+                f'{len(ascii_lowercase)} by a mapping, such as {{"sam": X, "dino": Y}}.'
+            )
+        return dict(zip(ascii_lowercase, (sets, *others), strict=False))
     if not isinstance(sets, Mapping):
         raise InvalidTypeError(
             f"sets is of type {type(sets).__name__}; it must be a mapping of names to features, "
-            'such as {"sam": X, "dino": Y}.'
+            'such as {"sam": X, "dino": Y}, or two sets or more: align(X, Y).'
         )
     if not sets:
         raise InvalidInputError("sets is empty; give at least one feature set.")
     odd = [name for name in sets if not isinstance(name, str) or not name]
     if odd:
         raise InvalidTypeError(f"sets has names {name_some(odd)}; names must be strings.")
+    return sets
 
 
 def _ids_of_sets(

@@ -11,6 +11,7 @@ import torch
 from relspace._core.arguments import check_choice
 from relspace.errors import InvalidInputError
 from relspace.features.feature_model import split_tokens
+from relspace.features.hooks import matches_pattern
 from relspace.features.layouts import LAYOUTS, check_tokens
 
 
@@ -23,7 +24,7 @@ class Axes:
     size : (int, int)
         Height and width of the network's input.
     layout : str, mapping of str to str, or None
-        Axes of layers by name, or of all layers with as many axes.
+        Axes of layers by name or pattern, or of all layers with as many axes.
     n_prefix : int or None
         How many tokens come before those of the grid.
     grid_shape : (int, int) or None
@@ -67,7 +68,7 @@ class Axes:
 
     def _layout_of(self, name: str, shape: tuple[int, ...]) -> str:
         if isinstance(self.layout, Mapping):
-            declared = self.layout.get(name) or self.layout.get(without_call(name))
+            declared = declared_layout(self.layout, name)
             if declared is not None:
                 return declared
         elif self.layout is not None and len(self.layout) == len(shape):
@@ -115,6 +116,18 @@ class Axes:
             f"they make no grid as wide and high as an input of {height} x {width}.",
             ways_out=["give {n_prefix_tokens}", "give {grid_shape}"],
         )
+
+
+def declared_layout(layout: Mapping[str, str], name: str) -> str | None:
+    """Return the axes of a layer: those of its name, of its calls, or of the first pattern for it.
+
+    >>> declared_layout({"blocks.*": "btd", "blocks.1": "nd"}, "blocks.1")
+    'nd'
+    """
+    own = without_call(name)
+    matching = (pattern for pattern in layout if matches_pattern(own, pattern))
+    found = next((one for one in (name, own) if one in layout), None) or next(matching, None)
+    return None if found is None else layout[found]
 
 
 def without_call(name: str) -> str:

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from relspace._core.arguments import name_some
 from relspace._core.devices import choose_device
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.features.evaluation import forward_pass, own_device, own_dtype, unwrapped
 from relspace.features.feature_model import ImageModel, needed_size
 from relspace.features.hooks import Layer, Recording, find_layers, record
-from relspace.features.models.axes import Axes, without_call
+from relspace.features.models.axes import Axes, declared_layout, without_call
 from relspace.features.models.vision import mixed_precision
 from relspace.features.preprocessing import Preprocessing
 
@@ -34,8 +35,9 @@ class ModuleModel(ImageModel):
         that runs several times in a pass, ``"relu@2"`` is the second call, and ``*`` stands for
         all of them.
     layout : str, or mapping of str to str, optional
-        Axes of what the layers give: ``"bchw"``, ``"bhwc"``, ``"btd"`` (tokens) or ``"nd"``. By
-        default those that the shape allows, if that is one.
+        Axes of what the layers give: ``"bchw"``, ``"bhwc"``, ``"btd"`` (tokens) or ``"nd"``, of
+        all or by name or pattern, ``{"blocks.*": "btd", "stem": "bchw"}``. By default those that
+        the shape allows, if that is one.
     preprocessing : Preprocessing
         How its input is made of an image.
     n_prefix_tokens, grid_shape : int; (int, int), optional
@@ -82,8 +84,7 @@ class ModuleModel(ImageModel):
         if isinstance(layout, str):
             stated = dict.fromkeys((one.name for one in found), layout)
         elif layout is not None:
-            names = [one.name for one in found]
-            stated = {one: layout.get(one, layout.get(without_call(one), "")) for one in names}
+            stated = _layout_by_layer(layout, [one.name for one in found])
         self._axes = Axes(self._size, stated, n_prefix_tokens, grid_shape)
         if "btd" in stated.values() and n_prefix_tokens is None:
             raise InvalidInputError(
@@ -174,3 +175,14 @@ class ModuleModel(ImageModel):
                 self._counts |= {name: recorded.calls(name) for name in names}
         count = self._counts[layer.name]
         return [f"{layer.name}@{i}" for i in range(1, count + 1)] if count > 1 else [layer.name]
+
+
+def _layout_by_layer(layout: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Return the axes of the layers that names and patterns stand for."""
+    for key in layout:
+        if all(declared_layout({key: ""}, name) is None for name in names):
+            raise UnknownNameError(
+                f"layout has {key!r}, and no layer is called so; the layers are {name_some(names)}."
+            )
+    found = {name: declared_layout(layout, name) for name in names}
+    return {name: form for name, form in found.items() if form is not None}
