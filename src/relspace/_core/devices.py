@@ -48,7 +48,7 @@ def to_device(state: _State, device: torch.device) -> _State:
         moved = {key: to_device(value, device) for key, value in state.items()}
     elif is_dataclass(state) and not isinstance(state, type):
         own = {
-            one.name: to_device(getattr(state, one.name), device)
+            one.name: to_device(vars(state)[one.name], device)
             for one in fields(state)
             if not one.metadata.get("on_host")
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
@@ -106,8 +106,8 @@ class Palette:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The fitted tensors by name."""
-        project = {one.name: getattr(self.project, one.name) for one in fields(self.project)}
-        return {"weights": self.weights, "middle": self.middle, "reach": self.reach, **project}
+        own = {"weights": self.weights, "middle": self.middle, "reach": self.reach}
+        return own | vars(self.project)
 
     @classmethod
     def of(cls, tensors: Mapping[str, torch.Tensor]) -> Palette:

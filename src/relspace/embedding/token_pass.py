@@ -1,4 +1,7 @@
-"""One pass over the tokens of all sets, which computes orthonormal components."""
+"""One pass over the tokens of all sets, which computes orthonormal components.
+
+Every token is read once, so tokens are always read in blocks: holding them would not save reading.
+"""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Scratch:
         self._memory = like.new_empty(0)
         self._key = None if name is None else f"{name} {like.dtype} {like.device}"
         if self._key is not None:
-            self._memory = getattr(_kept, self._key, self._memory)
+            self._memory = vars(_kept).get(self._key, self._memory)
 
     def of(self, *shape: int) -> torch.Tensor:
         """A contiguous tile with undefined values."""
@@ -108,7 +108,7 @@ class Scratch:
             with torch.inference_mode(False):
                 self._memory = self._memory.new_empty(size)
             if self._key is not None and size * self._memory.element_size() <= _KEPT_BYTES:
-                setattr(_kept, self._key, self._memory)
+                vars(_kept)[self._key] = self._memory
         return self._memory[:size].view(shape)
 
 

@@ -120,7 +120,7 @@ class Measure(ABC):
     def parameters(self) -> dict[str, Any]:
         """The parameters of ``measures.get(name, ...)`` and their values."""
         common = {field.name for field in fields(Measure)}
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
+        return {f.name: vars(self)[f.name] for f in fields(self) if f.name not in common}
 
     def __repr__(self) -> str:
         settings = "".join(f", {name}={value!r}" for name, value in self.parameters.items())

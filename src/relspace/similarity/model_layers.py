@@ -137,8 +137,8 @@ def _layers_of(given: object, name: str, *, labelled: bool) -> dict[str, Any]:
 
 
 def _n_rows(layer: object, name: str) -> int:
+    # Array-likes of other libraries may take long to convert, and most have a shape.
     shape = None if isinstance(layer, torch.Tensor) else getattr(layer, "shape", None)
     if isinstance(shape, tuple) and len(shape) == 2 and all(shape):
         return int(shape[0])
-    # What is no matrix is refused here; reading it costs nothing or is the way to know its shape.
     return len(as_features(layer, name, check_finite=False, cast=False).tensor)

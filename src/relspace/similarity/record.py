@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from relspace._core.versions import __version__
 from relspace.errors import InvalidInputError
 from relspace.measures import Measure
 from relspace.resampling import calibrated_score
+
+_Value = TypeVar("_Value")
 
 
 def library_versions() -> dict[str, str]:
@@ -102,64 +104,43 @@ class Provenance:
         }
 
 
+class Recorded(Generic[_Value]):
+    """An attribute of the provenance, as an attribute of the result."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, result: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, result: Compared, owner: type) -> _Value: ...
+    def __get__(self, result: Compared | None, owner: type) -> Any:
+        return self if result is None else vars(result.provenance)[self._name]
+
+
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
 class Compared:
-    """Base of the results of comparisons; attributes of the provenance are theirs too."""
+    """Base of the results of comparisons."""
 
     provenance: Provenance
 
-    @property
-    def measure(self) -> Measure:
-        return self.provenance.measure
-
-    @property
-    def n_items(self) -> int:
-        return self.provenance.n_items
-
-    @property
-    def n_available(self) -> int:
-        return self.provenance.n_available
-
-    @property
-    def n_units(self) -> int:
-        return self.provenance.n_units
-
-    @property
-    def matched_by(self) -> str:
-        return self.provenance.matched_by
-
-    @property
-    def null_by(self) -> str:
-        return self.provenance.null_by
-
-    @property
-    def n_permutations(self) -> int:
-        return self.provenance.n_permutations
-
-    @property
-    def random_state(self) -> int:
-        return self.provenance.random_state
-
-    @property
-    def alpha(self) -> float:
-        return self.provenance.alpha
-
-    @property
-    def left_out(self) -> Mapping[str, str]:
-        return self.provenance.left_out
-
-    @property
-    def recall(self) -> float | None:
-        return self.provenance.recall
+    measure = Recorded[Measure]()
+    n_items = Recorded[int]()
+    n_available = Recorded[int]()
+    n_units = Recorded[int]()
+    matched_by = Recorded[str]()
+    null_by = Recorded[str]()
+    n_permutations = Recorded[int]()
+    random_state = Recorded[int]()
+    alpha = Recorded[float]()
+    left_out = Recorded[Mapping[str, str]]()
+    recall = Recorded[float | None]()
+    versions = Recorded[Mapping[str, str]]()
 
     @property
     def _said_of_recall(self) -> str:
         """What a line about the comparison ends in where neighbours are approximate."""
         return "" if self.recall is None else f", neighbours approximate, recall {self.recall:.4f}"
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        return self.provenance.versions
 
     @property
     def is_calibrated(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class LayersAtPositions:
         """A label for each position: its image, or the label that its image is given."""
         if of_images is None:
             return self.images.tolist()
-        if not isinstance(of_images, Sequence) and not hasattr(of_images, "__len__"):
+        if not isinstance(of_images, Sized):
             raise InvalidTypeError(
                 f"groups is of type {type(of_images).__name__}; it must be a list with one label "
                 "for each image."

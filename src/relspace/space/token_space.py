@@ -234,7 +234,7 @@ class TokenSpace(CommonSpace):
     def _stored(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors, metadata = super()._stored()
         for part in _PARTS_OF_LANDMARKS:
-            tensors[f"places.{part}"] = getattr(self.landmarks, part)
+            tensors[f"places.{part}"] = vars(self.landmarks)[part]
         grids = self._grids.values()
         for number, (record, grid) in enumerate(zip(metadata["sets"], grids, strict=True)):
             record |= {"rows": grid.rows, "columns": grid.columns}

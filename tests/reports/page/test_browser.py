@@ -192,7 +192,7 @@ def test_it_opens_with_joint_colours_that_are_the_data(page: Page, report_data: 
 def test_it_opens_with_an_example_and_its_nearest_patches(page: Page) -> None:
     shown = "return document.querySelectorAll('.near:not(:disabled)').length"
     assert page.pinned("A", "title") == "For example, fine <net> · late"
-    assert page.pinned("A", "place") == "picture ant, row 4, column 4"
+    assert page.pinned("A", "position") == "picture ant, row 4, column 4"
     assert page.run(shown) == 8
     page.pointer(1, page.size(1)[0] / 5 - 20, 60)
     assert page.pinned("A", "title") == "coarse & net · late"
@@ -250,7 +250,8 @@ def test_nearest_patches_come_from_other_images_of_every_model(page: Page) -> No
     assert all(c <= (3 if "fine" in label else 2) for c, label in zip(columns, labels, strict=True))
     page.click(".near:not(:disabled)")
     assert (
-        page.run("return document.querySelector('[data-part=A] .place').textContent") in labels[0]
+        page.run("return document.querySelector('[data-part=A] .position').textContent")
+        in labels[0]
     )
 
 

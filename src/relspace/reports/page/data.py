@@ -307,7 +307,7 @@ def value_table(caption: str, values: Sequence[Value]) -> Table:
     ['', 'value', 'chance', 'p']
     """
     has_chance, has_p, has_calibrated, has_interval = (
-        any(getattr(one, name) is not None for one in values)
+        any(vars(one)[name] is not None for one in values)
         for name in ("chance", "p_value", "calibrated", "interval")
     )
     columns = ["", "value"]

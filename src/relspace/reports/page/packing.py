@@ -98,7 +98,7 @@ def _packed_layer(layer: ReportLayer) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Data classes, sequences and arrays as dicts, lists and numbers."""
     if is_dataclass(value):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return {one.name: _plain(vars(value)[one.name]) for one in fields(value)}
     if isinstance(value, np.ndarray):
         return _plain(value.astype(float).tolist())
     if isinstance(value, list | tuple):

@@ -56,7 +56,7 @@ test("arrows walk over patches, into the next image shown and stop at the last",
   assert.deepEqual(go(at(0, 1, 5, 1, 3), "ArrowRight"), at(0, 1, 5, 1, 3));
 });
 
-test("arrows lead into the strip below and back, at the same place of the image", () => {
+test("arrows lead into the strip below and back, at the same position on the image", () => {
   const go = (patch, key) => movePatch(patch, key, strips, images, models);
   assert.deepEqual(go(at(0, 1, 2, 2, 1), "ArrowDown"), at(1, 0, 2, 0, 3));
   assert.deepEqual(go(at(1, 0, 2, 0, 3), "ArrowUp"), at(0, 1, 2, 2, 1));

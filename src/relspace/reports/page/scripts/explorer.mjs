@@ -240,10 +240,10 @@ export async function startExplorer(root, report, store, thumbnails) {
 
   function showReadout(state) {
     const { pointed } = state;
-    const { title, place } = pointed
+    const { title, position } = pointed
       ? describePatch(pointed, report)
-      : { title: "", place: "Point at a patch, or use the arrow keys" };
-    part("readout").textContent = [title, place].filter(Boolean).join(" · ");
+      : { title: "", position: "Point at a patch, or use the arrow keys" };
+    part("readout").textContent = [title, position].filter(Boolean).join(" · ");
   }
 
   function scrollTo(state, layout) {

@@ -24,13 +24,13 @@ function connectFigure(frame, title, draw, drawAlone = draw) {
   return redraw;
 }
 
-/** Where the layers shown in the panels stand in a layer x layer table, or null. */
+/** The row and the column of the layers shown in the panels in a layer x layer table, or null. */
 export function chosenCell(table, models, layers) {
-  const place = (name, names) => {
+  const numberOf = (name, names) => {
     const model = models.findIndex((one) => one.name === name);
     return model < 0 ? -1 : names.indexOf(models[model].layers[layers[model]].name);
   };
-  const cell = [place(table.row_model, table.row_layers), place(table.column_model, table.column_layers)];
+  const cell = [numberOf(table.row_model, table.row_layers), numberOf(table.column_model, table.column_layers)];
   return cell.includes(-1) ? null : cell;
 }
 
@@ -116,11 +116,11 @@ function connectScatter(frame, chart) {
   return redraw;
 }
 
-function connectLegend(place, report) {
+function connectLegend(element, report) {
   const map = sequentialMap();
-  const scale = sharedScale(report.layer_tables.filter((one) => one.scale === place.dataset.legend));
+  const scale = sharedScale(report.layer_tables.filter((one) => one.scale === element.dataset.legend));
   return () => {
-    place.innerHTML = legend(scale, map, figureColors());
+    element.innerHTML = legend(scale, map, figureColors());
   };
 }
 
@@ -133,6 +133,6 @@ export function connectFigures(root, report, store) {
     const chart = report.charts[index];
     return connectFigure(frame, chart.title, () => curves(chart, figureColors()));
   });
-  const legends = [...root.querySelectorAll("[data-legend]")].map((place) => connectLegend(place, report));
+  const legends = [...root.querySelectorAll("[data-legend]")].map((element) => connectLegend(element, report));
   return () => [...redraws, ...legends].forEach((redraw) => redraw());
 }

@@ -19,7 +19,7 @@ export function describePatch(patch, report) {
   const model = report.models[patch.model];
   return {
     title: `${model.name} · ${model.layers[patch.layer].name}`,
-    place: `${report.images[patch.image]}, row ${patch.row + 1}, column ${patch.column + 1}`,
+    position: `${report.images[patch.image]}, row ${patch.row + 1}, column ${patch.column + 1}`,
   };
 }
 
@@ -64,7 +64,7 @@ function cutoutButton(onClick) {
   return button;
 }
 
-/** Fill the inspector, whose elements keep their places whatever they show. */
+/** Fill the inspector, whose elements stay where they are whatever they show. */
 export function createInspector(root, report, photos, { sequential, diverging, onPatch, onShown }) {
   const find = (name) => root.querySelector(`[data-part="${name}"]`);
   const lists = report.models.map((model) => {
@@ -85,11 +85,11 @@ export function createInspector(root, report, photos, { sequential, diverging, o
     slot.classList.toggle("empty", patch === null);
     const canvas = slot.querySelector("canvas");
     canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
-    const { title, place } = patch
+    const { title, position } = patch
       ? describePatch(patch, report)
-      : { title: "", place: "Pin another to compare" };
+      : { title: "", position: "Pin another to compare" };
     slot.querySelector(".title").textContent = isExample ? `For example, ${title}` : title;
-    slot.querySelector(".place").textContent = place;
+    slot.querySelector(".position").textContent = position;
     if (patch) drawCutout(canvas, patch, report, photos, PIN_COLORS[position]);
   }
 
@@ -140,9 +140,9 @@ export function createInspector(root, report, photos, { sequential, diverging, o
           button.patch = patchOf(layer, near.token, model, layerIndex);
           drawCutout(canvas, button.patch, report, photos);
           button.querySelector("span").textContent = formatValue(near.value);
-          const { title, place } = describePatch(button.patch, report);
-          button.setAttribute("aria-label", `${title}, ${place}: similarity ${near.value.toFixed(2)}`);
-          button.title = `${title}, ${place}`;
+          const { title, position } = describePatch(button.patch, report);
+          button.setAttribute("aria-label", `${title}, ${position}: similarity ${near.value.toFixed(2)}`);
+          button.title = `${title}, ${position}`;
         });
       });
     },

@@ -1,6 +1,6 @@
 // Patches: which one lies where in a panel, and which one the arrow keys lead to.
 
-/** The patch's place among its layer's tokens, which are in image-major, row-major order. */
+/** The patch's number among its layer's tokens, which are in image-major, row-major order. */
 export const tokenOf = (layer, { image, row, column }) =>
   (image * layer.rows + row) * layer.columns + column;
 
