@@ -491,17 +491,49 @@ def calibrated_score(
     >>> round(calibrated_score(0.95, np.arange(19) / 20, best=1.0), 6)
     0.5
     """
+    threshold = critical_value(observed, null, alpha=alpha, larger=larger)
+    return float(scores_beyond(np.array(observed), np.array(threshold), best, larger=larger))
+
+
+def scores_beyond(
+    values: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+    best: float,
+    *,
+    larger: bool = True,
+) -> NDArray[np.float64]:
+    """Calibrated scores of values whose thresholds are known, see :func:`calibrated_score`.
+
+    Parameters
+    ----------
+    values, thresholds : array
+        Of shapes that broadcast; NaN gives NaN.
+    best : float
+        The best value.
+    larger : bool
+        Whether larger values speak against the null hypothesis, or smaller ones.
+
+    Raises
+    ------
+    InvalidInputError
+        If ``best`` isn't finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores_beyond(np.array([0.1, 0.6, 1.5]), np.array(0.2), best=1.0)
+    array([0. , 0.5, 1. ])
+    """
     if not math.isfinite(best):
         raise InvalidInputError(
             f"best is {best}; a calibrated score needs the value that identical sets have."
         )
-    threshold = critical_value(observed, null, alpha=alpha, larger=larger)
-    passed = observed - threshold if larger else threshold - observed
-    if passed <= 0:
-        return 0.0
-    room = best - threshold if larger else threshold - best
+    sign = 1.0 if larger else -1.0
+    passed = np.asarray(sign * (values - thresholds))
+    room = np.broadcast_to(sign * (best - thresholds), passed.shape)
     # Unbounded measures may pass the value of identical sets.
-    return 1.0 if room <= passed else passed / room
+    scores = np.divide(passed, room, out=np.ones_like(passed), where=~(room <= passed))
+    return np.where(passed <= 0, 0.0, scores)
 
 
 def bootstrap(

@@ -20,9 +20,18 @@ from relspace.measures import (
     rsa,
 )
 from relspace.measures._measure import MIN_ITEMS, TRANSFORMATIONS, Measure
+from relspace.measures.from_function import from_function
 from relspace.resampling import ShiftFamily
 
-__all__ = ["MIN_ITEMS", "TRANSFORMATIONS", "Measure", "ShiftFamily", "get", "names"]
+__all__ = [
+    "MIN_ITEMS",
+    "TRANSFORMATIONS",
+    "Measure",
+    "ShiftFamily",
+    "from_function",
+    "get",
+    "names",
+]
 
 _MEASURES = {
     measure.name: measure

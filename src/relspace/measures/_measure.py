@@ -191,8 +191,8 @@ class Measure(ABC):
     def prepare(self, X: object, name: str = "X", *, memory_budget: int | None = None) -> Any:
         """Compute the factor of one set: what depends on it alone.
 
-        Features are first brought to unit scale by a power of two, which is exact. Every measure
-        is invariant to scale, so the value is right at any scale that the features' type can hold.
+        Where a measure is invariant to scale, features are first brought to unit scale by a power
+        of two, which is exact: the value is right at any scale that the features' type can hold.
 
         Parameters
         ----------
@@ -215,7 +215,8 @@ class Measure(ABC):
             raise InvalidInputError(
                 f"{name} has {len(features)} items; a comparison needs at least {MIN_ITEMS}."
             )
-        features = to_unit_scale(features)[0]
+        if "scale" in self.invariances:
+            features = to_unit_scale(features)[0]
         _refuse_constant(features, name)
         _warn_of_pair_matrix(features, name)
         if memory_budget is None:
@@ -398,6 +399,10 @@ class Measure(ABC):
 
     def recall(self, factor: Any) -> float | None:
         """The share of what it needs that an approximate index found; None where all is exact."""
+        return None
+
+    def warn_of_direction(self, x: Any) -> None:
+        """Warn where a set, by its factor, contradicts the direction of a function's values."""
         return None
 
     def expected_by_chance(self, x: Any, y: Any) -> float | None:

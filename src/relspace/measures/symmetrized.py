@@ -49,8 +49,14 @@ class Symmetrized(DerivedMeasure):
     def permutations_for_chance(self) -> int:
         return self.base.permutations_for_chance
 
+    def prepare(self, X: object, name: str = "X", *, memory_budget: int | None = None) -> Any:
+        return self.base.prepare(X, name, memory_budget=memory_budget)
+
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Any:
         return self.base._factor(X, name, memory_budget)
+
+    def warn_of_direction(self, x: Any) -> None:
+        self.base.warn_of_direction(x)
 
     def from_factors(self, x: Any, y: Any, permutation: torch.Tensor | None = None) -> float:
         back = None if permutation is None else permutation.argsort()

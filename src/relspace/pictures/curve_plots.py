@@ -22,7 +22,7 @@ def draw_curve(
     values: NDArray[Any],
     chance: NDArray[Any],
     thresholds: NDArray[Any],
-    calibrated: NDArray[Any],
+    calibrated: NDArray[Any] | None,
     slope: tuple[float, tuple[float, float] | None] | None,
     axes: Axes | None = None,
     theme: Theme = LIGHT,
@@ -48,7 +48,8 @@ def draw_curve(
             said = f": exponent {exponent:.2f}"
             if interval is not None:
                 said += f" ({interval[0]:.2f} to {interval[1]:.2f})"
-        axes.plot(sizes, calibrated, "s-", color=theme.ink, lw=1.1, ms=3.5, label="calibrated")
+        if calibrated is not None:
+            axes.plot(sizes, calibrated, "s-", color=theme.ink, lw=1.1, ms=3.5, label="calibrated")
         axes.plot(sizes, chance, "^:", color=theme.quiet, lw=1.2, ms=3.5, label="chance")
         axes.fill_between(sizes, chance, thresholds, color=theme.muted, alpha=0.35, lw=0)
         axes.set_xscale("log")

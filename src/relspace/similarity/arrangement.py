@@ -15,12 +15,13 @@ def dissimilarity(values: Table, direction: str, identical: float) -> Table:
     """Convert a symmetric table of values to dissimilarities with a diagonal of 0.
 
     Distances stay as they are; a similarity s becomes sqrt(2 (1 - s)), the distance of two unit
-    vectors whose cosine is s.
+    vectors whose cosine is s, or the same below the largest value where identical sets have none.
     """
     if direction == "distance":
         distances = values.copy()
     else:
-        distances = np.sqrt(2 * np.clip(identical - values, 0.0, None))
+        best = identical if np.isfinite(identical) else np.nanmax(values)
+        distances = np.sqrt(2 * np.clip(best - values, 0.0, None))
     np.fill_diagonal(distances, 0.0)
     return distances
 

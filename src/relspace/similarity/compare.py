@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from relspace._core.arguments import check_fraction, check_random_state, check_resamples
 from relspace._core.items import ItemId
 from relspace._core.limits import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS
 from relspace._core.progress import Progress, as_listener
-from relspace.measures import Measure
+from relspace.errors import InvalidInputError
 from relspace.pictures.html import html_table
 from relspace.resampling import (
-    critical_value,
     interval_within,
     p_value,
     split_halves,
 )
 from relspace.similarity.held import Held, null_tables
-from relspace.similarity.inputs import as_measure, check_names, open_models
+from relspace.similarity.inputs import MeasureLike, as_measure, check_names, open_models
 from relspace.similarity.record import Compared
 from relspace.similarity.summed import Summed
 from relspace.similarity.tables import Table
@@ -90,8 +90,7 @@ class Comparison(Compared):
         """
         if not self.n_permutations:
             return None
-        larger = self.measure.direction == "similarity"
-        return critical_value(self.value, self.null, alpha=self.alpha, larger=larger)
+        return self._threshold(self.value, self.null)
 
     @property
     def calibrated(self) -> float | None:
@@ -101,7 +100,9 @@ class Comparison(Compared):
         raw values are not. See :func:`relspace.resampling.calibrated_score`. None where no
         permutations were asked for; InvalidInputError where identical sets have no value.
         """
-        return self._calibrate(self.value, self.null) if self.n_permutations else None
+        if self.threshold is None:
+            return None
+        return float(self._calibrate(np.array(self.value), np.array(self.threshold)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -189,7 +190,7 @@ def compare(
     X: object,
     Y: object,
     *,
-    measure: str | Measure = "affinity",
+    measure: MeasureLike = "affinity",
     names: Sequence[str] | None = None,
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     n_permutations: int = DEFAULT_PERMUTATIONS,
@@ -214,8 +215,10 @@ def compare(
     X, Y : array-like of shape (n, d) and (n, e), path, or source of rows
         Features of the same items; widths may differ. What
         :func:`relspace.features.scan` takes is read in blocks.
-    measure : str or Measure
-        One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`.
+    measure : str, Measure or callable
+        One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`;
+        or a function (X, Y) -> float, larger for more alike, see
+        :func:`relspace.measures.from_function`.
     names : sequence of two str, optional
         What errors call the sets; "X" and "Y" by default.
     ids : mapping of str to sequence, one sequence, or "position", optional
@@ -288,6 +291,11 @@ def compare(
     n_permutations = check_resamples(n_permutations, "n_permutations", at_least=0)
     n_bootstraps = check_resamples(n_bootstraps, "n_bootstraps", at_least=0)
     first, second = check_names(names, "sets") or ("X", "Y")
+    if ceiling and not math.isfinite(record.identical):
+        raise InvalidInputError(
+            f"the measure {record.name} has no value of its own for identical sets, which a "
+            "ceiling is a share of: leave out ceiling, or take another measure."
+        )
     # Two sets are two models of one layer each.
     tables = open_models(
         {first: {"": X}, second: {"": Y}},

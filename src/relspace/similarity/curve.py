@@ -27,7 +27,6 @@ from relspace._core.files import write_whole
 from relspace._core.items import ItemId
 from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.matrices import as_features
-from relspace._core.pairing import pair_sets
 from relspace._core.progress import Progress, as_listener
 from relspace._core.text_tables import text_table
 from relspace.errors import (
@@ -43,8 +42,7 @@ from relspace.measures.neighbors import MutualNeighbors
 from relspace.pictures.html import html_table
 from relspace.resampling import critical_value, number_units, shift_families
 from relspace.similarity.held import null_tables, worst_recall
-from relspace.similarity.inputs import as_measure, check_names, ids_of_model
-from relspace.similarity.model_layers import ModelLayers
+from relspace.similarity.inputs import Ids, MeasureLike, as_measure, check_names, pair_models
 from relspace.similarity.record import Compared, Provenance
 from relspace.similarity.tables import Table, plain_values
 
@@ -111,20 +109,12 @@ class SimilarityCurve(Compared):
 
     @property
     def calibrated_values(self) -> Table:
-        r"""The calibrated value of every gallery, (n_sizes, n_draws).
+        """The calibrated value of every gallery, (n_sizes, n_draws).
 
-        .. math:: \max\left(0, \frac{s - \tau}{s_{\max} - \tau}\right)
-
-        with the threshold :math:`\tau` and the value of identical features :math:`s_{\max}`
-        (Groeger, Wen and Brbic 2026).
+        See :func:`relspace.resampling.calibrated_score`; InvalidInputError where identical sets
+        have no value.
         """
-        best = self.measure.identical
-        room = best - self.thresholds
-        shown = np.divide(
-            self.values - self.thresholds, room, out=np.zeros_like(room), where=room != 0
-        )
-        clipped: Table = np.clip(shown, 0.0, 1.0)
-        return clipped
+        return self._calibrate(self.values, self.thresholds)
 
     @property
     def calibrated(self) -> Table:
@@ -157,7 +147,7 @@ class SimilarityCurve(Compared):
             "high": high.tolist(),
             "chance": self.chance.tolist(),
             "threshold": _mean(self.thresholds).tolist(),
-            "calibrated": self.calibrated.tolist(),
+            **({"calibrated": self.calibrated.tolist()} if self.is_calibrated else {}),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -262,7 +252,7 @@ class SimilarityCurve(Compared):
             values=self.values,
             chance=self.chance,
             thresholds=_mean(self.thresholds),
-            calibrated=self.calibrated,
+            calibrated=self.calibrated if self.is_calibrated else None,
             slope=slope,
             axes=ax,
         )
@@ -272,13 +262,13 @@ def similarity_curve(
     X: object,
     Y: object,
     *,
-    measure: str | Measure = "mutual_neighbors",
+    measure: MeasureLike = "mutual_neighbors",
     sizes: Sequence[int] | None = None,
     n_draws: int = 10,
     n_permutations: int = DEFAULT_PERMUTATIONS,
     alpha: float = 0.05,
     names: Sequence[str] | None = None,
-    ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
+    ids: Ids = None,
     groups: Mapping[str, object] | Sequence[ItemId] | None = None,
     random_state: int = 0,
     progress: Progress = None,
@@ -293,8 +283,10 @@ def similarity_curve(
     ----------
     X, Y : array-like of shape (n, d) and (n, e), path, or source of rows
         Features of the same items; with ``groups``, any numbers of items. They are held in memory.
-    measure : str or Measure
-        One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`.
+    measure : str, Measure or callable
+        One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`;
+        or a function (X, Y) -> float, larger for more alike, see
+        :func:`relspace.measures.from_function`.
     sizes : sequence of int, optional
         How many items, or groups, galleries have. By default from 100 to all, each about twice the
         one before (12 at most).
@@ -408,20 +400,12 @@ def _of_pairs(
     Y: object,
     measure: Measure,
     names: tuple[str, str],
-    ids: Mapping[str, object] | Sequence[ItemId] | str | None,
+    ids: Ids,
     n_permutations: int,
     seed: int,
 ) -> tuple[_OfGallery, int, dict[str, Any]]:
     """Compare items that are paired: of a gallery, how many there are, and what they are."""
-    opened = [
-        ModelLayers.of({"": given}, name, ids_of_model(ids, name, names))
-        for given, name in zip((X, Y), names, strict=True)
-    ]
-    shared, order = pair_sets(
-        {one.name: one.n_items for one in opened},
-        {one.name: one.ids for one in opened},
-        {one.name: one.contents for one in opened},
-    )
+    opened, shared, order = pair_models({names[0]: {"": X}, names[1]: {"": Y}}, ids)
     if any(one.missing_pairs for one in opened):
         measure = on_common_pairs(measure)
     x, y = (one.read("", order[one.name]).detach() for one in opened)

@@ -126,6 +126,7 @@ def hold_layers(
                 factors.append(None)
             if keep_features:
                 kept.append(features)
+    measure.warn_of_direction(factors[0])
     return Held(
         measure=measure,
         layers={model.name: tuple(model.layers) for model in models},

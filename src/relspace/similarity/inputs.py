@@ -18,6 +18,7 @@ from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.kernels.landmarks import draw_distinct
 from relspace.measures import MIN_ITEMS, Measure
 from relspace.measures.common_pairs import on_common_pairs
+from relspace.measures.from_function import Function
 from relspace.resampling import Units, labels_by_id, number_units
 from relspace.rows.source import RowSource
 from relspace.similarity.held import Held, hold_layers
@@ -26,6 +27,8 @@ from relspace.similarity.summed import Summed, sum_layers
 from relspace.similarity.tables import Items
 
 Ids = Mapping[str, object] | Sequence[ItemId] | str | None
+#: What ``measure=`` takes.
+MeasureLike = str | Measure | Function
 
 # In float64, of the largest layer while it is prepared.
 _COPIES_WHILE_PREPARED = 3
@@ -60,15 +63,7 @@ def open_models(
     memory_budget = Resources.of(memory_budget).memory
     if max_items is not None:
         max_items = check_count(max_items, "max_items", at_least=MIN_ITEMS)
-    opened = [
-        ModelLayers.of(given, name, ids_of_model(ids, name, list(models)))
-        for name, given in models.items()
-    ]
-    shared, order = pair_sets(
-        {model.name: model.n_items for model in opened},
-        {model.name: model.ids for model in opened},
-        {model.name: model.contents for model in opened},
-    )
+    opened, shared, order = pair_models(models, ids)
     n_available = opened[0].n_items
     in_part = max_items is not None and max_items < n_available
     if in_part and client is not None:
@@ -131,6 +126,22 @@ def open_models(
     )
 
 
+def pair_models(
+    models: Mapping[str, object], ids: Ids
+) -> tuple[list[ModelLayers], tuple[ItemId, ...] | None, dict[str, torch.Tensor | None]]:
+    """Pair the items of models: their layers, the ids shared, and the rows of each in one order."""
+    opened = [
+        ModelLayers.of(given, name, _ids_of_model(ids, name, list(models)))
+        for name, given in models.items()
+    ]
+    shared, order = pair_sets(
+        {model.name: model.n_items for model in opened},
+        {model.name: model.ids for model in opened},
+        {model.name: model.contents for model in opened},
+    )
+    return opened, shared, order
+
+
 def _is_too_large(models: Sequence[ModelLayers], memory_budget: int | None) -> bool:
     """Whether layers on disk are more than may be held: in float64, with copies of the largest."""
     layers = [layer for model in models for layer in model.layers.values()]
@@ -159,15 +170,17 @@ def draw_items(
 
 
 def as_measure(measure: object) -> Measure:
-    """Look a measure up by its name, or take it as it is."""
+    """Look a measure up by its name, make one of a function, or take it as it is."""
     if isinstance(measure, Measure):
         return measure
-    if not isinstance(measure, str):
-        raise InvalidTypeError(
-            f"measure is of type {type(measure).__name__}; it must be the name of a measure or "
-            "what relspace.measures.get gives."
-        )
-    return measures.get(measure)
+    if isinstance(measure, str):
+        return measures.get(measure)
+    if callable(measure) and not isinstance(measure, type):
+        return measures.from_function(measure)
+    raise InvalidTypeError(
+        f"measure is of type {type(measure).__name__}; it must be the name of a measure, what "
+        "relspace.measures.get gives, or a function (X, Y) -> float of two sets of features."
+    )
 
 
 def check_names(names: object, what: str) -> tuple[str, str] | None:
@@ -185,7 +198,7 @@ def check_names(names: object, what: str) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
-def ids_of_model(ids: Ids, name: str, names: Sequence[str]) -> object | None:
+def _ids_of_model(ids: Ids, name: str, names: Sequence[str]) -> object | None:
     """Pick a model's ids from what was given for each or for all."""
     if not isinstance(ids, Mapping):
         return ids

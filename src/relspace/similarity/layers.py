@@ -15,11 +15,10 @@ from relspace._core.items import ItemId
 from relspace._core.limits import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS
 from relspace._core.progress import Listener, Progress, as_listener
 from relspace.features import FeatureSet
-from relspace.measures import Measure
 from relspace.pictures.html import html_table
-from relspace.resampling import critical_value, p_value
+from relspace.resampling import p_value
 from relspace.similarity.depth import depth_correlation, monotone_path, relative_depth
-from relspace.similarity.inputs import as_measure, check_names, open_models
+from relspace.similarity.inputs import MeasureLike, as_measure, check_names, open_models
 from relspace.similarity.record import Compared, Provenance
 from relspace.similarity.same_positions import at_same_positions
 from relspace.similarity.tables import LayerTables, Table, most_alike, plain_values
@@ -93,7 +92,7 @@ class LayerComparison(Compared):
         """
         if not self.n_permutations:
             return None
-        larger = self.measure.direction == "similarity"
+        larger = self._larger
         tested = [
             np.nan if np.isnan(one) else p_value(float(one), self.extreme_null, larger=larger)
             for one in self.values.flat
@@ -109,8 +108,7 @@ class LayerComparison(Compared):
         """
         if not self.n_permutations:
             return None
-        larger = self.measure.direction == "similarity"
-        return critical_value(self._extreme, self.extreme_null, alpha=self.alpha, larger=larger)
+        return self._threshold(self._extreme, self.extreme_null)
 
     @cached_property
     def calibrated(self) -> Table | None:
@@ -123,11 +121,11 @@ class LayerComparison(Compared):
         """
         if not self.n_permutations:
             return None
-        scores = [
-            np.nan if np.isnan(one) else self._calibrate(float(one), self.extreme_null)
+        thresholds = [
+            np.nan if np.isnan(one) else self._threshold(float(one), self.extreme_null)
             for one in self.values.flat
         ]
-        return np.reshape(scores, self.values.shape)
+        return self._calibrate(self.values, np.reshape(thresholds, self.values.shape))
 
     @property
     def _extreme(self) -> float:
@@ -137,7 +135,7 @@ class LayerComparison(Compared):
     @property
     def likeness(self) -> Table:
         """The table with larger values for more alike layers, whatever the measure's direction."""
-        return self.values if self.measure.direction == "similarity" else -self.values
+        return self.values if self._larger else -self.values
 
     @property
     def maximum(self) -> BestMatch:
@@ -312,7 +310,7 @@ def compare_layers(
     a: object,
     b: object,
     *,
-    measure: str | Measure = "affinity",
+    measure: MeasureLike = "affinity",
     names: Sequence[str] | None = None,
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     n_permutations: int = DEFAULT_PERMUTATIONS,
@@ -337,8 +335,10 @@ def compare_layers(
         Layers of two models over the same items, from input to output. Tokens of images are items
         of their own, permuted image by image; tokens on different grids are read at the same
         positions of the images. What :func:`relspace.features.scan` takes is read in blocks.
-    measure : str or Measure
-        One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`.
+    measure : str, Measure or callable
+        One of :func:`relspace.measures.names`, by name or as made by :func:`relspace.measures.get`;
+        or a function (X, Y) -> float, larger for more alike, see
+        :func:`relspace.measures.from_function`.
     names : sequence of two str, optional
         What the models are called; by default as their feature sets say, else "first", "second".
     ids : mapping of str to sequence, one sequence, or "position", optional

@@ -15,11 +15,10 @@ from relspace._core.items import ItemId
 from relspace._core.limits import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS
 from relspace._core.progress import Listener, Progress, as_listener
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
-from relspace.measures import Measure
 from relspace.measures.symmetrized import symmetrized
 from relspace.pictures.html import html_table
 from relspace.similarity.arrangement import classical_scaling, dissimilarity, hierarchy
-from relspace.similarity.inputs import as_measure, open_models
+from relspace.similarity.inputs import MeasureLike, as_measure, open_models
 from relspace.similarity.layers import BestMatch, LayerComparison, compare_pair
 from relspace.similarity.record import Compared
 from relspace.similarity.same_positions import at_same_positions
@@ -136,12 +135,11 @@ class ModelComparison(Compared):
 
         Of a model with itself, with the most alike *other* layer; NaN where it has only one.
         """
-        larger = self.measure.direction == "similarity"
         without_self = self.values.copy()
         np.fill_diagonal(without_self, np.nan)
         return {
             name: {
-                other: most_alike(without_self[np.ix_(rows, columns)], 1, larger=larger)
+                other: most_alike(without_self[np.ix_(rows, columns)], 1, larger=self._larger)
                 for other, columns in self._numbers.items()
             }
             for name, rows in self._numbers.items()
@@ -278,7 +276,7 @@ class ModelComparison(Compared):
 def compare_models(
     models: Mapping[str, object],
     *,
-    measure: str | Measure = "affinity",
+    measure: MeasureLike = "affinity",
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     n_permutations: int = DEFAULT_PERMUTATIONS,
     groups: object | None = None,

@@ -16,7 +16,7 @@ from relspace._core.limits import DEFAULT_ALPHA
 from relspace._core.versions import __version__
 from relspace.errors import InvalidInputError
 from relspace.measures import Measure
-from relspace.resampling import calibrated_score
+from relspace.resampling import critical_value, scores_beyond
 
 _Value = TypeVar("_Value")
 
@@ -147,7 +147,17 @@ class Compared:
         """Whether there is something to calibrate by: permutations, and a best value."""
         return bool(self.n_permutations) and math.isfinite(self.measure.identical)
 
-    def _calibrate(self, value: float, null: NDArray[np.float64]) -> float:
+    @property
+    def _larger(self) -> bool:
+        """Whether larger values are more alike."""
+        return self.measure.direction == "similarity"
+
+    def _threshold(self, value: float, null: NDArray[np.float64]) -> float:
+        return critical_value(value, null, alpha=self.alpha, larger=self._larger)
+
+    def _calibrate(
+        self, values: NDArray[np.float64], thresholds: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         measure = self.measure
         if not math.isfinite(measure.identical):
             raise InvalidInputError(
@@ -155,5 +165,4 @@ class Compared:
                 f"({measure.identical}), which a calibrated score is a share of; read its "
                 "p-value, or take another measure."
             )
-        larger = measure.direction == "similarity"
-        return calibrated_score(value, null, measure.identical, alpha=self.alpha, larger=larger)
+        return scores_beyond(values, thresholds, measure.identical, larger=self._larger)
