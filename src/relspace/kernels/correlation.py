@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from relspace._core.deprecation import warn_renamed
+from relspace._core.items import ItemId
 from relspace._core.matrices import Array
 from relspace._core.resources import Resources
+from relspace._core.result_tables import TabularResult
 from relspace.kernels.precision import full_precision
 from relspace.kernels.relative import NO_LANDMARK
 
@@ -133,7 +136,7 @@ def _without(
 
 
 @dataclass(frozen=True)
-class Match:
+class Match(TabularResult):
     """The nearest items across two sets, and how often they are the right ones.
 
     Attributes
@@ -150,6 +153,13 @@ class Match:
         How many items were looked for; k above.
     n_items : int
         How many items were matched.
+    rows, right : LongTensor of shape (n,)
+        Row numbers of the items that were matched, from 0, and of the right answer to each in the
+        second set; -1 where there is none.
+    ids : tuple or None
+        Ids of the items, or of the images that tokens are of.
+    tokens_per_image : (int, int) or None
+        For tokens on grids: how many rows each image has in the two sets.
     """
 
     indices: Array
@@ -158,6 +168,38 @@ class Match:
     chance: float
     n_neighbors: int
     n_items: int
+    rows: torch.Tensor
+    right: torch.Tensor
+    ids: tuple[ItemId, ...] | None
+    tokens_per_image: tuple[int, int] | None
+
+    @property
+    def _columns(self) -> dict[str, list[Any]]:
+        """One row for each item and neighbour; items without ids are numbered from 0."""
+        k = self.n_neighbors
+        item = self.rows.repeat_interleave(k)
+        right = self.right.repeat_interleave(k)
+        nearest = torch.as_tensor(self.indices).cpu().flatten()
+        if self.tokens_per_image is None:
+            columns = {"item": self._named(item), "nearest": self._named(nearest)}
+        else:
+            n, m = self.tokens_per_image
+            columns = {
+                "image": self._named(item // n),
+                "token": (item % n).tolist(),
+                "nearest_image": self._named(nearest // m),
+                "nearest_token": (nearest % m).tolist(),
+            }
+        is_right = zip((nearest == right).tolist(), right.tolist(), strict=True)
+        return columns | {
+            "rank": list(range(1, k + 1)) * len(self.rows),
+            "distance": torch.as_tensor(self.distances).cpu().flatten().tolist(),
+            "is_right": [None if answer < 0 else one for one, answer in is_right],
+        }
+
+    def _named(self, rows: torch.Tensor) -> list[ItemId]:
+        numbers: list[ItemId] = rows.tolist()
+        return numbers if self.ids is None else [self.ids[int(one)] for one in numbers]
 
     @property
     def k(self) -> int:

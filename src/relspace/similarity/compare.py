@@ -15,6 +15,7 @@ from relspace._core.arguments import check_fraction, check_random_state, check_r
 from relspace._core.items import ItemId
 from relspace._core.limits import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS
 from relspace._core.progress import Progress, as_listener
+from relspace._core.result_tables import TabularResult
 from relspace.errors import InvalidInputError
 from relspace.pictures.html import html_table
 from relspace.resampling import (
@@ -36,11 +37,13 @@ _PERMUTATIONS_FOR_HALVES = 4
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
-class Comparison(Compared):
+class Comparison(Compared, TabularResult):
     """How similar two sets of features are, and what that is to be read beside.
 
     Attributes
     ----------
+    names : (str, str)
+        What the sets are called.
     value : float
         The value.
     chance : float
@@ -71,6 +74,7 @@ class Comparison(Compared):
         ``recall`` and ``versions`` are attributes of the comparison too.
     """
 
+    names: tuple[str, str]
     value: float
     chance: float
     chance_std: float | None
@@ -107,6 +111,7 @@ class Comparison(Compared):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return self.provenance.to_dict() | {
+            "names": list(self.names),
             "value": self.value,
             "chance": self.chance,
             "chance_std": self.chance_std,
@@ -119,6 +124,23 @@ class Comparison(Compared):
             "n_parts": self.n_parts,
             "n_bootstraps": self.n_bootstraps,
         }
+
+    @property
+    def _columns(self) -> dict[str, list[Any]]:
+        """One row."""
+        low, high = self.interval or (None, None)
+        found = self.to_dict()
+        numbers = ("value", "chance", "chance_std", "p_value", "threshold", "calibrated")
+        columns = {
+            "first": self.names[0],
+            "second": self.names[1],
+            "measure": found["measure"],
+            **{name: found[name] for name in numbers},
+            "low": low,
+            "high": high,
+            **{name: found[name] for name in ("ceiling", "n_items", "n_permutations")},
+        }
+        return {name: [one] for name, one in columns.items()}
 
     def __repr__(self) -> str:
         rows = self._lines()
@@ -320,6 +342,7 @@ def compare(
     parts = tables.parts if isinstance(tables, Summed) else None
     return Comparison(
         provenance=tables.provenance(record, n_permutations, seed, level),
+        names=(first, second),
         value=value,
         chance=chance,
         chance_std=None if found.chance_std is None else float(found.chance_std[0, 0]),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,22 +15,20 @@ from numpy.typing import NDArray
 from relspace._core.arguments import (
     check_count,
     check_fraction,
-    check_path,
     check_random_state,
     check_resamples,
     name_some,
 )
-from relspace._core.files import write_whole
 from relspace._core.items import ItemId
 from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.matrices import as_features
 from relspace._core.progress import Progress, as_listener
+from relspace._core.result_tables import TabularResult
 from relspace._core.text_tables import text_table
 from relspace.errors import (
     InvalidInputError,
     InvalidTypeError,
     ItemMismatchError,
-    MissingDependencyError,
 )
 from relspace.measures import MIN_ITEMS, Measure
 from relspace.measures.common_pairs import on_common_pairs
@@ -59,7 +54,7 @@ _OfGallery = Callable[[torch.Tensor], tuple[float, Table, float | None]]
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
-class SimilarityCurve(Compared):
+class SimilarityCurve(Compared, TabularResult):
     """A value for galleries of rising size, beside chance.
 
     Attributes
@@ -138,7 +133,7 @@ class SimilarityCurve(Compared):
 
     @property
     def _columns(self) -> dict[str, list[Any]]:
-        """One entry for each size, as tables have them."""
+        """One row for each size: means over draws, and the range of values over them."""
         low, high = np.quantile(self.values, [0.025, 0.975], axis=1)
         return {
             "size": list(self.sizes),
@@ -162,35 +157,6 @@ class SimilarityCurve(Compared):
             "exponent_interval": None if interval is None else list(interval),
             "misfit": self.misfit,
         }
-
-    def to_dataframe(self) -> Any:
-        """One row for each size: mean value, its range over draws, chance, threshold, calibrated.
-
-        Returns
-        -------
-        pandas.DataFrame
-
-        Raises
-        ------
-        MissingDependencyError
-            If pandas isn't installed.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise MissingDependencyError(
-                "to_dataframe needs pandas, which is not installed: pip install pandas."
-            ) from error
-        return pd.DataFrame(self._columns)
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write the table of :meth:`to_dataframe` as CSV, without pandas."""
-        check_path(path)
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(self._columns)
-        rows.writerows(zip(*self._columns.values(), strict=True))
-        write_whole(Path(path), text.getvalue().encode())
 
     def __repr__(self) -> str:
         cells = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relspace._core.arguments import check_count, check_positive, name_some
+from relspace._core.result_tables import TabularResult
 from relspace._core.text_tables import text_table
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 from relspace.measures import Measure
@@ -31,7 +32,7 @@ _WITHOUT_A_TEST = (
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
-class FusedComparison:
+class FusedComparison(TabularResult):
     """How similar models are by several measures together.
 
     The values rank pairs of these models. They have no level of chance: rows sum to about 1.5
@@ -84,6 +85,16 @@ class FusedComparison:
             "sharpness": self.sharpness,
             "merges": self.merges.tolist(),
             "chance": _WITHOUT_A_TEST,
+        }
+
+    @property
+    def _columns(self) -> dict[str, list[Any]]:
+        """One row for every two models."""
+        rows, columns = np.triu_indices(len(self.models), 1)
+        return {
+            "first": [self.models[i] for i in rows],
+            "second": [self.models[j] for j in columns],
+            "value": self.values[rows, columns].tolist(),
         }
 
     @property

@@ -14,6 +14,7 @@ from relspace._core.arguments import check_fraction, check_random_state, check_r
 from relspace._core.items import ItemId
 from relspace._core.limits import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS
 from relspace._core.progress import Listener, Progress, as_listener
+from relspace._core.result_tables import TabularResult
 from relspace.features import FeatureSet
 from relspace.pictures.html import html_table
 from relspace.resampling import p_value
@@ -49,7 +50,7 @@ class BestMatch:
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
-class LayerComparison(Compared):
+class LayerComparison(Compared, TabularResult):
     """How alike every layer of one model and every layer of another are.
 
     Attributes
@@ -242,6 +243,30 @@ class LayerComparison(Compared):
             "drift": {
                 name: plain_values(values)
                 for name, values in zip(self.models, self.drift, strict=True)
+            },
+        }
+
+    @property
+    def _columns(self) -> dict[str, list[Any]]:
+        """One row for each pair of layers."""
+        rows, columns = np.indices(self.values.shape).reshape(2, -1)
+        tables = {
+            "value": self.values,
+            "chance": self.chance,
+            "chance_std": self.chance_std,
+            "p_value": self.p_values,
+            "calibrated": self.calibrated if self.is_calibrated else None,
+        }
+        empty = [None] * len(rows)
+        return {
+            "first": [self.models[0]] * len(rows),
+            "first_layer": [self.layers[0][i] for i in rows],
+            "second": [self.models[1]] * len(rows),
+            "second_layer": [self.layers[1][j] for j in columns],
+            "measure": [self.measure.name] * len(rows),
+            **{
+                name: empty if one is None else plain_values(one.ravel())
+                for name, one in tables.items()
             },
         }
 

@@ -14,6 +14,7 @@ from relspace._core.arguments import check_fraction, check_random_state, check_r
 from relspace._core.items import ItemId
 from relspace._core.limits import DEFAULT_ALPHA, DEFAULT_PERMUTATIONS
 from relspace._core.progress import Listener, Progress, as_listener
+from relspace._core.result_tables import TabularResult
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.measures.symmetrized import symmetrized
 from relspace.pictures.html import html_table
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
-class ModelComparison(Compared):
+class ModelComparison(Compared, TabularResult):
     """How alike all layers of several models are.
 
     For a measure that is not symmetric, all values are means of both orders, which are then what
@@ -219,6 +220,12 @@ class ModelComparison(Compared):
             "scaling": {"points": plain_values(points), "explained": explained},
             "merges": self.merges.tolist(),
         }
+
+    @property
+    def _columns(self) -> dict[str, list[Any]]:
+        """One row for each pair of layers of different models."""
+        tables = [self.pair(*names)._columns for names in combinations(self.models, 2)]
+        return {name: [one for table in tables for one in table[name]] for name in tables[0]}
 
     def __repr__(self) -> str:
         width = max(map(len, self.models))

@@ -230,14 +230,16 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         a: str,
         n_neighbors: int,
         blocks: Iterator[tuple[slice, torch.Tensor]],
+        rows: torch.Tensor,
         right: torch.Tensor,
         candidates: torch.Tensor,
         counted: torch.Tensor | None = None,
+        tokens_per_image: tuple[int, int] | None = None,
     ) -> Match:
         """The nearest candidates of every query, by blocks of correlations.
 
-        ``right`` is the correct candidate of each query, and ``counted`` the queries that count for
-        the accuracy.
+        ``rows`` are the queries, ``right`` is the correct candidate of each, and ``counted`` are
+        those that count for the accuracy.
         """
         check_count(n_neighbors, "n_neighbors", at_most=len(candidates) - 1)
         found = [correlation.topk(n_neighbors, dim=1) for _, correlation in blocks]
@@ -254,6 +256,10 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
             chance=n_neighbors / len(candidates),
             n_neighbors=n_neighbors,
             n_items=len(hits),
+            rows=rows,
+            right=right if counted is None else right.where(counted, -1),
+            ids=self.ids,
+            tokens_per_image=tokens_per_image,
         )
 
     def _holds(self, *names: str) -> bool:

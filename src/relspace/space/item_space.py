@@ -161,7 +161,8 @@ class ItemSpace(CommonSpace):
             chosen = as_item_indices(items, "items", self.n_items)
             own = self._own[chosen]
         A, B = self._comparable(a, b, None if items is None else chosen)
-        return self._match(a, n_neighbors, correlation_blocks(A, B, own, own), chosen, chosen)
+        blocks = correlation_blocks(A, B, own, own)
+        return self._match(a, n_neighbors, blocks, chosen, chosen, chosen)
 
     def plot(self, *, n_items: int = 600) -> Figure:
         """Draw items as points of a plane, in colours that mean the same in all sets.

@@ -196,7 +196,16 @@ class TokenSpace(CommonSpace):
         A = self._grouped(a, at)
         blocks = grouped_correlation_blocks(A, self._grouped(b, at).like(A))
         right, seen = self._covering(a, b, at)
-        return self._match(a, n_neighbors, blocks, right, self._tokens_of(at, b), seen)
+        return self._match(
+            a,
+            n_neighbors,
+            blocks,
+            self._tokens_of(at, a),
+            right,
+            self._tokens_of(at, b),
+            seen,
+            (self.grid(a).tokens_per_image, self.grid(b).tokens_per_image),
+        )
 
     def plot(self, *, n_images: int = 6) -> Figure:
         """Draw images across and sets down, every token in a colour that means the same in all.
