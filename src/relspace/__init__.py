@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from relspace.measures.dissimilarities import Dissimilarities, crossnobis
     from relspace.reports.report import report
-    from relspace.rows.transform import Output
+    from relspace.rows.output import Output
     from relspace.similarity import LayerComparison, ModelComparison, compare_layers, compare_models
     from relspace.similarity.compare import Comparison, compare
     from relspace.similarity.curve import SimilarityCurve, similarity_curve
@@ -121,7 +121,7 @@ _MODULES = {
     ),
     "measures.dissimilarities": ("Dissimilarities", "crossnobis"),
     "reports.report": ("report",),
-    "rows.transform": ("Output",),
+    "rows.output": ("Output",),
     "similarity": ("LayerComparison", "ModelComparison", "compare_layers", "compare_models"),
     "similarity.compare": ("Comparison", "compare"),
     "similarity.curve": ("SimilarityCurve", "similarity_curve"),

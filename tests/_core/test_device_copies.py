@@ -187,7 +187,8 @@ def test_the_next_block_is_on_its_way_and_the_last_is_taken_back_meanwhile(
 
 
 def test_a_store_is_written_from_results_that_have_landed(late: LateCopies, tmp_path: Path) -> None:
-    from relspace.rows.transform import Output, begin_output, write_rows
+    from relspace.rows.output import Output
+    from relspace.rows.transform import begin_output, write_rows
 
     source = _sources(tmp_path)["files"]
     writer = begin_output(Output(tmp_path / "out.zarr", chunk_rows=64), source, 12, {})

@@ -312,7 +312,7 @@ def test_the_index_of_a_frame_is_no_feature_of_the_arrow_table_made_of_it(
     else:
         feather.write_feather(table, path)
     if index == "levels":
-        with pytest.raises(InvalidInputError, match=r"2 columns .* \('photo', 'day'\)"):
+        with pytest.raises(InvalidInputError, match=r"2 columns .*, 'photo', 'day'"):
             read(path)
     found = read(path, id_column="photo" if index == "levels" else None)
     assert found.ids == ids

@@ -22,8 +22,8 @@ from relspace.errors import FileFormatError, MemoryBudgetError
 from relspace.features import FeatureSet, scan
 from relspace.rows.formats.shards import ShardedRows
 from relspace.rows.identity import hash_rows
+from relspace.rows.output import Output
 from relspace.rows.source import GeneratedRows, RowSource
-from relspace.rows.transform import Output
 
 N, D = 103, 6
 VALUES = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)

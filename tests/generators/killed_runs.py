@@ -47,8 +47,8 @@ def features() -> np.ndarray:
 def transform(out: Path, scale: float = 1.0, *, overwrite: bool = False) -> None:
     """Begin the transform, or go on with it."""
     from relspace import Aligner
+    from relspace.rows.output import Output
     from relspace.rows.source import GeneratedRows
-    from relspace.rows.transform import Output
 
     X = features() * np.float32(scale)
 

@@ -23,7 +23,7 @@ from relspace.cli import commands
 from relspace.errors import InvalidInputError
 from relspace.features import scan
 from relspace.rows.dask import connect, map_rows, rows_as_array
-from relspace.rows.transform import Output
+from relspace.rows.output import Output
 from relspace.space.aligner import RelativeRows
 
 N, D, M = 600, 10, 50

@@ -30,7 +30,6 @@ from relspace.rows.identity import (
     hash_texts,
     identify,
     identify_file,
-    identify_files,
     identify_url,
     what_changed,
 )
@@ -189,12 +188,16 @@ def test_files_in_another_order_are_others(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
     for path in paths:
         path.write_text(path.name)
-    before = identify_files(paths)
-    assert identify_files(paths).same_as(before)
-    assert what_changed(before, identify_files(paths[::-1])) == ["part 0, 1"]
+
+    def together(paths: list[Path]) -> identity.Identity:
+        return combine([identify_file(path) for path in paths])
+
+    before = together(paths)
+    assert together(paths).same_as(before)
+    assert what_changed(before, together(paths[::-1])) == ["part 0, 1"]
     paths[1].write_text("c")
-    assert what_changed(before, identify_files(paths)) == ["part 1"]
-    assert what_changed(before, identify_files(paths[:1])) == ["number of parts (2 before, 1 now)"]
+    assert what_changed(before, together(paths)) == ["part 1"]
+    assert what_changed(before, together(paths[:1])) == ["number of parts (2 before, 1 now)"]
 
 
 def _npy(folder: Path, values: np.ndarray) -> object:

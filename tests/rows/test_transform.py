@@ -19,9 +19,9 @@ from relspace.features import scan
 from relspace.rows.formats.memory import ArrayRows
 from relspace.rows.formats.zarr import ZarrRows
 from relspace.rows.ledger import ZarrLedger
-from relspace.rows.output import ZarrWriter, remove_output
+from relspace.rows.output import Output, ZarrWriter, remove_output
 from relspace.rows.source import GeneratedRows
-from relspace.rows.transform import Output, begin_output, write_rows
+from relspace.rows.transform import begin_output, write_rows
 from relspace.space.aligner import RelativeRows
 
 N, D = 500, 12
@@ -245,7 +245,7 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_later(
     rows = 100 if name.endswith(".npy") else 400
     script = (
         "import resource, signal, sys, numpy, relspace\n"
-        "from relspace.rows.transform import Output\n"
+        "from relspace.rows.output import Output\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))\n"
         "X = numpy.load(sys.argv[1])\n"

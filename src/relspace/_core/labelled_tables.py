@@ -125,20 +125,34 @@ def labels_of_tables(tables: Sequence[LabelledTable]) -> list[object] | None:
     return None if counts_rows(joined, len(joined)) else joined
 
 
-def find_id_column(columns: Sequence[object], name: str) -> int | None:
-    """Return the number of the column called like ids, or None; several are refused."""
-    found = [
+def id_columns(columns: Sequence[object]) -> list[int]:
+    """Return the numbers of the columns called like ids."""
+    return [
         number
         for number, column in enumerate(columns)
         if isinstance(column, str) and column.casefold() in ID_COLUMNS
     ]
+
+
+def only_id_column(
+    name: str,
+    columns: Sequence[object],
+    found: Sequence[int],
+    ways_out: Sequence[str] = ("rename all but one", "drop all but one"),
+) -> int | None:
+    """Return the number of the only column that may hold ids, or None; several are refused."""
     if len(found) > 1:
-        listed = ", ".join(repr(columns[number]) for number in found)
         raise InvalidInputError(
-            f"{name} has {len(found)} columns that could hold the ids, {listed}: rename all but "
-            "one, or drop them."
+            f"{name} has {len(found)} columns that could hold the ids, "
+            f"{_listed(columns[number] for number in found)}.",
+            ways_out=ways_out,
         )
     return found[0] if found else None
+
+
+def find_id_column(columns: Sequence[object], name: str) -> int | None:
+    """Return the number of the column called like ids, or None; several are refused."""
+    return only_id_column(name, columns, id_columns(columns))
 
 
 def _offers(features: object, *attributes: str) -> bool:
@@ -248,7 +262,7 @@ def _is_called_like_ids(column: str) -> bool:
     return plain in ID_COLUMNS or stem in _ITEMS or stem.removesuffix("s") in _ITEMS
 
 
-def _listed(columns: Iterable[str]) -> str:
+def _listed(columns: Iterable[object]) -> str:
     return ", ".join(map(repr, columns))
 
 

@@ -80,7 +80,7 @@ def transform(
         progress.step("Loading torch")
         import relspace
         from relspace.features import scan
-        from relspace.rows.transform import Output
+        from relspace.rows.output import Output
 
         progress.step(f"Reading {space}")
         aligner = relspace.load_space(space).aligner(name).to(device)

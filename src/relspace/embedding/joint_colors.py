@@ -40,29 +40,20 @@ def color_jointly(
     shapes: Mapping[str, tuple[int, int]],
     *,
     n_components: int = 16,
-    density: float = 0.05,
-    within_weight: float = 0.3,
     n_landmarks: int = 4096,
-    method: str = "spectral",
     random_state: int = 0,
 ) -> JointColors:
     """Colour the tokens of photographs by the joint normalized cut of all sets.
 
     ``sets`` are relative features of every token, image by image and row by row, and ``shapes``
     the (rows, columns) of each set's grid; sets show the same images. Parameters are those of
-    :class:`relspace.NormalizedCut` and :class:`relspace.Coloring`.
+    :class:`relspace.NormalizedCut`.
     """
     without = [name for name in sets if name not in shapes]
     if without:
         raise InvalidInputError(f"the sets {name_some(without)} have no grid in shapes.")
-    cut = NormalizedCut(
-        n_components,
-        density=density,
-        within_weight=within_weight,
-        n_landmarks=n_landmarks,
-        random_state=random_state,
-    ).fit(sets)
-    coloring = Coloring(method, random_state=random_state).fit(cut)
+    cut = NormalizedCut(n_components, n_landmarks=n_landmarks, random_state=random_state).fit(sets)
+    coloring = Coloring(random_state=random_state).fit(cut)
     by_grid = {}
     for name, rgb in coloring.colors_.items():
         rows, columns = shapes[name]

@@ -14,8 +14,9 @@ from relspace._core.arrays import refuse_non_finite
 from relspace._core.matrices import Array, as_features, to_numpy
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
 from relspace.rows.fitted import OpenedSet, OpensSets, open_set
+from relspace.rows.output import Output
 from relspace.rows.source import RowSource
-from relspace.rows.transform import Output, check_outputs
+from relspace.rows.transform import check_outputs
 
 #: A single feature set is kept under this name.
 SINGLE = "features"

@@ -22,10 +22,10 @@ from relspace.errors import InvalidInputError
 from relspace.rows.ahead import prefetched
 from relspace.rows.identity import Identity, identify
 from relspace.rows.ledger import job_header, refuse_another_job
-from relspace.rows.output import NpyWriter, ZarrWriter, remove_output
+from relspace.rows.output import NpyWriter, Output, ZarrWriter, remove_output
 from relspace.rows.row_map import RowFunction
 from relspace.rows.source import RowSource
-from relspace.rows.transform import Output, begin_output, check_output, collect_rows, write_rows
+from relspace.rows.transform import begin_output, check_output, collect_rows, write_rows
 
 _CHECKPOINT_VERSION = 2
 # Tokens that are read at a time for sums, a multiple of what DegreeGram adds at a time.

@@ -16,11 +16,11 @@ from relspace._core.progress import Progress, as_listener
 from relspace.errors import InvalidInputError
 from relspace.rows.formats.dask import is_dask_array
 from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.output import Output
 from relspace.rows.registry import gives_arrays, is_held, scan
 from relspace.rows.row_map import RowMap, as_given
 from relspace.rows.saved import Saved
 from relspace.rows.source import RowSource
-from relspace.rows.transform import Output
 
 
 @dataclass(frozen=True)

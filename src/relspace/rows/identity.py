@@ -228,14 +228,6 @@ def identify_file(path: str | Path, entry: object = None) -> Identity:
     return found if entry is None else found.with_detail(entry=entry)
 
 
-def identify_files(paths: Iterable[str | Path]) -> Identity:
-    """Return the identity of several files in their order; see :func:`identify_file`."""
-    with ThreadPoolExecutor(_n_threads(), thread_name_prefix="relspace reads files") as pool:
-        found = list(pool.map(identify_file, paths))
-    size = sum(int(one.detail["size"]) for one in found)
-    return combine(found, n_files=len(found), size=size)
-
-
 def identify_folder(folder: str | Path) -> Identity:
     """Return the identity of all files in a folder, by their relative names and content.
 

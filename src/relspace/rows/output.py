@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
@@ -13,14 +14,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace._core.arguments import check_choice
 from relspace._core.files import check_writable
 from relspace._core.items import ItemId
-from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
+from relspace.errors import (
+    FileFormatError,
+    InvalidInputError,
+    InvalidTypeError,
+    NonFiniteError,
+)
 from relspace.rows.formats.npy import NpyRows, read_npy_header, refuse_other_file, write_ids
 from relspace.rows.formats.zarr import ZarrRows, import_zarr
 from relspace.rows.groups import empty_group, group_header, holds_something
 from relspace.rows.ledger import (
     KEY,
+    RESUME,
     ROWS,
     WAYS_OUT,
     FileLedger,
@@ -57,6 +65,62 @@ STORED_TYPES = ("float16", "float32", "float64")
 
 #: What is done with an output that may be there already.
 _State = Literal["begin", "resume", "replace"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a streamed result is written, and how; for any argument ``out``.
+
+    A path alone stands for ``Output(path)``. An output that is there already is resumed if it is of
+    the same job, over the same rows, and refused otherwise.
+
+    Attributes
+    ----------
+    path : str or Path
+        Ending in ``.zarr`` (a folder, or a URL that fsspec knows) or ``.npy``.
+    dtype : str or None
+        "float16", "float32" or "float64"; that of the input by default.
+    memory_budget : int or None
+        Bytes that working memory may take, and on a GPU as many again; by default a quarter of what
+        is free in each.
+    chunk_rows : int or None
+        Rows of a chunk; by default as many as make 32 MiB, of which 128 MiB are read, or fewer if
+        the budget is small.
+    overwrite : bool
+        Whether the output of another job is replaced rather than refused.
+    resume : {"identified", "trust"}
+        Rows are identified by their values or files (:func:`relspace.rows.identity.identify`). If
+        they can't be, such as rows that code computes, an output is resumed only with "trust", by
+        which the caller vouches that they are the same. Rows that are known to have changed are
+        refused all the same.
+
+    Examples
+    --------
+    >>> import tempfile, torch, relspace
+    >>> X = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    >>> space = relspace.align({"a": X, "b": -X}, landmarks=20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     out = relspace.Output(folder + "/aligned.npy", dtype="float16", chunk_rows=16)
+    ...     space.transform("a", X, out=out).shape
+    (60, 20)
+    """
+
+    path: str | Path
+    dtype: str | None = None
+    memory_budget: int | None = None
+    chunk_rows: int | None = None
+    overwrite: bool = False
+    resume: Resume = "identified"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str | Path) or not str(self.path) or "\0" in str(self.path):
+            raise InvalidTypeError(
+                f"the output is {self.path!r}; it must be the path or URL of a .zarr store, or of "
+                "an .npy file."
+            )
+        check_choice(self.resume, "resume", RESUME)
+        if self.dtype is not None:
+            check_choice(self.dtype, "dtype", STORED_TYPES)
 
 
 class RowsWriter(Protocol):
@@ -294,23 +358,24 @@ class NpyWriter(ChunkWriter):
 
 
 def open_writer(
-    path: str | Path,
+    output: Output,
     shape: tuple[int, int],
     *,
     dtype: str,
     chunk_rows: int,
     job: Mapping[str, Any],
     ids: Sequence[ItemId] | None,
-    columns: str = "column",
-    overwrite: bool = False,
-    resume: Resume = "identified",
+    columns: str,
 ) -> ZarrWriter | NpyWriter:
     """Begin an output, or resume one that the same job began.
 
+    An output of another job that is overwritten is replaced when the new one is complete; at a URL,
+    which can't be renamed, before the new one is begun.
+
     Parameters
     ----------
-    path : str or Path
-        Ending in ``.zarr`` (a folder or an fsspec URL) or ``.npy``.
+    output : Output
+        The output; its ``dtype``, ``memory_budget`` and ``chunk_rows`` are not used here.
     shape : (int, int)
         The shape of the whole matrix.
     dtype : str
@@ -324,12 +389,6 @@ def open_writer(
         One id for each row.
     columns : str
         What one column is, such as ``"landmark"``: the name of the second dimension in Zarr.
-    overwrite : bool
-        Whether an output of another job is replaced rather than refused: when the new one is
-        complete; at a URL, which can't be renamed, before the new one is begun.
-    resume : {"identified", "trust"}
-        Whether an output is resumed only where its data is identified, or the caller vouches for
-        it.
 
     Raises
     ------
@@ -342,72 +401,68 @@ def open_writer(
     """
     header = job_header(_KIND, FORMAT_VERSION, job, chunk_rows=chunk_rows)
     about: dict[str, Any] = {"shape": shape, "dtype": dtype, "header": header, "ids": ids}
-    location = _checked_location(path)
+    location = _checked_location(output.path)
     if isinstance(location, Path) and location.suffix == ".npy":
-        return _open_npy(location, about, job, overwrite, resume)
+        return _open_npy(location, about, job, output)
     about |= {"chunk_rows": chunk_rows, "columns": columns}
-    return _open_zarr(location, about, job, overwrite, resume)
+    return _open_zarr(location, about, job, output)
 
 
 def _open_zarr(
-    location: str | Path,
-    about: Mapping[str, Any],
-    job: Mapping[str, Any],
-    overwrite: bool,
-    resume: Resume,
+    location: str | Path, about: Mapping[str, Any], job: Mapping[str, Any], output: Output
 ) -> ZarrWriter:
     # Before it is locked or created, so that nothing is changed where it is refused.
-    found = _state_of_zarr(location, job, overwrite, resume)
+    found = _state_of_zarr(location, job, output)
     if found == "resume" and not isinstance(location, Path):
         complete = ZarrWriter(location, None)
         if complete.is_settled:
             return complete
     lock = lock_store(location)
     try:
-        found, written, replaces = _state_of_zarr(location, job, overwrite, resume), location, None
+        found, written, replaces = _state_of_zarr(location, job, output), location, None
         if isinstance(location, Path):
             if found == "replace":
                 written, replaces = new_of(location), location
                 lock = BothLocks(lock, lock_folder(written))
-                found = _state_of_new(written, job, resume)
+                found = _state_of_new(written, job, output)
             else:
                 discard_new(location)
         if found == "resume":
             for leftover in written.rglob("*.partial") if isinstance(written, Path) else ():
                 leftover.unlink()
-            return ZarrWriter(written, lock, replaces).resume(overwrite=overwrite)
+            return ZarrWriter(written, lock, replaces).resume(overwrite=output.overwrite)
         return ZarrWriter.create(written, lock, replaces, **about)
     except BaseException:
         lock.release()
         raise
 
 
-def _state_of_new(new: Path, job: Mapping[str, Any], resume: Resume) -> _State:
+def _state_of_new(new: Path, job: Mapping[str, Any], output: Output) -> _State:
     """Whether the replacement that a killed run began is resumed; else its content is removed."""
     with suppress(FileFormatError):
-        if _state_of_zarr(new, job, True, resume) == "resume":
+        if _state_of_zarr(new, job, replace(output, overwrite=True)) == "resume":
             return "resume"
     empty_folder(new)
     return "begin"
 
 
 def _open_npy(
-    path: Path, about: Mapping[str, Any], job: Mapping[str, Any], overwrite: bool, resume: Resume
+    path: Path, about: Mapping[str, Any], job: Mapping[str, Any], output: Output
 ) -> NpyWriter:
     partial, progress = _beside(path)
-    _is_npy_resumed(path, FileLedger(progress), job, overwrite, resume)
+    _is_npy_resumed(path, FileLedger(progress), job, output)
     if not progress.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         progress.touch()
     lock = PathLock(progress)
     try:
         ledger = FileLedger(progress)
-        if _is_npy_resumed(path, ledger, job, overwrite, resume):
+        if _is_npy_resumed(path, ledger, job, output):
             writer = NpyWriter(path, ledger, about["ids"], lock).resume()
             if partial.exists() or not writer.missing():
                 return writer
             # The partial file was removed, and the file that it was to replace is there.
-            if not overwrite:
+            if not output.overwrite:
                 raise InvalidInputError(f"{path} exists.", ways_out=WAYS_OUT)
         return NpyWriter.create(path, ledger, lock, **about)
     except BaseException:
@@ -437,14 +492,14 @@ def check_location(path: str | Path) -> None:
         check_writable(location)
 
 
-def check_job(path: str | Path, job: Mapping[str, Any], overwrite: bool, resume: Resume) -> None:
+def check_job(output: Output, job: Mapping[str, Any]) -> None:
     """Refuse an output that :func:`open_writer` would, by the part of the job that is known."""
-    location = _checked_location(path)
+    location = _checked_location(output.path)
     if isinstance(location, Path) and location.suffix == ".npy":
         ledger = FileLedger(_beside(location)[1])
-        _is_npy_resumed(location, ledger, job, overwrite, resume, partly=True)
+        _is_npy_resumed(location, ledger, job, output, partly=True)
     else:
-        _state_of_zarr(location, job, overwrite, resume, partly=True)
+        _state_of_zarr(location, job, output, partly=True)
 
 
 def remove_output(path: str | Path, writer: ZarrWriter | NpyWriter | None = None) -> None:
@@ -508,11 +563,10 @@ def _state_of(
     location: str | Path,
     header: dict[str, Any] | None,
     job: Mapping[str, Any],
-    overwrite: bool,
-    resume: Resume,
+    output: Output,
     *,
     is_empty: Callable[[], bool],
-    partly: bool = False,
+    partly: bool,
 ) -> _State:
     """Whether an output is resumed, begun or replaced; else it is refused.
 
@@ -521,42 +575,32 @@ def _state_of(
     """
     if header is None:
         return "begin"
+    version, resume = FORMAT_VERSION, output.resume
     try:
         refuse_another_job(
-            location, header, job, format_version=FORMAT_VERSION, resume=resume, partly=partly
+            location, header, job, format_version=version, resume=resume, partly=partly
         )
     except InvalidInputError:
-        if header.get("format_version") == FORMAT_VERSION and is_empty():
+        if header.get("format_version") == version and is_empty():
             return "begin"
-        if overwrite:
+        if output.overwrite:
             return "replace"
         raise
     return "resume"
 
 
 def _state_of_zarr(
-    location: str | Path,
-    job: Mapping[str, Any],
-    overwrite: bool,
-    resume: Resume,
-    *,
-    partly: bool = False,
+    location: str | Path, job: Mapping[str, Any], output: Output, *, partly: bool = False
 ) -> _State:
     def is_empty() -> bool:
         return not ZarrLedger(import_zarr().open_group(location, mode="r")).finished()
 
     header = group_header(location, _KIND, _BEGUN)
-    return _state_of(location, header, job, overwrite, resume, is_empty=is_empty, partly=partly)
+    return _state_of(location, header, job, output, is_empty=is_empty, partly=partly)
 
 
 def _is_npy_resumed(
-    path: Path,
-    ledger: FileLedger,
-    job: Mapping[str, Any],
-    overwrite: bool,
-    resume: Resume,
-    *,
-    partly: bool = False,
+    path: Path, ledger: FileLedger, job: Mapping[str, Any], output: Output, *, partly: bool = False
 ) -> bool:
     """Whether a file is resumed, rather than begun or replaced."""
     if path.is_dir():
@@ -564,19 +608,15 @@ def _is_npy_resumed(
     refuse_other_file(path)
     partial = _beside(path)[0]
     if ledger.header is None or not (path.exists() or partial.exists()):
-        if path.exists() and not overwrite:
+        if path.exists() and not output.overwrite:
             raise InvalidInputError(f"{path} exists.", ways_out=WAYS_OUT)
         return False
-    found = _state_of(
-        path,
-        ledger.header,
-        job,
-        overwrite,
-        resume,
-        is_empty=lambda: not path.exists() and not ledger.finished(),
-        partly=partly,
-    )
-    if found == "resume" and overwrite and not partial.exists():
+
+    def is_empty() -> bool:
+        return not path.exists() and not ledger.finished()
+
+    found = _state_of(path, ledger.header, job, output, is_empty=is_empty, partly=partly)
+    if found == "resume" and output.overwrite and not partial.exists():
         # The file may be another one, which is replaced.
         return bool(ledger.settled()) and ledger.settled() == glance_at(path)
     return found == "resume"

@@ -12,9 +12,10 @@ import torch
 from relspace._core.matrices import Array, to_numpy
 from relspace._core.progress import Listener, silent
 from relspace.rows.dask import map_rows
+from relspace.rows.output import Output
 from relspace.rows.registry import gives_arrays
 from relspace.rows.source import RowSource
-from relspace.rows.transform import Output, begin_output, collect_rows, write_rows
+from relspace.rows.transform import begin_output, collect_rows, write_rows
 
 
 class RowFunction(Protocol):

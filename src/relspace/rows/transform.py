@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from relspace._core.arguments import check_choice, check_count
+from relspace._core.arguments import check_count
 from relspace._core.arrays import bytes_in_floats
 from relspace._core.device_copies import Copy, copies_for
 from relspace._core.devices import CPU
 from relspace._core.memory import chunk_slices, empty_matrix
 from relspace._core.progress import Listener, silent
 from relspace._core.resources import Resources
-from relspace.errors import InvalidTypeError
 from relspace.rows.ahead import prefetched, write_behind
 from relspace.rows.dask import write_on_cluster
 from relspace.rows.identity import Identity, hash_ids, identify
-from relspace.rows.ledger import RESUME, Resume
 from relspace.rows.locations import refuse_inputs, refuse_shared
 from relspace.rows.output import (
     STORED_TYPES,
     NpyWriter,
+    Output,
     RowsWriter,
     ZarrWriter,
     check_job,
@@ -44,62 +42,6 @@ _PINNED_COPIES = 4
 # one that is copied back.
 _DEVICE_COPIES_OF_INPUT = 8
 _DEVICE_COPIES_OF_OUTPUT = 5
-
-
-@dataclass(frozen=True)
-class Output:
-    """Where a streamed result is written, and how; for any argument ``out``.
-
-    A path alone stands for ``Output(path)``. An output that is there already is resumed if it is of
-    the same job, over the same rows, and refused otherwise.
-
-    Attributes
-    ----------
-    path : str or Path
-        Ending in ``.zarr`` (a folder, or a URL that fsspec knows) or ``.npy``.
-    dtype : str or None
-        "float16", "float32" or "float64"; that of the input by default.
-    memory_budget : int or None
-        Bytes that working memory may take, and on a GPU as many again; by default a quarter of what
-        is free in each.
-    chunk_rows : int or None
-        Rows of a chunk; by default as many as make 32 MiB, of which 128 MiB are read, or fewer if
-        the budget is small.
-    overwrite : bool
-        Whether the output of another job is replaced rather than refused.
-    resume : {"identified", "trust"}
-        Rows are identified by their values or files (:func:`relspace.rows.identity.identify`). If
-        they can't be, such as rows that code computes, an output is resumed only with "trust", by
-        which the caller vouches that they are the same. Rows that are known to have changed are
-        refused all the same.
-
-    Examples
-    --------
-    >>> import tempfile, torch, relspace
-    >>> X = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
-    >>> space = relspace.align({"a": X, "b": -X}, landmarks=20)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     out = relspace.Output(folder + "/aligned.npy", dtype="float16", chunk_rows=16)
-    ...     space.transform("a", X, out=out).shape
-    (60, 20)
-    """
-
-    path: str | Path
-    dtype: str | None = None
-    memory_budget: int | None = None
-    chunk_rows: int | None = None
-    overwrite: bool = False
-    resume: Resume = "identified"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.path, str | Path) or not str(self.path) or "\0" in str(self.path):
-            raise InvalidTypeError(
-                f"the output is {self.path!r}; it must be the path or URL of a .zarr store, or of "
-                "an .npy file."
-            )
-        check_choice(self.resume, "resume", RESUME)
-        if self.dtype is not None:
-            check_choice(self.dtype, "dtype", STORED_TYPES)
 
 
 def begin_output(
@@ -147,15 +89,13 @@ def begin_output(
         wanted = min(n, fitting, _CHUNK_BYTES // (4 * n_columns), read_at_once)
         chunk_rows = source.whole_chunks(wanted)
     return open_writer(
-        output.path,
+        output,
         (n, n_columns),
         dtype=whole["dtype"],
         chunk_rows=chunk_rows,
         job=whole,
         ids=source.ids if with_ids else None,
         columns=columns,
-        overwrite=output.overwrite,
-        resume=output.resume,
     )
 
 
@@ -167,8 +107,7 @@ def check_output(
     identity: Identity | None = None,
 ) -> None:
     """Refuse an output that :func:`begin_output` would, before the whole job is known."""
-    whole = _whole_job(output, source, n_columns, job, identity)
-    check_job(output.path, whole, output.overwrite, output.resume)
+    check_job(output, _whole_job(output, source, n_columns, job, identity))
 
 
 def check_outputs(

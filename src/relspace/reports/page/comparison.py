@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import itertools
 
 import numpy as np
 
@@ -125,31 +125,26 @@ def _rounded(value: float, digits: int = 4) -> float:
 
 def _layer_tables(compared: Compared) -> list[LayerTable]:
     measure = compared.measure
-    options: dict[str, Any] = {
-        "chance": _rounded(float(np.nanmean(compared.chance))),
-        "is_distance": measure.direction == "distance",
-    }
-    if isinstance(compared, LayerComparison):
-        (a, b), (rows, columns) = compared.models, compared.layers
-        p_values = compared.p_values
-        return [
-            LayerTable(
-                measure.title, a, b, rows, columns, compared.values, p_values=p_values, **options
-            )
-        ]
+    chance = _rounded(float(np.nanmean(compared.chance)))
     return [
         LayerTable(
             measure.title,
-            a,
-            b,
-            compared.layers[a],
-            compared.layers[b],
-            compared.block(a, b),
-            **options,
+            *one.models,
+            *one.layers,
+            one.values,
+            chance=chance,
+            p_values=one.p_values,
+            is_distance=measure.direction == "distance",
         )
-        for number, a in enumerate(compared.models)
-        for b in compared.models[number + 1 :]
+        for one in _pairs(compared)
     ]
+
+
+def _pairs(compared: Compared) -> list[LayerComparison]:
+    """The comparisons of every two models."""
+    if isinstance(compared, LayerComparison):
+        return [compared]
+    return [compared.pair(*names) for names in itertools.combinations(compared.models, 2)]
 
 
 def _lead_of_two(compared: LayerComparison) -> str:
@@ -214,25 +209,20 @@ def _tables_of_several(compared: ModelComparison) -> list[Table]:
 def _chart(compared: Compared, name: str) -> CurveChart:
     """For each layer of a model, its value with the most alike layer of every other model."""
     larger = compared.measure.direction == "similarity"
-    curves = []
-    for other in compared.models:
-        if other != name:
-            values = most_alike(_block(compared, name, other), 1, larger=larger)
-            curves.append(Curve(f"with {other}", values.tolist()))
+    turned = [
+        one if one.models[0] == name else one.transposed
+        for one in _pairs(compared)
+        if name in one.models
+    ]
+    curves = [
+        Curve(f"with {one.models[1]}", most_alike(one.values, 1, larger=larger).tolist())
+        for one in turned
+    ]
     if isinstance(compared, LayerComparison):
-        axis = compared.models.index(name)
-        layers, drift = compared.layers[axis], compared.drift[axis]
         # The last layer has no next one.
-        next_layer = [*map(float, drift), float("nan")]
+        next_layer = [*map(float, turned[0].drift[0]), float("nan")]
         curves.append(Curve("with its next layer", next_layer, is_control=True))
-    else:
-        layers = compared.layers[name]
+    layers = turned[0].layers[0]
     chance = float(np.nanmean(compared.chance))
     title = f"Most alike layer, for each of {name}"
     return CurveChart(title, compared.measure.title, layers, curves, chance)
-
-
-def _block(compared: Compared, name: str, other: str) -> np.ndarray:
-    if isinstance(compared, ModelComparison):
-        return compared.block(name, other)
-    return compared.values if name == compared.models[0] else compared.values.T

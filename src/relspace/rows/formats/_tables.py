@@ -13,7 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from relspace._core.items import ItemId
-from relspace._core.labelled_tables import ID_COLUMNS, counts_rows, index_columns, is_index_name
+from relspace._core.labelled_tables import (
+    ID_COLUMNS,
+    counts_rows,
+    id_columns,
+    index_columns,
+    is_index_name,
+    only_id_column,
+)
 from relspace.errors import FileFormatError, InvalidInputError
 from relspace.rows.formats._format import (
     IDS,
@@ -31,6 +38,7 @@ from relspace.rows.source import RowSource, tensor_of, torch_dtype
 
 #: Bytes that are decoded at a time, about.
 BATCH_BYTES = 2**22
+_NAME_ONE = ("name one by {id_column}", "rename the others")
 
 
 class BatchRows(RowSource):
@@ -186,7 +194,8 @@ def entries_of_columns(
     if request.id_column is None:
         labels = {i: load_column(names[i]) for i in index if i != id_index}
         found = [i for i, one in labels.items() if not counts_rows(one, len(one))]
-        id_index = _one_of(path, names, found if id_index is None else [id_index, *found])
+        found = found if id_index is None else [id_index, *found]
+        id_index = only_id_column(str(path), names, found, _NAME_ONE)
     no_features = {id_index, *index}
     vectors = [i for i, kind in enumerate(schema.types) if i != id_index and _is_vector(kind)]
 
@@ -228,7 +237,7 @@ def entries_of_columns(
 
 def find_id_column(path: Path, names: Sequence[str], id_column: str | None) -> int | None:
     """Return the number of the column that holds the ids; None if none does."""
-    found = [i for i, name in enumerate(names) if name.casefold() in ID_COLUMNS]
+    found = id_columns(names)
     if id_column is not None:
         found = [i for i, name in enumerate(names) if name == id_column]
         if not found:
@@ -236,17 +245,7 @@ def find_id_column(path: Path, names: Sequence[str], id_column: str | None) -> i
                 f"{path} has no column {id_column!r} to read ids from; its columns are "
                 f"{shorten([repr(name) for name in names])}"
             )
-    return _one_of(path, names, found)
-
-
-def _one_of(path: Path, names: Sequence[str], found: Sequence[int]) -> int | None:
-    if len(found) > 1:
-        listed = ", ".join(repr(names[i]) for i in found)
-        raise InvalidInputError(
-            f"{path} has {len(found)} columns that could hold the ids ({listed}): "
-            "name one as the id column, or rename the others"
-        )
-    return found[0] if found else None
+    return only_id_column(str(path), names, found, _NAME_ONE)
 
 
 def feature_columns(
