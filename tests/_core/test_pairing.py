@@ -250,3 +250,22 @@ def test_integer_labels_offer_ids_of_each_set_first() -> None:
     assert caught.value.ways_out[0] == "name the items of each: {ids={'X': ..., 'Y': ...}}"
     with pytest.raises(ItemMismatchError, match=r"ids=\{'X': \.\.\., 'Y': \.\.\.\}, or match"):
         pair_items(dict.fromkeys(rows, 3), {**rows, "Y": None})
+
+
+def test_items_that_all_sets_hold_are_kept_in_the_order_of_the_first() -> None:
+    ids = {"a": ("1", "2", "3", "4"), "b": (4, 9, 2), "c": ("2", "4")}
+    shared, order = pair_items({"a": 4, "b": 3, "c": 2}, ids, "intersect")
+    assert shared == ("2", "4")
+    assert {name: None if rows is None else rows.tolist() for name, rows in order.items()} == {
+        "a": [1, 3],
+        "b": [2, 0],
+        "c": None,
+    }
+
+
+def test_sets_without_shared_items_or_without_ids_are_not_intersected() -> None:
+    sizes = {"a": 2, "b": 2}
+    with pytest.raises(ItemMismatchError, match="no item is in all of the sets: a holds"):
+        pair_items(sizes, {"a": ("u", "v"), "b": ("w", "x")}, "intersect")
+    with pytest.raises(ItemMismatchError, match=r"have no ids.*give"):
+        pair_items(sizes, {"a": None, "b": None}, "intersect")

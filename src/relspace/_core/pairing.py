@@ -15,6 +15,8 @@ from relspace.errors import InvalidInputError, ItemMismatchError, RelspaceWarnin
 
 #: What ``ids=`` is where rows are to be matched by position, whatever is known of them.
 BY_POSITION = "position"
+#: What ``on_missing=`` is where only the items that all sets hold are kept.
+INTERSECT = "intersect"
 
 
 class ItemContentWarning(RelspaceWarning):
@@ -68,6 +70,7 @@ def pair_sets(
     sizes: Mapping[str, int],
     ids: Mapping[str, Sequence[ItemId] | None],
     contents: Contents,
+    on_missing: str | None = None,
 ) -> tuple[tuple[ItemId, ...] | None, dict[str, torch.Tensor | None]]:
     """Pair the items of several sets as :func:`pair_items` does, and compare their content.
 
@@ -76,7 +79,7 @@ def pair_sets(
     it may differ for good reason (a photograph in two sizes, a sentence in two languages).
     ``contents`` is None for sets whose pairing the caller determined, as by ``ids=``.
     """
-    shared, order = pair_items(sizes, ids)
+    shared, order = pair_items(sizes, ids, on_missing)
     first_of: dict[str, str] = {}
     for name, known in contents.items():
         first = name if known is None else first_of.setdefault(known.of, name)
@@ -177,13 +180,16 @@ def is_by_position(ids: object) -> bool:
 
 
 def pair_items(
-    sizes: Mapping[str, int], ids: Mapping[str, Sequence[ItemId] | None]
+    sizes: Mapping[str, int],
+    ids: Mapping[str, Sequence[ItemId] | None],
+    on_missing: str | None = None,
 ) -> tuple[tuple[ItemId, ...] | None, dict[str, torch.Tensor | None]]:
     """Pair the items of several sets, by id where there are ids and by position where not.
 
     Returns the shared ids in the order of the first set, or None, and for each set the rows that
-    bring it into that order, None where it already has it. Sets of different items, and sets of
-    which only some have ids, raise ItemMismatchError.
+    bring it into that order, None where it already has it. Sets of which only some have ids raise
+    ItemMismatchError, and so do sets of different items, unless ``on_missing`` is "intersect",
+    which keeps the items that all sets hold; None is for callers that don't offer this.
     """
     names = list(sizes)
     first = names[0]
@@ -195,18 +201,40 @@ def pair_items(
                     "without ids rows are matched by position and must be equally many.",
                     ways_out=["give {ids}"],
                 )
+        if on_missing == INTERSECT:
+            raise ItemMismatchError(
+                f"on_missing is {INTERSECT!r} and the sets have no ids, by which the items that "
+                "all hold could be found.",
+                ways_out=["give {ids}"],
+            )
         return None, dict.fromkeys(names)
     reference = tuple(ids[first] or ())
-    order: dict[str, torch.Tensor | None] = {first: None}
-    for name in names[1:]:
-        own = _of_kind(tuple(ids[name] or ()), reference)
+    ids_of = {name: _of_kind(tuple(ids[name] or ()), reference) for name in names}
+    for name, own in ids_of.items():
+        _refuse_other_kind(first, reference, name, own)
+    if on_missing == INTERSECT:
+        reference = _shared_by_all(ids_of)
+    order: dict[str, torch.Tensor | None] = {}
+    for name, own in ids_of.items():
         if own == reference:
             order[name] = None
             continue
-        _refuse_different_items(first, reference, name, own)
         row_of = {item: row for row, item in enumerate(own)}
+        if on_missing != INTERSECT:
+            _refuse_different_items(first, reference, name, own, can_intersect=bool(on_missing))
         order[name] = torch.tensor([row_of[item] for item in reference])
     return reference, order
+
+
+def _shared_by_all(ids: Mapping[str, tuple[ItemId, ...]]) -> tuple[ItemId, ...]:
+    """The items that all sets hold, in the order of the first; none is refused."""
+    first, *others = ids.values()
+    in_others = [frozenset(own) for own in others]
+    shared = tuple(item for item in first if all(item in own for own in in_others))
+    if not shared:
+        examples = "; ".join(f"{name} holds {name_some(own)}" for name, own in ids.items())
+        raise ItemMismatchError(f"no item is in all of the sets: {examples}.")
+    return shared
 
 
 def refuse_some_without_ids(ids: Mapping[str, object]) -> bool:
@@ -243,7 +271,7 @@ def _of_kind(own: tuple[ItemId, ...], reference: tuple[ItemId, ...]) -> tuple[It
     return tuple(map(int, own)) if are_whole_numbers(own) else own
 
 
-def _refuse_different_items(
+def _refuse_other_kind(
     first: str, reference: tuple[ItemId, ...], name: str, own: tuple[ItemId, ...]
 ) -> None:
     kinds = isinstance(reference[0], str), isinstance(own[0], str)
@@ -253,6 +281,16 @@ def _refuse_different_items(
             f"the ids of {first} are {kind[kinds[0]]} and those of {name} are {kind[kinds[1]]}, "
             "which are not all written as whole numbers are; use one kind."
         )
+
+
+def _refuse_different_items(
+    first: str,
+    reference: tuple[ItemId, ...],
+    name: str,
+    own: tuple[ItemId, ...],
+    *,
+    can_intersect: bool,
+) -> None:
     present, wanted = set(own), set(reference)
     missing = [item for item in reference if item not in present]
     extra = [item for item in own if item not in wanted]
@@ -265,6 +303,8 @@ def _refuse_different_items(
             said = say_count(len(extra), "item")
             parts.append(f"{first} lacks {said} of {name}: {name_some(extra)}")
         ways_out = ["select the shared items first"]
+        if can_intersect and not present.isdisjoint(wanted):
+            ways_out = ["keep the items that all sets hold: {on_missing='intersect'}"]
         if isinstance(reference[0], int):
             # Whole numbers may be what is left of row numbers, and name nothing.
             ways_out = [

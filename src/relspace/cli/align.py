@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -51,6 +51,13 @@ from relspace.errors import InvalidInputError
     help="How many items rows are described by; all, if there are fewer.",
 )
 @click.option(
+    "--on-missing",
+    type=click.Choice(["raise", "intersect"]),
+    default="raise",
+    show_default=True,
+    help="Where ids differ between sets: raise an error, or keep the items that all sets hold.",
+)
+@click.option(
     "--density",
     type=float,
     default=None,
@@ -82,6 +89,7 @@ def align(
     columns_from: Sequence[str],
     by_position: bool,
     landmarks: int,
+    on_missing: Literal["raise", "intersect"],
     density: float | None,
     normalize: str | None,
     standardize: str | None,
@@ -116,7 +124,15 @@ def align(
         inputs=[source.location for source in sources],
     )
     with Progress() as progress:
-        tables, ids = read_sets(named, ids_from, columns_from, by_position, progress, in_parts=True)
+        tables, ids = read_sets(
+            named,
+            ids_from,
+            columns_from,
+            by_position,
+            progress,
+            in_parts=True,
+            on_missing=on_missing,
+        )
         import relspace
 
         sets: dict[str, object] = {name: table.features for name, table in tables.items()}
@@ -144,6 +160,7 @@ def align(
                 sets,
                 ids=ids,
                 landmarks=landmarks,
+                on_missing=on_missing,
                 density=density,
                 normalize=normalize,
                 standardize=standardize,
@@ -185,13 +202,15 @@ def _align_report(summary: Mapping[str, Any]) -> str:
         counts = f"{summary['n_landmarks']} positions in them are landmarks", "tokens"
     else:
         counts = f"{summary['n_landmarks']} of them landmarks", "items"
+    given = summary["parameters"].get("n_given", {})
+    of = f" (of {', '.join(f'{n} in {name}' for name, n in given.items())})" if given else ""
     return "\n".join(
         [
             *text_table(("set", "rows x features", "sigma", "density"), sets),
             "",
             *text_table(("pair", "top-1 match", "chance", "distance", "chance"), pairs),
             "",
-            f"{summary['n_items']} {summary['item']}s matched by {summary['matched_by']}, "
+            f"{summary['n_items']} {summary['item']}s{of} matched by {summary['matched_by']}, "
             f"{counts[0]}; top-1 match among {n_matched} {counts[1]}",
             f"Space saved to {summary['output']}",
         ]

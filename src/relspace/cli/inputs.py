@@ -97,6 +97,7 @@ def read_sets(
     progress: Progress,
     *,
     in_parts: bool = False,
+    on_missing: str | None = None,
 ) -> tuple[dict[str, FeatureTable], dict[str, tuple[ItemId, ...]] | Literal["position"] | None]:
     """Read named sets and the ids of their rows, as ``ids`` of :func:`relspace.align` takes them.
 
@@ -122,7 +123,7 @@ def read_sets(
         tables[name] = open_table(source.location, key=source.key, ids=ids_here, id_column=column)
     if by_position:
         return tables, "position"
-    ids = _shared_ids(tables)
+    ids = _shared_ids(tables, on_missing)
     if ids is None:
         _refuse_other_items(tables)
     return tables, ids
@@ -150,13 +151,15 @@ def option_by_set(
     return own, for_all
 
 
-def _shared_ids(tables: Mapping[str, FeatureTable]) -> dict[str, tuple[ItemId, ...]] | None:
+def _shared_ids(
+    tables: Mapping[str, FeatureTable], on_missing: str | None
+) -> dict[str, tuple[ItemId, ...]] | None:
     from relspace._core.pairing import pair_items
 
     ids = {name: table.ids for name, table in tables.items()}
     sizes = {name: table.n_items for name, table in tables.items()}
     # Said here already, by the names that the sets have on the command line.
-    pair_items(sizes, ids)
+    pair_items(sizes, ids, on_missing)
     return {name: own for name, own in ids.items() if own is not None} or None
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any, cast, overload
+from typing import Any, Literal, cast, overload
 
-from relspace._core.arguments import check_random_state, name_some
+from relspace._core.arguments import check_choice, check_random_state, name_some
 from relspace._core.items import ItemId, as_ids, own_ids
 from relspace._core.labelled_tables import feature_names, without_labels
-from relspace._core.pairing import is_by_position, refuse_another_order
+from relspace._core.pairing import INTERSECT, is_by_position, refuse_another_order
 from relspace._core.progress import Progress, as_listener
 from relspace._core.resources import Resources
 from relspace.errors import InvalidInputError, InvalidTypeError
@@ -32,6 +32,7 @@ def align(
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = ...,
+    on_missing: Literal["raise", "intersect"] = ...,
     density: float | None = ...,
     normalize: str | None = ...,
     standardize: str | None = ...,
@@ -46,6 +47,7 @@ def align(
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = ...,
+    on_missing: Literal["raise", "intersect"] = ...,
     density: float | None = ...,
     normalize: str | None = ...,
     standardize: str | None = ...,
@@ -59,6 +61,7 @@ def align(
     ids: Mapping[str, object] | Sequence[ItemId] | str | None = None,
     layer: str | Mapping[str, str] | None = None,
     landmarks: int | object = DEFAULT_LANDMARKS,
+    on_missing: Literal["raise", "intersect"] = "raise",
     density: float | None = None,
     normalize: str | None = None,
     standardize: str | None = None,
@@ -92,7 +95,12 @@ def align(
         For feature sets: which layer, of all or of each. By default their last.
     landmarks : int, sequence of int, or Positions
         How many items are landmarks (all, where there are no more; else a seeded random choice),
-        or which, as rows of the first set. For tokens on grids: how many positions, or which.
+        or which, as rows of the first set or by ids that are text. For tokens on grids: how many
+        positions, or which.
+    on_missing : "raise" or "intersect"
+        What is done where the ids of the sets differ: they are refused, or the items that all sets
+        hold are kept, in the order of the first. ``space.parameters["n_given"]`` and the text of
+        the space then say of how many. Other items are brought in by :meth:`ItemSpace.transform`.
     density : float, optional
         Mean affinity between distinct landmarks, for which each set's bandwidth is solved. By
         default 0.2.
@@ -142,6 +150,7 @@ def align(
     Match(top-1 accuracy 1.000, chance 0.005, 200 items)
     """
     tell, seed = as_listener(progress), check_random_state(random_state)
+    check_choice(on_missing, "on_missing", ("raise", INTERSECT))
     sets = _named(sets, others)
     to_hold = Resources.of(memory_budget).memory
     columns = {name: feature_names(one) for name, one in sets.items()}
@@ -170,6 +179,7 @@ def align(
             ids=_ids_of_sets(sets, brought if ids is None else ids, sizes),
             contents=contents,
             landmarks=landmarks,
+            on_missing=on_missing,
             settings=TOKENS.changed(density, normalize, standardize),
             random_state=seed,
             memory_budget=to_hold,
@@ -194,6 +204,7 @@ def align(
         contents=contents,
         columns=columns,
         landmarks=landmarks,
+        on_missing=on_missing,
         settings=ITEMS.changed(density, normalize, standardize),
         parameters={"layers": layers} if layers else {},
         random_state=seed,

@@ -5,17 +5,22 @@ from __future__ import annotations
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from relspace._core.arguments import check_count
+from relspace._core.arguments import check_count, name_some
 from relspace._core.arrays import bytes_in_floats, refuse_non_finite
 from relspace._core.items import ItemId, as_item_indices
-from relspace._core.pairing import ItemContents, pair_sets
+from relspace._core.pairing import INTERSECT, ItemContents, pair_sets
 from relspace._core.progress import Listener, prefixed
 from relspace._core.resources import Resources
-from relspace.errors import InvalidTypeError, NonFiniteError
+from relspace.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    ItemMismatchError,
+    NonFiniteError,
+)
 from relspace.features import Positions
 from relspace.kernels.landmarks import choose_landmarks
 from relspace.kernels.relative import NO_LANDMARK
@@ -37,6 +42,7 @@ def align_items(
     contents: Mapping[str, ItemContents | None],
     columns: Mapping[str, tuple[str, ...] | None],
     landmarks: object,
+    on_missing: str,
     settings: Settings,
     parameters: Mapping[str, Any],
     random_state: int,
@@ -49,9 +55,10 @@ def align_items(
     settings.
     """
     sizes = {name: one.rows.shape[0] for name, one in sets.items()}
-    shared, order = pair_sets(sizes, ids, contents)
-    n = next(iter(sizes.values()))
-    chosen = _chosen_landmarks(landmarks, n, random_state)
+    shared, order = pair_sets(sizes, ids, contents, on_missing)
+    first = next(iter(sizes))
+    n = sizes[first] if shared is None else len(shared)
+    chosen = _chosen_landmarks(landmarks, n, shared, random_state, order[first], sizes[first])
     own = torch.full((n,), NO_LANDMARK)
     own[chosen] = torch.arange(len(chosen))
     row_bytes = sum(bytes_in_floats(one.rows.dtype) for one in sets.values()) * len(chosen)
@@ -75,6 +82,8 @@ def align_items(
             raise
         dtype = one.dtype if one.dtype.is_floating_point else relative.dtype
         aligned[name] = AlignedSet(aligner, relative, one.is_array, dtype)
+    if on_missing == INTERSECT:
+        parameters = {**parameters, "n_given": sizes}
     return ItemSpace(
         aligned,
         ids=shared,
@@ -83,7 +92,18 @@ def align_items(
     )
 
 
-def _chosen_landmarks(landmarks: object, n_items: int, seed: int) -> torch.Tensor:
+def _chosen_landmarks(
+    landmarks: object,
+    n_items: int,
+    ids: Sequence[ItemId] | None,
+    seed: int,
+    kept: torch.Tensor | None,
+    n_rows: int,
+) -> torch.Tensor:
+    """Items that are landmarks, by their numbers in the space.
+
+    ``kept`` are the rows of the first set, of ``n_rows``, that the space holds, None for all.
+    """
     if isinstance(landmarks, numbers.Real):
         wanted = check_count(landmarks, "landmarks", at_least=3)
         chosen = choose_landmarks(n_items, wanted, random_state=seed)
@@ -93,8 +113,36 @@ def _chosen_landmarks(landmarks: object, n_items: int, seed: int) -> torch.Tenso
             "it must be how many items are landmarks, or their row numbers."
         )
     else:
-        chosen = as_item_indices(landmarks, "landmarks", n_items)
+        if isinstance(landmarks, Sequence) and any(isinstance(one, str) for one in landmarks):
+            return refuse_few_landmarks(_items_called(landmarks, ids))
+        chosen = as_item_indices(landmarks, "landmarks", n_rows)
+        if kept is not None:
+            item_of_row = torch.full((n_rows,), -1)
+            item_of_row[kept] = torch.arange(n_items)
+            lost = chosen[item_of_row[chosen] < 0].tolist()
+            if lost:
+                raise ItemMismatchError(
+                    f"landmarks holds rows {name_some(lost)} of the first set, which other sets "
+                    "lack; landmarks must be in all sets."
+                )
+            chosen = item_of_row[chosen]
     return refuse_few_landmarks(chosen)
+
+
+def _items_called(names: Sequence[object], ids: Sequence[ItemId] | None) -> torch.Tensor:
+    """The numbers of items that are named by their ids."""
+    if ids is None:
+        raise InvalidInputError(
+            "landmarks are named by ids, and the sets have none; give ids, or row numbers."
+        )
+    number_of = {item: number for number, item in enumerate(ids)}
+    unknown = [one for one in names if one not in number_of]
+    if unknown:
+        raise ItemMismatchError(
+            f"landmarks names {name_some(unknown)}, which are not in all of the sets."
+        )
+    numbers_of = [number_of[cast("ItemId", one)] for one in names]
+    return as_item_indices(numbers_of, "landmarks", len(ids))
 
 
 def _held_matrix(rows: RowSource) -> torch.Tensor | None:
@@ -113,7 +161,7 @@ def _hold(
     if order is not None:
         assert relative.own is not None
         # Files are read in their own order.
-        mine = torch.empty_like(relative.own)
+        mine = torch.full((rows.shape[0],), NO_LANDMARK)
         mine[order] = relative.own
         relative = RelativeRows(fitted, mine)
     found = relative.row_map()

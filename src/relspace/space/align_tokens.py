@@ -10,7 +10,7 @@ import torch
 
 from relspace._core.arguments import check_choice, check_count
 from relspace._core.items import ItemId
-from relspace._core.pairing import ItemContents, pair_sets
+from relspace._core.pairing import INTERSECT, ItemContents, pair_sets
 from relspace._core.progress import Listener, prefixed
 from relspace._core.resources import Resources
 from relspace.errors import InvalidTypeError, NonFiniteError
@@ -30,6 +30,7 @@ def align_tokens(
     ids: Mapping[str, Sequence[ItemId] | None],
     contents: Mapping[str, ItemContents | None],
     landmarks: object,
+    on_missing: str,
     settings: Settings,
     random_state: int,
     memory_budget: int | None,
@@ -44,7 +45,8 @@ def align_tokens(
     check_choice(settings.standardize, "standardize", STANDARDIZATIONS)
     is_mixed = settings.standardize in ("whiten", "half-whiten")
     of_rows = replace(settings, standardize="columns") if is_mixed else settings
-    shared, order = pair_sets({name: len(fs) for name, fs in sets.items()}, ids, contents)
+    sizes = {name: len(fs) for name, fs in sets.items()}
+    shared, order = pair_sets(sizes, ids, contents, on_missing)
     layers = {}
     for name, fs in sets.items():
         rows = order[name]
@@ -79,6 +81,7 @@ def align_tokens(
             "layers": {name: layer.name for name, layer in layers.items()},
             **asdict(settings),
             "random_state": random_state,
+            **({"n_given": sizes} if on_missing == INTERSECT else {}),
         },
     )
 

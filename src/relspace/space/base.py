@@ -42,8 +42,8 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
     ids : tuple or None
         Ids of the items or images; None where they were matched by position.
     parameters : dict
-        How the sets were aligned: density, normalize, standardize, random_state, and the layers of
-        feature sets.
+        How the sets were aligned: density, normalize, standardize, random_state, the layers of
+        feature sets, and how many rows each set had where only the shared items were kept.
     """
 
     def __init__(
@@ -66,6 +66,14 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
     def matched_by(self) -> str:
         """How items of different sets were matched: "ids" or "position"."""
         return "position" if self.ids is None else "ids"
+
+    @property
+    def _of_given(self) -> str:
+        """How many rows the sets had, where only the shared ones were kept."""
+        given = self.parameters.get("n_given")
+        if given is None:
+            return ""
+        return f" (of {', '.join(f'{n} in {name!r}' for name, n in given.items())})"
 
     def __getitem__(self, name: str) -> Array:
         chosen = self.aligned_set(name)

@@ -77,7 +77,7 @@ class ItemSpace(CommonSpace):
     def __repr__(self) -> str:
         return (
             f"ItemSpace({', '.join(map(repr, self.names))}: {self.n_items} items matched by "
-            f"{self.matched_by}, {len(self.landmarks)} landmarks)"
+            f"{self.matched_by}{self._of_given}, {len(self.landmarks)} landmarks)"
         )
 
     def distances(self, a: str, b: str) -> Array:

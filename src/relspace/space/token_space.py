@@ -107,8 +107,8 @@ class TokenSpace(CommonSpace):
     def __repr__(self) -> str:
         sets = ", ".join(f"{name!r} {g.rows} x {g.columns}" for name, g in self._grids.items())
         return (
-            f"TokenSpace({sets}: {self.n_images} images matched by {self.matched_by}, "
-            f"{len(self.landmarks)} landmarks)"
+            f"TokenSpace({sets}: {self.n_images} images matched by {self.matched_by}"
+            f"{self._of_given}, {len(self.landmarks)} landmarks)"
         )
 
     def distances(self, a: str, b: str) -> Array:
