@@ -1,4 +1,4 @@
-"""Values don't depend on the features' scale, from the smallest to the largest floats."""
+"""Values don't depend on the features' scale, or grow with it, from the smallest floats on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.rows.formats.memory import ArrayRows
 
 N = 40
-EVERY = pytest.mark.parametrize(
-    "measure", [pytest.param(one, id=one.name) for one in map(measures.get, measures.names())]
+MEASURES = [pytest.param(one, id=one.name) for one in map(measures.get, measures.names())]
+EVERY = pytest.mark.parametrize("measure", MEASURES)
+INVARIANT = pytest.mark.parametrize(
+    "measure", [case for case in MEASURES if "scale" in case.values[0].invariances]
+)
+GROWING = pytest.mark.parametrize(
+    "measure", [case for case in MEASURES if "scale" not in case.values[0].invariances]
 )
 
 
@@ -26,7 +31,7 @@ def two_sets(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Te
     return X.to(dtype), Y.to(dtype)
 
 
-@EVERY
+@INVARIANT
 @pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-160, 1e-22, 1e22, 1e154, 1e200, 1e300])
 def test_float64(measure: Measure, scale: float) -> None:
     X, Y = two_sets()
@@ -36,7 +41,7 @@ def test_float64(measure: Measure, scale: float) -> None:
     assert measure(X * scale, Y * scale) == pytest.approx(value, abs=1e-9)
 
 
-@EVERY
+@INVARIANT
 @pytest.mark.parametrize("scale", [1e-39, 1e-37, 1e-30, 1e-20, 1e19, 1e25, 1e37])
 def test_float32(measure: Measure, scale: float) -> None:
     X, Y = two_sets(torch.float32)
@@ -45,11 +50,23 @@ def test_float32(measure: Measure, scale: float) -> None:
     assert measure(X * scale, Y / scale if scale > 1e-36 else Y) == pytest.approx(value, abs=1e-4)
 
 
-@EVERY
+@INVARIANT
 @pytest.mark.parametrize("exponent", [-900, -126, 126, 900])
 def test_powers_of_two_change_no_bit(measure: Measure, exponent: int) -> None:
     X, Y = two_sets()
     assert measure(X * 2.0**exponent, Y) == measure(X, Y)
+
+
+@GROWING
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e-22, 1e22, 1e200, 1e300])
+def test_values_grow_with_both_sets(measure: Measure, scale: float) -> None:
+    X, Y = two_sets()
+    value = measure(X, Y)
+    assert measure(X * scale, Y * scale) == pytest.approx(scale * value, rel=1e-9)
+    assert measure(X * 2.0**900, Y * 2.0**900) == value * 2.0**900
+    small, large = (measure(one, Y) for one in (X * 1e-200, X * 1e200))
+    assert small == pytest.approx(measure(X * 1e-100, Y), rel=1e-9)
+    assert large == pytest.approx(1e100 * measure(X * 1e100, Y), rel=1e-9)
 
 
 @EVERY
@@ -73,7 +90,8 @@ def test_whole_numbers_and_constant_columns(measure: Measure) -> None:
     if "shift" in measure.invariances:
         padded = torch.cat([X, constant], dim=1)
         assert measure(padded, Y) == pytest.approx(measure(X, Y), abs=1e-9)
-        assert measure(padded * 1e200, Y) == pytest.approx(measure(X, Y), abs=1e-9)
+        scaled = measure(X * 1e200, Y)
+        assert measure(padded * 1e200, Y) == pytest.approx(scaled, abs=1e-9, rel=1e-12)
 
 
 @EVERY
@@ -99,10 +117,8 @@ def test_sums_over_items(measure: Measure, scale: float) -> None:
         )
         return measure.from_cross_products(stack.pair(0, 1))
 
-    value = by_sums(X, Y)
-    assert measure(X, Y) == pytest.approx(value, abs=1e-9)
-    assert by_sums(X * scale, Y) == pytest.approx(value, abs=1e-9)
-    assert by_sums(X, Y * scale) == pytest.approx(value, abs=1e-9)
+    for x, y in ((X, Y), (X * scale, Y), (X, Y * scale)):
+        assert by_sums(x, y) == pytest.approx(measure(x, y), abs=1e-9, rel=1e-12)
 
 
 def test_sums_over_items_that_floats_do_not_hold_are_refused() -> None:

@@ -18,6 +18,7 @@ from relspace.measures import (
     neighbors,
     procrustes,
     rsa,
+    unit_matching,
 )
 from relspace.measures._measure import MIN_ITEMS, TRANSFORMATIONS, Measure
 from relspace.measures.from_function import from_function
@@ -42,6 +43,7 @@ _MEASURES = {
         distance_correlation,
         cca,
         procrustes,
+        unit_matching,
         neighbors,
         cknna,
         linear_predictivity,
@@ -64,7 +66,12 @@ _NAMES_ELSEWHERE = {
     "dcor": "distance_correlation",
     "mean_cca": "cca",
     "angular angular_procrustes": "procrustes_angle",
-    "shape_distance": "procrustes procrustes_angle",
+    "shape_distance size_and_shape size_and_shape_distance": (
+        "procrustes procrustes_angle size_and_shape_procrustes"
+    ),
+    "soft_match soft_matching_score optimal_transport": "soft_matching soft_matching_distance",
+    "bipartite_matching hungarian_matching one_to_one": "permutation_matching",
+    "correlation_match semi_matching max_correlation": "correlation_matching",
     "knn": "mutual_neighbors jaccard_neighbors cknna",
     "mknn mutual_knn mutual_nearest_neighbors": "mutual_neighbors",
     "neighbors": "mutual_neighbors jaccard_neighbors",
@@ -90,7 +97,9 @@ def names() -> tuple[str, ...]:
     --------
     >>> from relspace import measures
     >>> [name for name in measures.names() if measures.get(name).direction == "distance"]
-    ['procrustes', 'procrustes_angle']
+    ... # doctest: +NORMALIZE_WHITESPACE
+    ['procrustes', 'procrustes_angle', 'size_and_shape_procrustes', 'permutation_procrustes',
+     'soft_matching_distance']
     """
     return tuple(_MEASURES)
 

@@ -392,7 +392,7 @@ class Measure(ABC):
             f"the measure {self.name} needs all items in memory and can't be summed over them.",
             ways_out=[
                 "compare a random part of them by {max_items=10_000}",
-                "use one of cka, cka_biased, cca, svcca, pwcca, procrustes, procrustes_angle and "
+                "use a measure that is made of sums, such as cka, cca, procrustes or "
                 "linear_predictivity",
             ],
         )
@@ -422,10 +422,14 @@ def is_small(n_items: int, n_features: int = 1) -> bool:
     return n_items * max(n_items, n_features) <= _ENTRIES_OF_ONE_CORE
 
 
-def _refuse_constant(X: torch.Tensor, name: str) -> None:
+def varying(X: torch.Tensor) -> torch.Tensor:
+    """Which features (d,) differ between items by more than rounding."""
     spread = (X - X[0]).abs().amax(dim=0)
-    rounding = 4 * torch.finfo(X.dtype).eps * X.abs().amax(dim=0)
-    if bool((spread <= rounding).all()):
+    return spread > 4 * torch.finfo(X.dtype).eps * X.abs().amax(dim=0)
+
+
+def _refuse_constant(X: torch.Tensor, name: str) -> None:
+    if not bool(varying(X).any()):
         raise constant_features(name)
 
 

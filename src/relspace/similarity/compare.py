@@ -353,7 +353,7 @@ def compare(
         ceiling=_ceiling(tables, chance, seed) if isinstance(tables, Held) and ceiling else None,
         null=null,
         n_features=(tables.widths[0], tables.widths[1]),
-        n_parts=None if parts is None else len(parts.sums),
+        n_parts=None if parts is None else len(parts.sums.products),
         n_bootstraps=n_bootstraps,
     )
 

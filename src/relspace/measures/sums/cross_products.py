@@ -1,7 +1,8 @@
 """Sums of products over any number of items, from which some measures can be computed.
 
-Linear CKA, the CCAs and Procrustes distances are functions of the (cross-)covariances of two sets,
-linear predictivity of those of its folds. Without folds, all items are one fold.
+Linear CKA, the CCAs, Procrustes distances and matchings of units are functions of the
+(cross-)covariances of two sets, what is cross-validated of those of its folds. Without folds, all
+items are one fold.
 """
 
 from __future__ import annotations
@@ -40,13 +41,17 @@ class SetProducts:
     """Sums over the items of each fold, about the mean over all items, in float64.
 
     ``sizes`` (n_folds,) are the items, ``sums`` (n_folds, d) the sums of features and ``by_fold``
-    (n_folds, d, d) those of their products. ``squares`` is the sum of |x_i|^4 over all items.
+    (n_folds, d, d) those of their products. ``varying`` (d,) are the features that differ between
+    items. ``squares`` is the sum of |x_i|^4 over all items. The features themselves are 2^exponent
+    times as large.
     """
 
     sizes: torch.Tensor
     sums: torch.Tensor
     by_fold: torch.Tensor
+    varying: torch.Tensor
     squares: float
+    exponent: int = 0
 
     @cached_property
     def products(self) -> torch.Tensor:
@@ -81,10 +86,11 @@ class SetProducts:
             trainings.append(Training(n_train, shift, axes, sizes.square(), held_out))
         return tuple(trainings)
 
-    def columns(self, columns: slice, squares: float = 0.0) -> SetProducts:
+    def columns(self, columns: slice, squares: float = 0.0, exponent: int = 0) -> SetProducts:
         """The same of some features."""
         by_fold = self.by_fold[:, columns, columns]
-        return SetProducts(self.sizes, self.sums[:, columns], by_fold, squares)
+        varying = self.varying[columns]
+        return SetProducts(self.sizes, self.sums[:, columns], by_fold, varying, squares, exponent)
 
     def roots(self) -> list[torch.Tensor]:
         """For each fold, columns (d, r) whose products are those of its centred features."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from relspace._core.progress import Listener
 from relspace._core.resources import Resources
 from relspace.errors import MemoryBudgetError
 from relspace.measures.sums.item_parts import Parts
-from relspace.measures.sums.item_sums import sum_over_items
+from relspace.measures.sums.item_sums import ItemSums, sum_over_items
 from relspace.measures.sums.stacked_products import StackedProducts, bytes_of_stack, centered_stack
 from relspace.rows.source import RowSource
 
@@ -29,19 +29,18 @@ _WAITING_ON_CLUSTER = 4
 
 @dataclass(frozen=True, eq=False)
 class SumsOfParts:
-    """What ``sum_over_items`` gives of random parts, in ``n_folds`` folds; 1 without folds."""
+    """Sums over random parts of the items, in ``n_folds`` folds; 1 without folds."""
 
-    sums: torch.Tensor
-    widths: tuple[int, ...]
+    sums: ItemSums
     n_folds: int
 
     def whole(self) -> StackedProducts:
         """The products over all items; part k lies in the fold k modulo the number of folds."""
-        return next(self._join([torch.arange(len(self.sums))]))
+        return next(self._join([torch.arange(len(self.sums.products))]))
 
     def halves(self, n_draws: int, generator: torch.Generator) -> Iterator[StackedProducts]:
         """The products over random halves of the parts, assigned to folds anew."""
-        n_parts, at_once = len(self.sums), max(1, _HALVES_AT_ONCE // self.n_folds)
+        n_parts, at_once = len(self.sums.products), max(1, _HALVES_AT_ONCE // self.n_folds)
         for start in range(0, n_draws, at_once):
             yield from self._join(
                 torch.randperm(n_parts, generator=generator)[: n_parts // 2]
@@ -50,15 +49,15 @@ class SumsOfParts:
 
     def _join(self, choices: Iterable[torch.Tensor]) -> Iterator[StackedProducts]:
         """The products over some of the parts, for several choices of them."""
-        weights = []
+        weights, products = [], self.sums.products
         for parts in choices:
-            chosen = torch.zeros(self.n_folds, len(self.sums), dtype=torch.float64)
+            chosen = torch.zeros(self.n_folds, len(products), dtype=torch.float64)
             chosen[torch.arange(len(parts)) % self.n_folds, parts] = 1.0
             weights.append(chosen)
         # One product for several halves, which reads the sums once.
-        sums = torch.cat(weights) @ self.sums.flatten(1)
-        for own in sums.view(len(weights), self.n_folds, *self.sums.shape[1:]):
-            yield centered_stack(own, self.widths)
+        joined = torch.cat(weights) @ products.flatten(1)
+        for own in joined.view(len(weights), self.n_folds, *products.shape[1:]):
+            yield centered_stack(replace(self.sums, products=own))
 
 
 def n_parts_within(
@@ -119,9 +118,7 @@ def sum_parts(
     """
     widths = (x.shape[1], y.shape[1])
     room = Resources.of(memory_budget).for_blocks() - 8 * parts.n_parts * (sum(widths) + 3) ** 2
-    sums, constant = sum_over_items(
-        (x, y), names, parts, block_bytes=room, client=client, progress=progress
-    )
-    for error in constant.values():
+    sums = sum_over_items((x, y), names, parts, block_bytes=room, client=client, progress=progress)
+    for error in sums.constant.values():
         raise error
-    return SumsOfParts(sums, widths, n_folds)
+    return SumsOfParts(sums, n_folds)

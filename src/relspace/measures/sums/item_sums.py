@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -29,6 +30,24 @@ _SAMPLES_FOR_CENTRE = 8
 _ROWS_OF_SAMPLE = 32
 
 
+@dataclass(frozen=True, eq=False)
+class ItemSums:
+    r"""Sums over the items of each part, in float64.
+
+    ``products`` (n_parts, w + n_sets + 1, w + n_sets + 1) are those of :math:`z_i z_i^\top`, first
+    the features of all sets, then their squared lengths, then 1; ``widths`` are those of the sets.
+    Each set is 2^exponent times as large as it is here. ``varying`` (w,) are the features that
+    differ between items by more than rounding, ``constant`` the numbers of the sets that have none,
+    and why they have no values.
+    """
+
+    products: torch.Tensor
+    widths: tuple[int, ...]
+    exponents: tuple[int, ...]
+    varying: torch.Tensor
+    constant: dict[int, UndefinedValueError]
+
+
 def sum_over_items(
     sources: Sequence[RowSource],
     names: Sequence[str],
@@ -37,7 +56,7 @@ def sum_over_items(
     block_bytes: int,
     client: Any | None = None,
     progress: Listener | None = None,
-) -> tuple[torch.Tensor, dict[int, UndefinedValueError]]:
+) -> ItemSums:
     r"""Sum the products of :math:`z_i = (x_i, |x_i|^2, 1)`, the features of all sets side by side.
 
     Features are taken about a centre near their mean, so that centring the sums loses no digits.
@@ -61,11 +80,8 @@ def sum_over_items(
 
     Returns
     -------
-    sums : tensor of shape (n_parts, w + n_sets + 1, w + n_sets + 1)
-        Sums of :math:`z_i z_i^\top`, first the features of all sets, then their squared lengths,
-        then 1, in float64; sets of very large or small numbers in units of their own.
-    constant : dict of int to UndefinedValueError
-        The numbers of the sets whose rows are all the same, and why they have no values.
+    ItemSums
+        The sums; sets of very large or small numbers in units of their own.
 
     Raises
     ------
@@ -100,7 +116,14 @@ def sum_over_items(
         total[:, b:, a:b] = total[:, a:b, b:].mT
     over_parts = total.sum(dim=0)
     _refuse_what_floats_do_not_hold(over_parts, exponents, sources, names)
-    return total, _constant_sets(over_parts, centre, sources, names)
+    varying = _varying(over_parts, centre, sources)
+    constant = {
+        k: constant_features(names[k])
+        for k, (a, b) in enumerate(pairwise(_edges(sources)[:-1]))
+        if not bool(varying[a:b].any())
+    }
+    widths = tuple(source.shape[1] for source in sources)
+    return ItemSums(total, widths, exponents, varying, constant)
 
 
 class _Sums:
@@ -217,20 +240,21 @@ def _refuse_what_floats_do_not_hold(
             )
 
 
-def _constant_sets(
-    sums: torch.Tensor, centre: torch.Tensor, sources: Sequence[RowSource], names: Sequence[str]
-) -> dict[int, UndefinedValueError]:
-    """The sets whose rows are all the same to within rounding."""
+def _varying(
+    sums: torch.Tensor, centre: torch.Tensor, sources: Sequence[RowSource]
+) -> torch.Tensor:
+    """The features (w,) that differ between items by more than rounding."""
     n, of_features = sums[-1, -1], sums[-1, : len(centre)]
     squares = sums.diagonal()[: len(centre)] - of_features.square() / n
     sizes = (centre + of_features / n).abs()
-    found, edges = {}, pairwise(_edges(sources)[:-1])
-    for k, (source, name, (a, b)) in enumerate(zip(sources, names, edges, strict=True)):
-        exact = source.dtype if source.dtype.is_floating_point else torch.float64
-        rounding = 4 * torch.finfo(exact).eps * sizes[a:b]
-        if bool((squares[a:b] <= n * rounding.square()).all()):
-            found[k] = constant_features(name)
-    return found
+    dtypes = (one.dtype if one.dtype.is_floating_point else torch.float64 for one in sources)
+    rounding = torch.cat(
+        [
+            4 * torch.finfo(dtype).eps * sizes[a:b]
+            for dtype, (a, b) in zip(dtypes, pairwise(_edges(sources)[:-1]), strict=True)
+        ]
+    )
+    return squares > n * rounding.square()
 
 
 def constant_features(name: str) -> UndefinedValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
@@ -16,7 +16,7 @@ from relspace._core.resources import Resources
 from relspace.errors import MemoryBudgetError, UndefinedValueError
 from relspace.measures.sums.cross_products import CrossProducts, SetProducts, over_folds
 from relspace.measures.sums.item_parts import Parts
-from relspace.measures.sums.item_sums import sum_over_items
+from relspace.measures.sums.item_sums import ItemSums, sum_over_items
 from relspace.rows.source import RowSource
 
 
@@ -25,13 +25,15 @@ class StackedProducts:
     """Several sets over the same items, side by side.
 
     ``whole`` are the products of all their features, w in all. ``squares`` (n_sets, n_sets) are the
-    sums of |x_i|^2 |y_i|^2 for sets x and y. ``constant`` are the sets whose rows are all the same.
+    sums of |x_i|^2 |y_i|^2 for sets x and y. Each set is 2^exponent times as large as it is here.
+    ``constant`` are the sets whose rows are all the same.
     """
 
     widths: tuple[int, ...]
     whole: SetProducts
     squares: torch.Tensor
-    constant: Mapping[int, UndefinedValueError] = field(default_factory=dict)
+    exponents: tuple[int, ...]
+    constant: Mapping[int, UndefinedValueError]
 
     @property
     def products(self) -> torch.Tensor:
@@ -51,8 +53,8 @@ class StackedProducts:
 
     @cached_property
     def _sets(self) -> tuple[SetProducts, ...]:
-        squares = enumerate(self.squares.diagonal().tolist())
-        return tuple(self.whole.columns(self.columns([k]), own) for k, own in squares)
+        own = zip(self.squares.diagonal().tolist(), self.exponents, strict=True)
+        return tuple(self.whole.columns(self.columns([k]), *one) for k, one in enumerate(own))
 
     def permutations(
         self, first: range, second: range, generator: torch.Generator
@@ -166,10 +168,10 @@ def sum_stacked_products(
                 "compare a part of the items by {max_items=10_000}",
             ],
         )
-    sums, constant = sum_over_items(
+    sums = sum_over_items(
         sources, names, folds, block_bytes=budget - held, client=client, progress=progress
     )
-    return replace(centered_stack(sums, widths), constant=constant)
+    return centered_stack(sums)
 
 
 def bytes_of_stack(
@@ -194,8 +196,9 @@ def bytes_of_stack(
     return 8 * ((1 + n_folds) * known**2 + axes + of_block)
 
 
-def centered_stack(sums: torch.Tensor, widths: tuple[int, ...]) -> StackedProducts:
+def centered_stack(of: ItemSums) -> StackedProducts:
     """Centre sums over items, one matrix for each fold, in place."""
+    sums, widths = of.products, of.widths
     total, width = over_folds(sums), sum(widths)
     mean = total[-1, :width] / total[-1, -1]
     # Squared lengths about the mean, as linear combinations of the summed columns.
@@ -210,5 +213,6 @@ def centered_stack(sums: torch.Tensor, widths: tuple[int, ...]) -> StackedProduc
         own, products = one[-1, :width], one[:width, :width]
         products.addr_(own, mean, alpha=-1).addr_(mean, own, alpha=-1).addr_(mean, mean, alpha=n)
     about = sums[:, -1, :width] - sizes[:, None] * mean
-    whole = SetProducts(sizes, about, sums[:, :width, :width], float(squares.trace()))
-    return StackedProducts(widths, whole, squares)
+    by_fold = sums[:, :width, :width]
+    whole = SetProducts(sizes, about, by_fold, of.varying, float(squares.trace()))
+    return StackedProducts(widths, whole, squares, of.exponents, of.constant)
