@@ -17,7 +17,7 @@ from torch import nn
 from relspace._core.arguments import name_some, say_count
 from relspace.errors import InvalidInputError, InvalidTypeError, UnknownNameError
 from relspace.features.evaluation import evaluated
-from relspace.features.feature_set import CLASS_SUFFIX
+from relspace.features.layouts import CLASS_SUFFIX
 from relspace.features.network_identity import identify_network
 from relspace.features.preprocessing import Preprocessing, View
 from relspace.features.store.reading import Box, StoredLayer
@@ -29,6 +29,9 @@ POOLED = "pooled"
 _NOT_IDENTIFIED = ("name", "device", "layers", "_counts")
 
 Layers = str | Sequence[str] | Sequence[int]
+#: The inputs of a batch, and its features by layer.
+Inputs = Sequence[NDArray[Any]]
+Features = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,8 @@ class FeatureModel(ABC):
 
     @abstractmethod
     def forward(
-        self,
-        inputs: Sequence[NDArray[Any]],
-        names: Sequence[str],
-        *,
-        dtype: torch.dtype | None = None,
-    ) -> dict[str, torch.Tensor]:
+        self, inputs: Inputs, names: Sequence[str], *, dtype: torch.dtype | None = None
+    ) -> Features:
         """Return features of a batch by layer: (b, rows, columns, d) or (b, d), with vectors.
 
         They are on the model's device, and in ``dtype`` where it is given.
@@ -246,22 +245,6 @@ def _digest_value(value: Any, update: Callable[[bytes | memoryview], None]) -> N
             _digest_value(one, update)
 
 
-def split_tokens(
-    name: str, tokens: torch.Tensor, n_prefix: int, grid: tuple[int, int], *, has_class: bool = True
-) -> dict[str, torch.Tensor]:
-    """Split tokens (b, t, d) into the map of the patches and the class token, by name."""
-    rows, columns = grid
-    if tokens.shape[1] != n_prefix + rows * columns:
-        raise InvalidInputError(
-            f"{name} gives {tokens.shape[1]} tokens where {n_prefix} prefix tokens and a grid of "
-            f"{rows} x {columns} are expected."
-        )
-    found = {name: tokens[:, n_prefix:].reshape(len(tokens), rows, columns, -1)}
-    if n_prefix and has_class:
-        found[name + CLASS_SUFFIX] = tokens[:, 0]
-    return found
-
-
 def describe_features(
     features: Mapping[str, torch.Tensor], region_of: Mapping[str, Box]
 ) -> Description:
@@ -277,26 +260,3 @@ def describe_features(
         for name, tensor in features.items()
     ]
     return Description(tuple(layers), regions or ((0.0, 0.0, 1.0, 1.0),))
-
-
-def needed_size(
-    preprocessing: Preprocessing, name: str, own: tuple[int, int] | None = None
-) -> tuple[int, int]:
-    """Return the size of a model's inputs; refused if it depends on the image.
-
-    ``own`` is the size in the model's configuration, which the error suggests.
-    """
-    size = preprocessing.input_size
-    if size is None:
-        height, width = own or (224, 224)
-        given = str(height) if height == width else str((height, width))
-        whose = "the size in its configuration" if own else "for example"
-        raise InvalidInputError(
-            f"the preprocessing of {name} gives inputs of a size that depends on the image, and "
-            "grids must be equal.",
-            ways_out=[
-                f"give {{image_size={given}}}, {whose}",
-                "give a {preprocessing} with a crop",
-            ],
-        )
-    return size

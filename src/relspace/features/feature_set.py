@@ -17,13 +17,10 @@ from relspace._core.matrices import as_features
 from relspace._core.pairing import ItemContents
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, UnknownNameError
 from relspace.features.layer import LayerFeatures, MemorySource
-from relspace.features.layouts import check_layout, check_tokens
+from relspace.features.layouts import CLASS_SUFFIX, as_maps, check_layout
 from relspace.features.positions import Positions, TokenGrid
 from relspace.pictures.html import html_table
 from relspace.rows.locations import locations_of_array
-
-#: What the class token of a layer is called: ``layer_7.class``.
-CLASS_SUFFIX = ".class"
 
 Images = Sequence[int] | Sequence[str] | slice | torch.Tensor
 
@@ -179,17 +176,11 @@ class FeatureSet:
             if form == "nd":
                 layers[name] = LayerFeatures(name, MemorySource(tensor, lies_at), None, own_ids)
                 continue
-            if form == "btd":
-                n_prefix, rows, columns = check_tokens(
-                    name, tensor.shape[1], n_prefix_tokens, shape
-                )
-                if n_prefix:
-                    vector = name + CLASS_SUFFIX
-                    source = MemorySource(tensor[:, 0], lies_at)
-                    vectors[vector] = LayerFeatures(vector, source, None, own_ids)
-                tensor = tensor[:, n_prefix:].reshape(len(tensor), rows, columns, -1)
-            elif form == "bchw":
-                tensor = tensor.permute(0, 2, 3, 1)
+            found = as_maps(name, tensor, form, n_prefix_tokens, shape)
+            tensor = found.pop(name)
+            for vector, values in found.items():
+                source = MemorySource(values, lies_at)
+                vectors[vector] = LayerFeatures(vector, source, None, own_ids)
             grid = TokenGrid.whole(
                 tensor.shape[1], tensor.shape[2], image_sizes=image_sizes, n_images=len(tensor)
             )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import torch
+
 from relspace._core.arguments import check_choice, check_count
 from relspace.errors import InvalidInputError
 
 #: Axes by their letters: n items, d features; b images, t tokens, c channels, h rows, w columns.
 LAYOUTS = ("nd", "btd", "bchw", "bhwc")
+
+#: The suffix of the class token of a layer: ``layer_7.class``.
+CLASS_SUFFIX = ".class"
 
 
 def check_layout(name: str, shape: tuple[int, ...], layout: str | None) -> str:
@@ -31,10 +36,23 @@ def check_layout(name: str, shape: tuple[int, ...], layout: str | None) -> str:
     return layout
 
 
-def check_tokens(
-    name: str, n_tokens: int, n_prefix_tokens: int | None, grid_shape: tuple[int, int] | None
-) -> tuple[int, int, int]:
-    """Return how many tokens come before those of the grid, and its rows and columns."""
+def as_maps(
+    name: str,
+    tensor: torch.Tensor,
+    layout: str,
+    n_prefix_tokens: int | None = None,
+    grid_shape: tuple[int, int] | None = None,
+    *,
+    has_class: bool = True,
+) -> dict[str, torch.Tensor]:
+    """Return features in a layout as (b, rows, columns, d) or (b, d), by name.
+
+    Of tokens (``"btd"``) the first is a layer of its own if it is a class token; other prefix
+    tokens (registers) are dropped.
+    """
+    if layout != "btd":
+        return {name: tensor.permute(0, 2, 3, 1) if layout == "bchw" else tensor}
+    n_tokens = tensor.shape[1]
     if n_prefix_tokens is None or grid_shape is None:
         missing = "n_prefix_tokens" if n_prefix_tokens is None else "grid_shape"
         raise InvalidInputError(
@@ -48,4 +66,7 @@ def check_tokens(
             f"{name} has {n_tokens} tokens for each image; {n_prefix} prefix tokens and a grid of "
             f"{rows} x {columns} make {n_prefix + rows * columns}."
         )
-    return n_prefix, rows, columns
+    found = {name: tensor[:, n_prefix:].reshape(len(tensor), rows, columns, -1)}
+    if n_prefix and has_class:
+        found[name + CLASS_SUFFIX] = tensor[:, 0]
+    return found

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +28,8 @@ _ONE_NUMBER_IS_SHORTEST = ("CLIP", "ConvNext", "Bit", "LeViT")
 # Below this size ConvNeXt's processor resizes to a larger size and crops, as in training.
 _CONVNEXT_CROPS_BELOW = 384
 
-
-_NAMED: Mapping[str, Mapping[str, Any]] = {
+#: Common normalisations of images that are stretched to a size.
+NAMED: Mapping[str, Mapping[str, Any]] = {
     "imagenet": {},
     "clip": {
         "mean": (0.48145466, 0.4578275, 0.40821073),
@@ -41,10 +39,6 @@ _NAMED: Mapping[str, Mapping[str, Any]] = {
     "lite": {"factor": 1.0, "mean": (127.0,) * 3, "std": (128.0,) * 3},
     "saliency": {"factor": "max"},
 }
-
-
-class MissingPreprocessingError(InvalidInputError):
-    """A model doesn't say how its input is made of an image."""
 
 
 @dataclass(frozen=True)
@@ -242,8 +236,8 @@ class Preprocessing:
         >>> Preprocessing.named("half", 320).size
         (320, 320)
         """
-        check_choice(name, "preprocessing", tuple(_NAMED))
-        named = replace(cls(), **_NAMED[name])
+        check_choice(name, "preprocessing", tuple(NAMED))
+        named = replace(cls(), **NAMED[name])
         return named if size is None else named.at_size(size)
 
     @classmethod
@@ -304,68 +298,6 @@ class Preprocessing:
         if height <= width:
             return target, int(target * width / height)
         return int(target * height / width), target
-
-
-def as_preprocessing(
-    given: Preprocessing | str | Path, size: int | tuple[int, int] | None = None
-) -> Preprocessing:
-    """Return steps that are given as such, by the name of a normalisation, or by a JSON file."""
-    if isinstance(given, Preprocessing):
-        return given
-    if str(given) in _NAMED:
-        return Preprocessing.named(str(given), size)
-    if not Path(given).is_file():
-        raise InvalidInputError(
-            f"preprocessing is {str(given)!r}; it must be one of {', '.join(_NAMED)}, or a JSON "
-            "file of steps, and there is no such file."
-        )
-    return read_preprocessing([Path(given)], str(given))
-
-
-def refuse_other_size(
-    preprocessing: Preprocessing, taken: tuple[int, int], model: str, *ways_out: str
-) -> None:
-    """Refuse preprocessing that makes images of another size than the only one a model takes."""
-    made = preprocessing.input_size
-    if made in (None, taken):
-        return
-    height, width = taken
-    size = height if height == width else taken
-    raise InvalidInputError(
-        f"{model} takes images of {height} x {width}, and its preprocessing makes "
-        f"{made[0]} x {made[1]}.",
-        ways_out=[f"give {{image_size={size}}}", *ways_out],
-    )
-
-
-def read_preprocessing(paths: Sequence[Path], model: str) -> Preprocessing:
-    """Read the steps of a model from the first of the files that exists and holds steps."""
-    for path in paths:
-        if not path.is_file():
-            continue
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise FileFormatError(f"{path} is no JSON ({error}).") from error
-        if not isinstance(config, dict):
-            raise FileFormatError(f"{path} holds no configuration.")
-        config = config.get("image_processor", config)
-        try:
-            if "fit" in config:
-                return Preprocessing(**config)
-            if "size" in config or "image_mean" in config:
-                return Preprocessing.of_config(config)
-        except FileFormatError as error:
-            raise error.about(str(path)) from error
-        except (InvalidInputError, TypeError, ValueError, AttributeError, KeyError) as error:
-            raise FileFormatError(
-                f"{path} has entries of no known form ({error}).", ways_out=["give {preprocessing}"]
-            ) from error
-    raise MissingPreprocessingError(
-        f"{model} has no {' or '.join(path.name for path in paths)} beside it that says how images "
-        "are resized and normalised.",
-        ways_out=["copy it from the model's repository", "give {preprocessing}"],
-    )
 
 
 def _size_of(size: Any, kind: str) -> tuple[str, tuple[int, int]]:

@@ -23,8 +23,7 @@ from relspace.errors import (
     UnknownNameError,
 )
 from relspace.features.models import catalogues
-from relspace.features.models.networks import read_steps
-from relspace.features.preprocessing import MissingPreprocessingError
+from relspace.features.models.processors import MissingPreprocessingError, read_steps
 
 TIMM = {
     "input_size": (3, 32, 32),

@@ -180,7 +180,7 @@ def test_tokens_lie_where_their_receptive_fields_are_centred(saved: Saved, famil
                 one.weight.fill_(1.0 / one.weight[0].numel())
     images = torch.rand(1, 3, height, width, requires_grad=True)
     kept = {}
-    path, side = model._blocks.hook(name)
+    path, side = model.hook(name)
 
     def keep(_module, args, output=None):
         kept["tensor"] = args[0] if output is None else output
@@ -192,7 +192,7 @@ def test_tokens_lie_where_their_receptive_fields_are_centred(saved: Saved, famil
         handle = target.register_forward_hook(keep)
     module(images)
     handle.remove()
-    maps = model._maps(name, kept["tensor"], model.family.layout, height, width)[name]
+    maps = model._maps(name, kept["tensor"], model.family.layout, (height, width))[name]
     row, column = maps.shape[1] // 2, maps.shape[2] // 2
     maps[0, row, column].sum().backward()
     weight = images.grad.abs().sum(dim=(0, 1))

@@ -10,9 +10,8 @@ import torch
 
 from relspace._core.arguments import check_choice
 from relspace.errors import InvalidInputError
-from relspace.features.feature_model import split_tokens
 from relspace.features.hooks import matches_pattern
-from relspace.features.layouts import LAYOUTS, check_tokens
+from relspace.features.layouts import LAYOUTS, as_maps
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,8 @@ class Axes:
             raise InvalidInputError(
                 f"layer {name!r} gives shape {shape}, which is not of the layout {layout!r}."
             )
-        if layout == "btd":
-            n_prefix, grid = self._tokens(name, shape[1])
-            return split_tokens(name, tensor, n_prefix, grid, has_class=self.has_class)
-        return {name: tensor.permute(0, 2, 3, 1) if layout == "bchw" else tensor}
+        tokens = self._tokens(name, shape[1]) if layout == "btd" else ()
+        return as_maps(name, tensor, layout, *tokens, has_class=self.has_class)
 
     def _layout_of(self, name: str, shape: tuple[int, ...]) -> str:
         if isinstance(self.layout, Mapping):
@@ -94,11 +91,10 @@ class Axes:
             or ["leave this layer out"],
         )
 
-    def _tokens(self, name: str, n_tokens: int) -> tuple[int, tuple[int, int]]:
+    def _tokens(self, name: str, n_tokens: int) -> tuple[int | None, tuple[int, int]]:
         """Return the number of prefix tokens, and the rows and columns of the others."""
         if self.grid_shape is not None:
-            n_prefix, rows, columns = check_tokens(name, n_tokens, self.n_prefix, self.grid_shape)
-            return n_prefix, (rows, columns)
+            return self.n_prefix, self.grid_shape
         if self.n_prefix is None:
             raise InvalidInputError(
                 f"{name} has {n_tokens} tokens for each image, and it is not known how many of "

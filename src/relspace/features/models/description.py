@@ -14,7 +14,7 @@ from relspace._core.arguments import say_count
 from relspace._core.text_tables import text_table
 from relspace.features.feature_model import FeatureModel, Layers
 from relspace.features.models.loading import is_graph_file, load_model
-from relspace.features.preprocessing import MissingPreprocessingError
+from relspace.features.models.processors import MissingPreprocessingError
 from relspace.pictures.html import html_table
 
 _OTHERS_SHOWN = 8

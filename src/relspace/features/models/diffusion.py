@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from relspace._core.arguments import check_count, check_random_state
 from relspace.errors import InvalidInputError
 from relspace.features.evaluation import forward_pass
-from relspace.features.feature_model import ImageModel, needed_size
+from relspace.features.feature_model import Features, ImageModel, Inputs
 from relspace.features.hooks import record
 from relspace.features.models.foreign import import_package
+from relspace.features.models.processors import needed_size
 from relspace.features.models.vision import mixed_precision
 from relspace.features.preprocessing import Preprocessing
 
@@ -112,11 +112,9 @@ class DiffusionModel(ImageModel):
         self.layers = tuple(self._paths)
 
     def part_of(self, name: str) -> nn.Module | None:
-        """Return the block that gives a layer."""
         return self.module.get_submodule(self._paths[name]) if self._paths[name] else None
 
     def settings(self) -> dict[str, Any]:
-        """Return the step, the prompt, the seed and the preprocessing."""
         return {
             "family": "Stable Diffusion",
             "architecture": "UNet2DConditionModel",
@@ -127,17 +125,12 @@ class DiffusionModel(ImageModel):
         }
 
     def forward(
-        self,
-        inputs: Sequence[NDArray[np.float32]],
-        names: Sequence[str],
-        *,
-        dtype: torch.dtype | None = None,
-    ) -> dict[str, torch.Tensor]:
-        """Return features of a batch by layer, shape (b, rows, columns, d)."""
+        self, inputs: Inputs, names: Sequence[str], *, dtype: torch.dtype | None = None
+    ) -> Features:
         images = torch.from_numpy(np.stack(inputs))
         vae, unet = self.module["vae"], self.module["unet"]  # type: ignore[index]
         wanted = [self._paths[name] for name in self.layers if name in names and name != LATENT]
-        found: dict[str, torch.Tensor] = {}
+        found: Features = {}
         with (
             forward_pass(self.module, self.device),
             self._recorded(wanted) as recorded,

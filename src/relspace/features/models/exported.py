@@ -29,7 +29,6 @@ from relspace.features.models.graph import (
     read_hashed,
     refuse_training,
 )
-from relspace.features.preprocessing import Preprocessing
 
 _FLOATS = (torch.float32, torch.float16, torch.float64)
 _HELD = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
@@ -95,30 +94,8 @@ class ExportedModel(GraphModel):
     family = "exported program"
     reopened = ("_program",)
 
-    def __init__(
-        self,
-        path: str | Path,
-        layers: str | Sequence[str] | None = None,
-        *,
-        layout: str | Mapping[str, str] | None = None,
-        preprocessing: Preprocessing | str | Path | None = None,
-        image_size: int | tuple[int, int] | None = None,
-        n_prefix_tokens: int | None = None,
-        grid_shape: tuple[int, int] | None = None,
-        name: str | None = None,
-        device: str | torch.device = "auto",
-    ) -> None:
-        self.device = choose_device(device)
-        super().__init__(
-            path,
-            layers,
-            layout=layout,
-            preprocessing=preprocessing,
-            image_size=image_size,
-            n_prefix_tokens=n_prefix_tokens,
-            grid_shape=grid_shape,
-            name=name,
-        )
+    def _choose_device(self, device: str | torch.device) -> torch.device:
+        return choose_device(device)
 
     @property
     def n_parameters(self) -> int:

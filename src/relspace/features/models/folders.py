@@ -22,11 +22,12 @@ from relspace.features.models.diffusion import DiffusionModel
 from relspace.features.models.dino import DINOV2, DINOV2_REGISTERS, DINOV3
 from relspace.features.models.foreign import explained, import_package
 from relspace.features.models.hub import find_folder, read_json
+from relspace.features.models.processors import read_preprocessing
 from relspace.features.models.sam import SAM, SAM2
 from relspace.features.models.text import TextModel
 from relspace.features.models.vision import VisionFamily, VisionModel
 from relspace.features.models.vit import MAE, VIT
-from relspace.features.preprocessing import Preprocessing, read_preprocessing
+from relspace.features.preprocessing import Preprocessing
 
 FAMILIES: tuple[VisionFamily, ...] = (
     *(CLIP, SIGLIP, VIT, MAE, DINOV2, DINOV2_REGISTERS, DINOV3),

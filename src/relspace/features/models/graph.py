@@ -17,15 +17,21 @@ from numpy.typing import NDArray
 
 from relspace._core.arguments import name_some, near_names
 from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
-from relspace.features.feature_model import ImageModel, Layers, needed_size
+from relspace.features.feature_model import (
+    Features,
+    ImageModel,
+    Inputs,
+    Layers,
+)
 from relspace.features.models.axes import Axes
-from relspace.features.network_identity import identify_network
-from relspace.features.preprocessing import (
-    Preprocessing,
-    as_preprocessing,
+from relspace.features.models.processors import (
+    needed_size,
     read_preprocessing,
+    read_steps,
     refuse_other_size,
 )
+from relspace.features.network_identity import identify_network
+from relspace.features.preprocessing import Preprocessing
 from relspace.rows.identity import Identity
 
 
@@ -94,8 +100,7 @@ def image_input(
 class GraphModel(ImageModel):
     """A vision network in a file, whose inner tensors are its layers.
 
-    Subclasses open the file (:meth:`_open`), list its tensors (:meth:`_tensors`) and run it
-    (:meth:`_run`). A graph of a fixed batch size is run in parts of this size.
+    A graph of a fixed batch size is run in parts of this size.
     """
 
     family: str
@@ -107,15 +112,17 @@ class GraphModel(ImageModel):
     def __init__(
         self,
         path: str | Path,
-        layers: str | Sequence[str] | None,
+        layers: str | Sequence[str] | None = None,
         *,
-        layout: str | Mapping[str, str] | None,
-        preprocessing: Preprocessing | str | Path | None,
-        image_size: int | tuple[int, int] | None,
-        n_prefix_tokens: int | None,
-        grid_shape: tuple[int, int] | None,
-        name: str | None,
+        layout: str | Mapping[str, str] | None = None,
+        preprocessing: Preprocessing | str | Path | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        n_prefix_tokens: int | None = None,
+        grid_shape: tuple[int, int] | None = None,
+        name: str | None = None,
+        device: str | torch.device = "auto",
     ) -> None:
+        self.device = self._choose_device(device)
         self.path = Path(path).expanduser()
         if not self.path.is_file():
             raise InvalidInputError(f"there is no file {self.path}.")
@@ -145,6 +152,10 @@ class GraphModel(ImageModel):
             raise FileFormatError(f"{self.path} is another file than the one that was opened.")
 
     @abstractmethod
+    def _choose_device(self, device: str | torch.device) -> torch.device:
+        """Return the device that features are computed to."""
+
+    @abstractmethod
     def _open(self) -> GraphInput:
         """Read the file once, set its digest, and return its input."""
 
@@ -162,11 +173,10 @@ class GraphModel(ImageModel):
         return tuple(self._by_name.values())
 
     def others(self) -> tuple[str, ...]:
-        """Return what may be asked for beside the layers."""
         return tuple(name for name in self._by_name if name not in self.layers)
 
     def names_of(self, layers: Layers) -> tuple[str, ...]:
-        """Return the names of layers; a number that is a tensor's name means this tensor."""
+        # A number that is the name of a tensor is this tensor, not a position.
         if isinstance(layers, list | tuple):
             layers = [
                 str(one) if type(one) is int and str(one) in self._by_tensor else one
@@ -175,7 +185,6 @@ class GraphModel(ImageModel):
         return super().names_of(layers)
 
     def match_name(self, name: str) -> Sequence[str]:
-        """Return the layers that a name stands for: a node, a tensor, or a pattern of them."""
         if name in self._by_name:
             return [name]
         if name in self._by_tensor:
@@ -194,7 +203,6 @@ class GraphModel(ImageModel):
         return found
 
     def settings(self) -> dict[str, Any]:
-        """Return the layouts and the preprocessing."""
         axes = self._axes
         return {
             "family": self.family,
@@ -217,7 +225,7 @@ class GraphModel(ImageModel):
         return ()
 
     def identity(self) -> Identity:
-        """Return what tells preprocessing and runtime; the graph is told by the file."""
+        # The graph itself is identified by its file (fingerprint).
         attributes = {"preprocessing": self.preprocessing, "runtime": self._runtime()}
         return identify_network(type(self), attributes, None)
 
@@ -227,17 +235,12 @@ class GraphModel(ImageModel):
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Do nothing: a graph has no mode that would be put back."""
+        """Do nothing: a graph has no mode to restore."""
         yield
 
     def forward(
-        self,
-        inputs: Sequence[NDArray[np.float32]],
-        names: Sequence[str],
-        *,
-        dtype: torch.dtype | None = None,
-    ) -> dict[str, torch.Tensor]:
-        """Return features of a batch by layer."""
+        self, inputs: Inputs, names: Sequence[str], *, dtype: torch.dtype | None = None
+    ) -> Features:
         tensors = tuple(dict.fromkeys(self._by_name[name].tensor for name in names))
         batch = np.stack(inputs).astype(torch.empty(0, dtype=self.dtype).numpy().dtype, copy=False)
         if self._input.channels_last:
@@ -250,7 +253,7 @@ class GraphModel(ImageModel):
                 # A graph of a fixed batch takes no smaller one.
                 part = np.concatenate([part, np.repeat(part[-1:], step - len(part), axis=0)])
             parts.append(self._run_checked(tensors, part))
-        found: dict[str, torch.Tensor] = {}
+        found: Features = {}
         for name in names:
             index = tensors.index(self._by_name[name].tensor)
             whole = torch.cat([one[index] for one in parts])[:n_items]
@@ -280,17 +283,17 @@ class GraphModel(ImageModel):
         """Return what is given or saved, at the size that the graph takes."""
         own = self._own_size
         if given is not None:
-            given = as_preprocessing(given, own or image_size)
+            steps = read_steps(given, own or image_size)
         else:
-            given = read_preprocessing(
+            steps = read_preprocessing(
                 [self.path.with_suffix(".json"), self.path.parent / "preprocessor_config.json"],
                 str(self.path),
             )
         if image_size is not None:
-            given = given.at_size(image_size)
+            steps = steps.at_size(image_size)
         if own is not None:
-            refuse_other_size(given, own, str(self.path))
-        return given
+            refuse_other_size(steps, own, str(self.path))
+        return steps
 
 
 def read_hashed(path: Path) -> tuple[bytes, bytes]:

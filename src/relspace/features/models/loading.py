@@ -16,8 +16,9 @@ from relspace.features.models.catalogues import CATALOGUES, load_network, split_
 from relspace.features.models.diffusion import DEFAULT_TIMESTEP
 from relspace.features.models.exported import ExportedModel
 from relspace.features.models.folders import load_folder
-from relspace.features.models.networks import model_of, read_steps
+from relspace.features.models.networks import model_of
 from relspace.features.models.onnx import OnnxModel
+from relspace.features.models.processors import read_steps
 from relspace.features.preprocessing import Preprocessing
 
 _GRAPHS = (".onnx", ".pt2")
@@ -130,9 +131,6 @@ def load_model(
                 ways_out=["leave {dtype} out"],
             )
         open_file = ExportedModel if str(name).endswith(".pt2") else OnnxModel
-        # A file knows the size at which a normalisation that is named is meant.
-        if not isinstance(preprocessing, str | Path | None):
-            preprocessing = read_steps(preprocessing)
         return open_file(name, preprocessing=preprocessing, layout=layout, device=device, **sizes)
     _refuse_file(Path(name))
     return load_folder(

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from relspace._core.arguments import name_some
 from relspace._core.devices import choose_device
 from relspace.errors import InvalidInputError, UnknownNameError
 from relspace.features.evaluation import forward_pass, own_device, own_dtype, unwrapped
-from relspace.features.feature_model import ImageModel, needed_size
+from relspace.features.feature_model import Features, ImageModel, Inputs
 from relspace.features.hooks import Layer, Recording, find_layers, record
 from relspace.features.models.axes import Axes, declared_layout, without_call
+from relspace.features.models.processors import needed_size
 from relspace.features.models.vision import mixed_precision
 from relspace.features.preprocessing import Preprocessing
 
@@ -93,28 +94,24 @@ class ModuleModel(ImageModel):
         self._counts: dict[str, int] = {}
         self.layers = tuple(name for layer in found for name in self._calls_of(layer, found))
 
-    def read_as(self, axes: Axes) -> None:
-        """Read layers as maps in another way, which the network's library knows."""
-        self._axes = axes
+    def read_as(self, **known: Any) -> None:
+        """Set what the network's library knows of the axes of layers, see :class:`Axes`."""
+        self._axes = replace(self._axes, **known)
 
     def match_name(self, name: str) -> Sequence[str]:
-        """Return the layers that a name stands for: any of the module, and calls of them."""
         if name in self.layers:
             return [name]
         found = find_layers(self.module, name)
         return [call for layer in found for call in self._calls_of(layer, found)]
 
     def others(self) -> tuple[str, ...]:
-        """Return the other modules inside of the network."""
         own = {without_call(name) for name in self.layers}
         return tuple(name for name, _ in self.module.named_modules() if name and name not in own)
 
     def part_of(self, name: str) -> nn.Module | None:
-        """Return the module that gives a layer."""
         return find_layers(self.module, name)[0].module
 
     def settings(self) -> dict[str, Any]:
-        """Return the class, the layouts and the preprocessing."""
         return {
             "family": "module",
             "architecture": type(self.module).__name__,
@@ -124,27 +121,19 @@ class ModuleModel(ImageModel):
         }
 
     def forward(
-        self,
-        inputs: Sequence[NDArray[np.float32]],
-        names: Sequence[str],
-        *,
-        dtype: torch.dtype | None = None,
-    ) -> dict[str, torch.Tensor]:
-        """Return features of a batch by layer."""
+        self, inputs: Inputs, names: Sequence[str], *, dtype: torch.dtype | None = None
+    ) -> Features:
         with self._recorded(inputs, names, dtype) as recorded:
-            found: dict[str, torch.Tensor] = {}
+            found: Features = {}
             for name in names:
                 found |= self._axes.maps(name, recorded[name])
         return found
 
     @contextmanager
     def _recorded(
-        self,
-        inputs: Sequence[NDArray[np.float32]],
-        names: Sequence[str],
-        dtype: torch.dtype | None = None,
+        self, inputs: Inputs, names: Sequence[str], dtype: torch.dtype | None = None
     ) -> Iterator[Recording]:
-        """Run the module and give what layers gave."""
+        """Run the module, and yield the records of its layers."""
         own = own_dtype(self.module)
         computed_in = torch.float32 if own == self.dtype else self.dtype
         with (

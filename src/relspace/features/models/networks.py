@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.features.evaluation import unwrapped
-from relspace.features.feature_model import needed_size
-from relspace.features.models.axes import Axes
 from relspace.features.models.module import ModuleModel
-from relspace.features.preprocessing import (
+from relspace.features.models.processors import (
     MissingPreprocessingError,
-    Preprocessing,
-    as_preprocessing,
+    as_pair,
+    read_steps,
     refuse_other_size,
 )
+from relspace.features.preprocessing import Preprocessing
 
-_FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 # What networks call their stages, and the lists that hold their blocks.
 _STAGES = (
     ("layer1", "layer2", "layer3", "layer4"),
@@ -74,7 +69,6 @@ def model_of(
     model = ModuleModel(
         network,
         [trunk + one for one in _layers_of(inner, title)],
-        layout=layout,
         preprocessing=steps,
         n_prefix_tokens=n_prefix,
         name=title,
@@ -82,35 +76,12 @@ def model_of(
         dtype=dtype,
     )
     model.read_as(
-        Axes(
-            needed_size(steps, title),
-            layout,
-            n_prefix,
-            has_class=has_class,
-            may_lack_prefix=n_prefix_tokens is None,
-            otherwise=_format_of(inner),
-        )
+        layout=layout,
+        has_class=has_class,
+        may_lack_prefix=n_prefix_tokens is None,
+        otherwise=_format_of(inner),
     )
     return model
-
-
-def read_steps(given: object, size: int | tuple[int, int] | None = None) -> Preprocessing:
-    """Return preprocessing that is given as relspace's own, or as a library has it.
-
-    That is what torchvision's ``weights.transforms()`` returns, timm's ``pretrained_cfg`` or
-    OpenCLIP's ``preprocess_cfg``.
-    """
-    if isinstance(given, Preprocessing | str | Path):
-        return as_preprocessing(given, size)
-    if isinstance(given, Mapping):
-        return _of_open_clip(given) if "resize_mode" in given else _of_timm(given)
-    if all(hasattr(given, one) for one in ("crop_size", "resize_size", "mean", "std")):
-        return _of_torchvision(given)
-    raise InvalidTypeError(
-        f"preprocessing is of type {type(given).__name__}; it must be a Preprocessing, the name of "
-        "one or a JSON file, or what weights.transforms() of torchvision or the configuration of "
-        "timm and OpenCLIP is."
-    )
 
 
 def _preprocessing(
@@ -148,86 +119,8 @@ def _own_size(network: nn.Module) -> tuple[int, int] | None:
     for owner, key in ((patches, "img_size"), (network, "image_size")):
         size = getattr(owner, key, None)
         if size is not None and hasattr(owner, "grid_size" if owner is patches else key):
-            return _pair(size)
+            return as_pair(size)
     return None
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
-
-
-def _filter(name: object) -> int:
-    known = str(getattr(name, "value", name)).lower()
-    if known not in _FILTERS:
-        raise InvalidInputError(
-            f"images are to be resized by {known!r}, which is not one of {', '.join(_FILTERS)}.",
-            ways_out=["give {preprocessing}"],
-        )
-    return _FILTERS[known]
-
-
-def _of_timm(config: Mapping[str, Any]) -> Preprocessing:
-    """Read timm's ``pretrained_cfg``, as ``timm.data.create_transform`` does for evaluation."""
-    height, width = (int(one) for one in config["input_size"][-2:])
-    fraction = float(config.get("crop_pct") or 0.875)
-    scaled = math.floor(height / fraction), math.floor(width / fraction)
-    mode = config.get("crop_mode") or "center"
-    fits = {"center": "shortest", "squash": "stretch"}
-    if mode not in fits or (mode == "center" and height != width):
-        raise InvalidInputError(
-            f"images of {height} x {width} are to be cropped by {mode!r}; squares can be cropped "
-            "at their centre, and any shape be squashed.",
-            ways_out=["give {preprocessing}"],
-        )
-    return Preprocessing(
-        fit=fits[mode],
-        size=scaled,
-        crop=(height, width),
-        resample=_filter(config.get("interpolation") or "bicubic"),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        crop_rounding="even",
-    )
-
-
-def _of_open_clip(config: Mapping[str, Any]) -> Preprocessing:
-    """Read OpenCLIP's ``preprocess_cfg``, as its ``image_transform_v2`` does for evaluation."""
-    size = _pair(config["size"])
-    fits = {"shortest": "shortest", "longest": "longest", "squash": "stretch"}
-    mode = str(config["resize_mode"])
-    is_filled = mode == "longest" and config.get("fill_color", 0) != 0
-    if mode not in fits or is_filled or (mode != "squash" and size[0] != size[1]):
-        raise InvalidInputError(
-            f"images of {size[0]} x {size[1]} are to be resized by {mode!r}; squares can be made "
-            "of the shortest or the longest side (filled up with zeros), and any shape by squash.",
-            ways_out=["give {preprocessing}"],
-        )
-    return Preprocessing(
-        fit=fits[mode],
-        size=size,
-        crop=None if mode == "squash" else size,
-        resample=_filter(config.get("interpolation") or "bicubic"),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        crop_rounding="even",
-    )
-
-
-def _of_torchvision(steps: Any) -> Preprocessing:
-    """Read torchvision's ``ImageClassification``: shortest side, centre, normalisation."""
-    (crop,), (shortest,) = (
-        one if isinstance(one, list | tuple) else [one]
-        for one in (steps.crop_size, steps.resize_size)
-    )
-    return Preprocessing(
-        fit="shortest",
-        size=(int(shortest), int(shortest)),
-        crop=(int(crop), int(crop)),
-        resample=_filter(steps.interpolation),
-        mean=tuple(steps.mean),
-        std=tuple(steps.std),
-        crop_rounding="even",
-    )
 
 
 def _prefix_of(network: nn.Module) -> tuple[int, bool]:

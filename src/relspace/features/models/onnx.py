@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from relspace.features.models.graph import (
     read_hashed,
     refuse_training,
 )
-from relspace.features.preprocessing import Preprocessing
 
 _FLOATS = {"FLOAT": torch.float32, "FLOAT16": torch.float16, "DOUBLE": torch.float64}
 _RANDOM = frozenset({
@@ -79,32 +78,10 @@ class OnnxModel(GraphModel):
     family = "onnx"
     reopened = ("_proto", "_session")
 
-    def __init__(
-        self,
-        path: str | Path,
-        layers: str | Sequence[str] | None = None,
-        *,
-        layout: str | Mapping[str, str] | None = None,
-        preprocessing: Preprocessing | str | Path | None = None,
-        image_size: int | tuple[int, int] | None = None,
-        n_prefix_tokens: int | None = None,
-        grid_shape: tuple[int, int] | None = None,
-        name: str | None = None,
-        device: str | torch.device = "auto",
-    ) -> None:
+    def _choose_device(self, device: str | torch.device) -> torch.device:
         self._providers = _providers_of(device)
-        # Arrays come back in the memory of the CPU, wherever they were computed.
-        self.device = torch.device("cpu")
-        super().__init__(
-            path,
-            layers,
-            layout=layout,
-            preprocessing=preprocessing,
-            image_size=image_size,
-            n_prefix_tokens=n_prefix_tokens,
-            grid_shape=grid_shape,
-            name=name,
-        )
+        # onnxruntime returns arrays in the memory of the CPU, wherever it computes.
+        return torch.device("cpu")
 
     @property
     def n_parameters(self) -> int:

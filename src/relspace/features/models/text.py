@@ -16,9 +16,9 @@ from relspace._core.arguments import check_choice, name_some
 from relspace._core.items import is_unicode
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
 from relspace.features.evaluation import forward_pass, unwrapped
-from relspace.features.feature_model import FeatureModel
+from relspace.features.feature_model import Features, Inputs
 from relspace.features.hooks import record_named
-from relspace.features.models.blocks import Blocks
+from relspace.features.models.blocks import BlockModel
 from relspace.features.models.vision import mixed_precision
 from relspace.features.store.reading import Box
 
@@ -58,11 +58,12 @@ class TruncatedTextWarning(RelspaceWarning):
     """Texts are longer than the model takes, and are cut."""
 
 
-class TextModel(FeatureModel):
+class TextModel(BlockModel):
     """A text network of transformers, whose tokens are pooled to one vector for each text.
 
     Layers are called as ``hidden_states`` counts them: ``layer_0`` goes into the first block and
-    ``layer_i`` comes out of block i, before any final norm.
+    ``layer_i`` comes out of block i, before any final norm. ``layer_3.key`` is the key of the block
+    that gives ``layer_3``.
 
     Parameters
     ----------
@@ -101,25 +102,8 @@ class TextModel(FeatureModel):
                 f"the configuration of {type(self.module).__name__} doesn't say how many blocks it "
                 "has (num_hidden_layers); extract it as a module, with layers by name."
             )
-        self._blocks = Blocks.of(self.module, n_blocks, TEXT_PARTS, type(self.module).__name__)
-        self.layers = self._blocks.layers
+        self._find_blocks(n_blocks, TEXT_PARTS, type(self.module).__name__)
         self._max_length = longest_text(self.module, tokenizer)
-
-    def match_name(self, name: str) -> Sequence[str]:
-        """Return the layers that a name stands for; ``*.key`` stands for the keys of all."""
-        return self._blocks.match(name) or super().match_name(name)
-
-    def name_hint(self) -> str:
-        """Say what else may be asked for."""
-        return self._blocks.hint()
-
-    def others(self) -> tuple[str, ...]:
-        """Return what there is beside the residual stream."""
-        return self._blocks.others()
-
-    def part_of(self, name: str) -> nn.Module | None:
-        """Return the block, or the part of it, that gives a layer."""
-        return self._blocks.part_of(name)
 
     def prepare(self, item: str) -> tuple[NDArray[np.int64], None]:
         """Cut a text into tokens, at most as many as the network takes."""
@@ -172,20 +156,14 @@ class TextModel(FeatureModel):
         }
 
     def forward(
-        self,
-        inputs: Sequence[NDArray[np.int64]],
-        names: Sequence[str],
-        *,
-        dtype: torch.dtype | None = None,
-    ) -> dict[str, torch.Tensor]:
+        self, inputs: Inputs, names: Sequence[str], *, dtype: torch.dtype | None = None
+    ) -> Features:
         """Return one vector for each text by layer, shape (b, d)."""
         states, mask = self.token_states(inputs, names)
         pooled = {name: self._pool(one, mask) for name, one in states.items()}
         return {name: one.to(dtype or one.dtype) for name, one in pooled.items()}
 
-    def token_states(
-        self, inputs: Sequence[NDArray[np.int64]], names: Sequence[str]
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def token_states(self, inputs: Inputs, names: Sequence[str]) -> tuple[Features, torch.Tensor]:
         """Return the tokens of a batch by layer, (b, t, d), and which are no padding, (b, t)."""
         lengths = torch.tensor([len(one) for one in inputs])
         tokens = torch.zeros(len(inputs), int(lengths.max()), dtype=torch.long)
@@ -195,7 +173,7 @@ class TextModel(FeatureModel):
             row[: len(one)] = torch.from_numpy(one)
         mask = mask.to(self.device)
         self._refuse_unknown_tokens(tokens)
-        where = {name: self._blocks.hook(name) for name in names}
+        where = {name: self.hook(name) for name in names}
         with (
             forward_pass(self.module, self.device),
             record_named(self.module, where) as recorded,

@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from relspace.errors import InvalidInputError
 from relspace.features.evaluation import forward_pass, own_dtype, unwrapped
 from relspace.features.feature_model import (
     POOLED,
+    Features,
     ImageModel,
-    needed_size,
-    split_tokens,
+    Inputs,
 )
 from relspace.features.hooks import record_named
-from relspace.features.models.blocks import Blocks
+from relspace.features.layouts import as_maps
+from relspace.features.models.blocks import BlockModel, block_number
+from relspace.features.models.processors import needed_size
 from relspace.features.preprocessing import Preprocessing
 from relspace.features.store.reading import Box
 
@@ -36,14 +37,6 @@ TRANSFORMER_PARTS: Mapping[str, tuple[str, ...]] = {
     "attention": ("self_attn", "attention"),
     "mlp": ("mlp",),
 }
-
-
-def _no_prefix(config: Any) -> int:
-    return 0
-
-
-def _no_shift(stride: float) -> float:
-    return 0.0
 
 
 def _no_arguments(config: Any, inputs: torch.Tensor) -> dict[str, Any]:
@@ -100,11 +93,11 @@ class VisionFamily:
     model_types: tuple[str, ...]
     architecture: str
     layout: str = "btd"
-    n_prefix: Callable[[Any], int] = _no_prefix
+    n_prefix: Callable[[Any], int] = lambda config: 0
     n_blocks: Callable[[Any], int] = lambda config: int(config.num_hidden_layers)
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: TRANSFORMER_PARTS)
     is_patched: bool = True
-    shift: Callable[[float], float] = _no_shift
+    shift: Callable[[float], float] = lambda stride: 0.0
     size: str = "flag"
     arguments: Callable[[Any, torch.Tensor], dict[str, Any]] = _no_arguments
     load_arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -115,13 +108,15 @@ class VisionFamily:
     within: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-class VisionModel(ImageModel):
+class VisionModel(BlockModel, ImageModel):
     """A vision network of transformers, run as its family says.
 
     Layers are called as ``hidden_states`` counts them: ``layer_0`` goes into the first block and
     ``layer_i`` comes out of block i. ``layer_3.key`` is the key of the block that gives
     ``layer_3``; ``output`` is the model's own last hidden state.
     """
+
+    extra_layers = (OUTPUT,)
 
     def __init__(
         self,
@@ -139,9 +134,7 @@ class VisionModel(ImageModel):
         self.preprocessing = preprocessing
         self.device, self.dtype = device, dtype
         self.config: Any = self.module.config
-        n_blocks = family.n_blocks(self.config)
-        self._blocks = Blocks.of(self.module, n_blocks, family.parts, family.title)
-        self.layers = self._blocks.layers
+        self._find_blocks(family.n_blocks(self.config), family.parts, family.title)
         own = self._own_size()
         self._size = needed_size(preprocessing, name, own)
         if family.size == "fixed" and own is not None and self._size != own:
@@ -150,28 +143,9 @@ class VisionModel(ImageModel):
                 f"gives {self._size[0]} x {self._size[1]}; leave image_size out."
             )
 
-    def match_name(self, name: str) -> Sequence[str]:
-        """Return the layers that a name stands for; ``*.key`` stands for the keys of all."""
-        if name == OUTPUT:
-            return [name]
-        return self._blocks.match(name) or super().match_name(name)
-
-    def name_hint(self) -> str:
-        """Say what else may be asked for."""
-        return f"; also {OUTPUT!r}{self._blocks.hint()}"
-
-    def others(self) -> tuple[str, ...]:
-        """Return what there is beside the residual stream."""
-        return (OUTPUT, *self._blocks.others())
-
-    def part_of(self, name: str) -> nn.Module | None:
-        """Return the block, or the part of it, that gives a layer."""
-        return None if name == OUTPUT else self._blocks.part_of(name)
-
     def regions(
         self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
     ) -> dict[str, Box]:
-        """Return what the grids cover; see :class:`VisionFamily`."""
         return {
             name: self._region(one.shape[1], one.shape[2], input_shape[1])
             for name, one in features.items()
@@ -179,7 +153,6 @@ class VisionModel(ImageModel):
         }
 
     def settings(self) -> dict[str, Any]:
-        """Return the family, the class and the preprocessing."""
         return {
             "family": self.family.title,
             "architecture": type(self.module).__name__,
@@ -187,20 +160,16 @@ class VisionModel(ImageModel):
         }
 
     def forward(
-        self,
-        inputs: Sequence[NDArray[np.float32]],
-        names: Sequence[str],
-        *,
-        dtype: torch.dtype | None = None,
-    ) -> dict[str, torch.Tensor]:
+        self, inputs: Inputs, names: Sequence[str], *, dtype: torch.dtype | None = None
+    ) -> Features:
         """Return features of a batch by layer, class tokens and the pooled output beside them."""
         images = torch.from_numpy(np.stack(inputs)).to(self.device, own_dtype(self.module))
-        height, width = images.shape[2:]
-        arguments = self.family.arguments(self.config, images)
-        if self.family.size == "flag" and self._own_size() not in (None, (height, width)):
+        size, family = (images.shape[2], images.shape[3]), self.family
+        arguments = family.arguments(self.config, images)
+        if family.size == "flag" and self._own_size() not in (None, size):
             arguments["interpolate_pos_encoding"] = True
-        where = {name: self._blocks.hook(name) for name in names if name != OUTPUT}
-        found: dict[str, torch.Tensor] = {}
+        where = {name: self.hook(name) for name in names if name != OUTPUT}
+        found: Features = {}
         with (
             forward_pass(self.module, self.device),
             record_named(self.module, where, dtype=dtype) as recorded,
@@ -209,35 +178,29 @@ class VisionModel(ImageModel):
                 output = self.module(images, **arguments)
             for name in names:
                 if name == OUTPUT:
-                    last, layout = output.last_hidden_state, self.family.output_layout
+                    one, layout = output.last_hidden_state, family.output_layout or family.layout
                 else:
-                    last, layout = self._part(name, recorded(name), height, width), None
-                found |= self._maps(name, last, layout or self.family.layout, height, width)
+                    one, layout = self._part(name, recorded(name), size), family.layout
+                found |= self._maps(name, one, layout, size)
         pooled = getattr(output, "pooler_output", None)
         if pooled is not None:
             found[POOLED] = pooled.flatten(1)
         return {name: one.to(dtype or one.dtype) for name, one in found.items()}
 
-    def _part(self, name: str, tensor: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        layer, _, part = name.partition(".")
-        if self.family.joined_parts is None or not part:
+    def _part(self, name: str, tensor: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        part, joined_parts = name.partition(".")[2], self.family.joined_parts
+        if joined_parts is None or not part:
             return tensor
-        block = int(layer.removeprefix("layer_")) - 1
-        return self.family.joined_parts(tensor, part, self.config, block, (height, width))
+        return joined_parts(tensor, part, self.config, block_number(name), size)
 
     def _maps(
-        self, name: str, tensor: torch.Tensor, layout: str, height: int, width: int
-    ) -> dict[str, torch.Tensor]:
-        if layout == "bhwc":
-            return {name: tensor}
-        if layout == "bchw":
-            return {name: tensor.permute(0, 2, 3, 1)}
+        self, name: str, tensor: torch.Tensor, layout: str, size: tuple[int, int]
+    ) -> Features:
+        if layout != "btd":
+            return as_maps(name, tensor, layout)
         patch = _side(self.config.patch_size)
-        n_prefix = self.family.n_prefix(self.config)
-        maps: dict[str, torch.Tensor] = split_tokens(
-            name, tensor, n_prefix, (height // patch, width // patch)
-        )
-        return maps
+        grid = size[0] // patch, size[1] // patch
+        return as_maps(name, tensor, layout, self.family.n_prefix(self.config), grid)
 
     def _region(self, rows: int, columns: int, height: int) -> Box:
         if self.family.is_patched:
