@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -64,8 +65,8 @@ def try_command(case: CommandCase, folder: Path) -> Tried:
     if not case.words:
         if done.exit_code:
             return Tried("wrong", f"was refused: {lines[-1:]}")
-        for path in after.keys() - before.keys():
-            (folder / path).unlink()
+        for path in {Path(path).parts[0] for path in after.keys() - before.keys()}:
+            shutil.rmtree(folder / path) if (folder / path).is_dir() else (folder / path).unlink()
         changed = [path for path in before if after.get(path) != before[path]]
         return Tried("wrong", f"changed {changed}") if changed else Tried("right value")
     if done.exit_code != 2:
@@ -208,7 +209,9 @@ def cases() -> Iterator[CommandCase]:
     for name, words in _BAD_FILES.items():
         yield CommandCase(name, ["align", name, "a.npy", *out], words)
         yield CommandCase(name, ["compare", name, "a.npy"], words)
-        yield CommandCase(name, ["embed", name, "-o", "embedded", "--components", "2"], words)
+        is_space = name == "space.safetensors"
+        embed = ["embed", name, "-o", "embedded", "--components", "2"]
+        yield CommandCase(name, embed, [] if is_space else words)
         yield CommandCase(
             name, ["transform", "space.safetensors", "a", name, "-o", "out.npy"], words
         )
@@ -224,7 +227,7 @@ def cases() -> Iterator[CommandCase]:
         yield CommandCase(
             name,
             ["report", name, "-o", "p.html"],
-            [] if name == "space.safetensors" else [place.rpartition("/")[2]],
+            [] if is_space else [place.rpartition("/")[2]],
         )
     yield from _few_items()
     yield from _options()
@@ -248,6 +251,17 @@ def _options() -> Iterator[CommandCase]:
     report = ["report", "space.safetensors", "-o"]
     align = ["align", *two, "-o", "out.safetensors"]
     table: list[tuple[str, Sequence[str], Sequence[str]]] = [
+        ("no space", ["plot", "a.npz", "-o", "p.png"], ["a.npz"]),
+        ("a newer space", ["plot", "newer.safetensors", "-o", "p.png"], ["newer"]),
+        ("another ending", ["plot", "space.safetensors", "-o", "p.html"], ["ends in"]),
+        ("an input", ["plot", "space.safetensors", "-o", "a.npy"], ["ends in"]),
+        ("no space", ["match", "a.npz", "a", "b", "-o", "m.csv"], ["a.npz"]),
+        ("no such set", ["match", "space.safetensors", "a", "x", "-o", "m.csv"], ["'x'"]),
+        (
+            "more neighbours than items",
+            ["match", "space.safetensors", "a", "b", "-o", "m.csv", "--neighbors", "24"],
+            ["24"],
+        ),
         ("no files", ["align", "-o", "out.safetensors"], ["Missing argument"]),
         ("one file", ["align", "a.npy", "-o", "out.safetensors"], ["two sets or more"]),
         ("no output", ["align", *two], ["--output"]),

@@ -69,13 +69,30 @@ def test_files_that_are_loaded_whole_must_fit(assume_free: Callable[..., None]) 
     assert len(scan_layers("a.h5").layers) == 4
 
 
+@pytest.mark.parametrize("suffix", ["npy", "pt", "csv"])
+def test_the_matrix_of_a_file_that_holds_one_is_a_layer(suffix: str) -> None:
+    matrix = np.arange(12.0).reshape(4, 3)
+    name = f"dino.{suffix}"
+    if suffix == "npy":
+        np.save(name, matrix)
+    elif suffix == "pt":
+        torch.save(torch.from_numpy(matrix), name)
+    else:
+        lines = [f"img{i}," + ",".join(map(str, row)) for i, row in enumerate(matrix)]
+        Path(name).write_text("id,x,y,z\n" + "\n".join(lines))
+    read, opened = read_layers(name), scan_layers(name)
+    assert list(read.layers) == list(opened.layers) == ["dino"]
+    np.testing.assert_array_equal(np.asarray(read.layers["dino"]), matrix)
+    np.testing.assert_array_equal(opened.layers["dino"].read(0, 4), matrix)
+    assert (
+        read.ids == opened.ids == (tuple(f"img{i}" for i in range(4)) if suffix == "csv" else None)
+    )
+
+
 def test_what_holds_no_layers_is_refused() -> None:
-    np.save("one.npy", LAYERS["block.1"])
-    with pytest.raises(InvalidInputError, match=r"files of several layers end in .*\.npz"):
-        read_layers("one.npy")
-    torch.save(torch.zeros(3, 2), "one.pt")
-    with pytest.raises(FileFormatError, match="no named matrices"):
-        read_layers("one.pt")
+    Path("notes.txt").write_text("a")
+    with pytest.raises(InvalidInputError, match=r"files of features end in .*\.npz"):
+        read_layers("notes.txt")
     np.savez("none.npz", epoch=np.array(3), names=np.array(["a"]))
     with pytest.raises(FileFormatError, match="no named matrices"):
         read_layers("none.npz")

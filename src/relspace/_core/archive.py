@@ -83,6 +83,19 @@ def read_archive(
     return tensors, metadata
 
 
+def archive_kind(path: str | Path) -> str | None:
+    """The kind that a file of :func:`write_archive` says it holds; None of any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(Path(path), framework="pt") as file:
+            header = file.metadata() or {}
+        kind = _metadata(Path(path), header[_KEY]).get("kind")
+    except (SafetensorError, OSError, KeyError, FileFormatError):
+        return None
+    return kind if isinstance(kind, str) else None
+
+
 def check_tensors(
     tensors: Mapping[str, torch.Tensor],
     shapes: Mapping[str, tuple[int, ...]],

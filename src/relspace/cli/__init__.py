@@ -13,7 +13,9 @@ from relspace.cli import (
     embed,
     extract,
     layers,
+    match,
     model,
+    plot,
     report,
     transform,
 )
@@ -30,7 +32,9 @@ __all__ = [
     "extract",
     "layers",
     "main",
+    "match",
     "model",
+    "plot",
     "report",
     "transform",
 ]

@@ -10,7 +10,7 @@ import click
 
 from relspace._core.files import check_writable
 from relspace.cli.group import Progress, commands
-from relspace.cli.inputs import Source, named_sources, parse_sources
+from relspace.cli.inputs import Source, named_sources, parse_sources, saved_space
 from relspace.cli.options import (
     cluster_at,
     with_json,
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 @commands.command(short_help="Embed and colour the rows of a common space, of any size.")
-@click.argument("sources", nargs=-1, required=True, callback=parse_sources, metavar="A [B]...")
+@click.argument(
+    "sources", nargs=-1, required=True, callback=parse_sources, metavar="SPACE | A [B]..."
+)
 @click.option(
     "-o",
     "--output",
@@ -82,29 +84,32 @@ def embed(
 ) -> None:
     """Embed rows of one common space jointly, and colour them: one concept, one colour.
 
-    A set is [NAME=]FILE[::KEY], such as "relspace transform" writes: Zarr stores, .npy,
+    A is a space that "relspace align" saved, whose sets are embedded, or there are several sets,
+    each [NAME=]FILE[::KEY], such as "relspace transform" writes: Zarr stores, .npy,
     .safetensors, .h5 and .parquet are read in parts, so that they may be larger than memory. For
     each set NAME there are then NAME.zarr, its normalized cut, and NAME-colors.zarr, sRGB in 0 to
     1; cut.safetensors and colors.safetensors take new rows into both. A run that was cut off is
     resumed where it stopped when the same command is given again, over files of the same content.
 
     \b
+    relspace embed space.safetensors -o pictures
     relspace embed sam-aligned.zarr dino-aligned.zarr -o pictures
     relspace embed sam=a.npy dino=b.npy -o pictures --components 32 --memory-budget 2GiB
     relspace embed sam-aligned.zarr dino-aligned.zarr -o pictures --scheduler tcp://host:8786
     """
-    named = named_sources(sources, at_least=1)
-    reserved = [name for name in named if f"{name}-colors" in named]
+    space = saved_space(sources)
+    named = {} if space is not None else named_sources(sources, at_least=1)
+    names = list(space if space is not None else named)
+    reserved = [name for name in names if f"{name}-colors" in names]
     if reserved:
         raise InvalidInputError(
             f"the colours of {reserved[0]!r} and another set would have one name; rename a set."
         )
     fitted = [output / "cut.safetensors", output / "colors.safetensors"]
     checkpoint = output / ".pass"
-    stores = [output / f"{name}{end}.zarr" for name in named for end in ("", "-colors")]
+    stores = [output / f"{name}{end}.zarr" for name in names for end in ("", "-colors")]
     for path in (*stores, *fitted, checkpoint):
-        inputs = [one.location for one in named.values()]
-        refuse_inputs(path, inputs, called="a file in --output")
+        refuse_inputs(path, [one.location for one in sources], called="a file in --output")
     check_writable(fitted[0])
     with Progress() as progress, cluster_at(scheduler, progress) as client:
         progress.step("Loading torch")
@@ -115,6 +120,8 @@ def embed(
         for path in stores:
             check_location(path)
         rows = {name: scan(one.location, key=one.key) for name, one in named.items()}
+        if space is not None:
+            rows = {name: space.rows(name) for name in names}
 
         def outputs(suffix: str) -> dict[str, relspace.Output]:
             return {
@@ -125,7 +132,7 @@ def embed(
                     overwrite=force,
                     resume=resume,
                 )
-                for name in named
+                for name in names
             }
 
         cut = relspace.NormalizedCut(
@@ -154,7 +161,7 @@ def embed(
         "output": str(output),
     }
     text = (
-        f"{sum(done['sets'].values())} rows of {', '.join(named)} in {components} components and "
+        f"{sum(done['sets'].values())} rows of {', '.join(names)} in {components} components and "
         f"colours saved to {output}; rank correlation of their distances "
         f"{coloring.rank_correlation_:.2f}"
     )

@@ -17,6 +17,7 @@ from relspace.errors import InvalidInputError
 if TYPE_CHECKING:
     from relspace._core.items import ItemId
     from relspace.features import FeatureTable
+    from relspace.space.base import CommonSpace
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,16 @@ def parse_sources(
             raise click.BadParameter(f"{value!r} is not of the form [NAME=]FILE[::KEY]")
         sources.append(Source(path, name or None, key or None))
     return sources
+
+
+def saved_space(sources: Sequence[Source]) -> CommonSpace | None:
+    """The saved space that a single argument names; None where it names features."""
+    if len(sources) > 1 or sources[0].key is not None:
+        return None
+    from relspace.space.align import is_saved_space, load_space
+
+    path = sources[0].path
+    return load_space(path) if is_saved_space(path) else None
 
 
 with_ids = together(

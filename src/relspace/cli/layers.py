@@ -64,10 +64,10 @@ def layers(
     """Compare every layer of one model with every layer of another, or of several.
 
     A model is [NAME=]FILE, whose matrices (n_items, n_features) are its layers: .npz, .pt, .pth in
-    the file's order, .safetensors, .h5, .hdf5 by name. An entry 'ids' names the items. FILE may
-    also be a feature store, a folder or a URL (s3://, gs://). Stores, .safetensors and .h5 are read
-    in blocks where they don't fit into memory. p-values of two models are corrected for the number
-    of pairs of layers.
+    the file's order, .safetensors, .h5, .hdf5 by name, or the one of an .npy or .csv. An entry
+    'ids' names the items. FILE may also be a feature store, a folder or a URL (s3://, gs://).
+    Stores, .safetensors and .h5 are read in blocks where they don't fit into memory. p-values of
+    two models are corrected for the number of pairs of layers.
 
     \b
     relspace layers dino.npz clip.npz
@@ -133,8 +133,9 @@ def _said_of(
 def _open_model(source: Source, pool: str) -> tuple[object, object]:
     """Open the layers of a file or a feature store, and the ids that a file brings beside them."""
     from relspace.features import open_features, scan_layers
+    from relspace.features.store.reading import is_store
 
-    if "://" not in source.location and not source.path.is_dir():
+    if "://" not in source.location and not is_store(source.path):
         opened = scan_layers(source.path)
         return opened.layers, opened.ids
     features = open_features(source.location)
@@ -175,14 +176,16 @@ def _layer_lines(summary: dict[str, Any]) -> list[str]:
         header = (f"layer of {name}", f"most alike in {other}", *numbers)
         lines += [*text_table(header, rows), ""]
     correlations = [
-        "undefined" if one is None else f"{one:.2f}"
-        for one in summary["depth_correlations"].values()
+        f"{one:.2f} ({name})"
+        for name, one in summary["depth_correlations"].items()
+        if one is not None
     ]
-    return [
-        *lines,
-        f"Depth of best matches rises with depth: rank correlation {' and '.join(correlations)}",
-        f"{summary['measure']}, {said_of_items(summary)}",
-    ]
+    if correlations:
+        lines.append(
+            "Spearman's correlation of a layer's depth with the depth of its best match: "
+            f"{', '.join(correlations)}; near 1, later layers match later layers"
+        )
+    return [*lines, f"{summary['measure']}, {said_of_items(summary)}"]
 
 
 def _model_lines(summary: dict[str, Any]) -> list[str]:

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relspace._core.items import ItemId
-from relspace.errors import FileFormatError, InvalidInputError
-from relspace.rows.formats import FORMATS
+from relspace.errors import FileFormatError
 from relspace.rows.formats._format import IDS, ONLY, Entry, Request
 from relspace.rows.locations import reading
-from relspace.rows.registry import check_file, ids_of_entries, refuse_to_load, suffixes_of
+from relspace.rows.registry import format_of, ids_of_entries, read, refuse_to_load, scan_table
 from relspace.rows.source import RowSource
 
 
@@ -46,7 +45,8 @@ def read_layers(path: str | Path) -> LayerFile:
     path : str or pathlib.Path
         A ``.npz``, ``.safetensors``, ``.h5``, ``.hdf5``, ``.pt`` or ``.pth`` file, or a table
         (``.parquet``, ``.arrow``, ``.feather``, ``.jsonl``) with columns of vectors. An entry
-        ``"ids"`` or an id column names the items.
+        ``"ids"`` or an id column names the items. The matrix of a file that holds one only, such as
+        ``.npy`` or ``.csv``, is a layer that is called as the file is.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def read_layers(path: str | Path) -> LayerFile:
     Raises
     ------
     InvalidInputError
-        If the file is missing or of a kind that holds one matrix only.
+        If the file is missing, or of an unknown kind.
     FileFormatError
         If it is corrupt, or holds no matrix of numbers.
 
@@ -87,16 +87,14 @@ def scan_layers(path: str | Path) -> LayerFile:
 
 
 def _open(path: Path, *, in_parts: bool) -> LayerFile:
-    file_format = FORMATS.get(path.suffix.lower())
-    if file_format is None or not file_format.has_layers or file_format.recognizes is not None:
-        raise InvalidInputError(
-            f"{path} has the suffix {path.suffix!r}; files of several layers end in "
-            f"{', '.join(suffixes_of(has_layers=True))}"
-        )
-    check_file(path)
+    file_format = format_of(path)
+    if not file_format.has_layers or file_format.recognizes is not None:
+        return _of_one_matrix(path, in_parts=in_parts)
     if in_parts and not file_format.in_parts:
         refuse_to_load(path)
     with reading(path), file_format.open(path, Request(every_matrix=True)) as entries:
+        if ONLY in entries:
+            return _of_one_matrix(path, in_parts=in_parts)
         matrices: dict[str, Entry] = {}
         for name, entry in entries.items():
             may_be_layer = entry.shape is None or (len(entry.shape) == 2 and 0 not in entry.shape)
@@ -106,7 +104,7 @@ def _open(path: Path, *, in_parts: bool) -> LayerFile:
                 matrices[name] = entry
             elif not entry.is_other:
                 raise FileFormatError(f"{path}::{name} {entry.obstacle}.")
-        if not matrices or ONLY in matrices:
+        if not matrices:
             raise FileFormatError(
                 f"{path} holds no named matrices (n_items, n_features) of numbers, so no layers"
             )
@@ -120,6 +118,12 @@ def _open(path: Path, *, in_parts: bool) -> LayerFile:
     if not file_format.keeps_order:
         names.sort(key=_by_number)
     return LayerFile({name: layers[name] for name in names}, ids, path)
+
+
+def _of_one_matrix(path: Path, *, in_parts: bool) -> LayerFile:
+    """The one layer of a file that has one matrix, called as the file is."""
+    table = (scan_table if in_parts else read)(path)
+    return LayerFile({path.stem: table.features}, table.ids, path)
 
 
 def _by_number(name: str) -> list[tuple[int, int | str]]:

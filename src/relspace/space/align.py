@@ -8,6 +8,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, Literal, cast, overload
 
+from relspace._core.archive import archive_kind
 from relspace._core.arguments import check_choice, check_random_state, name_some
 from relspace._core.items import ItemId, as_ids, own_ids
 from relspace._core.labelled_tables import feature_names, without_labels
@@ -276,6 +277,11 @@ def _ids_of_sets(
     for name, own in ids.items():
         checked[name] = None if own is None else as_ids(own, name, sizes[name])
     return checked
+
+
+def is_saved_space(path: str | Path) -> bool:
+    """Whether a file says that it holds a space; what it holds is not checked."""
+    return archive_kind(path) in (ItemSpace._kind, TokenSpace._kind)
 
 
 def load_space(path: str | Path) -> ItemSpace | TokenSpace:

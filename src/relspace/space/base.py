@@ -220,7 +220,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
 
     @abstractmethod
     def distances(self, a: str, b: str) -> Array:
-        """Distance of every row of one set from what corresponds to it in another."""
+        """Distance of every row of one set from the same item, or position, in another."""
 
     @abstractmethod
     def chance_distance(self, a: str, b: str, *, random_state: int = 0) -> float:
