@@ -52,6 +52,7 @@ ALLOWED = {
         *("num_prefix_tokens", "feature_info", "reroll", "unroll"),
     },
     "features/models/onnx.py": {"kind"},
+    "features/models/processors.py": {"one", "value"},
     "features/models/sam.py": {"backbone_config"},
     "features/models/text.py": {
         *("num_hidden_layers", "num_layers", "is_fast", "num_embeddings", "weight", "offset"),
