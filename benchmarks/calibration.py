@@ -45,6 +45,8 @@ N_BOOTSTRAPS = 60
 #: Widths of the layers of each model; of two sets, the first layers of the first two models.
 WIDTHS = {"a": (5, 4), "b": (7, 4), "c": (6,)}
 TIED = ("classes", "binary", "integers")
+#: Measures of neighbours in their order.
+ORDERS = ("rank_neighbors", "lcs_neighbors", "edit_neighbors", "cycle_neighbors")
 #: Of exact p-values one check in so many lies outside its bounds.
 ONE_IN = 10_000
 #: Related features must have the smallest p-value there is at least this often.
@@ -89,7 +91,7 @@ class Case:
     def is_exact(self) -> bool:
         """Whether permuted values are all but never equal to the observed one."""
         return self.data == "continuous" and self.measure.name not in (
-            *("mutual_neighbors", "jaccard_neighbors"),
+            *("mutual_neighbors", "jaccard_neighbors", *ORDERS),
         )
 
     @property
@@ -164,7 +166,7 @@ def tied_measures() -> list[Measure]:
         for name in ("rsa_spearman", "rsa_kendall")
         for distance in ("correlation", "euclidean")
     ]
-    names = ("mutual_neighbors", "jaccard_neighbors", "second_order_cosine", "cknna")
+    names = ("mutual_neighbors", "jaccard_neighbors", "second_order_cosine", "cknna", *ORDERS)
     near = [small(name) for name in names]
     return [*by_rank, *near, small("mutual_neighbors", metric="euclidean")]
 

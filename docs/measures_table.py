@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from relspace import measures
 
 HEADER = ("Name", "Measure", "Range", "Identical", "Unrelated", "Invariant to", "Source")
@@ -30,7 +32,7 @@ def table() -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}".replace("inf", "∞")
+    return "varies" if math.isnan(value) else f"{value:.3g}".replace("inf", "∞")
 
 
 if __name__ == "__main__":

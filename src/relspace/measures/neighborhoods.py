@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 
 import torch
 
@@ -95,6 +96,12 @@ class Neighborhoods:
         return self.weights * found.view(n, width)
 
     @cached_property
+    def edges(self) -> torch.Tensor:
+        """Numbers ``i * n + j`` of every item i and each of its candidates j, in rising order."""
+        own = torch.arange(len(self), device=self.candidates.device)[:, None]
+        return (own * len(self) + self.candidates).flatten().sort().values
+
+    @cached_property
     def similarities(self) -> torch.Tensor:
         """Inner products of each item with its candidates: (n, w) in float64."""
         items = torch.arange(len(self), device=self.points.device)[:, None]
@@ -132,37 +139,21 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
     """
     points, cloud = points_of(X, metric, name)
     n, device = len(X), X.device
-    nearest = torch.empty((n, k), dtype=torch.long, device=device)
-    unclear = torch.empty(n, dtype=torch.bool, device=device)
-    for rows in row_slices(n, n * cloud.points.element_size(), BLOCK_BYTES):
-        item = torch.arange(rows.start, rows.stop, device=device)
-        found = nearness_of(cloud, item).topk(k + 1, dim=1)
-        nearest[rows] = found.indices[:, :k]
-        gap = found.values[:, k - 1] - found.values[:, k]
-        unclear[rows] = gap <= rounding_of(cloud, item, found.values[:, k - 1], metric)
+    nearest, gaps = _nearest(cloud, k, metric)
     n_sure = torch.full((n,), k, device=device)
     n_tied = torch.zeros_like(n_sure)
-    items = unclear.nonzero().flatten()
+    items = (gaps[:, -1] <= 0).nonzero().flatten()
     if len(items) == 0:
         return Neighborhoods(k, nearest, n_sure, n_tied, points)
-    if metric == "cosine":
-        wide, exact = _about_their_mean(unit_vectors(X.to(torch.float64), name)), False
-        _refuse_one_direction(wide, name)
-    else:
-        wide, exact = cloud_for_ties(X)
     found_anew = []
-    for some in row_slices(len(items), 8 * n, BLOCK_BYTES):
-        item = items[some]
-        nearness = nearness_of(wide, item)
-        last = nearness.topk(k, dim=1).values[:, -1:]
-        rounding = 0.0 if exact else rounding_of(wide, item, last[:, 0], metric)[:, None]
-        sure = (nearness > last + rounding).sum(dim=1)
-        tied = (nearness >= last - rounding).sum(dim=1) - sure
+    for item, found, rounding in _as_near_as_the_last(X, items, k, metric, name):
+        last = found.values[:, k - 1 : k]
+        sure = (found.values > last + rounding).sum(dim=1)
+        tied = (found.values >= last - rounding).sum(dim=1) - sure
         without = sure + tied == k
         n_sure[item] = torch.where(without, k, sure)
         n_tied[item] = torch.where(without, 0, tied)
-        width = int((sure + tied).max())
-        found_anew.append((item, nearness.topk(width, dim=1).indices))
+        found_anew.append((item, found.indices))
     width = max(indices.shape[1] for _, indices in found_anew)
     Resources(device=device).require(
         32 * n * width,
@@ -177,6 +168,68 @@ def find_neighborhoods(X: torch.Tensor, k: int, metric: str, name: str) -> Neigh
     past = torch.arange(width, device=device) >= (n_sure + n_tied)[:, None]
     candidates[past] = past.nonzero()[:, 0]
     return Neighborhoods(k, candidates, n_sure, n_tied, points)
+
+
+def order_neighborhoods(
+    X: torch.Tensor, k: int, metric: str, name: str, random_state: int
+) -> Neighborhoods:
+    """Find the k nearest other items of every item, the nearest first, with ties broken at random.
+
+    The seed is mixed with the features, so that two sets don't break their ties alike.
+    """
+    points, cloud = points_of(X, metric, name)
+    nearest, gaps = _nearest(cloud, k, metric)
+    items = (gaps <= 0).any(dim=1).nonzero().flatten()
+    if len(items):
+        digest = blake2b(X.cpu().contiguous().numpy().data, digest_size=7).digest()
+        mixed = int.from_bytes(digest, "big") ^ random_state
+        generator = torch.Generator().manual_seed(mixed)
+        for item, found, rounding in _as_near_as_the_last(X, items, k, metric, name):
+            steps = found.values[:, :-1] - found.values[:, 1:] > rounding
+            # Equals have one number, to which a random share is added.
+            number = torch.nn.functional.pad(steps.cumsum(dim=1), (1, 0)).double()
+            number += torch.rand(number.shape, generator=generator, dtype=torch.float64).to(
+                number.device
+            )
+            number[found.values < found.values[:, k - 1 : k] - rounding] = torch.inf
+            order = number.argsort(dim=1)[:, :k]
+            nearest[item] = found.indices.gather(1, order)
+    n_sure = torch.full((len(X),), k, device=X.device)
+    return Neighborhoods(k, nearest, n_sure, torch.zeros_like(n_sure), points)
+
+
+def _nearest(cloud: Cloud, k: int, metric: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k nearest of every item, and how far beyond rounding each is from the next: (n, k)."""
+    n, device = len(cloud.points), cloud.points.device
+    nearest = torch.empty((n, k), dtype=torch.long, device=device)
+    gaps = cloud.points.new_empty((n, k))
+    for rows in row_slices(n, n * cloud.points.element_size(), BLOCK_BYTES):
+        item = torch.arange(rows.start, rows.stop, device=device)
+        found = nearness_of(cloud, item).topk(k + 1, dim=1)
+        nearest[rows] = found.indices[:, :k]
+        rounding = rounding_of(cloud, item, found.values[:, k - 1], metric)
+        gaps[rows] = found.values[:, :-1] - found.values[:, 1:] - rounding[:, None]
+    return nearest, gaps
+
+
+def _as_near_as_the_last(
+    X: torch.Tensor, items: torch.Tensor, k: int, metric: str, name: str
+) -> Iterator[tuple[torch.Tensor, torch.return_types.topk, torch.Tensor]]:
+    """Of some items, all that are as near as the k-th in float64, and the rounding: (r, 1)."""
+    if metric == "cosine":
+        wide, exact = _about_their_mean(unit_vectors(X.to(torch.float64), name)), False
+        _refuse_one_direction(wide, name)
+    else:
+        wide, exact = cloud_for_ties(X)
+    for some in row_slices(len(items), 8 * len(X), BLOCK_BYTES):
+        item = items[some]
+        nearness = nearness_of(wide, item)
+        last = nearness.topk(k, dim=1).values[:, -1]
+        rounding = rounding_of(wide, item, last, metric)[:, None]
+        if exact:
+            rounding = torch.zeros_like(rounding)
+        width = int((nearness >= last[:, None] - rounding).sum(dim=1).max())
+        yield item, nearness.topk(width, dim=1), rounding
 
 
 def points_of(X: torch.Tensor, metric: str, name: str) -> tuple[torch.Tensor, Cloud]:

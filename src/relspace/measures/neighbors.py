@@ -78,6 +78,9 @@ class NeighborhoodMeasure(Measure):
             )
         if self.index == "approximate":
             return find_approximately(X, self.k, self.metric, name)
+        return self._find_exactly(X, name)
+
+    def _find_exactly(self, X: torch.Tensor, name: str) -> Neighborhoods:
         return find_neighborhoods(X, self.k, self.metric, name)
 
     def recall(self, factor: Neighborhoods) -> float | None:
