@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.model_selection import KFold
 from tests.measures.test_references import Matrix, two_sets
 
 import relspace
 from relspace import measures
 from relspace.measures.linear_predictivity import PENALTIES
 from relspace.measures.sums.item_parts import RandomParts
+from relspace.measures.sums.stacked_products import sum_stacked_products
+from relspace.rows.formats.memory import ArrayRows
 
 
 def canonical(X: Matrix, Y: Matrix) -> tuple[Matrix, Matrix]:
@@ -140,3 +143,63 @@ class TestLinearPredictivity:
         X, Y = two_sets(9)
         with pytest.raises(relspace.errors.InvalidInputError, match="smaller n_folds"):
             measures.get("linear_predictivity")(X, Y)
+
+
+class TestEachTarget:
+    @pytest.mark.parametrize("n", [60, 12])
+    @pytest.mark.parametrize("predicted", ["first", "second"])
+    def test_is_the_mean_over_targets_with_a_penalty_each(self, n: int, predicted: str) -> None:
+        X, Y = two_sets(n)
+        # Targets that differ in size and in how much of them is noise.
+        X = X * np.logspace(0, 1, X.shape[1])
+        Y = Y + np.random.default_rng(5).normal(size=Y.shape) * np.linspace(0, 3, Y.shape[1])
+        features, targets = (X, Y) if predicted == "second" else (Y, X)
+        of_each = [
+            measures.get("linear_predictivity", predicted="second")(features, targets[:, [k]])
+            for k in range(targets.shape[1])
+        ]
+        value = measures.get("target_predictivity", predicted=predicted)(X, Y)
+        assert value == pytest.approx(np.mean(of_each), abs=1e-9)
+        one_way = [
+            measures.get("target_predictivity", predicted=which)(X, Y)
+            for which in ("first", "second")
+        ]
+        both = measures.get("target_predictivity")(X, Y)
+        assert both == pytest.approx(np.mean(one_way), abs=1e-9)
+
+    def test_himalaya_predicts_the_same(self) -> None:
+        ridge = pytest.importorskip("himalaya.ridge")
+        X, Y = two_sets(200)
+        Y = Y + np.random.default_rng(5).normal(size=Y.shape) * np.linspace(0, 3, Y.shape[1])
+        fold_of = RandomParts(200, 5, 0)(0, 200).numpy()
+        missed, total = np.zeros((2, Y.shape[1]))
+        for fold in range(5):
+            train, part = fold_of != fold, fold_of == fold
+            alphas = np.array(PENALTIES) * np.sum((X[train] - X[train].mean(0)) ** 2)
+            # Cross-validated, of which generalized cross-validation is nearly the same.
+            model = ridge.RidgeCV(
+                alphas=alphas,
+                fit_intercept=True,
+                solver_params={"warn": False},
+                cv=KFold(20),
+            )
+            model.fit(X[train], Y[train])
+            missed += np.sum((Y[part] - model.predict(X[part])) ** 2, axis=0)
+            total += np.sum((Y[part] - Y[train].mean(0)) ** 2, axis=0)
+        value = measures.get("target_predictivity", predicted="second")(X, Y)
+        assert value == pytest.approx(np.mean(1 - missed / total), abs=2e-3)
+
+    def test_sums_give_the_same(self) -> None:
+        X, Y = two_sets(3000)
+        Y[:, 2] = 0.1
+        measure = measures.get("target_predictivity")
+        stack = sum_stacked_products(
+            [ArrayRows(X), ArrayRows(Y)], ["X", "Y"], folds=measure.folds(3000)
+        )
+        expected = measure(X, Y)
+        assert measure.from_cross_products(stack.pair(0, 1)) == pytest.approx(expected, abs=1e-9)
+        assert expected == pytest.approx(measure(X, np.delete(Y, 2, axis=1)), abs=1e-9)
+
+    def test_choices_are_checked(self) -> None:
+        with pytest.raises(relspace.errors.InvalidInputError, match="targets is 'all'"):
+            measures.get("linear_predictivity", targets="all")

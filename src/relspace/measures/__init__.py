@@ -14,10 +14,12 @@ from relspace.measures import (
     cka,
     cknna,
     distance_correlation,
+    gulp,
     linear_predictivity,
     neighbor_orders,
     neighbors,
     procrustes,
+    regularized_cca,
     rsa,
     unit_matching,
 )
@@ -44,6 +46,8 @@ _MEASURES = {
         distance_correlation,
         cca,
         procrustes,
+        regularized_cca,
+        gulp,
         unit_matching,
         neighbors,
         neighbor_orders,
@@ -67,6 +71,9 @@ _NAMES_ELSEWHERE = {
     "cosine": "rsa_cosine second_order_cosine",
     "dcor": "distance_correlation",
     "mean_cca": "cca",
+    "linear_metric netrep partial_whitening": "regularized_cca procrustes_angle",
+    "cv_procrustes": "crossvalidated_procrustes",
+    "cv_cca": "crossvalidated_cca",
     "angular angular_procrustes": "procrustes_angle",
     "shape_distance size_and_shape size_and_shape_distance": (
         "procrustes procrustes_angle size_and_shape_procrustes"
@@ -82,7 +89,8 @@ _NAMES_ELSEWHERE = {
     "mknn mutual_knn mutual_nearest_neighbors": "mutual_neighbors",
     "neighbors": "mutual_neighbors jaccard_neighbors",
     "jaccard knn_jaccard": "jaccard_neighbors",
-    "linear_regression ridge predictivity encoding r2": "linear_predictivity",
+    "linear_regression ridge predictivity encoding r2": "linear_predictivity target_predictivity",
+    "himalaya brain_score per_target": "target_predictivity",
 }
 _ALIASES = {
     alias: tuple(found.split())
@@ -105,6 +113,7 @@ def names() -> tuple[str, ...]:
     >>> [name for name in measures.names() if measures.get(name).direction == "distance"]
     ... # doctest: +NORMALIZE_WHITESPACE
     ['procrustes', 'procrustes_angle', 'size_and_shape_procrustes', 'permutation_procrustes',
+     'regularized_cca', 'crossvalidated_procrustes', 'crossvalidated_cca', 'gulp',
      'soft_matching_distance']
     """
     return tuple(_MEASURES)

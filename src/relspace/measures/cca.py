@@ -74,9 +74,8 @@ class CCA(Measure):
         return WIDE_FEATURES_LOOK_ALIKE
 
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PrincipalAxes:
-        basis, sizes, axes = torch.linalg.svd(centered(X), full_matrices=False)
-        rank = int((sizes > max(X.shape) * torch.finfo(X.dtype).eps * sizes[0]).sum())
-        rank = self._kept(sizes[:rank])
+        basis, sizes, axes = principal_axes(X)
+        rank = self._kept(sizes)
         return PrincipalAxes(basis[:, :rank], sizes[:rank, None] * axes[:rank])
 
     def from_factors(
@@ -90,11 +89,10 @@ class CCA(Measure):
         return 3
 
     def from_cross_products(self, products: CrossProducts) -> float:
-        (axes_x, sizes_x), (axes_y, sizes_y) = products.x.principal, products.y.principal
-        axes_x, sizes_x = axes_x[:, : self._kept(sizes_x)], sizes_x[: self._kept(sizes_x)]
-        axes_y, sizes_y = axes_y[:, : self._kept(sizes_y)], sizes_y[: self._kept(sizes_y)]
-        coupling = (axes_x.T @ products.both @ axes_y) / sizes_x[:, None] / sizes_y
-        return self._mean(products.n_items, coupling, (axes_x * sizes_x).T)
+        axes, sizes = products.x.principal
+        kept_x, kept_y = self._kept(sizes), self._kept(products.y.principal[1])
+        loadings = (axes * sizes)[:, :kept_x].T
+        return self._mean(products.n_items, products.coupling[:kept_x, :kept_y], loadings)
 
     def _kept(self, sizes: torch.Tensor) -> int:
         """How many principal axes explain ``variance``."""
@@ -105,18 +103,29 @@ class CCA(Measure):
 
     def _mean(self, n_items: int, coupling: torch.Tensor, loadings: torch.Tensor) -> float:
         """The mean of the canonical correlations, from the products of two orthonormal bases."""
-        ranks = tuple(coupling.shape)
-        if sum(ranks) > n_items - 1:
-            raise UndefinedValueError(
-                f"the sets have {ranks[0]} and {ranks[1]} dimensions and {n_items} items: from "
-                f"{n_items} dimensions together, some canonical correlations are 1 whatever the "
-                "features; give more items, keep less variance, or use another measure."
-            )
+        refuse_too_many_dimensions(n_items, *coupling.shape)
         if self.weights == "equal":
             return float(torch.linalg.svdvals(coupling).clamp_max(1.0).mean())
         turn, correlations, _ = torch.linalg.svd(coupling, full_matrices=False)
         weights = (turn.T @ loadings).abs().sum(dim=1)
         return float((weights * correlations.clamp_max(1.0)).sum() / weights.sum())
+
+
+def principal_axes(X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Orthonormal basis (n, r), sizes (r,) and axes (r, d) of centred features above rounding."""
+    basis, sizes, axes = torch.linalg.svd(centered(X), full_matrices=False)
+    keep = sizes > max(X.shape) * torch.finfo(X.dtype).eps * sizes[0]
+    return basis[:, keep], sizes[keep], axes[keep]
+
+
+def refuse_too_many_dimensions(n_items: int, rank_x: int, rank_y: int) -> None:
+    """Refuse sets of which some canonical correlations are 1 whatever the features."""
+    if rank_x + rank_y > n_items - 1:
+        raise UndefinedValueError(
+            f"the sets have {rank_x} and {rank_y} dimensions and {n_items} items: from "
+            f"{n_items} dimensions together, some canonical correlations are 1 whatever the "
+            "features; give more items, keep less variance, or use another measure."
+        )
 
 
 MEASURES: tuple[Measure, ...] = (

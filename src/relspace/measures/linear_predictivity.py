@@ -9,12 +9,17 @@ from typing import Literal, TypeVar
 
 import torch
 
-from relspace._core.arguments import check_choice, check_count, check_random_state, check_resamples
-from relspace.errors import InvalidInputError
-from relspace.measures._measure import Measure, Range, centered, in_fewest_dimensions
+from relspace._core.arguments import check_choice
+from relspace.measures._measure import (
+    Measure,
+    Names,
+    Range,
+    centered,
+    in_fewest_dimensions,
+    varying,
+)
+from relspace.measures.held_out import HeldOutMeasure, same_parts
 from relspace.measures.sums.cross_products import CrossProducts, SetProducts
-from relspace.measures.sums.item_parts import RandomParts
-from relspace.resampling import PartitionFamily, Permutations
 
 _Score = TypeVar("_Score", float, torch.Tensor)
 
@@ -44,30 +49,31 @@ class Fold:
 class Predictor:
     """A set as predictor and as target.
 
-    ``part_of`` (n,) is the fold that holds out each item, ``target`` (n, r) are the features in as
-    few dimensions as hold them.
+    ``part_of`` (n,) is the fold that holds out each item, ``features`` (n, r) are those that
+    predict, in as few dimensions as hold them, and ``target`` (n, e) those that are predicted.
     """
 
     part_of: torch.Tensor
     folds: tuple[Fold, ...]
+    features: torch.Tensor
     target: torch.Tensor
 
     @classmethod
-    def of(cls, target: torch.Tensor, part_of: torch.Tensor) -> Predictor:
+    def of(cls, features: torch.Tensor, target: torch.Tensor, part_of: torch.Tensor) -> Predictor:
         """Decompose the features without each part."""
         parts = range(int(part_of.max()) + 1)
-        return cls(part_of, tuple(_fold(target, part_of == part) for part in parts), target)
+        folds = tuple(_fold(features, part_of == part) for part in parts)
+        return cls(part_of, folds, features, target)
 
     def holding_out(self, part_of: torch.Tensor) -> Predictor:
         """The same set with other parts held out; itself if only the numbers of parts differ."""
-        first_of_part = torch.stack([fold.test[0] for fold in self.folds])
-        if torch.equal(part_of[first_of_part][self.part_of], part_of):
+        if same_parts(self.part_of, part_of):
             return self
-        return Predictor.of(self.target, part_of)
+        return Predictor.of(self.features, self.target, part_of)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class LinearPredictivity(Measure):
+class LinearPredictivity(HeldOutMeasure):
     r"""Variance of held-out items that ridge regression explains, the mean of both directions.
 
     .. math::
@@ -77,7 +83,9 @@ class LinearPredictivity(Measure):
     over the folds f, each predicted by a ridge regression with intercept on the others. Its
     penalty minimizes the generalized cross-validation error on those others (Golub, Heath and Wahba
     1979). All features count by their variance, so the value does not change under rotation. Below
-    0 it predicts worse than the mean does.
+    0 it predicts worse than the mean does. Target by target, each has a penalty and an
+    :math:`R^2` of its own, of which the mean is taken: every target counts alike, as every neuron
+    does where a model predicts recordings.
 
     Both directions hold out the same items, also under permutations: items are permuted within
     folds, and folds of one size among each other. Permuted groups cut folds, so that the second set
@@ -85,22 +93,19 @@ class LinearPredictivity(Measure):
 
     Attributes
     ----------
-    n_folds : int
-        Number of parts of the items, each held out in turn.
     predicted : "both", "first" or "second"
         Which set is predicted from the other.
-    random_state : int
-        Seed of the parts.
+    targets : "together" or "each"
+        Whether all targets share a penalty and their variances are summed, or each has its own.
     """
 
-    n_folds: int = 5
     predicted: Literal["both", "first", "second"] = "both"
-    random_state: int = 0
+    targets: Literal["together", "each"] = "together"
 
     def __post_init__(self) -> None:
-        check_count(self.n_folds, "n_folds", at_least=2)
+        super().__post_init__()
         check_choice(self.predicted, "predicted", ("both", "first", "second"))
-        check_random_state(self.random_state)
+        check_choice(self.targets, "targets", ("together", "each"))
 
     @property
     def range(self) -> Range:
@@ -111,13 +116,25 @@ class LinearPredictivity(Measure):
         return self.predicted == "both"
 
     @property
+    def invariances(self) -> Names:
+        # Axes of the targets matter where each of them counts alike.
+        return super().invariances if self.targets == "together" else ("scale", "shift")
+
+    @property
     def chance(self) -> str:
         return "0 or a little below"
 
+    @property
+    def _one_by_one(self) -> bool:
+        return self.targets == "each"
+
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Predictor:
-        part_of = self.folds(len(X))(0, len(X)).to(X.device)
-        target = in_fewest_dimensions(centered(X))
-        return Predictor.of(target / torch.linalg.matrix_norm(target), part_of)
+        part_of = self._part_of(len(X)).to(X.device)
+        points = centered(X)
+        points = points / torch.linalg.matrix_norm(points)
+        features = in_fewest_dimensions(points)
+        target = points[:, varying(X)] if self._one_by_one else features
+        return Predictor.of(features, target, part_of)
 
     def from_factors(
         self, x: Predictor, y: Predictor, permutation: torch.Tensor | None = None
@@ -138,7 +155,10 @@ class LinearPredictivity(Measure):
         seconds = [one.target[permutations.argsort(dim=1)] for one in y]
         predictors = [self._permuted(one, x[0].part_of[permutations]) for one in y]
         values = [
-            self._mean(partial(_explained, [a], second), partial(_explained, of_b, first))
+            self._mean(
+                partial(_explained, [a], second, one_by_one=self._one_by_one),
+                partial(_explained, of_b, first, one_by_one=self._one_by_one),
+            )
             for a, first in zip(x, firsts, strict=True)
             for of_b, second in zip(predictors, seconds, strict=True)
         ]
@@ -151,35 +171,11 @@ class LinearPredictivity(Measure):
         found = [own.holding_out(part_of) for part_of in parts]
         return found if any(one is not own for one in found) else [own]
 
-    def permutations(
-        self,
-        n_items: int,
-        n_permutations: int,
-        *,
-        groups: object | None = None,
-        random_state: int = 0,
-    ) -> Sequence[Permutations]:
-        """Draw permutations that keep the folds, or permute groups."""
-        if groups is not None:
-            return super().permutations(
-                n_items, n_permutations, groups=groups, random_state=random_state
-            )
-        count = check_resamples(n_permutations, "n_permutations")
-        part_of = self.folds(n_items)(0, n_items)
-        return [PartitionFamily(part_of, count, check_random_state(random_state))]
-
-    def folds(self, n_items: int) -> RandomParts:
-        if n_items < 2 * self.n_folds:
-            raise InvalidInputError(
-                f"there are {n_items} items, too few to hold out {self.n_folds} parts of at least "
-                "2; give more items or ask for a smaller n_folds."
-            )
-        return RandomParts(n_items, self.n_folds, self.random_state)
-
     def from_cross_products(self, products: CrossProducts) -> float:
         x, y, by_fold = products.x, products.y, products.by_fold
         return self._mean(
-            lambda: _explained_by_sums(x, y, by_fold), lambda: _explained_by_sums(y, x, by_fold.mT)
+            lambda: _explained_by_sums(x, y, by_fold, one_by_one=self._one_by_one),
+            lambda: _explained_by_sums(y, x, by_fold.mT, one_by_one=self._one_by_one),
         )
 
     def _mean(self, of_second: Callable[[], _Score], of_first: Callable[[], _Score]) -> _Score:
@@ -197,12 +193,18 @@ def _fold(X: torch.Tensor, is_test: torch.Tensor) -> Fold:
     return Fold(train, test, basis[:, keep], sizes[keep], (X[test] - mean) @ axes[keep].T)
 
 
-def _explained(predictors: Sequence[Predictor], targets: torch.Tensor) -> torch.Tensor:
+def _explained(
+    predictors: Sequence[Predictor], targets: torch.Tensor, *, one_by_one: bool
+) -> torch.Tensor:
     """Share of the variance of targets (b, n, e) that one predictor, or one each, explains."""
     if len(predictors) > 1:
         each = zip(predictors, targets[:, None], strict=True)
-        return torch.cat([_explained([one], target) for one, target in each])
-    missed, total = targets.new_zeros(2, len(targets))
+        return torch.cat([_explained([one], target, one_by_one=one_by_one) for one, target in each])
+
+    def summed(values: torch.Tensor) -> torch.Tensor:
+        return values if one_by_one else values.sum(dim=-1, keepdim=True)
+
+    missed = total = targets.new_zeros(1)
     for fold in predictors[0].folds:
         known = targets[:, fold.train]
         mean = known.mean(dim=1, keepdim=True)
@@ -211,62 +213,73 @@ def _explained(predictors: Sequence[Predictor], targets: torch.Tensor) -> torch.
         variances = fold.sizes.square()
         penalty = _best_penalty(
             variances,
-            projected.square().sum(dim=2),
-            known.square().sum(dim=(1, 2)),
+            summed(projected.square()).mT,
+            summed(known.square().sum(dim=1)),
             known.shape[1],
         )
-        weights = fold.sizes / (variances + penalty[:, None])
+        weights = fold.sizes[:, None] / (variances[:, None] + penalty[:, None])
         wanted = targets[:, fold.test] - mean
-        missed += (
-            (wanted - fold.held_out @ (weights[:, :, None] * projected)).square().sum(dim=(1, 2))
-        )
-        total += wanted.square().sum(dim=(1, 2))
-    explained: torch.Tensor = 1.0 - missed / total
-    return explained
+        misses = wanted - fold.held_out @ (weights * projected)
+        missed = missed + summed(misses.square().sum(dim=1))
+        total = total + summed(wanted.square().sum(dim=1))
+    return (1.0 - missed / total).mean(dim=1)
 
 
-def _explained_by_sums(own: SetProducts, target: SetProducts, both: torch.Tensor) -> float:
+def _explained_by_sums(
+    own: SetProducts, target: SetProducts, both: torch.Tensor, *, one_by_one: bool
+) -> float:
     """The same from sums over folds; ``both`` (n_folds, d, e) holds products with the target."""
-    missed = total = 0.0
-    all_products, all_squares = both.sum(dim=0), float(target.traces.sum())
+    all_squares = target.by_fold.diagonal(dim1=1, dim2=2)
+    all_sums = target.sums
+    if one_by_one:
+        both, all_squares, all_sums = (
+            of[..., target.varying] for of in (both, all_squares, all_sums)
+        )
+
+    def summed(values: torch.Tensor) -> torch.Tensor:
+        return values if one_by_one else values.sum(dim=-1, keepdim=True)
+
+    missed = total = both.new_zeros(1)
+    all_products = both.sum(dim=0)
     for fold, training in enumerate(own.trainings):
         # Centring at the mean of the items trained on corrects products by those of the sums.
-        sums, sum_squares = target.sums[fold], float(target.sums[fold].square().sum())
-        outer, squares = torch.outer(own.sums[fold], sums), float(target.traces[fold])
+        sums, squares = all_sums[fold], all_squares[fold]
+        outer = torch.outer(own.sums[fold], sums)
         known = all_products - both[fold] - outer / training.n_items
+        known_squares = all_squares.sum(dim=0) - squares - sums.square() / training.n_items
         projected = training.axes.T @ known
         penalty = _best_penalty(
             training.variances,
-            (projected.square().sum(dim=1) / training.variances)[None],
-            projected.new_tensor([all_squares - squares - sum_squares / training.n_items]),
+            summed(projected.square()).T / training.variances,
+            summed(known_squares),
             training.n_items,
         )
-        weights = projected / (training.variances + penalty)[:, None]
+        weights = projected / (training.variances[:, None] + penalty)
         wanted = training.axes.T @ (both[fold] + training.shift * outer)
-        of_wanted = squares + training.shift * sum_squares
-        missed += of_wanted - 2 * float((weights * wanted).sum())
-        missed += float((training.held_out @ weights * weights).sum())
-        total += of_wanted
-    return 1.0 - missed / total
+        of_wanted = summed(squares + training.shift * sums.square())
+        explained = weights * (2 * wanted - training.held_out @ weights)
+        missed = missed + of_wanted - summed(explained.sum(dim=0))
+        total = total + of_wanted
+    return float((1.0 - missed / total).mean())
 
 
 def _best_penalty(
     variances: torch.Tensor, explained: torch.Tensor, squares: torch.Tensor, n_items: int
 ) -> torch.Tensor:
-    """The penalty (b,) of the smallest generalized cross-validation error for each target.
+    """The penalty (..., e) of the smallest generalized cross-validation error for each target.
 
     ``variances`` (r,) are sums of squares of the predicting features along their principal axes,
-    ``explained`` (b, r) those of each target that each axis explains without a penalty, ``squares``
-    (b,) those of each centred target.
+    ``explained`` (..., e, r) those of each target that each axis explains without a penalty,
+    ``squares`` (..., e) those of each centred target.
     """
     penalties = torch.tensor(PENALTIES, dtype=variances.dtype, device=variances.device)
     penalties = penalties[:, None] * variances.sum()
     left = penalties / (variances + penalties)
     unused = n_items - 1 - len(variances)
     # As many axes as items explain everything; the rest is rounding.
-    outside = (squares - explained.sum(dim=1)).clamp_min(0.0)[:, None] if unused else 0.0
+    outside = (squares - explained.sum(dim=-1)).clamp_min(0.0)[..., None] if unused else 0.0
     errors = (outside + explained @ left.square().T) / (unused + left.sum(dim=1)).square()
-    best: torch.Tensor = penalties[errors.argmin(dim=1), 0]
+    best: torch.Tensor = penalties[errors.argmin(dim=-1), 0]
     return best
 
 
@@ -275,5 +288,11 @@ MEASURES: tuple[Measure, ...] = (
         name="linear_predictivity",
         title="Linear predictivity",
         source="Yamins et al. 2014; cross-validated ridge regression, both directions",
+    ),
+    LinearPredictivity(
+        name="target_predictivity",
+        title="Predictivity of each target",
+        source="Yamins et al. 2014; a penalty for each target, as in himalaya",
+        targets="each",
     ),
 )

@@ -120,6 +120,12 @@ class CrossProducts:
         """X'Y (d, e) over all items."""
         return over_folds(self.by_fold)
 
+    @property
+    def coupling(self) -> torch.Tensor:
+        """Products (r, s) of orthonormal bases of both sets, along their principal axes."""
+        (axes_x, sizes_x), (axes_y, sizes_y) = self.x.principal, self.y.principal
+        return (axes_x.T @ self.both @ axes_y) / sizes_x[:, None] / sizes_y
+
     def swapped(self) -> CrossProducts:
         """The same with the two sets in the other order."""
         return replace(self, x=self.y, y=self.x, by_fold=self.by_fold.mT)
