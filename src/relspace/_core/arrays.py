@@ -22,7 +22,7 @@ from relspace.errors import InvalidInputError, InvalidTypeError, NonFiniteError,
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
-# Up to so many bytes the free memory is not asked for.
+# The free memory is not asked for up to this many bytes.
 _SMALL_BYTES = 2**24
 # Whole numbers up to these have all their digits in float32 and in float64.
 _EXACT_IN_FLOAT32, _EXACT_IN_FLOAT64 = 2**24, 2**53
@@ -59,13 +59,13 @@ def tensor_from(features: object, name: str) -> tuple[torch.Tensor, bool]:
     on_gpu = hasattr(features, "__cuda_array_interface__")
     if hasattr(features, "__array__") and not on_gpu:
         # A subclass keeps its mask.
-        array = _told(lambda: np.asanyarray(features), name)
+        array = _converted(lambda: np.asanyarray(features), name)
         return tensor_of_array(array, name), True
     if hasattr(features, "__dlpack__"):
-        found = _told(lambda: torch.utils.dlpack.from_dlpack(features), name)
+        found = _converted(lambda: torch.utils.dlpack.from_dlpack(features), name)
         return readable(found, name), False
     if isinstance(features, Sequence) and not isinstance(features, str | bytes):
-        return tensor_of_array(_told(lambda: np.asarray(features), name), name), True
+        return tensor_of_array(_converted(lambda: np.asarray(features), name), name), True
     raise InvalidTypeError(
         f"{name} is of type {type(features).__name__}; it must be a tensor, an array, "
         "or something with __array__ or __dlpack__."
@@ -73,9 +73,9 @@ def tensor_from(features: object, name: str) -> tuple[torch.Tensor, bool]:
 
 
 def readable(tensor: torch.Tensor, name: str) -> torch.Tensor:
-    """Refuse a tensor whose values can't be read as they stand, and say what makes them readable.
+    """Refuse a tensor whose values can't be read directly, and say how to make them readable.
 
-    Unsigned types with few operations come out in a signed one of the same numbers.
+    Unsigned types with few operations are converted to a signed type that holds the same numbers.
     """
     way = None
     if tensor.is_nested:
@@ -135,9 +135,9 @@ def tensor_of_array(array: NDArray[Any], name: str) -> torch.Tensor:
 def _refuse_repeats_beyond_memory(
     n_bytes: int, is_repeated: bool, name: str, device: torch.device | None = None
 ) -> None:
-    """Refuse what repeats a few numbers by strides of 0 and would not fit once it is computed on.
+    """Refuse a broadcast array (with strides of 0) that would not fit once it is computed on.
 
-    All else has been allocated by whoever made it, or lies in a file.
+    The memory of other arrays is allocated already, or they lie in a file.
     """
     if not is_repeated or n_bytes < _SMALL_BYTES:
         return
@@ -243,11 +243,11 @@ def _from_sequence(rows: Sequence[Any], name: str) -> tuple[torch.Tensor, bool]:
         )
     if any(isinstance(row, torch.Tensor) for row in rows):
         parts = [readable(torch.as_tensor(row), f"{name}[{i}]") for i, row in enumerate(rows)]
-        return _told(lambda: torch.stack(parts), name), False
+        return _converted(lambda: torch.stack(parts), name), False
     for number, row in enumerate(rows):
         if isinstance(row, np.ma.MaskedArray) and np.ma.is_masked(row):
             refuse_missing(np.ma.getmaskarray(row), f"{name}[{number}]", "masked values", "fill")
-    return tensor_of_array(_told(lambda: np.asarray(rows), name), name), True
+    return tensor_of_array(_converted(lambda: np.asarray(rows), name), name), True
 
 
 def is_matrix_like(part: object) -> bool:
@@ -262,8 +262,8 @@ def _has_dimensions(part: object, at_least: int) -> bool:
     return isinstance(shape, tuple) and len(shape) >= at_least
 
 
-def _told(make: Callable[[], Any], name: str) -> Any:
-    """What a conversion makes; what another library raises, as an error of this one."""
+def _converted(make: Callable[[], Any], name: str) -> Any:
+    """Run a conversion, and raise errors of another library as errors of this one."""
     try:
         return make()
     except (ValueError, OverflowError) as error:
@@ -313,7 +313,7 @@ def _values_of_arrow(table: Any, name: str) -> NDArray[Any]:
             missing = np.zeros((len(column), len(columns)), dtype=bool)
             missing[:, position] = np.asarray(column.is_null())
             refuse_missing(missing, name, "missing values (nulls)", "fill", columns=labels)
-    values = _told(lambda: [np.asarray(column) for column in columns], name)
+    values = _converted(lambda: [np.asarray(column) for column in columns], name)
     for label, one in zip(labels, values, strict=True):
         if one.dtype.kind not in "fiu":
             raise InvalidTypeError(

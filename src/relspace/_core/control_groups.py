@@ -1,7 +1,7 @@
-"""How much memory the control groups of this process leave it (Slurm, systemd, containers).
+"""Memory that the control groups of this process allow (Slurm, systemd, containers).
 
-Every group above a process limits it too, so the tree is climbed from the process's own group to
-the root of what is mounted, in version 2 and version 1 of control groups.
+Every parent group limits a process too, so the tree is climbed from the process's own group to the
+root of the mount, in version 2 and version 1 of control groups.
 """
 
 from __future__ import annotations

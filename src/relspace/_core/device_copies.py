@@ -25,7 +25,7 @@ class Copy:
 class DeviceCopies:
     """Copies for a device that computes on tensors where they are: nothing is copied."""
 
-    #: Whether copies are under way while the caller goes on.
+    #: Whether copies run while the caller computes.
     overlap = False
 
     def send(self, rows: torch.Tensor) -> Copy:
@@ -33,7 +33,7 @@ class DeviceCopies:
         return Copy(rows)
 
     def receive(self, copy: Copy) -> torch.Tensor:
-        """Return rows that were sent, for what the caller's thread computes next."""
+        """Return rows that were sent, ready for the next computation of the caller's thread."""
         return copy.tensor
 
     def fetch(self, result: torch.Tensor) -> Copy:
@@ -65,7 +65,7 @@ class StreamedCopies(DeviceCopies):
             return Copy(self._upload(rows), self._inward.record_event())
 
     def receive(self, copy: Copy) -> torch.Tensor:
-        """Return rows that were sent, for what the caller's thread computes next."""
+        """Return rows that were sent, ready for the next computation of the caller's thread."""
         if copy.there is not None:
             computing = self._cuda.current_stream(self._device)
             computing.wait_event(copy.there)
@@ -88,7 +88,7 @@ class StreamedCopies(DeviceCopies):
             copy.there.synchronize()
         return copy.tensor
 
-    # The rest is what only a GPU can do.
+    # The methods below need a GPU, and tests replace them.
 
     def _is_on_host(self, tensor: torch.Tensor) -> bool:
         return tensor.device.type == "cpu"

@@ -15,7 +15,7 @@ def write_whole(path: Path, content: bytes | str) -> Path:
     """Write a file through a temporary one beside it, so that nobody ever reads half of it.
 
     Its folder is made if needed, and a file already there is replaced. Text is encoded as UTF-8,
-    with escapes for what has no encoding, such as half a surrogate pair in a file's name. An
+    with escapes for characters that have none, such as half a surrogate pair in a file name. An
     OSError names ``path``. The temporary file of a run that was killed is overwritten by the next
     one that writes ``path``.
 

@@ -22,7 +22,7 @@ _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]*")
 
 @runtime_checkable
 class HasIds(Protocol):
-    """What declares the ids of its rows, as sources of rows and feature sets do."""
+    """An object that has ids for its rows, such as a source of rows or a feature set."""
 
     @property
     def ids(self) -> tuple[ItemId, ...] | None:

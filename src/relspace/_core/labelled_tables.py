@@ -21,7 +21,7 @@ from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchErr
 
 #: Columns with these names (in any case) hold ids and never features.
 ID_COLUMNS = ("id", "ids")
-# What coordinates and levels that hold ids are called too, alone or before "_id" and "_name".
+# Other names of coordinates and levels that hold ids, alone or followed by "_id" or "_name".
 _ITEMS = (
     "item",
     "image",
@@ -64,7 +64,7 @@ class LabelledTable:
 
 @runtime_checkable
 class NamesFeatures(Protocol):
-    """What declares the names of its columns, as tables and sources of rows do."""
+    """An object that has names for its columns, such as a table or a source of rows."""
 
     @property
     def feature_names(self) -> Sequence[Hashable] | None:
@@ -79,7 +79,7 @@ def as_labelled_table(features: object, name: str) -> LabelledTable | None:
     for ids.
     """
     if isinstance(features, torch.Tensor | np.ndarray):
-        # Asking for what they don't offer takes longer than a small affinity matrix.
+        # Looking for attributes that they lack takes longer than a small affinity matrix.
         return None
     if _offers(features, "data_vars"):
         raise InvalidTypeError(

@@ -6,7 +6,7 @@ from __future__ import annotations
 LARGEST_WHOLE_NUMBER = 2**63 - 1
 #: How many permutations, random halves or splits can be asked for: p-values down to 1e-7.
 MOST_RESAMPLES = 10_000_000
-#: Permutations that are drawn unless told otherwise: the smallest p-value is then 0.01.
+#: The default number of permutations; the smallest p-value is then 0.01.
 DEFAULT_PERMUTATIONS = 99
-#: Up to which p-value something is shown, unless told otherwise.
+#: The default level of tests.
 DEFAULT_ALPHA = 0.05

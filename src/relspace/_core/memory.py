@@ -14,7 +14,7 @@ import torch
 from relspace._core.control_groups import control_group_headroom
 
 _limits: ContextVar[tuple[int, int] | None] = ContextVar("limits", default=None)
-# Asking how much is free takes longer than filling so many bytes.
+# Up to this many bytes, asking how much is free takes longer than filling them.
 _ALWAYS_FREE = 2**24
 _CACHE_LINE = 64
 # From here on NumPy asks for huge pages.
@@ -36,7 +36,7 @@ def free_memory_bytes(device: torch.device | None = None) -> int:
 
 @contextmanager
 def limited_memory(host: int, gpu: int | None = None) -> Iterator[None]:
-    """Pretend, in this context, that so many bytes of memory are free."""
+    """Pretend, in this context, that only this many bytes of memory are free."""
     before = _limits.set((host, host if gpu is None else gpu))
     try:
         yield
@@ -45,7 +45,7 @@ def limited_memory(host: int, gpu: int | None = None) -> Iterator[None]:
 
 
 def is_free(n_bytes: int, device: torch.device | None = None) -> bool:
-    """Whether so many bytes can be allocated now on a device."""
+    """Whether this many bytes can be allocated now on a device."""
     if n_bytes <= _ALWAYS_FREE and _limits.get() is None:
         return True
     return n_bytes <= free_memory_bytes(device)

@@ -13,7 +13,7 @@ from relspace._core.arguments import name_some, say_count
 from relspace._core.items import ItemId, are_whole_numbers
 from relspace.errors import InvalidInputError, ItemMismatchError, RelspaceWarning
 
-#: What ``ids=`` is where rows are to be matched by position, whatever is known of them.
+#: The value of ``ids=`` that matches rows by position, even where ids are known.
 BY_POSITION = "position"
 #: What ``on_missing=`` is where only the items that all sets hold are kept.
 INTERSECT = "intersect"
@@ -29,7 +29,7 @@ class OtherItemsError(ItemMismatchError):
 
 @dataclass(frozen=True)
 class ItemContents:
-    """What is known of the content of a set's items, by which they are told apart without ids.
+    """Digests of the content of a set's items, which identify them where there are no ids.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class ItemContents:
         return ItemContents(self.of, chosen, self.rows_per_item)
 
     def with_rows(self, count: int) -> ItemContents:
-        """Return the same of items that have so many rows each."""
+        """Return the same contents for items with this many rows each."""
         return ItemContents(self.of, self.digests, count)
 
     def in_order(self, rows: torch.Tensor | None) -> tuple[str, ...]:

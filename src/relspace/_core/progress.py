@@ -9,8 +9,8 @@ from typing import TextIO
 
 from relspace.errors import InvalidTypeError
 
-#: Called with ``(done, total, text)``: so much of the step that the text names is done. A total of
-#: 0 means that the step isn't counted.
+#: Called with ``(done, total, text)``: ``done`` of ``total`` parts of the step that the text names
+#: are finished. A total of 0 means that the step isn't counted.
 Listener = Callable[[int, int, str], None]
 #: What ``progress=`` takes: a listener, or True for a line on stderr.
 Progress = Listener | bool | None
@@ -24,10 +24,10 @@ _CLEAR = "\r\x1b[K"
 
 
 def as_listener(progress: Progress) -> Listener:
-    """Check ``progress=`` and return a listener that may be told of a step at any rate.
+    """Check ``progress=`` and return a listener that may be called at any rate.
 
-    None and False listen to nothing; True prints lines on stderr. A callable is told of a step at
-    most a hundred times.
+    None and False give a listener that does nothing; True prints lines on stderr. A callable is
+    called at most a hundred times for each step.
 
     Examples
     --------
@@ -49,11 +49,11 @@ def as_listener(progress: Progress) -> Listener:
 
 
 def silent(done: int, total: int, text: str) -> None:
-    """Listen to nothing: what stands for a listener that wasn't given."""
+    """Do nothing: the listener where none was given."""
 
 
 def prefixed(tell: Listener, what: str) -> Listener:
-    """Return a listener that says what the steps are of."""
+    """Return a listener that puts a name before the text of each step."""
     if tell is silent:
         return tell
     return lambda done, total, text: tell(done, total, f"{what}: {text}")
@@ -103,7 +103,7 @@ class ProgressLine:
         self._text, self._printed = "", float("-inf")
 
     def __call__(self, done: int, total: int, text: str) -> None:
-        """Print what is told, not more often than it can be read."""
+        """Print the progress, not more often than it can be read."""
         line, now, ended = self._steps.line(done, total, text), self._clock(), done >= total
         terminal = self._stream.isatty()
         pause = 0.1 if terminal else _SECONDS_BETWEEN_LINES
@@ -120,7 +120,7 @@ class ProgressLine:
 
 
 class _Thinned:
-    """A listener that is told of each hundredth of a step."""
+    """A listener that is called once for each hundredth of a step."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener

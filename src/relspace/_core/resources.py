@@ -15,7 +15,7 @@ from relspace._core.memory import free_memory_bytes, is_free, row_slices, say_by
 from relspace.errors import InvalidInputError, MemoryBudgetError
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# Of free memory, what blocks take where no budget is given.
+# Without a budget, blocks take one part in this many of the free memory.
 _SHARE_OF_FREE = 4
 
 
@@ -56,7 +56,7 @@ class Resources:
         return free if self.memory is None else min(self.memory, free)
 
     def fits(self, n_bytes: int) -> bool:
-        """Whether so much memory may be added."""
+        """Whether this many bytes may be added."""
         if self.memory is not None and n_bytes > self.memory:
             return False
         return is_free(n_bytes, self.device)
@@ -72,7 +72,7 @@ class Resources:
         return n_bytes <= self.memory
 
     def require(self, n_bytes: int, what: str, *ways_out: str) -> None:
-        """Raise MemoryBudgetError, before anything is allocated, if so much may not be added.
+        """Raise MemoryBudgetError, before any allocation, if this many bytes may not be added.
 
         ``ways_out`` are clauses as :mod:`relspace.errors` describes them.
         """
@@ -91,7 +91,7 @@ class Resources:
         )
 
     def for_blocks(self, *, beside: int = 0, at_most: int | None = None) -> int:
-        """Bytes that blocks of rows may take: the budget less what is held ``beside`` them.
+        """Bytes that blocks of rows may take: the budget minus the ``beside`` bytes that are held.
 
         Without a budget, a quarter of the free memory. More than ``at_most`` brings no speed.
         """

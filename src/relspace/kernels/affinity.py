@@ -33,7 +33,7 @@ from relspace.kernels.precision import full_precision, product
 from relspace.kernels.scale import times_power_of_two
 from relspace.kernels.tiles import LOG2_E, PairTiles
 
-# Up to so many pairs one thread is faster than several.
+# Up to this many pairs one thread is faster than several.
 _PAIRS_FOR_ONE_CORE = 640**2
 
 

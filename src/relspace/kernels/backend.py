@@ -17,9 +17,9 @@ from relspace.kernels.tiles import TorchLoops
 #: whole small set in one compiled call); each may be used where the one before is.
 Backend = Literal["torch", "loops", "strips"]
 
-# Up to so many items strips were faster than tiles, by a team of threads or in one; of few features
-# up to more, since the matrix product is the smaller part. Without a team, one thread competes with
-# all threads of the tiles.
+# Strips are faster than tiles up to a number of items, which was measured: it is larger for few
+# features, where the matrix product is the smaller part, and smaller without a team of threads,
+# where one thread of the strips competes with all threads of the tiles.
 _FEW_FEATURES = 64
 
 

@@ -8,7 +8,7 @@ import torch
 from relspace._core.arguments import check_count, check_random_state
 from relspace._core.resources import Resources
 
-# Up to so many items all of them are permuted, which takes 32 MiB.
+# Up to this many items all of them are permuted, which takes 32 MiB.
 _PERMUTED_ITEMS = 2**22
 _INDEX_BYTES = 8
 

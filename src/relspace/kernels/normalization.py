@@ -17,8 +17,8 @@ from relspace.kernels.scale import exponent_of, exponents_of, largest_magnitude,
 #: The power of each principal axis's deviation that partial whitening divides by.
 _WHITENING = {"quarter-whiten": 0.25, "half-whiten": 0.5}
 
-# An axis whose deviation is so many times the third largest is a massive activation (Sun et al.
-# 2024) or an outlier; trained networks without them have 1 to 2.
+# An axis whose deviation is more than this many times the third largest is a massive activation
+# (Sun et al. 2024) or an outlier; trained networks without them have 1 to 2.
 _LOUD = 5.0
 # Unless the kurtosis along it is below that of values spread evenly, as it is where they lie in
 # groups; it is 3 for a normal distribution, and more for a few tokens far off or a channel that is

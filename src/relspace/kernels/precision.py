@@ -1,4 +1,4 @@
-"""Full precision of float32 products: no TF32, no bfloat16, whatever the program allows."""
+"""Full precision of float32 products: no TF32 and no bfloat16, even if the program allows them."""
 
 from __future__ import annotations
 

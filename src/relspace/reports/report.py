@@ -1,4 +1,4 @@
-"""The report of whatever has one: a common space, or the feature sets of several models."""
+"""The report of a common space, or of feature sets of several models."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _MEASURED_ROWS = 1000
 _DRAWN_ITEMS = 600
 _LISTED_MATCHES = 300
 _FEWEST_GROUPS = 4
-#: Up to so many items are matched once more, for the p-values of matches.
+#: Up to this many items are matched once more, for the p-values of matches.
 _TESTED_ITEMS = 5000
 
 Pair = tuple[str, str]

@@ -74,23 +74,23 @@ def sum_on_cluster(
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """A block in which a task may write; StoppedError is raised if its work was stopped."""
-    with _gate.passing(_work_in_hand.get()):
+    """A block in which a task writes; raises StoppedError at its start if the job was stopped."""
+    with _gate.passing(_current_job.get()):
         yield
 
 
 def refuse_stopped() -> None:
-    """Raise StoppedError if the work that the task is a part of was stopped."""
+    """Raise StoppedError if the job that the task belongs to was stopped."""
     with writing():
         pass
 
 
 class StoppedError(Exception):
-    """The work of a task was stopped; no client waits for its result."""
+    """The job of a task was stopped; no client waits for its result."""
 
 
 class _Gate:
-    """Which work of this process has been stopped, and how many of its tasks are writing."""
+    """The jobs that were stopped in this process, and how many tasks of each are writing."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -101,7 +101,7 @@ class _Gate:
     def passing(self, name: str) -> Iterator[None]:
         with self._changed:
             if name in self._closed:
-                raise StoppedError("another part of this work failed, or it was interrupted.")
+                raise StoppedError("another part of this job failed, or it was interrupted.")
             self._passing[name] += 1
         try:
             yield
@@ -111,14 +111,14 @@ class _Gate:
                 self._changed.notify_all()
 
     def close(self, name: str) -> None:
-        """Stop some work, and wait for its tasks that are writing."""
+        """Stop a job, and wait for its tasks that are writing."""
         with self._changed:
             self._closed.add(name)
             self._changed.wait_for(lambda: not self._passing[name], _SECONDS_TO_FINISH_WRITING)
 
 
 _gate = _Gate()
-_work_in_hand: ContextVar[str] = ContextVar("work_in_hand", default="")
+_current_job: ContextVar[str] = ContextVar("current_job", default="")
 
 
 class _Held:
@@ -129,7 +129,7 @@ class _Held:
 
 
 class _Tasks:
-    """The tasks of some work, by the number of their part."""
+    """The tasks of a job, by the number of their part."""
 
     def __init__(
         self, work: Callable[[Any, Any], Any], argument: object, parts: Sequence[Any], client: Any
@@ -226,12 +226,12 @@ def _tasks(
 
 
 def _work_on(held: _Held, work: Callable[[Any, Any], Any], part: Any, name: str) -> Any:
-    token = _work_in_hand.set(name)
+    token = _current_job.set(name)
     try:
         refuse_stopped()
         return work(held.argument, part)
     finally:
-        _work_in_hand.reset(token)
+        _current_job.reset(token)
 
 
 async def _close_gate(name: str) -> None:

@@ -113,12 +113,12 @@ class FittedMap(Fitted, Saved):
         client: Any = None,
         progress: Progress = None,
     ) -> Array | RowSource:
-        """Apply what was fitted to rows.
+        """Apply the fitted function to rows.
 
         Parameters
         ----------
         X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
-            Rows like those that it was fitted on. Files are read in blocks.
+            Rows with the columns that it was fitted on. Files are read in blocks.
         out : str, Path or Output, optional
             Where the result is written, instead of returning it: a Zarr store (``"aligned.zarr"``,
             or a URL that fsspec knows) or an ``.npy`` file; see :class:`relspace.Output`. The same
@@ -157,7 +157,7 @@ class FittedMap(Fitted, Saved):
 
 
 class FittedMaps(Saved):
-    """Base of objects that have such a function for each of several sets."""
+    """Base of objects that have a fitted function of rows for each of several sets."""
 
     @abstractmethod
     def _row_map_of(self, name: str, memory_budget: int | None = None) -> RowMap:

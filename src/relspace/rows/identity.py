@@ -44,7 +44,7 @@ _VERSIONS = ("etag", "e_tag", "md5", "md5hash", "content_md5", "content-md5", "c
 _VERSIONS_BESIDE = ("generation", "versionid", "version_id")
 _Block = memoryview | Callable[[], bytes]
 _NAMES = {
-    "kind": "what it lies in",
+    "kind": "kind of storage",
     "shape": "shape",
     "dtype": "dtype",
     "entry": "entry",

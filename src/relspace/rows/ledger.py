@@ -3,8 +3,8 @@
 An output has a header (the version of its format, and the job: all that the result depends on) and
 a ledger with the checksum of every finished chunk. A run that resumes the output reads its finished
 chunks once, and computes those again whose values have another checksum. A complete output is
-settled: its values are not read again as long as names, sizes and times of its files (at a URL:
-etags) have not changed.
+settled: its values are not read again while its fingerprint, the names, sizes and times of its
+files (at a URL: etags), stays the same.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Ledger(Protocol):
         """Record that a chunk is missing; called before it is written again."""
 
     def settled(self) -> str:
-        """The glance of the complete output, see :func:`glance_at`; empty until it is complete."""
+        """The fingerprint of the complete output (:func:`fingerprint_of`); empty until then."""
 
-    def settle(self, glance: str) -> None:
-        """Record that the output is complete, and its glance."""
+    def settle(self, fingerprint: str) -> None:
+        """Record that the output is complete, and its fingerprint."""
 
 
 class ZarrLedger:
@@ -105,8 +105,8 @@ class ZarrLedger:
         pair = self._pair(self._last)
         return _hex(pair) if pair.any() else ""
 
-    def settle(self, glance: str) -> None:
-        self.finish(self._last, glance)
+    def settle(self, fingerprint: str) -> None:
+        self.finish(self._last, fingerprint)
 
     @property
     def _last(self) -> int:
@@ -159,9 +159,9 @@ class FileLedger:
     def settled(self) -> str:
         return self._settled
 
-    def settle(self, glance: str) -> None:
-        self._append({"settled": glance})
-        self._settled = glance
+    def settle(self, fingerprint: str) -> None:
+        self._append({"settled": fingerprint})
+        self._settled = fingerprint
 
     def _take(self, line: Any) -> None:
         if self.header is None:
@@ -196,8 +196,8 @@ def job_header(
 ) -> dict[str, Any]:
     """Return the header of an output: its kind and format, its job, and the versions of packages.
 
-    The job is all that the result depends on: plain values, and an :class:`Identity` for all data.
-    Outputs of another format version are not resumed. ``beside`` are more plain values.
+    The job is everything that the result depends on: plain values, and an :class:`Identity` of each
+    input. Outputs of another format version are not resumed. ``beside`` are further plain values.
     """
     return {
         "kind": kind,
@@ -241,8 +241,8 @@ def refuse_another_job(
     format_version : int
         The format version of this run.
     resume : {"identified", "trust"}
-        With "trust" the caller vouches for data that can't be identified, of which only shape and
-        type are compared. Data that is known to be different is refused all the same.
+        With "trust" the caller vouches for data that can't be identified; only its shape and type
+        are compared. Data that is known to be different is still refused.
 
     Raises
     ------
@@ -297,8 +297,8 @@ def job_digest(header: Mapping[str, Any]) -> str:
     return checksum_of(np.frombuffer(json.dumps(header["job"], sort_keys=True).encode(), np.uint8))
 
 
-def glance_at(location: str | Path) -> str:
-    """Return a digest of the names, sizes and times of the files of an output, without its ledger.
+def fingerprint_of(location: str | Path) -> str:
+    """Return a digest of names, sizes and times of the files of an output, except its ledger.
 
     At a URL it is of names and versions of objects, and empty where objects have no versions.
     """

@@ -23,7 +23,7 @@ Locations = tuple[str | Path, ...]
 
 @runtime_checkable
 class Located(Protocol):
-    """A source of rows or of items, which a task of Dask may hold."""
+    """A source of rows or of items, which knows its files; tasks of Dask may hold one."""
 
     def locations(self) -> Locations:
         """The files, folders and URLs that it reads."""

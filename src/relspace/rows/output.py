@@ -35,7 +35,7 @@ from relspace.rows.ledger import (
     Resume,
     ZarrLedger,
     checksum_of,
-    glance_at,
+    fingerprint_of,
     job_digest,
     job_header,
     make_durable,
@@ -133,7 +133,7 @@ class RowsWriter(Protocol):
         """Write one of the missing chunks."""
 
     def finish(self) -> RowSource:
-        """Complete what has all its chunks and return it as a source of rows."""
+        """Complete an output that has all its chunks, and return it as a source of rows."""
 
 
 class ZarrWriter(ChunkWriter):
@@ -255,8 +255,8 @@ class ZarrWriter(ChunkWriter):
             if isinstance(self.location, Path):
                 make_durable(self.location)
             self._check_lock()
-            if glance := self._glance():
-                self._ledger.settle(glance)
+            if fingerprint := self._fingerprint():
+                self._ledger.settle(fingerprint)
         if self._replaces is not None:
             folder, self._replaces = self._replaces, None
             replace_folder(folder)
@@ -344,7 +344,7 @@ class NpyWriter(ChunkWriter):
             self._partial.replace(self.location)
         if not self.is_settled:
             write_ids(self.location, self._ids)
-            self._ledger.settle(self._glance())
+            self._ledger.settle(self._fingerprint())
         return NpyRows(self.location)
 
     def _at(self, rows: slice) -> int:
@@ -471,7 +471,7 @@ def _open_npy(
 
 
 def check_location(path: str | Path) -> None:
-    """Refuse what no output can be, or where none can be written, whatever the job.
+    """Refuse a location that no output can have, or where nothing can be written.
 
     Raises
     ------
@@ -493,7 +493,7 @@ def check_location(path: str | Path) -> None:
 
 
 def check_job(output: Output, job: Mapping[str, Any]) -> None:
-    """Refuse an output that :func:`open_writer` would, by the part of the job that is known."""
+    """Refuse an output that :func:`open_writer` would refuse, by the known part of the job."""
     location = _checked_location(output.path)
     if isinstance(location, Path) and location.suffix == ".npy":
         ledger = FileLedger(_beside(location)[1])
@@ -618,7 +618,7 @@ def _is_npy_resumed(
     found = _state_of(path, ledger.header, job, output, is_empty=is_empty, partly=partly)
     if found == "resume" and output.overwrite and not partial.exists():
         # The file may be another one, which is replaced.
-        return bool(ledger.settled()) and ledger.settled() == glance_at(path)
+        return bool(ledger.settled()) and ledger.settled() == fingerprint_of(path)
     return found == "resume"
 
 

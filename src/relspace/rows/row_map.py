@@ -34,7 +34,7 @@ class RowMap:
     """A fitted function of rows, with the width of its result and what one column is.
 
     ``check(shape, names)`` refuses features of another width or other names, and ``job()`` gives
-    what the result depends on besides the rows, as plain values.
+    everything that the result depends on besides the rows, as plain values.
     """
 
     compute: RowFunction

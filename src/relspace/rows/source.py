@@ -168,7 +168,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class MadeOf:
-    """How rows are computed from as many rows of another source, which can be prefetched.
+    """How rows are computed, one by one, from the rows of another source, which can be prefetched.
 
     ``make(rows, first)`` gives the result of some rows and the number of the first.
     """

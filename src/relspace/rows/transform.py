@@ -66,7 +66,7 @@ def begin_output(
     n_columns : int
         The width of the result.
     job : mapping
-        All else that the result depends on.
+        Everything else that the result depends on.
     device : torch.device
         The device of the computation; a chunk fits its memory too.
     columns : str
@@ -106,7 +106,7 @@ def check_output(
     job: Mapping[str, Any],
     identity: Identity | None = None,
 ) -> None:
-    """Refuse an output that :func:`begin_output` would, before the whole job is known."""
+    """Refuse an output that :func:`begin_output` would refuse, before the whole job is known."""
     check_job(output, _whole_job(output, source, n_columns, job, identity))
 
 
@@ -117,8 +117,8 @@ def check_outputs(
 ) -> None:
     """Refuse outputs of one run that can't be written, or would overwrite inputs or each other.
 
-    ``inputs`` are the locations that are read for any of them, and ``files`` what else is written,
-    by the names that errors use.
+    ``inputs`` are all locations that are read, and ``files`` other files that are written, by the
+    names that errors use.
     """
     read = tuple(inputs)
     paths = {name: output.path for name, output in outputs.items()} | dict(files or {})

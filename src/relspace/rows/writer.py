@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relspace._core.memory import chunk_slices
 from relspace._core.progress import Listener, silent
-from relspace.rows.ledger import Ledger, checksum_of, glance_at
+from relspace.rows.ledger import Ledger, checksum_of, fingerprint_of
 from relspace.rows.locks import StoreLock
 
 
@@ -56,14 +56,14 @@ class ChunkWriter(ABC):
     def is_settled(self) -> bool:
         """Whether the output is complete, and its files have not changed since."""
         settled = self._ledger.settled()
-        return bool(settled) and settled == self._glance()
+        return bool(settled) and settled == self._fingerprint()
 
     @abstractmethod
     def _read_chunk(self, rows: slice) -> Sequence[NDArray[Any]]:
         """The arrays that a chunk's checksum is of, as they are stored."""
 
-    def _glance(self) -> str:
-        return glance_at(self.location)
+    def _fingerprint(self) -> str:
+        return fingerprint_of(self.location)
 
     def _chunks(self) -> list[slice]:
         return chunk_slices(self._n_rows, self._chunk_rows)

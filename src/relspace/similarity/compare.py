@@ -38,7 +38,7 @@ _PERMUTATIONS_FOR_HALVES = 4
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
 class Comparison(Compared, TabularResult):
-    """How similar two sets of features are, and what that is to be read beside.
+    """How similar two sets of features are, beside chance and what noise leaves room for.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Comparison(Compared, TabularResult):
     interval : tuple of float or None
         95 % confidence interval over items, or over groups of them.
     ceiling : float or None
-        What noise in the features leaves room for: how far beyond chance random halves of each
+        The value that noise in the features allows: how far beyond chance random halves of each
         set's features agree, stepped up from halves to the whole (Spearman 1910, Brown 1910), the
         geometric mean of both sets.
     null : array of shape (n_permutations,)
@@ -148,7 +148,7 @@ class Comparison(Compared, TabularResult):
         return "\n".join(f"{title.ljust(width)}  {value}" for title, value in rows)
 
     def _repr_html_(self) -> str:
-        """The value and what it is to be read beside as a table, which notebooks show."""
+        """A table of the value, chance and intervals, which notebooks show."""
         return html_table("Comparison", ["", ""], self._lines())
 
     def _lines(self) -> list[tuple[str, str]]:
@@ -359,10 +359,10 @@ def compare(
 
 
 def _ceiling(tables: Held, chance: float, seed: int) -> float:
-    """The value that noise in the features leaves room for.
+    """The value that noise in the features allows.
 
-    Everything is counted as the share of the way from chance to identical sets, since chance
-    depends on how many features there are.
+    Agreement is measured as the share of the way from chance to identical sets, because chance
+    depends on the number of features.
     """
     whole = []
     for Z in tables.features:

@@ -29,7 +29,7 @@ class Held(LayerTables):
     factors : sequence
         Of all layers, model by model; None of those left out.
     features : sequence of tensor of shape (n_items, d)
-        What they were made of, where it was kept for intervals and ceilings.
+        The features of the layers, where intervals or ceilings need them.
     memory_budget : int or None
         Bytes that all factors may take.
     """
@@ -43,7 +43,7 @@ class Held(LayerTables):
         return worst_recall(self.measure, [one for one in self.factors if one is not None])
 
     def prepare(self, features: torch.Tensor | Dissimilarities) -> Any:
-        """Make a factor of other features, in as much memory as each of the layers has."""
+        """Make the factor of other features, within the memory budget of one layer."""
         return _prepare(self.measure, features, "X", self.memory_budget, len(self.factors))
 
     def halves(self, n_draws: int, seed: int) -> Table:

@@ -52,7 +52,7 @@ def open_models(
     n_bootstraps: int = 0,
     ceiling: bool = False,
 ) -> Held | Summed:
-    """Open the layers of models so that any of them can be compared.
+    """Open the layers of models, so that any two can be compared.
 
     Layers in memory stay there. Those on disk are loaded where they fit into the budget, by default
     half of the free memory, and else summed over in blocks. ``blocks`` are the pairs of models that
@@ -184,7 +184,7 @@ def as_measure(measure: object) -> Measure:
 
 
 def check_names(names: object, what: str) -> tuple[str, str] | None:
-    """Check what two sets or models are called; None where it isn't said."""
+    """Check the names of two sets or models; None where none are given."""
     if names is None:
         return None
     if not isinstance(names, list | tuple) or not all(isinstance(k, str) and k for k in names):
@@ -199,7 +199,7 @@ def check_names(names: object, what: str) -> tuple[str, str] | None:
 
 
 def _ids_of_model(ids: Ids, name: str, names: Sequence[str]) -> object | None:
-    """Pick a model's ids from what was given for each or for all."""
+    """Return the ids of one model, where ids are given for each model or for all."""
     if not isinstance(ids, Mapping):
         return ids
     unknown = [str(key) for key in ids if key not in names]

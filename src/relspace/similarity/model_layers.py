@@ -1,4 +1,4 @@
-"""The layers of one model, from whatever holds them, read when they are asked for."""
+"""The layers of one model, from a feature set or a mapping, read when they are needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ModelLayers:
     name : str
         The model.
     layers : mapping of str to array-like of shape (n_items, d)
-        From input to output. The one layer of features that are no model's has an empty name.
+        From input to output. Features that are a single matrix are one layer with an empty name.
     n_items : int
         Rows of every layer.
     ids : tuple or None
@@ -36,7 +36,7 @@ class ModelLayers:
     images : tuple or None
         For each item the image it is a token of, where items are tokens of images.
     contents : ItemContents or None
-        What is known of the items' content, unless the caller said what belongs together.
+        Digests of the items' content, unless the caller gave ids.
     """
 
     name: str
@@ -88,7 +88,7 @@ class ModelLayers:
             names: Sequence[ItemId] = range(len(given)) if given.ids is None else given.ids
             images = tuple(image for image in names for _ in range(tokens))
             if own is None and given.ids is not None and not by_position:
-                # Tokens of one image are told apart by their number.
+                # Tokens of one image differ by their number.
                 own = [f"{image}#{token}" for image in given.ids for token in range(tokens)]
         elif own is None and not by_position:
             own = carried()

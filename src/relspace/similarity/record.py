@@ -22,7 +22,7 @@ _Value = TypeVar("_Value")
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what a number depends on, as they run: not all are installed packages."""
+    """Versions of the libraries that numbers depend on, as imported."""
     return {
         "relspace": __version__,
         "torch": str(torch.__version__),
@@ -32,7 +32,7 @@ def library_versions() -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Provenance:
-    """What a comparison was made of and how, so that it can be made again.
+    """How a comparison was made, so that it can be repeated.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Provenance:
     random_state : int
         Seed of everything random.
     alpha : float
-        Level of the test that thresholds and calibrated scores are of.
+        Level of the test that thresholds and calibrated scores refer to.
     left_out : mapping of str to str
         Layers (``"model, layer"``) on which the measure has no value, and why.
     missing_pairs : mapping of str to int
@@ -139,12 +139,12 @@ class Compared:
 
     @property
     def _said_of_recall(self) -> str:
-        """What a line about the comparison ends in where neighbours are approximate."""
+        """The end of a line about the comparison, where neighbours are approximate."""
         return "" if self.recall is None else f", neighbours approximate, recall {self.recall:.4f}"
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether there is something to calibrate by: permutations, and a best value."""
+        """Whether scores can be calibrated: by permutations and a value of identical sets."""
         return bool(self.n_permutations) and math.isfinite(self.measure.identical)
 
     @property

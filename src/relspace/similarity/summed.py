@@ -113,7 +113,7 @@ def sum_layers(
     ceiling: bool,
     seed: int,
 ) -> Summed:
-    """Sum over items what all layers of models are compared by; see ``open_models``."""
+    """Sum the products of all layers of models over their items; see ``open_models``."""
     if not measure.streams:
         error = measure.needs_items()
         further = ["raise {memory_budget}"] if client is None else []

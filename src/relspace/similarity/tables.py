@@ -1,4 +1,4 @@
-"""Tables of layers beside chance: values and their null distribution, whatever holds the layers."""
+"""Tables of layers beside chance: values and their null distribution, for layers held or summed."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ class LayerTables(ABC):
         alpha: float,
         models: Sequence[str] = (),
     ) -> Provenance:
-        """Say how the tables of some models were made, by the measure that the user asked for."""
+        """Return the provenance of the tables of some models; ``measure`` is the one asked for."""
         own = [k for name in models or self.layers for k in self.numbers[name]]
         return Provenance(
             measure=measure,
@@ -238,7 +238,7 @@ class LayerTables(ABC):
 
 
 def full_name(model: str, layer: str) -> str:
-    """What errors call a layer; that of a model which is one matrix is called as the model is."""
+    """The name of a layer in errors; for a model that is a single matrix, the name of the model."""
     return f"{model}, {layer}" if layer else model
 
 

@@ -51,8 +51,8 @@ def align_items(
 ) -> ItemSpace:
     """Bring sets of the same items into one common space, see :func:`relspace.align`.
 
-    ``columns`` names the features of each set, and ``parameters`` is what the space says beside its
-    settings.
+    ``columns`` names the features of each set, and ``parameters`` are further entries of
+    ``space.parameters``.
     """
     sizes = {name: one.rows.shape[0] for name, one in sets.items()}
     shared, order = pair_sets(sizes, ids, contents, on_missing)
@@ -175,7 +175,7 @@ def _hold(
 
 
 def _refuse_non_finite_rows(rows: RowSource, name: str) -> None:
-    """Name the set and the rows that are not finite, where an error knew only those of a block."""
+    """Raise an error that names the set and its rows that are not finite, not those of a block."""
     if _held_matrix(rows) is not None:
         return
     row_bytes = rows.shape[1] * rows.dtype.itemsize

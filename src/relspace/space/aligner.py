@@ -1,4 +1,4 @@
-"""One feature set's way into the common space: its landmarks, its bandwidth, its profile."""
+"""The aligner, which maps one feature set into the common space by affinities to landmarks."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Aligner(FittedMap):
     normalization_ : Normalization
         The fitted normalisation of tokens.
     profile_ : ColumnProfile
-        Mean and deviation of the landmarks' columns, and what decorrelates them.
+        Mean and deviation of the landmarks' columns, and the matrix that decorrelates them.
 
     Examples
     --------
@@ -270,7 +270,7 @@ class RelativeRows:
         )
 
     def row_map(self) -> RowMap:
-        """The function with what is known of its result."""
+        """The function together with the width and meaning of its result."""
         operation = "transform" if self.standardized else "affinity"
         return RowMap(
             self,
@@ -290,7 +290,7 @@ class RelativeRows:
             )
 
     def settings(self) -> dict[str, Any]:
-        """What relative features depend on, as plain values with a hash of the tensors."""
+        """All that relative features depend on, as plain values and a hash of the tensors."""
         fitted = self.aligner
         normalization, profile = fitted.normalization_, fitted.profile_
         digest = hashlib.sha256(str(normalization.exponent).encode())

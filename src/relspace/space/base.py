@@ -204,7 +204,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
             "parameters": self.parameters,
         }
 
-    #: What its sets share.
+    #: The name of the unit that its sets share: "item" or "image".
     _item: ClassVar[str]
     # The deviation of a column that doesn't vary.
     _may_be_infinite: ClassVar = ("profile_deviation",)

@@ -1,25 +1,25 @@
-"""What is done to features on their way into a space, where nothing else is asked for."""
+"""Defaults of alignment: density, normalisation and standardisation, for items and for tokens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Sets of up to this many items are described by all of them, larger ones by as many at random.
+#: The default number of landmarks; all items of smaller sets.
 DEFAULT_LANDMARKS = 1024
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an :class:`relspace.Aligner` is given; ``space.parameters`` says what it was.
+    """Parameters of an :class:`relspace.Aligner`, which ``space.parameters`` records.
 
     Attributes
     ----------
     density : float
         Mean affinity between distinct landmarks.
     normalize : str
-        What is done to tokens.
+        The normalisation of tokens.
     standardize : str
-        What is done to landmark columns.
+        The standardisation of landmark columns.
     """
 
     density: float
@@ -29,7 +29,7 @@ class Settings:
     def changed(
         self, density: float | None, normalize: str | None, standardize: str | None
     ) -> Settings:
-        """The same but for what is given."""
+        """Return a copy with the values that are given (not None)."""
         return Settings(
             self.density if density is None else density,
             self.normalize if normalize is None else normalize,

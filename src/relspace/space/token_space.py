@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _PARTS_OF_LANDMARKS = ("images", "y", "x")
 _SUMMARY_TOKENS = 5000
 _CHANCE_ROUNDS = 10
-# Rows are correlated over at least so many landmarks.
+# Rows are correlated over at least this many landmarks.
 _FEWEST_LEFT = 3
 # Copies of the rows of two sets when they are compared.
 _COPIES = 8

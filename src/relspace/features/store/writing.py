@@ -342,7 +342,7 @@ class FeatureStoreWriter(ChunkWriter):
         self._ledger.finish(self._number(chunk), checksum)
         self._set_status(chunk, status)
         if (self.status != MISSING).all():
-            self._ledger.settle(self._glance())
+            self._ledger.settle(self._fingerprint())
         self._replace_if_complete()
 
     def _set_status(self, chunk: slice, status: NDArray[np.uint8] | int) -> None:
@@ -359,9 +359,9 @@ class FeatureStoreWriter(ChunkWriter):
 
     def _drop_damaged(self, tell: Listener) -> None:
         """Mark chunks as missing that are not in the ledger, or hold other values."""
-        finished, glance = self._ledger.finished(), self._glance()
+        finished, fingerprint = self._ledger.finished(), self._fingerprint()
         settled = self._ledger.settled()
-        if settled and settled == glance:
+        if settled and settled == fingerprint:
             return
         damaged = self._damaged(tell)
         for number in damaged:
@@ -376,7 +376,7 @@ class FeatureStoreWriter(ChunkWriter):
         if (self.status != MISSING).all():
             # A store that can't be written is checked again by the next call.
             with suppress(OSError):
-                self._ledger.settle(glance)
+                self._ledger.settle(fingerprint)
 
     def _read_chunk(self, chunk: slice) -> Sequence[NDArray[Any]]:
         layers = [self._root[layer.key][chunk] for layer in self.layers]

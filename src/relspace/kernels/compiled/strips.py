@@ -16,7 +16,7 @@ from relspace.kernels.density import Root, last_step
 from relspace.kernels.frame import NEGLIGIBLE, is_safe
 from relspace.kernels.tiles import Scratch
 
-# Up to so many items, threads would wait for each other longer than they work.
+# Up to this many items, threads would wait for each other longer than they work.
 _ITEMS_OF_ONE_THREAD = 256
 # The same as in powers.h.
 _ROWS_OF_STRIP = 16

@@ -184,7 +184,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurveChart:
-    """Lines over layers, or whatever the labels name in order, with their chance level."""
+    """Lines over layers, or over other ordered labels, with their chance level."""
 
     title: str
     y_title: str

@@ -26,9 +26,9 @@ def report_panel(data: ReportData, theme: Theme, *, n_images: int = 5, n_layers:
     theme : Theme
         Colours of ground and ink.
     n_images : int
-        At most so many images, the first ones.
+        At most this many images, the first ones.
     n_layers : int
-        At most so many layers of each model, evenly spaced from the first to the last.
+        At most this many layers of each model, evenly spaced from the first to the last.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Arrays, tensors and tables in memory, and arrays that are sliced like them where they lie."""
+"""Arrays, tensors and tables in memory, and arrays in files that are sliced like them."""
 
 from __future__ import annotations
 

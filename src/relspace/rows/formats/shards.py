@@ -40,9 +40,9 @@ class ShardedRows(RowSource):
             dtype = torch.float64
         self.dtype = dtype
         self.chunk_rows = max(shard.chunk_rows for shard in shards)
-        lying = {shard.lies_in for shard in shards}
+        origins = {shard.lies_in for shard in shards}
         # Files are prefetched, even with arrays among them; code is not, see ``prefetched``.
-        self.lies_in = "code" if "code" in lying else min(lying)
+        self.lies_in = "code" if "code" in origins else min(origins)
         self.feature_names = shards[0].feature_names
         for number, shard in enumerate(shards):
             refuse_other_features(shard.feature_names, self.feature_names, f"shard {number}")
