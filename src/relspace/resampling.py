@@ -170,25 +170,10 @@ class Units:
 
 
 def labels_by_id(groups: object, ids: Callable[[], Sequence[ItemId] | None]) -> object:
-    """Bring group labels that say which items they are of into the order of the items.
+    """Bring labels of a pandas Series into the order of the items; return others as given.
 
-    Parameters
-    ----------
-    groups : object
-        Labels; those of a pandas Series are of the items that its index names, unless the index
-        only counts them.
-    ids : callable
-        Gives the items' ids, or None.
-
-    Returns
-    -------
-    object
-        A list for a pandas Series; else what was given.
-
-    Raises
-    ------
-    ItemMismatchError
-        If a Series lacks items or names some twice, or the items have no ids.
+    The index of the Series names the items, unless it only counts them. ``ids()`` gives the items'
+    ids, or None.
     """
     if type(groups).__module__.partition(".")[0] != "pandas":
         return groups
@@ -211,26 +196,10 @@ def labels_by_id(groups: object, ids: Callable[[], Sequence[ItemId] | None]) -> 
 
 
 def number_units(n_items: int, groups: object | None = None) -> torch.Tensor:
-    """Number units from 0 in the order in which they first occur.
+    """Number units from 0 in the order in which they first occur; a LongTensor (n_items,).
 
-    Parameters
-    ----------
-    n_items : int
-        How many items there are.
-    groups : sequence, optional
-        A label for each item, for example its image.
-
-    Returns
-    -------
-    LongTensor of shape (n_items,)
-        The number of each item's unit.
-
-    Raises
-    ------
-    ItemMismatchError
-        If there is not one label for each item.
-    InvalidInputError
-        If there are fewer than 4 units.
+    Units are items, or groups of them with the same label, such as the image of a token. Fewer than
+    4 are refused.
     """
     check_count(n_items, "n_items")
     if groups is None:
@@ -282,21 +251,8 @@ def shift_families(
     distributed, and a test that counts them beside the identity is exact (Hemerik and Goeman 2018,
     theorem 2). Measures on pairs of items compute all rotations of a ring at the cost of one.
 
-    Parameters
-    ----------
-    n_items : int
-        How many items there are.
-    n_permutations : int
-        How many permutations are drawn; at most 10,000,000.
-    groups : sequence, optional
-        A label for each item; items of a group stay together and in order.
-    random_state : int
-        Seed.
-
-    Returns
-    -------
-    list of ShiftFamily
-        Permutations by ring, ``n_permutations`` in all.
+    Items with the same label in ``groups`` stay together and in order. Returns one family for each
+    ring, ``n_permutations`` permutations in all.
     """
     count = check_resamples(n_permutations, "n_permutations")
     generator = torch.Generator().manual_seed(check_random_state(random_state))

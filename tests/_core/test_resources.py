@@ -15,7 +15,7 @@ from relspace.errors import InvalidInputError, InvalidTypeError, MemoryBudgetErr
 def test_without_a_budget_the_limit_is_what_is_free(assume_free: Callable[..., None]) -> None:
     assume_free(1000, 100)
     assert Resources().limit == 1000
-    assert Resources().on(torch.device("cuda")).limit == 100
+    assert Resources(device=torch.device("cuda")).limit == 100
     assert Resources().for_blocks() == 250
     assert Resources().for_blocks(at_most=7) == 7
 

@@ -149,12 +149,12 @@ def _plain_name(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter not in " -_")
 
 
-def check_path(path: object, name: str = "path") -> None:
+def check_path(path: object) -> None:
     """Refuse anything but the path of a file or folder, as text or a path object."""
     if not isinstance(path, str | Path):
-        raise InvalidTypeError(f"{name} is {path!r}; it must be a string or a pathlib.Path.")
+        raise InvalidTypeError(f"path is {path!r}; it must be a string or a pathlib.Path.")
     if not str(path) or "\0" in str(path):
-        raise InvalidInputError(f"{name} is {path!r}, which names no file.")
+        raise InvalidInputError(f"path is {path!r}, which names no file.")
 
 
 def say_count(count: int, noun: str) -> str:

@@ -12,9 +12,9 @@ from relspace.errors import InvalidTypeError, RenamedWarning
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
+def warn_renamed(old: str, new: str) -> None:
     """Warn the caller's caller that a name is an old one."""
-    warnings.warn(RenamedWarning(f"{old} is now {new}."), stacklevel=stacklevel)
+    warnings.warn(RenamedWarning(f"{old} is now {new}."), stacklevel=3)
 
 
 def renamed_parameters(**new_names: str) -> Callable[[_Function], _Function]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -44,10 +44,6 @@ class Resources:
         """Check a ``memory_budget``: bytes, or text such as "2 GiB"; None for what is free."""
         memory = None if memory_budget is None else parse_bytes(memory_budget, "memory_budget")
         return cls(memory, device)
-
-    def on(self, device: torch.device) -> Self:
-        """The same on another device."""
-        return replace(self, device=device)
 
     @property
     def limit(self) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from relspace.cli.group import Progress
-from relspace.cli.options import together, with_by_position
+from relspace.cli.options import refuse_same_names, together, with_by_position
 from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -92,11 +92,7 @@ def named_sources(sources: Sequence[Source], *, at_least: int = 2) -> dict[str, 
     for i, source in enumerate(sources):
         if counts[names[i]] > 1 and source.name is None and source.key is not None:
             names[i] = f"{source.path.stem}::{source.key}"
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise click.UsageError(
-            f"{count} sets are called {name!r}: name them, as in first={sources[0].location}"
-        )
+    refuse_same_names(names, "sets", sources[0].location)
     return dict(zip(names, sources, strict=True))
 
 

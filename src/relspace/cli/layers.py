@@ -21,7 +21,7 @@ from relspace.cli.options import (
     with_measure,
     with_pool,
 )
-from relspace.cli.outputs import FIGURES, check_output, printed_in_any_case
+from relspace.cli.outputs import FIGURES, check_output, printed_in_any_case, write_figure
 from relspace.cli.results import number_cell, p_cell, said_of_items
 
 if TYPE_CHECKING:
@@ -146,12 +146,10 @@ def _open_model(source: Source, pool: str) -> tuple[object, object]:
 
 
 def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:
-    from relspace._core.files import write_whole
-    from relspace.pictures.theme import figure_bytes
-
     if output.suffix.lower() != ".html":
-        write_whole(output, figure_bytes(compared.plot(), FIGURES[output.suffix.lower()]))
+        write_figure(compared.plot(), output)
         return
+    from relspace._core.files import write_whole
     from relspace.reports.page import render_report
     from relspace.reports.page.comparison import comparison_page
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from relspace.cli.options import give_options, with_random_state, with_resume
+from relspace.cli.options import (
+    give_options,
+    refuse_same_names,
+    with_random_state,
+    with_resume,
+)
 
 if TYPE_CHECKING:
     from relspace.features import FeatureModel
@@ -166,11 +170,7 @@ def named_models(models: Sequence[str]) -> dict[str, str]:
             name = _name_of(value)
         names.append(name)
         locations.append(rest)
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise click.UsageError(
-            f"{count} models are called {name!r}: name them, as in first={locations[0]}"
-        )
+    refuse_same_names(names, "models", locations[0])
     return dict(zip(names, locations, strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,15 @@ def give_options(command: Command, options: Sequence[Callable[[Command], Command
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Make one decorator of several options, in the order in which help lists them."""
     return lambda command: give_options(command, options)
+
+
+def refuse_same_names(names: Sequence[str], what: str, example: str) -> None:
+    """Refuse sets or models of which several have one name."""
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise click.UsageError(
+            f"{count} {what} are called {name!r}: name them, as in first={example}"
+        )
 
 
 def parse_bytes(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from relspace.errors import InvalidInputError
 from relspace.rows.locations import check_new_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: What figures can be written as, by the ending of the file.
 FIGURES: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf", ".svg": "svg"}
@@ -41,6 +44,14 @@ def check_page(page: Path, *, force: bool, inputs: Iterable[str | Path] = ()) ->
 def said_of_page(page: Path) -> str:
     """Say where a page is and how large it became."""
     return f"Report: {page} ({page.stat().st_size / 1e6:.1f} MB)"
+
+
+def write_figure(figure: Figure, output: Path) -> None:
+    """Write a figure in the format that the file's ending names."""
+    from relspace._core.files import write_whole
+    from relspace.pictures.theme import figure_bytes
+
+    write_whole(output, figure_bytes(figure, FIGURES[output.suffix.lower()]))
 
 
 @contextmanager

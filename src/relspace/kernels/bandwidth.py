@@ -17,6 +17,7 @@ from relspace._core.arguments import (
     check_positive,
     check_random_state,
 )
+from relspace._core.devices import CPU
 from relspace._core.matrices import as_features, check_same_width
 from relspace._core.resources import Resources
 from relspace.errors import BandwidthError, InvalidInputError, SamplingWarning
@@ -216,7 +217,7 @@ def solve_bandwidth(
     seed = check_random_state(random_state)
     m = None if y is None else len(y)
     Resources(device=x.device).require(
-        projected_bandwidth(len(x), m, x.shape[1], x.dtype, max_items=limit),
+        projected_bandwidth(len(x), m, x.shape[1], x.dtype, max_items=limit, device=x.device),
         f"a bandwidth over all pairs of {len(x)} items",
         "lower {max_items}",
     )
@@ -231,11 +232,17 @@ def solve_bandwidth(
 
 
 def projected_bandwidth(
-    n: int, m: int | None, width: int, dtype: torch.dtype, *, max_items: int = 8192
+    n: int,
+    m: int | None,
+    width: int,
+    dtype: torch.dtype,
+    *,
+    max_items: int = 8192,
+    device: torch.device = CPU,
 ) -> int:
     """Peak bytes of :func:`solve_bandwidth`; samples are limited to what fits."""
     if n * (m or n) <= max_items**2:
-        return projected_tiles(n, m, width, dtype, held=True)
+        return projected_tiles(n, m, width, dtype, held=True, device=device)
     first = _FIRST_GROUPS * GROUP**2 * dtype.itemsize
     return 3 * first + projected_sample(max(n, m or 0), width, dtype)
 

@@ -53,8 +53,6 @@ def correlation_blocks(
     B: torch.Tensor,
     own_a: torch.Tensor | None,
     own_b: torch.Tensor | None,
-    *,
-    resources: Resources | None = None,
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Correlate every row of A with every row of B, some rows of A at a time.
 
@@ -67,8 +65,6 @@ def correlation_blocks(
         Standardised relative features over the same landmarks.
     own_a, own_b : LongTensor of shape (n_a,) and (n_b,), or None
         Each item's own column, :data:`NO_LANDMARK` or None for items that are not landmarks.
-    resources : Resources, optional
-        The memory for blocks.
 
     Yields
     ------
@@ -77,7 +73,7 @@ def correlation_blocks(
     correlation : tensor of shape (len(rows), n_b)
         Their correlations with all rows of B.
     """
-    resources = (resources or Resources()).on(A.device)
+    resources = Resources(device=A.device)
     at_most = _BLOCK_BYTES if A.device.type == "cpu" else None
     of_row = projected_correlations(1, len(B), A.dtype)
     mine, theirs = _own_columns(own_a, A), _own_columns(own_b, B)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from relspace._core.devices import CPU
 from relspace._core.matrices import Array, Features, as_features, check_same_width
 from relspace._core.memory import empty_matrix
 from relspace._core.resources import Resources
@@ -143,14 +144,19 @@ def _in_tens(log2: float) -> str:
 
 
 def projected_matrix(
-    n: int, m: int | None, width: int, dtype: torch.dtype, matrices: int = 1
+    n: int,
+    m: int | None,
+    width: int,
+    dtype: torch.dtype,
+    matrices: int = 1,
+    device: torch.device = CPU,
 ) -> int:
     """Peak bytes of distances or affinities of n and m items, with the result; m None for one set.
 
     ``matrices`` is the number of matrices of the result's size; more than 1 for the gradient.
     """
-    n_entries = n * (n if m is None else m)
-    return matrices * n_entries * dtype.itemsize + projected_tiles(n, m, width, dtype, held=False)
+    result = matrices * n * (n if m is None else m) * dtype.itemsize
+    return result + projected_tiles(n, m, width, dtype, held=False, device=device)
 
 
 def refuse_matrix(
@@ -165,7 +171,7 @@ def refuse_matrix(
     n, m = len(X), None if Y is None else len(Y)
     with_gradient = f", with the {matrices} that its gradient takes," if matrices > 1 else ""
     Resources(device=X.device).require(
-        projected_matrix(n, m, X.shape[1], dtype or X.dtype, matrices),
+        projected_matrix(n, m, X.shape[1], dtype or X.dtype, matrices, X.device),
         f"{what} of shape ({n}, {n if m is None else m}){with_gradient}",
         "describe items by fewer landmarks, as align does with {landmarks=1024}",
     )

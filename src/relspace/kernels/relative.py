@@ -110,27 +110,9 @@ def relative_rows(
     """Compute relative features of tokens X (n, d), from features to result a block at a time.
 
     A block fits the cache of a CPU, or the memory budget on a GPU. Tokens of any float type and
-    device are converted block by block to those of the landmarks, which the result has.
-
-    Parameters
-    ----------
-    scale : float
-        1 / sigma^2 in units of the frame.
-    own : LongTensor of shape (n,) or None
-        As in :func:`standardize_rows`.
-    how : str or None
-        The standardisation, see :func:`standardize_rows`; None gives affinities.
-    memory_budget : int, optional
-        Bytes of working memory on a GPU; by default a quarter of what is free.
-    first_row : int
-        The number of the first row, for errors.
-
-    Raises
-    ------
-    NonFiniteError
-        If tokens hold NaN or infinity.
-    InvalidInputError
-        If the squared distance of a token from the landmarks overflows.
+    device are converted block by block to those of the landmarks, which the result has. ``scale``
+    is 1 / sigma^2 in units of the frame, ``own`` and ``how`` are as in :func:`standardize_rows`,
+    where ``how`` None gives affinities, and ``first_row`` numbers the rows in errors.
     """
     n, m = len(X), len(landmarks.points)
     like = landmarks.points

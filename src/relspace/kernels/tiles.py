@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from relspace._core.devices import CPU
-
 if TYPE_CHECKING:
     from relspace.kernels.frame import Cloud
     from relspace.kernels.relative import ColumnProfile
@@ -53,7 +51,7 @@ class PairTiles:
 
 
 def projected_tiles(
-    n: int, m: int | None, width: int, dtype: torch.dtype, *, held: bool, device: torch.device = CPU
+    n: int, m: int | None, width: int, dtype: torch.dtype, *, held: bool, device: torch.device
 ) -> int:
     """Bytes of two clouds, the scratch memory of all threads, and the tiles if they are held."""
     n_threads = torch.get_num_threads() if device.type == "cpu" else 1

@@ -21,6 +21,9 @@ from relspace.reports.thumbnails import Thumbnails, grid_boxes, thumbnails_of
 from relspace.similarity import LayerComparison, ModelComparison, compare_feature_sets
 from relspace.similarity.same_positions import grids_of_layers, pair_feature_sets
 from relspace.space.aligner import Aligner
+from relspace.space.defaults import DEFAULT_LANDMARKS
+
+_NORMALIZE = "center+unit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +68,7 @@ def summarize_feature_sets(
     images: object = None,
     compared: LayerComparison | ModelComparison | None = None,
     measure: str = "affinity",
-    landmarks: int = 1024,
-    density: float = DEFAULT_DENSITY,
-    normalize: str = "center+unit",
+    landmarks: int = DEFAULT_LANDMARKS,
     n_images: int = 16,
     n_permutations: int = DEFAULT_PERMUTATIONS,
     random_state: int = 0,
@@ -90,8 +91,8 @@ def summarize_feature_sets(
         default.
     measure : str
         What layers are compared by, see :func:`relspace.compare_layers`.
-    landmarks, density, normalize
-        As in :func:`relspace.align`.
+    landmarks : int
+        How many positions are landmarks.
     n_images : int
         How many images are explored, the first ones.
     n_permutations : int
@@ -140,7 +141,7 @@ def summarize_feature_sets(
     patches = {}
     for name, fs in paired.items():
         tell(0, 0, f"Aligning {len(fs.layers)} layers of {name}")
-        patches[name] = _patches(name, fs, positions, n_shown, density, normalize)
+        patches[name] = _patches(name, fs, positions, n_shown)
     tell(0, 0, "Colouring patches")
     models, quantization = report_models(patches, random_state=seed)
     return FeatureSetsSummary(
@@ -153,23 +154,21 @@ def summarize_feature_sets(
         parameters={
             "landmarks": len(positions),
             "rows compared": compared.n_items,
-            "density": density,
-            "normalize": normalize,
+            "density": DEFAULT_DENSITY,
+            "normalize": _NORMALIZE,
             "random state": seed,
         },
     )
 
 
-def _patches(
-    name: str, fs: FeatureSet, positions: Positions, n_images: int, density: float, normalize: str
-) -> ModelPatches:
+def _patches(name: str, fs: FeatureSet, positions: Positions, n_images: int) -> ModelPatches:
     """All layers of the first images in the common space."""
     relative, features, grids, boxes = {}, {}, {}, {}
     for layer in fs.layers:
         one = fs[layer]
         assert one.grid is not None
         tokens = as_features(one.tokens(slice(0, n_images)), f"{name}, {layer}").tensor
-        aligner = Aligner(density=density, normalize=normalize, standardize="columns")
+        aligner = Aligner(density=DEFAULT_DENSITY, normalize=_NORMALIZE, standardize="columns")
         try:
             aligner.fit(one.read_positions(positions).to(tokens))
         except BandwidthError as error:

@@ -228,28 +228,11 @@ def refuse_another_job(
     called: str = "output",
     ways_out: Sequence[str] = WAYS_OUT,
 ) -> None:
-    """Refuse to resume an output that isn't known to be of the same job.
+    """Refuse to resume an output that isn't known to be of the same job, and name what differs.
 
-    Parameters
-    ----------
-    location : str or Path
-        The output; errors name it, as what ``called`` says, with ``ways_out``.
-    header : mapping
-        The header of the output, see :func:`job_header`.
-    job : mapping
-        The job of this run; with ``partly``, the part of it that is known so far.
-    format_version : int
-        The format version of this run.
-    resume : {"identified", "trust"}
-        With "trust" the caller vouches for data that can't be identified; only its shape and type
-        are compared. Data that is known to be different is still refused.
-
-    Raises
-    ------
-    FileFormatError
-        If the output has another format.
-    InvalidInputError
-        If the job is another one, naming what differs, or its data can't be identified.
+    ``header`` is that of the output, and ``job`` the job of this run, with ``partly`` as far as it
+    is known. With ``resume="trust"`` the caller vouches for data that can't be identified; only its
+    shape and type are compared. Data that is known to be different is still refused.
     """
     if header.get("format_version") != format_version:
         raise FileFormatError(

@@ -124,22 +124,9 @@ def check_new_file(
     inputs: Iterable[str | Path] = (),
     called: str = "out",
 ) -> Path:
-    """Refuse, before any work, a file that can't or mustn't be written.
+    """Refuse, before any work, a file that can't be written, has another ending, or is an input.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    what : str
-        What it holds, for errors: "a space".
-    endings : sequence of str
-        The endings that its name may have.
-    overwrite : bool
-        Whether a file that is there is overwritten.
-    inputs : iterable of str or Path
-        What is read, none of which the file may be or lie in.
-    called : str
-        What an error calls the file.
+    ``what`` it holds ("a space") and what it is ``called`` (an argument or option) is for errors.
     """
     wanted = f"{what} is a file that ends in {' or '.join(endings)}"
     if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):

@@ -141,16 +141,7 @@ class ZarrWriter(ChunkWriter):
 
     The group holds ``rows`` (n, m), chunked by rows and compressed, ``ledger``
     (:class:`relspace.rows.ledger.ZarrLedger`), ``ids`` where there are some, and a header among its
-    attributes.
-
-    Parameters
-    ----------
-    location : str or Path
-        The group, a folder or a URL.
-    lock : StoreLock or None
-        The right to write it; None for a worker that joins.
-    replaces : Path, optional
-        The folder that it replaces when it is complete.
+    attributes. Workers have no lock. ``replaces`` is the folder that it replaces when complete.
     """
 
     _ledger: ZarrLedger
@@ -367,37 +358,11 @@ def open_writer(
     ids: Sequence[ItemId] | None,
     columns: str,
 ) -> ZarrWriter | NpyWriter:
-    """Begin an output, or resume one that the same job began.
+    """Begin an output, or resume one that the same job began; see :func:`job_header` for jobs.
 
-    An output of another job that is overwritten is replaced when the new one is complete; at a URL,
-    which can't be renamed, before the new one is begun.
-
-    Parameters
-    ----------
-    output : Output
-        The output; its ``dtype``, ``memory_budget`` and ``chunk_rows`` are not used here.
-    shape : (int, int)
-        The shape of the whole matrix.
-    dtype : str
-        One of :data:`STORED_TYPES`.
-    chunk_rows : int
-        Rows of a chunk; an output that is resumed keeps its own.
-    job : mapping
-        All that the result depends on: plain values, and identities of data
-        (:class:`relspace.rows.identity.Identity`).
-    ids : sequence or None
-        One id for each row.
-    columns : str
-        What one column is, such as ``"landmark"``: the name of the second dimension in Zarr.
-
-    Raises
-    ------
-    InvalidInputError
-        If the path has another ending, or holds the output of another job.
-    FileFormatError
-        If what is there is something else.
-    StoreLockedError
-        If another process is writing it.
+    Another job's output is refused, or replaced if ``output`` says so: when the new one is
+    complete, or at a URL, which can't be renamed, before the new one is begun. An output that is
+    resumed keeps its own ``chunk_rows``. ``columns`` says what one column is, such as "landmark".
     """
     header = job_header(_KIND, FORMAT_VERSION, job, chunk_rows=chunk_rows)
     about: dict[str, Any] = {"shape": shape, "dtype": dtype, "header": header, "ids": ids}

@@ -57,24 +57,8 @@ def begin_output(
 ) -> ZarrWriter | NpyWriter:
     """Open the output of a job, new or begun before, for rows that are computed from a source.
 
-    Parameters
-    ----------
-    output : Output
-        The output, which is locked until the writer is closed.
-    source : RowSource
-        The source; its identity and that of its ids are part of the job.
-    n_columns : int
-        The width of the result.
-    job : mapping
-        Everything else that the result depends on.
-    device : torch.device
-        The device of the computation; a chunk fits its memory too.
-    columns : str
-        What one column is, such as ``"landmark"``.
-    with_ids : bool
-        Whether the source's ids are written beside the rows.
-    identity : Identity, optional
-        That of the source, if it is known already.
+    It is locked until the writer is closed. The identities of the source (``identity``, if it is
+    known already) and of its ids are added to the job, and chunks fit the memory of the device.
     """
     whole = _whole_job(output, source, n_columns, job, identity)
     if with_ids:
@@ -161,20 +145,8 @@ def write_rows(
 ) -> RowSource:
     """Write what a function computes from rows; finished chunks are not computed again.
 
-    Parameters
-    ----------
-    source : RowSource
-        The rows; workers of a cluster open its files under the same paths.
-    compute : callable
-        ``compute(rows, first)`` of some rows and the number of the first gives the result's.
-    writer : RowsWriter
-        The output, see :func:`begin_output`.
-    tell : callable
-        Told ``(done, total, text)`` after every chunk.
-    device : torch.device
-        The device of the computation.
-    client : distributed.Client, optional
-        A cluster that computes and writes the chunks of a Zarr store, each in a task.
+    ``compute(rows, first)`` of some rows and the number of the first gives rows of the result. The
+    cluster of a ``client`` computes and writes the chunks of a Zarr store, each in a task.
     """
     chunks = writer.missing()
     n = source.shape[0]
