@@ -62,6 +62,51 @@ def test_features_normalised_by_their_own_fit(method: str, scale: float, n: int,
     torch.testing.assert_close(after / after.mean(), before / before.mean(), rtol=1e-6, atol=1e-9)
 
 
+def spectrum(n: int, d: int, deviations: torch.Tensor, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    rotation = torch.linalg.qr(torch.randn(d, d, generator=generator))[0]
+    return (torch.randn(n, d, generator=generator) * deviations) @ rotation
+
+
+@pytest.mark.parametrize("method", [f"{one}+unit" for one in EXPONENTS])
+@pytest.mark.parametrize(("n", "d"), [(200, 80), (80, 200)])
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("spoiled", ["nothing", "a channel", "items", "offset"])
+def test_float32_finds_the_values_of_float64(
+    method: str, n: int, d: int, power: float, spoiled: str
+) -> None:
+    deviations = torch.arange(1.0, d + 1) ** -power
+    X = spectrum(n, d, deviations, 0)
+    Y = X + 0.3 * spectrum(n, d, deviations, 1)
+    if spoiled == "a channel":
+        X[:, 3] *= 1e4
+    elif spoiled == "items":
+        X[:7] *= 1e3
+    elif spoiled == "offset":
+        X += 100 * X.std()
+    measure = relspace.measures.get("affinity", normalize=method)
+    assert abs(measure(X, Y) - measure(X.double(), Y.double())) < 1e-5
+
+
+@pytest.mark.parametrize(("loud", "last"), [(1.0, torch.float32), (1e4, torch.float64)])
+def test_float32_decomposes_features_where_rounding_does_not_count(
+    loud: float, last: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    eigh = torch.linalg.eigh
+
+    def recorded(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found.append(matrix.dtype)
+        return eigh(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", recorded)
+    X = features(120, 40).float()
+    X[:, 0] *= loud
+    assert normalize_by_own(X, "quarter-whiten+unit").dtype == torch.float32
+    assert found[0] == torch.float32
+    assert found[-1] == last
+
+
 def test_an_axis_far_louder_than_the_third_comes_out_like_it() -> None:
     X = features(200, 6)
     X[:, 2] *= 100
