@@ -289,6 +289,62 @@ class TestNeighbors:
         assert value == pytest.approx(np.mean(values), abs=1e-9)
 
 
+class TestCKAOfASampleOfFeatures:
+    def test_is_over_pairs_of_different_features(self) -> None:
+        X, Y = two_sets(9, seed=2)
+        sizes = []
+        for Z in (X, Y):
+            kernels = [np.outer(column, column) for column in Z.T]
+            pairs = itertools.permutations(kernels, 2)
+            sizes.append(np.mean([unbiased_hsic(*pair) for pair in pairs]))
+        both = unbiased_hsic(X @ X.T, Y @ Y.T) / (X.shape[1] * Y.shape[1])
+        measure = measures.get("cka", features="sample")
+        expected = both / math.sqrt(sizes[0] * sizes[1])
+        assert measure(X, Y) == pytest.approx(expected, abs=1e-9)
+        blocks = [measure.prepare(np.tile(Z, (20, 1)), memory_budget=1) for Z in (X, Y)]
+        kept = measure(*(np.tile(Z, (20, 1)) for Z in (X, Y)))
+        assert measure.from_factors(*blocks) == pytest.approx(kept, abs=1e-9)
+
+    def test_few_features_of_many_are_as_alike_as_all(self) -> None:
+        rng = np.random.default_rng(0)
+        population = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 4000))
+        population += 0.5 * rng.normal(size=population.shape)
+        other = population[:, :2000] + rng.normal(size=(300, 2000)) * 2
+        whole = measures.get("cka")(population[:, 2000:], other)
+        found: dict[str, list[float]] = {"all": [], "sample": []}
+        for _ in range(12):
+            X = population[:, 2000 + rng.permutation(2000)[:15]]
+            Y = other[:, rng.permutation(2000)[:15]]
+            for features, values in found.items():
+                values.append(measures.get("cka", features=features)(X, Y))
+        assert np.mean(found["all"]) < whole - 0.2
+        assert abs(np.mean(found["sample"]) - whole) < 0.06
+
+    def test_a_set_with_itself_is_at_1_and_unrelated_sets_at_chance(self) -> None:
+        X, Y = two_sets(60)
+        measure = measures.get("cka", features="sample")
+        assert measure(X, X) == 1.0
+        compared = relspace.compare(X, Y[np.random.default_rng(0).permutation(60)], measure=measure)
+        assert abs(compared.chance) < 0.02
+        assert compared.p_value is not None
+        assert compared.p_value > 0.05
+
+    def test_features_without_anything_in_common_are_refused(self) -> None:
+        rng = np.random.default_rng(0)
+        measure = measures.get("cka", features="sample")
+        crosses = np.repeat(np.concatenate([np.eye(4), -np.eye(4)]), 5, axis=0)
+        with pytest.raises(InvalidInputError, match="nothing in common with each other"):
+            measure(crosses, rng.normal(size=(40, 3)))
+        with pytest.raises(InvalidInputError, match="1 features of Y"):
+            measure(two_sets(40)[0], rng.normal(size=(40, 1)))
+
+    @pytest.mark.parametrize("name", ["cka_biased", "cka_rbf"])
+    def test_only_the_unbiased_linear_one_is_corrected(self, name: str) -> None:
+        with pytest.raises(InvalidInputError, match='features is "sample"'):
+            measures.get(name, features="sample")
+        assert not measures.get("cka", features="sample").streams
+
+
 class TestLinearCKAWithoutPairs:
     """Where matrices over pairs don't fit, products of features are what CKA is made of."""
 

@@ -12,7 +12,7 @@ import torch
 
 from relspace._core.arguments import check_choice, check_positive
 from relspace._core.memory import row_slices
-from relspace.errors import UndefinedValueError
+from relspace.errors import InvalidInputError, UndefinedValueError
 from relspace.kernels.frame import Cloud, Frame, place_sets, squared_norms
 from relspace.kernels.precision import full_precision
 from relspace.kernels.ties import ROUNDINGS
@@ -73,15 +73,30 @@ class CKA(EstimatedMeasure):
         0 on average with the first, and more with the second.
     bandwidth : float
         Of the Gaussian kernel, in units of the median distance between items.
+    features : "all" or "sample"
+        Whether the features are all there are, or a sample of more, as recorded neurons are. Few
+        features make the sets' own HSIC too large, and so CKA too small. For a sample it is the
+        mean over pairs of different features (Chun et al. 2025, arXiv 2502.15104):
+        :math:`(\mathrm{HSIC}(K, K) - \sum_p \mathrm{HSIC}(x_p x_p^\top, x_p x_p^\top))\,d/(d - 1)`.
+        Needs ``kernel="linear"`` and ``estimator="unbiased"``, and all items in memory. Estimates
+        above 1 are given as 1; features that have nothing in common with each other are refused.
     """
 
     kernel: Literal["linear", "rbf"] = "linear"
     bandwidth: float = 0.4
+    features: Literal["all", "sample"] = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self.kernel, "kernel", ("linear", "rbf"))
         check_positive(self.bandwidth, "bandwidth")
+        check_choice(self.features, "features", ("all", "sample"))
+        if self.features == "sample" and (self.kernel, self.estimator) != ("linear", "unbiased"):
+            raise InvalidInputError(
+                f'features is "sample", with kernel {self.kernel!r} and estimator '
+                f"{self.estimator!r}; only the unbiased linear CKA is corrected for a sample of "
+                'features: take "cka", or features="all".'
+            )
 
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
         if self.kernel == "rbf":
@@ -100,8 +115,27 @@ class CKA(EstimatedMeasure):
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Any:
         n, d = X.shape
         if self.kernel == "linear" and d < n and n * n * X.element_size() > memory_budget:
-            return self._items(X, name)
-        return super()._factor(X, name, memory_budget)
+            factor: Any = self._items(X, name)
+        else:
+            factor = super()._factor(X, name, memory_budget)
+        return factor if self.features == "all" else self._without_own_terms(factor, X, name)
+
+    def _without_own_terms(self, factor: Any, X: torch.Tensor, name: str) -> Any:
+        """A factor of which pairs of different features alone make the squared norm."""
+        n, d = X.shape
+        points = centered(X)
+        if isinstance(factor, PairMatrix):
+            points = points / points.square().sum(dim=1).mean().sqrt()
+        squares, fourths = points.square().sum(dim=0), points.pow(4).sum(dim=0)
+        own = squares.square() * (1 + 1 / ((n - 1) * (n - 2))) - fourths * (n / (n - 2))
+        others = (factor.squared_norm - float(own.sum())) * d / max(1, d - 1)
+        if not others > 64 * torch.finfo(X.dtype).eps * factor.squared_norm:
+            raise UndefinedValueError(
+                f"the {d} features of {name} have nothing in common with each other beyond chance, "
+                "so that nothing can be said of the features that they are a sample of; give more "
+                'features or items, or compare those that there are by features="all".'
+            )
+        return replace(factor, squared_norm=others)
 
     def _items(self, X: torch.Tensor, name: str) -> CenteredItems:
         mean = X.mean(dim=0, dtype=torch.float64)
@@ -159,10 +193,10 @@ class CKA(EstimatedMeasure):
 
     @property
     def streams(self) -> bool:
-        return self.kernel == "linear"
+        return self.kernel == "linear" and self.features == "all"
 
     def from_cross_products(self, products: CrossProducts) -> float:
-        if self.kernel != "linear":
+        if not self.streams:
             raise self.needs_items()
         n, traces = products.n_items, (products.x.trace, products.y.trace)
         both = self._hsic(n, products.both, *traces, products.squares)
