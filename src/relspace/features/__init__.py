@@ -2,11 +2,12 @@
 
 from relspace._core.deprecation import warn_renamed
 from relspace._core.pairing import ItemContents, ItemContentWarning
+from relspace.features.decoding import UnreadableImageError
 from relspace.features.extraction import SkippedImageWarning, extract
 from relspace.features.feature_model import FeatureModel
 from relspace.features.feature_set import FeatureSet
 from relspace.features.hooks import record
-from relspace.features.images import ImageCollection, UnreadableImageError, open_images
+from relspace.features.images import ImageCollection, open_images
 from relspace.features.items import BlankLinesWarning
 from relspace.features.layer import LayerFeatures
 from relspace.features.models import (
@@ -30,7 +31,7 @@ from relspace.features.positions import (
 from relspace.features.preprocessing import Preprocessing
 from relspace.features.store.format import FORMAT as _FORMAT
 from relspace.features.store.reading import open_features
-from relspace.features.store.writing import OtherExtractionError
+from relspace.features.store.same_extraction import OtherExtractionError
 from relspace.features.tokens import token_features
 from relspace.rows.layers import LayerFile, read_layers, scan_layers
 from relspace.rows.locks import StoreLockedError

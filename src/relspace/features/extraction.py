@@ -22,6 +22,7 @@ from relspace._core.files import check_writable
 from relspace._core.items import ItemId
 from relspace._core.progress import Listener, Progress, as_listener
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
+from relspace.features.decoding import UnreadableImageError
 from relspace.features.extraction_chunks import (
     Batch,
     ExtractedChunk,
@@ -30,12 +31,12 @@ from relspace.features.extraction_chunks import (
 )
 from relspace.features.feature_model import Description, FeatureModel, Layers, describe_features
 from relspace.features.feature_set import FeatureSet
-from relspace.features.images import UnreadableImageError
 from relspace.features.items import IdentifiedItems, identify_items, open_items
 from relspace.features.models import load_model
 from relspace.features.models.loading import DTYPES
 from relspace.features.store.reading import FORMAT_VERSION, KIND, open_features
-from relspace.features.store.writing import STORE_DTYPES, FeatureStoreWriter, whole_job
+from relspace.features.store.same_extraction import whole_job
+from relspace.features.store.writing import STORE_DTYPES, FeatureStoreWriter
 from relspace.rows.ahead import write_behind
 from relspace.rows.cluster import run_on_cluster
 from relspace.rows.ledger import RESUME, Resume, job_header
@@ -43,10 +44,10 @@ from relspace.rows.locations import located
 
 #: Bytes of features of a chunk, at most.
 _CHUNK_BYTES = 64 * 2**20
-#: The share of the work, and the seconds, that a killed run loses at most, but at least a batch.
+#: A killed run loses at most 1 / 10 of the work, and 30 seconds, or one batch.
 _LOST_SHARE = 10
 _LOST_SECONDS = 30.0
-#: The most chunks that the limit of time may lead to.
+#: The limit of seconds makes at most this many chunks.
 _MOST_CHUNKS = 1000
 
 
@@ -74,11 +75,10 @@ def extract(
 ) -> FeatureSet | dict[str, FeatureSet]:
     """Extract features of layers into a store, in one pass over the items.
 
-    A store that is there already is resumed where it stopped, or opened if it is complete, when it
-    is of the same extraction: the same model and weights, settings, and items. Items are the same
-    if their content is: arrays and texts are hashed whole, as are the files of images, whatever
-    their names and times. A run that was killed loses a tenth of the work at most, or 30 seconds,
-    or one batch where that is more.
+    An existing store is resumed where it stopped, or opened if it is complete, when it is of the
+    same extraction: the same model and weights, settings, and items. Items are the same if their
+    content is: arrays, texts and image files are hashed whole, whatever the files' names and times.
+    A killed run loses at most a tenth of the work or 30 seconds, or one batch where that is more.
 
     Parameters
     ----------
@@ -157,17 +157,6 @@ def extract(
     stores = [out] if several is None else [f"{folder}/{name}.zarr" for name in several]
     for store in stores:
         _check_store(store, items, overwrite=overwrite)
-    options: dict[str, Any] = {
-        "layers": layers,
-        "batch_size": batch_size,
-        "store_dtype": store_dtype,
-        "on_error": on_error,
-        "n_threads": n_threads,
-        "overwrite": overwrite,
-        "resume": resume,
-        "client": client,
-        "tell": tell,
-    }
     identified: dict[str, IdentifiedItems] = {}
 
     def items_of(one: FeatureModel) -> IdentifiedItems:
@@ -182,18 +171,29 @@ def extract(
         tell(0, 0, f"Loading {_title_of(one)}")
         return load_model(one, device=device, dtype=dtype)
 
-    if several is None:
-        loaded = load(model)
-        return _extract_one(loaded, partial(items_of, loaded), out, **options)
-    found = {}
-    for store, (name, one) in zip(stores, several.items(), strict=True):
+    found = []
+    for store, one in zip(stores, [model] if several is None else several.values(), strict=True):
         loaded = load(one)
-        found[name] = _extract_one(loaded, partial(items_of, loaded), store, **options)
-    return found
+        features = _extract_one(
+            loaded,
+            partial(items_of, loaded),
+            store,
+            layers=layers,
+            batch_size=batch_size,
+            store_dtype=store_dtype,
+            on_error=on_error,
+            n_threads=n_threads,
+            overwrite=overwrite,
+            resume=resume,
+            client=client,
+            tell=tell,
+        )
+        found.append(features)
+    return found[0] if several is None else dict(zip(several, found, strict=True))
 
 
 def _check_store(out: str | Path, items: object, *, overwrite: bool) -> None:
-    """Refuse, before any work, a store that can't be written, or that holds the items' files."""
+    """Refuse a store that can't be written, or that would overwrite the items' files."""
     location = located(out)
     if not isinstance(location, Path):
         return

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from relspace.features.decoding import UnreadableImageError
 from relspace.features.feature_model import FeatureModel
-from relspace.features.images import UnreadableImageError
 from relspace.features.loader import load_ahead
 from relspace.features.preprocessing import View
 from relspace.features.store.reading import PRESENT, SKIPPED

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from relspace._core.arguments import check_choice, check_number
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
-from relspace.features.images import UnreadableImageError
+from relspace.features.decoding import UnreadableImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +10,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace._core.arguments import name_some
-from relspace._core.items import ItemId
 from relspace._core.progress import Listener, silent
 from relspace.errors import FileFormatError, InvalidInputError, NonFiniteError
 from relspace.features.items import IdentifiedItems
-from relspace.features.network_identity import what_changed_in_network
 from relspace.features.store.reading import (
     FORMAT_VERSION,
     KIND,
@@ -24,13 +20,15 @@ from relspace.features.store.reading import (
     WHOLE_NUMBERS,
     Box,
     StoredLayer,
-    read_digests,
     read_header,
-    read_ids,
+)
+from relspace.features.store.same_extraction import (
+    OtherExtractionError,
+    refuse_another,
+    whole_job,
 )
 from relspace.rows.formats.zarr import import_zarr
 from relspace.rows.groups import empty_group, group_header
-from relspace.rows.identity import Identity, what_changed
 from relspace.rows.ledger import (
     KEY,
     Resume,
@@ -59,14 +57,6 @@ _PARTS_OF_ENVIRONMENT = ("transformers", "diffusers", "pillow")
 _BYTES_OF_DIGEST = 16
 # The kind of a group at a URL until its header is written.
 _BEGUN = "feature set that was begun"
-_REPLACE = ("name another output", "replace it with {overwrite=True}")
-_VOUCH = "vouch that it is the same by {resume='trust'}"
-# Parts of a job that are compared as identities; earlier versions stored a digest of the code.
-_IDENTIFIED = ("items", "ids", "network", "code")
-
-
-class OtherExtractionError(InvalidInputError):
-    """A store is there, and isn't known to be of the extraction that was asked for."""
 
 
 class FeatureStoreWriter(ChunkWriter):
@@ -125,14 +115,16 @@ class FeatureStoreWriter(ChunkWriter):
         """Create a store in which every item is missing.
 
         The job is all that features depend on besides the items: model, weights, preprocessing and
-        ``store_dtype``. With ``overwrite`` a store that is there is replaced when this one is
-        complete; at a URL, which can't be renamed, at once.
+        ``store_dtype``. With ``overwrite`` an existing store is replaced when this one is complete,
+        or at once at a URL, which can't be renamed.
 
         Raises
         ------
         StoreLockedError
             If another process creates it at the same time.
         """
+        ids = items.items.ids
+        are_numbers = ids is not None and isinstance(ids[0], int)
         header = job_header(
             KIND,
             FORMAT_VERSION,
@@ -140,7 +132,7 @@ class FeatureStoreWriter(ChunkWriter):
             layers=[layer.to_dict() for layer in layers],
             regions=[list(region) for region in regions],
             chunk_items=chunk_items,
-            items={"of": items.items.of} | _type_of(items.items.ids),
+            items={"of": items.items.of} | ({"ids": WHOLE_NUMBERS} if are_numbers else {}),
             skipped={},
         )
         header["versions"] |= installed_versions(_PARTS_OF_ENVIRONMENT)
@@ -179,7 +171,7 @@ class FeatureStoreWriter(ChunkWriter):
         resume: Resume = "identified",
         tell: Listener = silent,
     ) -> Self | None:
-        """Open the store of an extraction that stopped, or was finished; None if there is none.
+        """Open the store of an interrupted or finished extraction; None if there is none.
 
         Chunks whose values have another checksum are missing again. With ``overwrite`` a store of
         another extraction counts as none, and :meth:`create` will replace it.
@@ -200,7 +192,7 @@ class FeatureStoreWriter(ChunkWriter):
         try:
             root, found = read_header(location)
             try:
-                _refuse_another(location, root, found, items, job, resume)
+                refuse_another(location, root, found, items, job, resume)
             except OtherExtractionError:
                 if not overwrite:
                     raise
@@ -233,7 +225,7 @@ class FeatureStoreWriter(ChunkWriter):
             return None
         try:
             root, header = read_header(new)
-            _refuse_another(new, root, header, items, job, resume)
+            refuse_another(new, root, header, items, job, resume)
         except (FileFormatError, OtherExtractionError):
             return None
         return cls._reopen(new, header, BothLocks(lock, PathLock(new)), tell, location)
@@ -257,7 +249,7 @@ class FeatureStoreWriter(ChunkWriter):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The items that could not be read so far, with the reason."""
+        """The items that could not be read so far, and why."""
         return dict(self._header["skipped"])
 
     def missing(self) -> list[slice]:
@@ -388,108 +380,6 @@ def _is_free(location: str | Path) -> bool:
     if isinstance(location, Path) and not location.exists():
         return not is_there(location)
     return group_header(location, KIND, _BEGUN) is None
-
-
-def whole_job(job: Mapping[str, Any], items: IdentifiedItems) -> dict[str, Any]:
-    """Return the job with the items and their ids: all that features depend on."""
-    return {**job, "items": items.identity, "ids": items.ids_digest()}
-
-
-def _type_of(ids: Sequence[ItemId] | None) -> dict[str, str]:
-    return {"ids": WHOLE_NUMBERS} if ids and isinstance(ids[0], int) else {}
-
-
-def _refuse_another(
-    location: str | Path,
-    root: Any,
-    header: Mapping[str, Any],
-    items: IdentifiedItems,
-    job: Mapping[str, Any],
-    resume: Resume,
-) -> None:
-    """Refuse to resume a store that isn't known to be of this extraction."""
-    if header["format_version"] != FORMAT_VERSION:
-        raise OtherExtractionError(
-            f"{location} has format version {header['format_version']}, which doesn't identify its "
-            "items: it can be opened, not resumed.",
-            ways_out=_REPLACE,
-        )
-    if changed := _changed_items(root, header, items):
-        raise OtherExtractionError(
-            f"{location} holds features of other items: {changed}.", ways_out=_REPLACE
-        )
-    different = [
-        name
-        for name in {**header["job"], **job}
-        if name not in _IDENTIFIED and header["job"].get(name) != job.get(name)
-    ]
-    if different:
-        raise OtherExtractionError(
-            f"{location} holds another extraction; different are {', '.join(different)}.",
-            ways_out=_REPLACE,
-        )
-    before = Identity.of(header["job"]["items"])
-    if resume == "trust" and not before.is_known_to_differ_from(items.identity):
-        return
-    if resume != "trust":
-        _refuse_another_network(location, Identity.of(header["job"].get("network")), job["network"])
-    for one in (before, items.identity):
-        if not one.is_known:
-            raise OtherExtractionError(
-                f"{location} is there, and whether it is of the same items is unknown: they can't "
-                f"be identified ({one.detail['reason']}).",
-                ways_out=[*_REPLACE, _VOUCH],
-            )
-    if not before.same_as(items.identity):
-        raise OtherExtractionError(
-            f"{location} holds features of other items: {', '.join(what_changed(before, one))}.",
-            ways_out=_REPLACE,
-        )
-
-
-def _refuse_another_network(location: str | Path, before: Identity, record: object) -> None:
-    now = Identity.of(record)
-    if before.same_as(now):
-        return
-    unknown = next((one for one in (before, now) if not one.is_known), None)
-    if unknown is None:
-        said = f"is of another network: {what_changed_in_network(before, now)}"
-    else:
-        reason = unknown.detail.get("reason")
-        said = f"is there, and whether it is of the same network can't be told ({reason})"
-    raise OtherExtractionError(f"{location} {said}.", ways_out=[*_REPLACE, _VOUCH])
-
-
-def _changed_items(root: Any, header: Mapping[str, Any], items: IdentifiedItems) -> str:
-    """Say which items of a store have changed since it was begun; empty if none is known to."""
-    before, now = read_ids(root, header), items.items.ids
-    if before is not None and now is not None and isinstance(before[0], str):
-        # Earlier versions kept whole numbers as text.
-        now = tuple(map(str, now))
-    n_before = root["status"].shape[0]
-    if (before is None) != (now is None):
-        return "they " + ("have ids now, and had none" if before is None else "had ids")
-    if before is not None and now is not None and before != now:
-        gone, new = [*(set(before) - set(now))], [*(set(now) - set(before))]
-        said = [
-            f"{len(found)} {what} ({name_some(sorted(found, key=str))})"
-            for found, what in ((gone, "gone"), (new, "new"))
-            if found
-        ]
-        return ", ".join(said) or "their ids are in another order"
-    if n_before != len(items.items):
-        return f"{n_before} then, {len(items.items)} now"
-    digests = read_digests(root)
-    if digests is None or items.contents is None:
-        return ""
-    pairs = zip(digests, items.contents.digests, strict=True)
-    changed = [i for i, (one, other) in enumerate(pairs) if one != other]
-    if not changed:
-        return ""
-    if Counter(digests) == Counter(items.contents.digests):
-        return f"the same in another order, the first that moved is {items.items.names[changed[0]]}"
-    named = name_some([items.items.names[i] for i in changed])
-    return f"{len(changed)} of {n_before} have other content ({named})"
 
 
 def _make_arrays(
