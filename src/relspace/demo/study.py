@@ -13,9 +13,14 @@ from torch import Tensor
 
 from relspace._core.progress import Listener
 from relspace.demo.color_agreement import retrieval_both_ways
-from relspace.demo.contenders import contenders
 from relspace.demo.joint_pictures import joint_pictures
-from relspace.demo.methods import Sides, over_signs, principal_components, separately
+from relspace.demo.methods import (
+    Sides,
+    contenders,
+    over_signs,
+    principal_components,
+    separately,
+)
 from relspace.demo.photographs import CONCEPTS, Photograph, load_photographs, patches_of
 from relspace.demo.pretrained import PAIR, SHOWN, load_networks
 from relspace.demo.retrieval import (
@@ -41,18 +46,18 @@ _N_SIGNS_OF_COLORS = 8
 
 @dataclass(frozen=True)
 class PhotographStudy:
-    """What the study found: all its numbers, and what its pictures are drawn from.
+    """The results of the study.
 
     Attributes
     ----------
     summary : dict
-        Numbers, ready for JSON.
+        All numbers, ready for JSON.
     photographs : list of Photograph
-        The nine.
+        The nine photographs.
     features : dict of str to FeatureSet
-        Both networks' features of the photographs and of their crops.
+        Features of the photographs and of their crops, by network.
     panels : dict of str to JointColors
-        ``before`` and ``after``: colours of the shown layers' patches, by "network, layer".
+        Colours of the shown layers' patches ``before`` and ``after``, by "network, layer".
     """
 
     summary: dict[str, Any]
@@ -63,18 +68,11 @@ class PhotographStudy:
 
 @dataclass(frozen=True)
 class Fold:
-    """Some photographs that are asked for, described by landmarks in all others.
+    """Some photographs as queries, described by landmarks in the others.
 
-    Attributes
-    ----------
-    sides : Sides
-        Tokens of the asked photographs, and landmarks, of the pair of layers.
-    patches : two Patches
-        What the tokens show.
-    queries : two LongTensors
-        The tokens that are asked for.
-    matched : Sides
-        The same positions of the asked photographs in both networks.
+    ``sides`` are all tokens of these photographs, ``patches`` what they show, and ``queries`` the
+    row numbers of those that are looked for; ``matched`` are features of both networks at the same
+    positions.
     """
 
     sides: Sides
@@ -94,8 +92,8 @@ def save_photographs(photographs: Sequence[Photograph], folder: Path) -> None:
 def run_study(output: Path, *, random_state: int = 0, tell: Listener) -> PhotographStudy:
     """Run the study; alignment sees tokens and positions, never the outlines.
 
-    Photographs and features are written into ``output``; features already there are reused where
-    networks and photographs are the same.
+    Photographs and features are written into ``output``; features of the same networks and
+    photographs are reused.
     """
     photographs = load_photographs()
     networks = load_networks()
@@ -107,14 +105,16 @@ def run_study(output: Path, *, random_state: int = 0, tell: Listener) -> Photogr
         assert isinstance(extracted, FeatureSet)
         features[name] = extracted
     tell(0, 0, "Looking for objects, outlines and backgrounds across the networks")
+    # Shuffled, because similar photographs stand side by side.
+    order = np.random.default_rng(0).permutation(len(photographs))
     folds = [
         _fold(features, photographs, asked, random_state)
-        for asked in np.array_split(_shuffled(len(photographs)), N_FOLDS)
+        for asked in np.array_split(order, N_FOLDS)
     ]
     narrow, wide = sorted(one.shape[1] for one in (folds[0].sides.X, folds[0].sides.Y))
     ways = contenders(narrow, wide)
     methods = {key: [way.method] for key, way in ways.items()}
-    # The picture shows one choice of the axes' signs; numbers are means over draws of them.
+    # The picture shows one choice of the signs; numbers are means over random ones.
     methods["principal_components"] = over_signs(separately(principal_components(narrow)))
     found = {
         key: mean_of([_retrieve(fold, method(fold.sides)) for fold in folds for method in several])
@@ -160,13 +160,8 @@ def run_study(output: Path, *, random_state: int = 0, tell: Listener) -> Photogr
     return PhotographStudy(summary, photographs, features, panels)
 
 
-def _shuffled(n: int) -> np.ndarray:
-    """An order in which portraits, still lifes and buildings don't stand side by side."""
-    return np.random.default_rng(0).permutation(n)
-
-
 def item_names(features: Mapping[str, FeatureSet]) -> list[str]:
-    """Return what the items of both networks are called."""
+    """Return the names of the items, which are the same for both networks."""
     return [str(one) for one in next(iter(features.values())).ids or ()]
 
 
@@ -232,7 +227,7 @@ def _retrieve(fold: Fold, rows: tuple[Tensor, Tensor], *, euclidean: bool = Fals
 
 
 def _top1(rows: tuple[Tensor, Tensor]) -> float:
-    """How often a position finds itself among all in the other network, both directions."""
+    """How often a position is nearest to itself in the other network, over both directions."""
     similarity = rows[0] @ rows[1].T
     own = torch.arange(len(similarity))
     hits = [(one.argmax(1) == own).double().mean() for one in (similarity, similarity.T)]
@@ -242,7 +237,7 @@ def _top1(rows: tuple[Tensor, Tensor]) -> float:
 def _pictures(
     features: Mapping[str, FeatureSet], photographs: Sequence[Photograph], random_state: int
 ) -> tuple[dict[str, JointColors], dict[str, Any]]:
-    """Colour the shown layers jointly, and judge the colours of the pair."""
+    """Colour the shown layers jointly, and evaluate the colours of the pair."""
     ids = item_names(features)
     wholes = [ids.index(f"{one.name}.png") for one in photographs]
     shown = {f"{name}, {layer}": (name, layer) for name in SHOWN for layer in SHOWN[name]}

@@ -207,6 +207,11 @@ def forward_pass(module: nn.Module, device: torch.device) -> Iterator[None]:
         yield
 
 
+def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Return the context that computes in a type where this is accurate enough."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
 @contextmanager
 def without_compiled_code(module: nn.Module) -> Iterator[None]:
     """Run a network that ``torch.compile`` compiled as Python, so that hooks are called."""

@@ -302,6 +302,7 @@ def _extract_one(
             start = time.monotonic()
             first = next(computed)
             description = _describe(model, names, first)
+            values = sum(math.prod(layer.shape) for layer in description.layers)
             writer = FeatureStoreWriter.create(
                 out,
                 layers=description.layers,
@@ -310,7 +311,7 @@ def _extract_one(
                 chunk_items=chunk_items(
                     len(items),
                     batch_size,
-                    bytes_per_item=_item_bytes(description, store_dtype),
+                    bytes_per_item=values * np.dtype(store_dtype).itemsize,
                     seconds_per_batch=time.monotonic() - start,
                     # One is computed and one is written, or as many as the cluster has threads.
                     at_once=2 if client is None else max(2, sum(client.nthreads().values())),
@@ -348,11 +349,6 @@ def _describe(model: FeatureModel, names: Sequence[str], batch: Batch) -> Descri
     if not shapes:
         return model.describe(names)
     return describe_features(features, model.regions(features, shapes[0]))
-
-
-def _item_bytes(description: Description, store_dtype: str) -> int:
-    values = sum(math.prod(layer.shape) for layer in description.layers)
-    return values * np.dtype(store_dtype).itemsize
 
 
 def chunk_items(

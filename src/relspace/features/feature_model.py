@@ -23,7 +23,7 @@ from relspace.features.preprocessing import Preprocessing, View
 from relspace.features.store.reading import Box, StoredLayer
 from relspace.rows.identity import Identity
 
-#: The model's own summary of an item, where it has one.
+#: The layer of the model's own pooled output.
 POOLED = "pooled"
 # Attributes that do not change features.
 _NOT_IDENTIFIED = ("name", "device", "layers", "_counts")
@@ -164,12 +164,12 @@ class FeatureModel(ABC):
         return ()
 
     def part_of(self, name: str) -> nn.Module | None:
-        """Return the part of the network that gives a layer; None where it is none of its own."""
+        """Return the module whose output is a layer; None if there is none."""
         return None
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers the network has learnt, shared ones counted once."""
+        """The number of parameters, shared ones counted once."""
         return sum(one.numel() for one in self.module.parameters())
 
     def describe_truncated(self, texts: Iterable[Any], names: Sequence[str]) -> dict[str, Any]:

@@ -347,9 +347,12 @@ class FeatureSet:
             ids = None if ids is None else tuple(ids[i] for i in rows)
             contents = None if contents is None else contents.select(rows)
             lines = None if lines is None else tuple(lines[i] for i in rows)
-        return FeatureSet(
-            chosen, vectors=vectors, ids=ids, metadata=self.metadata, contents=contents, lines=lines
-        )
+        return self._with(chosen, vectors=vectors, ids=ids, contents=contents, lines=lines)
+
+    def _with(self, layers: Mapping[str, LayerFeatures], **changed: Any) -> FeatureSet:
+        """Return a set of other layers, whose other attributes are this one's if not given."""
+        own = {"ids": self.ids, "contents": self.contents, "lines": self.lines}
+        return FeatureSet(layers, metadata=self.metadata, **(own | changed))
 
     def with_ids(self, ids: Sequence[ItemId] | None) -> FeatureSet:
         """Return the same set whose items have these ids, by which they are matched.
@@ -360,13 +363,11 @@ class FeatureSet:
             One id for each item; with None they are matched by position, whatever their content.
         """
         named = None if ids is None else as_ids(ids, "the feature set", len(self))
-        return FeatureSet(
+        return self._with(
             {name: layer.with_ids(named) for name, layer in self._layers.items()},
             vectors={name: vector.with_ids(named) for name, vector in self._vectors.items()},
             ids=named,
-            metadata=self.metadata,
             contents=None if ids is None else self.contents,
-            lines=self.lines,
         )
 
     def pool(self, how: str | tuple[int, int]) -> FeatureSet:
@@ -400,9 +401,7 @@ class FeatureSet:
                     f"the layers {name_some(without)} have no class token; pool by 'mean'."
                 )
             pooled = {name: self._vectors[name + CLASS_SUFFIX] for name in self._layers}
-        return FeatureSet(
-            pooled, ids=self.ids, metadata=self.metadata, contents=self.contents, lines=self.lines
-        )
+        return self._with(pooled)
 
     def _only_layer(self) -> str:
         if len(self._layers) > 1:

@@ -6,10 +6,14 @@ import importlib.util
 import platform
 import sys
 import sysconfig
+from abc import ABC
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import Generic
+
+from torch import nn
 
 _SITE_FOLDERS = ("site-packages", "dist-packages")
 _OWN_FOLDER = Path(__file__).parents[1]
@@ -68,6 +72,25 @@ def is_found_in_its_module(thing: FunctionType | type) -> bool:
         found = vars(found).get(part) if isinstance(found, type | ModuleType) else None
         found = found.__func__ if isinstance(found, staticmethod | classmethod) else found
     return found is thing
+
+
+def is_users(value: object) -> bool:
+    """Whether an attribute of a class or module is the user's code: a function, class or module."""
+    if isinstance(value, staticmethod | classmethod):
+        return is_users(value.__func__)
+    if isinstance(value, property):
+        return any(map(is_users, (value.fget, value.fset)))
+    if isinstance(value, FunctionType):
+        return package_of_function(value) is None
+    if isinstance(value, type):
+        return package_of(value.__module__) is None
+    return isinstance(value, nn.Module) and is_users(type(value))
+
+
+def is_users_module(kind: type) -> bool:
+    """Whether a class of modules, and all its bases but ``nn.Module``, are the user's code."""
+    installed = {one for one in kind.__mro__ if package_of(one.__module__) is not None}
+    return installed <= {nn.Module, object, ABC, Generic}
 
 
 def _files_of(module: str) -> list[str]:

@@ -21,13 +21,12 @@ import sys
 import types
 import weakref
 import zipfile
-from abc import ABC
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from logging import Logger
-from typing import Any, Generic
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +36,8 @@ from relspace.errors import InvalidTypeError
 from relspace.features.evaluation import unwrapped
 from relspace.features.installed_code import (
     is_found_in_its_module,
+    is_users,
+    is_users_module,
     package_of,
     package_of_function,
     version_of,
@@ -160,7 +161,7 @@ class _Walk:
 
     def run(self, kind: type, attributes: Mapping[str, object]) -> Identity:
         """Walk over a model, and return its identity."""
-        self._write("state", "model", self._token_of_class(kind, "the model"))
+        self._write("state", "model", self._number(kind, "the model"))
         for name, value in sorted(attributes.items()):
             self._write("state", name, self._token(value, name))
         for name in ("_global_forward_pre_hooks", "_global_forward_hooks"):
@@ -218,7 +219,7 @@ class _Walk:
         if isinstance(value, torch.Tensor):
             return self._token_of_tensor(value, label)
         if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-            return f"{self._token_of_class(kind, label)} {value.shape} {hash_array(value).digest}"
+            return f"{self._number(kind, label)} {value.shape} {hash_array(value).digest}"
         if isinstance(value, types.MethodType):
             return f"{self._token(value.__func__, label)} of {self._token(value.__self__, label)}"
         if isinstance(value, types.BuiltinMethodType | types.MethodWrapperType):
@@ -230,11 +231,8 @@ class _Walk:
         if isinstance(value, type):
             # Code that can use a class can make instances of it.
             self._made |= {*value.__mro__}
-            return self._token_of_class(value, label)
+            return self._number(value, label)
         return self._number(unwrapped(value) if isinstance(value, nn.Module) else value, label)
-
-    def _token_of_class(self, kind: type, label: str) -> str:
-        return self._number(kind, label)
 
     def _number(self, thing: object, label: str) -> str:
         if id(thing) not in self._met:
@@ -290,7 +288,7 @@ class _Walk:
             digest = hash_array(plain if plain.layout == torch.strided else plain.to_dense()).digest
         except (InvalidTypeError, RuntimeError, TypeError) as error:
             raise _unreadable(tensor, label) from error
-        kind = "" if type(tensor) is torch.Tensor else self._token_of_class(type(tensor), label)
+        kind = "" if type(tensor) is torch.Tensor else self._number(type(tensor), label)
         own = self._token(dict(vars(tensor)), label) if getattr(tensor, "__dict__", None) else ""
         return f"tensor {kind} {tensor.dtype} {digest} {own}"
 
@@ -325,13 +323,13 @@ class _Walk:
         return self._content_of_object(thing, label)
 
     def _content_of_module(self, module: nn.Module, label: str, number: int) -> list[str]:
-        found = [self._token_of_class(type(module), label)]
+        found = [self._number(type(module), label)]
         for tensors in (module._parameters, module._buffers):
             found += [f"{name} {self._token(one, label)}" for name, one in tensors.items()]
         for name, one in module._modules.items():
             found.append(f"{name} {self._token(one, f'{label}.{name}')}")
         found += self._hooks_of(module, label)
-        is_users = _is_users_module(type(module))
+        is_users = is_users_module(type(module))
         for name, value in sorted(vars(module).items()):
             if name in _NOT_OF_THE_PASS or name in _NOT_OF_AN_OBJECT:
                 continue
@@ -380,8 +378,7 @@ class _Walk:
         """Bytecode and constants; of the user's code (with a namespace) also what it names."""
         counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
         names = code.co_names, code.co_freevars, code.co_cellvars
-        table = getattr(code, "co_exceptiontable", b"")
-        found = [str(counts), str(names), code.co_code.hex(), table.hex()]
+        found = [str(counts), str(names), code.co_code.hex(), code.co_exceptiontable.hex()]
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
                 found += self._content_of_code(constant, namespace, label)
@@ -444,7 +441,7 @@ class _Walk:
         found = [f"module {module.__name__}"]
         for name in named:
             value = vars(module)[name]
-            if is_installed and not _is_users(value):
+            if is_installed and not is_users(value):
                 continue
             if isinstance(value, types.ModuleType):
                 inside = names - {name}
@@ -457,21 +454,23 @@ class _Walk:
         title = f"class {kind.__qualname__}"
         if _is_compiled(kind):
             return [title, self._name_compiled(kind.__module__, kind, label)]
-        bases = [self._token_of_class(base, label) for base in kind.__bases__]
+        bases = [self._number(base, label) for base in kind.__bases__]
         package = self._of_package(kind.__module__) if is_found_in_its_module(kind) else None
         if package is not None:
             found = [title, kind.__module__, *bases]
             if package == "relspace":
                 return found
             if issubclass(kind, nn.Module) and kind is not nn.Module:
-                self._named |= {name for code in _codes_of(kind) for name in code.co_names}
+                for one in vars(kind).values():
+                    if isinstance(one, types.FunctionType):
+                        self._named |= {*one.__code__.co_names}
                 found += self._replaced_in(kind.__module__)
             return found + self._users_values(vars(kind), title)
-        found = [title, *bases, self._token_of_class(type(kind), label)]
+        found = [title, *bases, self._number(type(kind), label)]
         if issubclass(kind, Enum):
             members = {name: one._value_ for name, one in kind.__members__.items()}
             return [*found, self._token(members, title), *self._users_values(vars(kind), title)]
-        is_users = issubclass(kind, nn.Module) and _is_users_module(kind)
+        is_users = issubclass(kind, nn.Module) and is_users_module(kind)
         for name, value in sorted(vars(kind).items()):
             if name in _NOT_OF_A_CLASS:
                 continue
@@ -495,12 +494,12 @@ class _Walk:
         return [
             f"{name} {self._token(value, f'{label}.{name}')}"
             for name, value in sorted(values.items())
-            if name not in _NOT_OF_A_CLASS and _is_users(value)
+            if name not in _NOT_OF_A_CLASS and is_users(value)
         ]
 
     def _content_of_object(self, thing: Any, label: str) -> list[str]:
         kind = type(thing)
-        found = [self._token_of_class(kind, label)]
+        found = [self._number(kind, label)]
         name = f"{kind.__module__}.{kind.__qualname__}"
         if isinstance(thing, Logger):
             return [*found, thing.name]
@@ -511,7 +510,7 @@ class _Walk:
         if isinstance(thing, torch.Generator):
             return [*found, self._token(thing.get_state(), label)]
         if isinstance(thing, _DESCRIPTORS):
-            owner = self._token_of_class(thing.__objclass__, label)
+            owner = self._number(thing.__objclass__, label)
             return [*found, owner, thing.__name__]
         if isinstance(thing, property):
             return found + [self._token(one, label) for one in (thing.fget, thing.fset, thing.fdel)]
@@ -556,29 +555,8 @@ class _Walk:
                 raise _unreadable(thing, label)
             return [found]
         make, given, state, items, entries = (*found, None, None, None)[:5]
-        parts = (make, given, state, None if items is None else list(items))
-        return [
-            self._token(one, label) for one in (*parts, None if entries is None else [*entries])
-        ]
-
-
-def _is_users(value: object) -> bool:
-    """Whether a function or class, as an attribute of a class may hold it, is the user's code."""
-    if isinstance(value, staticmethod | classmethod):
-        return _is_users(value.__func__)
-    if isinstance(value, property):
-        return any(map(_is_users, (value.fget, value.fset)))
-    if isinstance(value, types.FunctionType):
-        return package_of_function(value) is None
-    if isinstance(value, type):
-        return package_of(value.__module__) is None
-    return isinstance(value, nn.Module) and _is_users(type(value))
-
-
-def _is_users_module(kind: type) -> bool:
-    """Whether a class of modules is the user's code down to ``nn.Module``."""
-    installed = {one for one in kind.__mro__ if package_of(one.__module__) is not None}
-    return installed <= {nn.Module, object, ABC, Generic}
+        listed = [None if one is None else [*one] for one in (items, entries)]
+        return [self._token(one, label) for one in (make, given, state, *listed)]
 
 
 def _is_compiled(kind: type) -> bool:
@@ -596,12 +574,6 @@ def _has_no_hidden_state(kind: type, base: type) -> bool:
     # Negative offsets are before the instance, and not part of its size.
     size += 8 * (kind.__dictoffset__ > 0) + 8 * (kind.__weakrefoffset__ > 0)
     return kind.__basicsize__ <= size and kind.__itemsize__ == base.__itemsize__
-
-
-def _codes_of(kind: type) -> Iterator[types.CodeType]:
-    for value in vars(kind).values():
-        if isinstance(value, types.FunctionType):
-            yield value.__code__
 
 
 def _is_of_recording(hook: object) -> bool:

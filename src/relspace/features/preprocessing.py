@@ -110,7 +110,7 @@ class Preprocessing:
         for name in ("size", "crop", "pad"):
             sides = getattr(self, name)
             if sides is not None or name == "size":
-                # An image that is not resized has no size to be given.
+                # Without resizing the size is not used.
                 least = 0 if name == "size" and self.fit == "none" else 1
                 object.__setattr__(self, name, _check_sides(sides, name, least))
         if not _is_whole(self.resample) or self.resample not in range(6):
@@ -162,7 +162,7 @@ class Preprocessing:
                 halve((own - kept) / 2) for own, kept in zip(pixels.shape, self.crop, strict=False)
             )
             pixels = _window(pixels, top, left, self.crop)
-        # Channel by channel, since NumPy is slow where the last axis is one of three.
+        # Channels first, because NumPy is slow if the last axis has three elements.
         values = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
         largest = max(int(pixels.max()), 1) if self.factor == "max" else 1
         values *= np.float32(self.factor if isinstance(self.factor, int | float) else 1 / largest)
@@ -242,7 +242,7 @@ class Preprocessing:
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """Read the steps off a processor's configuration (``preprocessor_config.json``).
+        """Read the steps from a processor's configuration (``preprocessor_config.json``).
 
         Parameters
         ----------
@@ -258,7 +258,7 @@ class Preprocessing:
         fit, size = "none", (0, 0)
         if config.get("do_resize", True):
             fit, size = _size_of(config.get("size"), kind)
-        crop = _crop_of(config) if config.get("do_center_crop") else None
+        crop = _pair(config.get("crop_size"), "crop_size") if config.get("do_center_crop") else None
         if "ConvNext" in kind and fit == "shortest":
             fraction = config.get("crop_pct") or 224 / 256
             if size[0] < _CONVNEXT_CROPS_BELOW:
@@ -292,7 +292,7 @@ class Preprocessing:
         target = self.size[0]
         if self.fit == "longest":
             scale = target / max(height, width)
-            # Of a very thin image the processors would leave no pixel.
+            # Very thin images would be resized to no pixel by the processors.
             return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
         # The longer edge is rounded down, as by the processors.
         if height <= width:
@@ -320,19 +320,12 @@ def _size_of(size: Any, kind: str) -> tuple[str, tuple[int, int]]:
     )
 
 
-def _crop_of(config: Mapping[str, Any]) -> tuple[int, int]:
-    crop = config.get("crop_size")
-    if crop is None:
-        raise FileFormatError("the image processor crops (do_center_crop) and has no crop_size.")
-    return _pair(crop, "crop_size")
-
-
 def _pair(size: Any, name: str) -> tuple[int, int]:
     if isinstance(size, int):
         return size, size
     if isinstance(size, Mapping) and "height" in size and "width" in size:
         return int(size["height"]), int(size["width"])
-    raise FileFormatError(f"the image processor's {name} is {size!r}; it must be height and width.")
+    raise FileFormatError(f"the image processor has no {name} of height and width: it is {size!r}.")
 
 
 def _check_sides(sides: Any, name: str, at_least: int = 1) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What a model holds and what would be extracted of it, known before there are any images."""
+"""Description of a model: its layers, their shapes and parameters, without any images."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ _OTHERS_SHOWN = 8
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """What one layer gives for one item.
+    """A layer, and its features of one item.
 
     Attributes
     ----------
     name : str
-        What it is called.
+        Its name.
     shape : tuple of int
         (rows, columns, d) of a map, or (d,) of a vector.
     n_parameters : int or None
-        How many numbers the part of the network that gives it has learnt; None where it is not the
-        output of a part of its own.
+        Number of parameters of the module whose output it is; None if it isn't the output of one.
     beside : bool
-        Whether it is stored beside the layers: a class token, or the model's own summary.
+        Whether it is stored beside the layers: a class token, or the pooled output.
     """
 
     name: str
@@ -55,20 +54,20 @@ class ModelSummary:
     Attributes
     ----------
     name, family, modality : str
-        What it is called, what it is, and whether its items are images or texts.
+        Its name, its family, and whether its items are images or texts.
     architecture : str or None
-        The class of the network, where it is one.
+        The class of the network; None if it is a graph in a file.
     input_size : (int, int) or None
-        Height and width of its input; None of text models.
+        Height and width of its input; None for text models.
     n_parameters : int
-        How many numbers the network has learnt.
+        Number of parameters of the network.
     preprocessing : dict or None
-        How its input is made of an image; None if that is not saved with the model, and has to be
-        given to extract from it.
+        How its input is made of an image; None if it is not saved with the model, and has to be
+        given to extract features.
     layers : tuple of LayerSummary
-        What would be extracted.
+        The layers that would be extracted.
     others : tuple of str
-        What may be asked for beside these.
+        Names of other layers.
     """
 
     name: str
@@ -83,7 +82,7 @@ class ModelSummary:
 
     @property
     def bytes_per_item(self) -> int:
-        """How many bytes one item takes in a store of type float16."""
+        """Bytes of one item in a store of type float16."""
         return sum(math.prod(one.shape) for one in self.layers) * np.dtype("float16").itemsize
 
     def to_dict(self) -> dict[str, Any]:

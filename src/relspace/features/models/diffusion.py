@@ -13,12 +13,11 @@ from torch import nn
 
 from relspace._core.arguments import check_count, check_random_state
 from relspace.errors import InvalidInputError
-from relspace.features.evaluation import forward_pass
+from relspace.features.evaluation import forward_pass, mixed_precision
 from relspace.features.feature_model import Features, ImageModel, Inputs
 from relspace.features.hooks import record
 from relspace.features.models.foreign import import_package
 from relspace.features.models.processors import needed_size
-from relspace.features.models.vision import mixed_precision
 from relspace.features.preprocessing import Preprocessing
 
 #: The step at which DIFT (Tang et al. 2023) finds correspondences.

@@ -14,12 +14,17 @@ from torch import nn
 from relspace._core.arguments import name_some
 from relspace._core.devices import choose_device
 from relspace.errors import InvalidInputError, UnknownNameError
-from relspace.features.evaluation import forward_pass, own_device, own_dtype, unwrapped
+from relspace.features.evaluation import (
+    forward_pass,
+    mixed_precision,
+    own_device,
+    own_dtype,
+    unwrapped,
+)
 from relspace.features.feature_model import Features, ImageModel, Inputs
 from relspace.features.hooks import Layer, Recording, find_layers, record
 from relspace.features.models.axes import Axes, declared_layout, without_call
 from relspace.features.models.processors import needed_size
-from relspace.features.models.vision import mixed_precision
 from relspace.features.preprocessing import Preprocessing
 
 

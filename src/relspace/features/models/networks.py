@@ -116,11 +116,10 @@ def _preprocessing(
 def _own_size(network: nn.Module) -> tuple[int, int] | None:
     """Return the only height and width that a network takes; None where others may work."""
     patches = getattr(network, "patch_embed", None)
-    for owner, key in ((patches, "img_size"), (network, "image_size")):
-        size = getattr(owner, key, None)
-        if size is not None and hasattr(owner, "grid_size" if owner is patches else key):
-            return as_pair(size)
-    return None
+    size = getattr(patches, "img_size", None) if hasattr(patches, "grid_size") else None
+    if size is None:
+        size = getattr(network, "image_size", None)
+    return None if size is None else as_pair(size)
 
 
 def _prefix_of(network: nn.Module) -> tuple[int, bool]:

@@ -15,11 +15,10 @@ from torch import nn
 from relspace._core.arguments import check_choice, name_some
 from relspace._core.items import is_unicode
 from relspace.errors import InvalidInputError, InvalidTypeError, RelspaceWarning
-from relspace.features.evaluation import forward_pass, unwrapped
+from relspace.features.evaluation import forward_pass, mixed_precision, unwrapped
 from relspace.features.feature_model import Features, Inputs
 from relspace.features.hooks import record_named
 from relspace.features.models.blocks import BlockModel
-from relspace.features.models.vision import mixed_precision
 from relspace.features.store.reading import Box
 
 _POSITIONS = (
@@ -29,7 +28,7 @@ _POSITIONS = (
     "embed_positions",
     "wpe",
 )
-# Tokenizers that know no limit say 1e30.
+# Tokenizers without a limit have 1e30.
 _NO_LIMIT = 10**9
 _TOKENIZED_AT_ONCE = 1000
 _NAMED_IN_RESULTS = 1000
@@ -37,8 +36,8 @@ _NAMED_IN_RESULTS = 1000
 #: How the tokens of a text become one vector.
 POOLINGS = ("mean", "last", "first")
 
-# Where text networks keep what attention and the MLP give: Llama and its kin, CLIP; BERT and its
-# kin; DistilBERT; MPNet; T5. GPT-2 projects to all three at once, in one layer.
+# Modules of attention and MLP in a block, by family: Llama and CLIP; BERT; DistilBERT; MPNet; T5.
+# GPT-2 has none, because one layer projects to query, key and value at once.
 TEXT_PARTS: Mapping[str, tuple[str, ...]] = {
     name: (
         f"self_attn.{name[0]}_proj",
@@ -106,7 +105,6 @@ class TextModel(BlockModel):
         self._max_length = longest_text(self.module, tokenizer)
 
     def prepare(self, item: str) -> tuple[NDArray[np.int64], None]:
-        """Cut a text into tokens, at most as many as the network takes."""
         check_text(item)
         tokens = self._cut(item)["input_ids"]
         if not tokens:
@@ -130,10 +128,10 @@ class TextModel(BlockModel):
         return counts
 
     def describe_truncated(self, texts: Iterable[str], names: Sequence[str]) -> dict[str, Any]:
-        """Warn of texts that are cut, and return what a result says of them.
+        """Warn of texts that are cut, and return the entries of a set's metadata on them.
 
-        ``n_truncated`` is how many are cut; where some are, ``truncated`` names the first 1,000,
-        and ``n_tokens_cut`` is how many tokens are left out of all of them.
+        ``n_truncated`` is the number of these texts, ``n_tokens_cut`` the number of tokens that
+        are dropped from them, and ``truncated`` the names of the first 1,000.
         """
         counts = self.find_truncated(texts)
         if not counts or self._max_length is None:
@@ -167,7 +165,7 @@ class TextModel(BlockModel):
         """Return the tokens of a batch by layer, (b, t, d), and which are no padding, (b, t)."""
         lengths = torch.tensor([len(one) for one in inputs])
         tokens = torch.zeros(len(inputs), int(lengths.max()), dtype=torch.long)
-        # Padding goes to the right, behind what a causal network looks at.
+        # Padded on the right, where causal attention doesn't see it.
         mask = torch.arange(tokens.shape[1])[None] < lengths[:, None]
         for row, one in zip(tokens, inputs, strict=True):
             row[: len(one)] = torch.from_numpy(one)
@@ -199,15 +197,12 @@ class TextModel(BlockModel):
     def regions(
         self, features: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
     ) -> dict[str, Box]:
-        """Return nothing: a text has no grid."""
         return {}
 
     def blank(self) -> NDArray[np.int64]:
-        """Return a text of one letter."""
         return self.prepare("a")[0]
 
     def settings(self) -> dict[str, Any]:
-        """Return the class, the pooling and the longest text."""
         return {
             "family": "text",
             "architecture": type(self.module).__name__,
@@ -251,9 +246,9 @@ def check_text(item: object) -> None:
 def longest_text(module: nn.Module, tokenizer: Any) -> int | None:
     """Return how many tokens a network of transformers takes; None where there is no limit.
 
-    That is the least of what the tokenizer says, ``max_position_embeddings``, and the rows of the
-    table of positions. RoBERTa and its kin begin to count behind the row of the padding, so that
-    514 rows are enough for 512 tokens; OPT and its kin leave out the first rows (``offset``).
+    That is the minimum of the tokenizer's limit, ``max_position_embeddings``, and the rows of the
+    position embedding. RoBERTa's positions start after the padding index, so that 514 rows are
+    enough for 512 tokens; OPT's start at ``offset``.
     """
     config: Any = module.config
     limits = [int(tokenizer.model_max_length)]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from relspace.errors import InvalidInputError
-from relspace.features.evaluation import forward_pass, own_dtype, unwrapped
+from relspace.features.evaluation import forward_pass, mixed_precision, own_dtype, unwrapped
 from relspace.features.feature_model import (
     POOLED,
     Features,
@@ -26,10 +26,10 @@ from relspace.features.models.processors import needed_size
 from relspace.features.preprocessing import Preprocessing
 from relspace.features.store.reading import Box
 
-#: The model's last hidden state, after its final norm or neck where it has one.
+#: The last hidden state, after the final norm or neck if there is one.
 OUTPUT = "output"
 
-# Where transformers keep what attention and the MLP give, by the names that versions use.
+# Modules of attention and MLP in a block, as versions of transformers name them.
 TRANSFORMER_PARTS: Mapping[str, tuple[str, ...]] = {
     "query": ("self_attn.q_proj", "attention.q_proj", "attention.attention.query"),
     "key": ("self_attn.k_proj", "attention.k_proj", "attention.attention.key"),
@@ -213,11 +213,6 @@ class VisionModel(BlockModel, ImageModel):
     def _own_size(self) -> tuple[int, int] | None:
         size = getattr(self.config, "image_size", None)
         return None if size is None else (_side(size, 0), _side(size, -1))
-
-
-def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """Return the context that computes in a type where it is safe to."""
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
 def _side(size: Any, axis: int = 0) -> int:

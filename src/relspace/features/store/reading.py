@@ -171,13 +171,12 @@ def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool
                 else "extract again."
             )
         )
-    ids, digests, lines = read_ids(root, header), read_digests(root), None
-    select = len(kept) < len(status)
-    if header["format_version"] == 1 and not select and _are_counted(ids):
+    ids, digests = read_ids(root, header), read_digests(root)
+    is_whole = len(kept) == len(status)
+    if header["format_version"] == 1 and is_whole and _are_counted(ids):
         ids = None
     contents = None if digests is None else ItemContents(_kind_of_items(header), digests)
-    if "lines" in root:
-        lines = tuple(np.asarray(root["lines"][...])[kept.numpy()].tolist())
+    lines = np.asarray(root["lines"][...]).tolist() if "lines" in root else None
     sizes = torch.from_numpy(np.asarray(root["image_sizes"][...]))
     boxes = torch.from_numpy(np.asarray(root["boxes"][...]))
     # Zarr gives fill values for missing chunks.
@@ -187,11 +186,6 @@ def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool
         raise _damaged(source, "digests of its items are missing")
     layers: dict[str, LayerFeatures] = {}
     vectors: dict[str, LayerFeatures] = {}
-    kept_ids, kept_contents = ids, contents
-    if select:
-        chosen = kept.tolist()
-        kept_ids = None if ids is None else tuple(ids[i] for i in chosen)
-        kept_contents = None if contents is None else contents.select(chosen)
     for layer in stored:
         grid = None
         data = StoreSource(root[layer.key], str(source))
@@ -199,22 +193,16 @@ def _opened(source: str | Path, root: Any, header: dict[str, Any], partial: bool
             rows, columns, _ = layer.shape
             if boxes[layer.region, kept].isnan().any() or (sizes[kept] < 1).any():
                 raise _damaged(source, "boxes or sizes of its images are missing")
-            # Items that are missing have no box; they are left out right below.
+            # Missing items have no box; they are dropped below.
             own = torch.where((status == PRESENT)[:, None], boxes[layer.region], _UNIT_BOX)
-            seen = sizes.clamp(min=1)
-            grid = TokenGrid(rows, columns, own, seen)
-        one = LayerFeatures(layer.name, data, grid, None if grid is not None else ids, contents)
+            grid = TokenGrid(rows, columns, own, sizes.clamp(min=1))
         target = vectors if layer.beside else layers
-        target[layer.name] = one.select(kept) if select else one
+        target[layer.name] = LayerFeatures(layer.name, data, grid, ids, contents)
     metadata = {**header["job"], "versions": header["versions"], "path": str(source)}
-    return FeatureSet(
-        layers,
-        vectors=vectors,
-        ids=kept_ids,
-        metadata=metadata,
-        contents=kept_contents,
-        lines=lines,
+    features = FeatureSet(
+        layers, vectors=vectors, ids=ids, metadata=metadata, contents=contents, lines=lines
     )
+    return features if is_whole else features.select(images=kept)
 
 
 def _is_count(value: object) -> bool:
