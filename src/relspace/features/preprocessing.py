@@ -325,7 +325,9 @@ def _pair(size: Any, name: str) -> tuple[int, int]:
         return size, size
     if isinstance(size, Mapping) and "height" in size and "width" in size:
         return int(size["height"]), int(size["width"])
-    raise FileFormatError(f"the image processor has no {name} of height and width: it is {size!r}.")
+    if size is None:
+        raise FileFormatError(f"the image processor has no {name}.")
+    raise FileFormatError(f"the image processor's {name} is {size!r}; it must be height and width.")
 
 
 def _check_sides(sides: Any, name: str, at_least: int = 1) -> tuple[int, int]:
