@@ -16,7 +16,7 @@ from relspace.features.layouts import LAYOUTS, as_maps
 
 @dataclass(frozen=True)
 class Axes:
-    """How tensors of a network are read as maps of features.
+    """The axes of what a network's layers give, by which they are read as maps.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Axes:
     may_lack_prefix : bool
         Whether some layers have the tokens of the grid alone.
     otherwise : {"bchw", "bhwc"} or None
-        What maps are whose shape allows both.
+        The layout of maps whose shape allows both.
     """
 
     size: tuple[int, int]

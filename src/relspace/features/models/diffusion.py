@@ -39,8 +39,6 @@ class DiffusionModel(ImageModel):
 
     Parameters
     ----------
-    name : str
-        What it is called.
     folder : Path
         A pipeline as diffusers saves it.
     preprocessing : Preprocessing, optional
@@ -48,9 +46,9 @@ class DiffusionModel(ImageModel):
     image_size : int or (int, int), optional
         Another size.
     timestep : int
-        Step of the noise.
+        Timestep of the noise.
     prompt : str, optional
-        What the UNet is told; zeros by default.
+        The prompt of the UNet; by default its embedding is zeros.
     random_state : int
         Seed of the noise.
     """
@@ -160,7 +158,7 @@ class DiffusionModel(ImageModel):
 
     def _embed(self, folder: Path, unet: Any, load: dict[str, Any]) -> torch.Tensor:
         if self._prompt is None:
-            # As many tokens as the text encoder would give; zeros make their number immaterial.
+            # As many tokens as the text encoder returns, though of zeros any number is the same.
             return torch.zeros(1, 77, unet.config.cross_attention_dim)
         transformers = import_package("transformers")
         tokenizer = transformers.CLIPTokenizer.from_pretrained(

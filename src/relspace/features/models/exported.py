@@ -75,12 +75,12 @@ class ExportedModel(GraphModel):
     Parameters
     ----------
     path : str or Path
-        The file. It is read by ``torch.export.load`` once it is known to hold nothing but a graph
-        of operators of torch, plain tensors and sizes: nothing is unpickled.
+        The file. Before ``torch.export.load`` reads it, it is checked to hold nothing but a graph
+        of torch's operators, plain tensors and sizes: nothing is unpickled.
     layers, layout, preprocessing, image_size, n_prefix_tokens, grid_shape, name
         As for :class:`relspace.OnnxModel`.
     device : str or torch.device
-        Where it runs.
+        The device that it runs on.
 
     Raises
     ------
@@ -150,7 +150,7 @@ class ExportedModel(GraphModel):
                 ends[path] = (node.name, kind if isinstance(kind, str) else kind.__name__)
             if op == "aten.add.Tensor":
                 sums.append((node.name, [getattr(one, "name", "") for one in node.args[:2]]))
-        # Of modules that end in one node the outermost gives it its name.
+        # A node that ends several modules is named by the outermost.
         modules = [
             GraphTensor(path, node, kind.rpartition(".")[2], nodes[node].shape)
             for path, (node, kind) in sorted(ends.items(), key=lambda one: -one[0].count("."))

@@ -42,13 +42,13 @@ class GraphTensor:
     Attributes
     ----------
     name : str
-        What the layer is called: the name of the node that gives it, or its own.
+        The name of the layer: that of the node that computes it, or of the tensor.
     tensor : str
-        What the graph calls it.
+        The name of the tensor in the graph.
     op : str
-        The operation that gives it.
+        The operation that computes it.
     shape : tuple of (int or str), or None
-        Its sizes, with the names of those that vary; None where they can't be inferred.
+        Its sizes, with names for those that vary; None if they can't be inferred.
     """
 
     name: str
@@ -76,10 +76,9 @@ def image_input(
     *,
     channels_first: bool = False,
 ) -> GraphInput:
-    """Read the shape of a graph's only input, which must be an image of three channels.
+    """Check the shape of a graph's only input, which must be an image of three channels.
 
-    ``channels_first`` says that the graph convolves it, so that channels are its second axis
-    although the file leaves their number open.
+    With ``channels_first`` a second axis of unknown size is that of the channels.
     """
     shown = f"{name} {shape} of type {dtype or 'other than float'}"
     if shape is not None and len(shape) == 4 and channels_first and isinstance(shape[1], str):
@@ -105,7 +104,7 @@ class GraphModel(ImageModel):
 
     family: str
     path: Path
-    #: Attributes that are opened again from the file in another process.
+    #: Attributes that aren't pickled, but read from the file again.
     reopened: tuple[str, ...] = ()
     _digest: bytes
 
@@ -169,7 +168,7 @@ class GraphModel(ImageModel):
 
     @property
     def tensors(self) -> tuple[GraphTensor, ...]:
-        """What may be asked for as layers: all tensors of numbers, in the order of the graph."""
+        """All tensors that can be layers, in the order of the graph."""
         return tuple(self._by_name.values())
 
     def others(self) -> tuple[str, ...]:

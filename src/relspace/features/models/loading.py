@@ -56,15 +56,15 @@ def load_model(
         ``"torchvision:resnet50"`` or ``"open_clip:ViT-B-32/laion2b_s34b_b79k"``, whose pretrained
         weights are downloaded.
     device : str or torch.device
-        Where it runs; ``"auto"`` is the first GPU, or the CPU.
+        The device that it runs on; ``"auto"`` is the first GPU, or the CPU.
     dtype : {"float32", "float16", "bfloat16"}
-        What it computes in; below float32 by automatic mixed precision.
+        The type of computation; below float32 by automatic mixed precision.
     image_size : int or (int, int), optional
-        Height and width of its input, instead of its own.
+        Height and width of its input; by default the model's own.
     preprocessing : Preprocessing, str, Path or transform, optional
-        How its input is made of an image, instead of what is saved with it; also the name of a
-        common normalisation (see :meth:`Preprocessing.named`), a JSON file, or what
-        ``weights.transforms()`` of torchvision returns.
+        How its input is made of an image: steps, the name of a common normalisation (see
+        :meth:`Preprocessing.named`), a JSON file, or what ``weights.transforms()`` of torchvision
+        returns. By default that which is saved with the model.
     n_prefix_tokens : int, optional
         For files and networks that give tokens: how many come before those of the grid.
     layout : str, optional
@@ -72,9 +72,9 @@ def load_model(
     pooling : {"mean", "last", "first"}
         For texts: how tokens become one vector.
     prompt : str, optional
-        For diffusion models: what the UNet is told; nothing by default.
+        For diffusion models: the prompt of the UNet; by default zeros in its stead.
     timestep : int
-        For diffusion models: the step of the noise.
+        For diffusion models: the timestep of the noise.
     random_state : int
         For diffusion models: the seed of the noise.
     modality : {"image", "text"}, optional
@@ -155,7 +155,7 @@ def is_graph_file(name: object) -> bool:
 
 
 def _refuse_file(path: Path) -> None:
-    """Say of a file that is no graph what it is, and how the network in it can be read."""
+    """Refuse a file that is no graph, and say what it is and how its network can be read."""
     if not path.is_file():
         return
     names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []

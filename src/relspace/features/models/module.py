@@ -29,13 +29,13 @@ from relspace.features.preprocessing import Preprocessing
 
 
 class ModuleModel(ImageModel):
-    """A vision network of one's own, read by hooks.
+    """Any vision network, whose layers are recorded by hooks.
 
     Parameters
     ----------
     module : nn.Module
         Takes images (b, 3, height, width), in the type of its own weights. It is run in evaluation
-        mode and comes back as it was: modes, device, weights and buffers.
+        mode; its modes, device, weights and buffers are restored afterwards.
     layers : str or sequence of str
         Names as in ``module.named_modules()``; ``*`` stands for any part between dots. Of a layer
         that runs several times in a pass, ``"relu@2"`` is the second call, and ``*`` stands for
@@ -50,11 +50,11 @@ class ModuleModel(ImageModel):
         For tokens: how many class and register tokens there are before those of the grid, and the
         grid's rows and columns, by default those of a grid as wide and high as the input.
     name : str, optional
-        What it is called; by default its class.
+        Its name; by default its class.
     device : str or torch.device
-        Where it runs; ``"auto"`` is the accelerator that it is on, or the first GPU, or the CPU.
+        The device that it runs on; ``"auto"`` is its accelerator, or the first GPU, or the CPU.
     dtype : torch.dtype, optional
-        What it computes in, by automatic mixed precision; by default the type of its weights.
+        The type of computation, by automatic mixed precision; by default that of its weights.
 
     Examples
     --------

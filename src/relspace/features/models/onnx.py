@@ -54,9 +54,10 @@ class OnnxModel(GraphModel):
         For tokens: how many class and register tokens there are before those of the grid, and the
         grid's rows and columns, by default those of a grid as wide and high as the input.
     name : str, optional
-        What it is called; by default the file's name without ``.onnx``.
+        Its name; by default that of the file without ``.onnx``.
     device : str or torch.device
-        Where it runs; ``"auto"`` is the first GPU that onnxruntime can use, or the CPU.
+        The device that it runs on; ``"auto"`` is the first GPU that onnxruntime can use, or the
+        CPU.
 
     Raises
     ------
@@ -70,9 +71,8 @@ class OnnxModel(GraphModel):
 
     Notes
     -----
-    A file whose batch size is fixed is run in parts of this size. The graph stays in memory, since
-    onnxruntime is given it again whenever other layers are asked for: it computes what a graph's
-    outputs need.
+    A file whose batch size is fixed is run in parts of this size. The graph stays in memory,
+    because onnxruntime computes what its outputs need, and is given it again for other layers.
     """
 
     family = "onnx"
@@ -161,7 +161,7 @@ class OnnxModel(GraphModel):
             return [torch.from_numpy(np.ascontiguousarray(one)) for one in arrays]
 
     def _session_of(self, tensors: tuple[str, ...]) -> Any:
-        """Return a session whose outputs are some tensors; what they don't need isn't computed."""
+        """Return a session that computes these tensors, and nothing that they don't need."""
         if self._session is not None and self._session[0] == tensors:
             return self._session[1]
         onnx, ort = _onnx(), _onnxruntime()
@@ -259,7 +259,7 @@ def _tensors_of(graph: Any) -> list[GraphTensor]:
             value = values.get(tensor)
             kind = value.type.tensor_type.elem_type if value is not None else 0
             shape = None if value is None else _sizes_of(value)
-            # The type of what couldn't be inferred shows when it is run.
+            # Tensors of unknown types are checked when they are computed.
             if node.op_type == "Constant" or (kind and kind not in floats):
                 continue
             if shape is not None and len(shape) not in (2, 3, 4):

@@ -66,14 +66,10 @@ class TextModel(BlockModel):
 
     Parameters
     ----------
-    name : str
-        What it is called.
-    module : nn.Module
-        The network.
     tokenizer : tokenizer of transformers
-        What cuts texts into tokens.
+        The tokenizer of the network.
     pooling : {"mean", "last", "first"}
-        The mean over the text's tokens (padding left out), its last token, or its first (the class
+        The mean over the text's tokens (without padding), its last token, or its first (the class
         token of encoders that have one).
     """
 

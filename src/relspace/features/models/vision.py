@@ -50,43 +50,43 @@ def class_token(config: Any) -> int:
 
 @dataclass(frozen=True)
 class VisionFamily:
-    """How the networks of one family are loaded and read.
+    """A family of networks: how they are loaded, and where their layers are.
 
     Attributes
     ----------
     title : str
-        What people call it.
+        Its name.
     model_types : tuple of str
         ``model_type`` in its ``config.json``, of full models and of vision towers.
     architecture : str
         The class of transformers that holds the vision network alone.
     layout : {"btd", "bhwc", "bchw"}
-        Axes of what a block gives.
+        Axes of a block's output.
     n_prefix : callable
-        Counts class and register tokens from the configuration.
+        Returns the number of class and register tokens, given the configuration.
     n_blocks : callable
-        Counts the blocks (or stages) from the configuration.
+        Returns the number of blocks or stages, given the configuration.
     parts : mapping of str to tuple of str
-        What a block shows beside the residual stream, and where it may lie inside of the block.
+        Parts of a block that can be layers, and names that their module may have in the block.
     is_patched : bool
         Whether tokens are patches of ``patch_size``; otherwise strides are powers of two.
     shift : callable
-        How far, in input pixels, the centre of a token's receptive field lies from its cell's.
+        Returns the distance in input pixels from a cell's centre to the centre of its token's
+        receptive field, given the stride.
     size : {"any", "flag", "fixed"}
         Whether inputs of other sizes work, work with ``interpolate_pos_encoding``, or don't.
     arguments : callable
-        What the forward pass takes beside the images.
+        Returns further arguments of the forward pass, given the configuration and the images.
     load_arguments : mapping
-        What the constructor takes.
+        Arguments of the constructor.
     output_layout : str or None
-        Axes of the last hidden state where they differ.
+        Axes of the last hidden state, if they differ.
     joined_parts : callable or None
-        Takes what ``parts`` lead to, the part, the configuration, the block's number from 0, and
-        the height and width of the input, and returns the part's map, where a block keeps several
-        parts in one tensor.
+        For blocks that keep several parts in one tensor: returns the map of a part, given the
+        tensor, the part, the configuration, the block's number from 0, and the input's size.
     within : mapping of str to (str, str)
         For types whose vision network can't be loaded alone: the class of the whole model, and
-        where in it the vision network is.
+        the path of the vision network in it.
     """
 
     title: str

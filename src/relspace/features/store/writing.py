@@ -63,20 +63,9 @@ class FeatureStoreWriter(ChunkWriter):
     """Writes one store. A chunk is finished when its status is written, which is done last.
 
     A folder is locked until the writer is closed or the process ends; a store at a URL has a lease
-    (:class:`relspace.rows.locks.Lease`).
-
-    Attributes
-    ----------
-    location : Path or str
-        The store, a folder or a URL.
-    layers : tuple of StoredLayer
-        The layers that are stored.
-    regions : tuple of Box
-        The boxes that the layers' grids cover, in pixels of the model's input.
-    dtype : str
-        ``"float16"`` or ``"float32"``.
-    status : uint8 array of shape (n_items,)
-        ``MISSING``, ``PRESENT`` or ``SKIPPED`` for each item.
+    (:class:`relspace.rows.locks.Lease`), and :meth:`write` and :meth:`mark` raise StoreLockedError
+    once another process has it. ``regions`` are boxes in pixels of the model's input, and
+    ``status`` is ``MISSING``, ``PRESENT`` or ``SKIPPED`` for each item.
     """
 
     def __init__(
@@ -280,23 +269,11 @@ class FeatureStoreWriter(ChunkWriter):
         image_sizes: NDArray[np.int64],
         boxes: NDArray[np.float64],
     ) -> str:
-        """Write one of the missing chunks, and return its checksum.
+        """Write a missing chunk, and return its checksum.
 
-        Parameters
-        ----------
-        chunk : slice
-            Its items.
-        arrays : mapping of str to array of shape (n_chunk, ...)
-            Features of each layer, NaN for items that were skipped.
-        image_sizes : int64 array of shape (n_chunk, 2)
-            Heights and widths of the images.
-        boxes : float64 array of shape (n_regions, n_chunk, 4)
-            The boxes that the grids cover.
-
-        Raises
-        ------
-        StoreLockedError
-            If another process has the lease of the store by now.
+        ``arrays`` are the features (n_chunk, ...) by layer, NaN for skipped items; ``image_sizes``
+        the images' heights and widths (n_chunk, 2); ``boxes`` what the grids of each region cover,
+        (n_regions, n_chunk, 4).
         """
         self._check_lock()
         for layer in self.layers:
@@ -311,21 +288,8 @@ class FeatureStoreWriter(ChunkWriter):
     ) -> None:
         """Mark a chunk as finished.
 
-        Parameters
-        ----------
-        chunk : slice
-            Its items.
-        status : uint8 array of shape (n_chunk,)
-            ``PRESENT`` or ``SKIPPED`` for each item.
-        skipped : mapping of str to str
-            Why items were skipped, by their names.
-        checksum : str
-            The result of :meth:`write`.
-
-        Raises
-        ------
-        StoreLockedError
-            If another process has the lease of the store by now.
+        ``status`` holds ``PRESENT`` or ``SKIPPED`` for each item, ``skipped`` the reasons by the
+        items' names, and ``checksum`` is the result of :meth:`write`.
         """
         self._check_lock()
         if skipped:
