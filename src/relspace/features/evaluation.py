@@ -44,7 +44,7 @@ class _Held:
         self.buffers = list(module.named_buffers())
         self._values: dict[int, tuple[int, torch.Tensor]] = {}
         self._large: dict[int, int] = {}
-        # The buffers of TorchScript are held elsewhere, and can't be exchanged.
+        # Buffers of TorchScript are not in ``_buffers``, and can't be replaced.
         self._owners = [one for one in self.modules if not isinstance(one, torch.jit.ScriptModule)]
         with self.stack:
             for one in self.modules:
@@ -99,7 +99,7 @@ class _Held:
             if id(one) not in self._values:
                 continue
             version, value = self._values[id(one)]
-            # On other devices than the CPU comparing would wait; it is done at the end.
+            # On other devices comparing would synchronise; it is done at the end.
             looked_at = compare or one.device.type == "cpu" or _version(one) != version
             if looked_at and not torch.equal(one, value):
                 with torch.no_grad():

@@ -293,7 +293,7 @@ def _open_dataset(dataset: Any) -> ImageCollection:
 def _identify_rows(dataset: Any, column: str) -> Callable[[int], Identity] | None:
     """Return how images of a dataset are identified: by their encoded bytes, or their files."""
     if dataset.format["type"] == "custom":
-        # The result of a custom transform is unknown.
+        # The images depend on the custom transform.
         return None
     import datasets
 

@@ -35,12 +35,12 @@ class BlankLinesWarning(RelspaceWarning):
 
 @dataclass(frozen=True)
 class Items:
-    """Images or texts that are opened and not read yet.
+    """Images or texts, which are loaded one by one.
 
-    ``load(position)`` gives an item, and ``identify(position)`` its identity, if it has one.
-    ``names`` are the items' names in messages: ids, rows, or lines of a file. ``of`` is the kind of
-    content that is hashed (:class:`relspace._core.pairing.ItemContents`), and ``lines`` are the
-    line numbers of texts in a file, from 1.
+    ``load(position)`` returns an item, and ``identify(position)`` its identity, if it can be
+    identified. ``names`` are the items' names in messages: ids, rows, or lines of a file. ``of`` is
+    the kind of content that is hashed (:class:`relspace._core.pairing.ItemContents`), and ``lines``
+    are the line numbers of texts in a file, from 1.
     """
 
     ids: tuple[ItemId, ...] | None
@@ -56,10 +56,10 @@ class Items:
 
 @dataclass(frozen=True)
 class IdentifiedItems:
-    """Items with the identity of all in their order, and the digest of each.
+    """Items with the identity of all, in their order, and the digest of each.
 
-    Both are unknown if one of the items can't be identified. Loading a file that was changed
-    meanwhile is an error.
+    Both are unknown if one of the items can't be identified. Loading an image file that has changed
+    since then is an error.
     """
 
     items: Items

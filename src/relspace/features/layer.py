@@ -19,7 +19,7 @@ from relspace.features.positions import Positions, TokenGrid, read_positions
 from relspace.rows.locations import Locations
 from relspace.rows.source import LiesIn, MadeOf, RowSource
 
-#: Bytes that are read at a time where more than one item is needed.
+#: Bytes that are read at a time.
 _BYTES_AT_A_TIME = 64 * 2**20
 
 Items = slice | torch.Tensor
@@ -62,7 +62,7 @@ class MemorySource(ItemSource):
 
 
 class SelectedSource(ItemSource):
-    """Some items of another source, in an order of their own."""
+    """Some items of another source, in another order."""
 
     def __init__(self, source: ItemSource, items: torch.Tensor) -> None:
         self._source, self._items = source, items
@@ -141,7 +141,7 @@ class LayerFeatures(RowSource):
         The digests of the items' content, if they are known.
     """
 
-    # It has __array__, and results of it are arrays.
+    # Functions of it return arrays, because it has __array__.
     is_array = True
 
     def __init__(

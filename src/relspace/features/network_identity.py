@@ -74,7 +74,7 @@ _NOT_OF_A_CLASS = frozenset({
     *("__abstractmethods__", "_abc_impl", "__orig_bases__", "__parameters__"),
     *("__dataclass_fields__", "__dataclass_params__"),
 })  # fmt: skip
-# Where transformers and diffusers loaded an object from, which does not change what it computes.
+# Locations that transformers and diffusers loaded an object from; they don't change features.
 _NOT_OF_AN_OBJECT = frozenset({
     *("_name_or_path", "name_or_path", "_commit_hash", "deprecation_warnings"),
     *("_use_default_values", "vocab_file", "merges_file", "tokenizer_file"),
@@ -100,9 +100,9 @@ def _unreadable(thing: object, label: str) -> _UnidentifiedError:
 def identify_network(
     kind: type, attributes: Mapping[str, object], network: nn.Module | None
 ) -> Identity:
-    """Return the identity of a model besides its weights, which is the same in any process.
+    """Return the identity of a model without its weights, which is the same in any process.
 
-    It is of the model's class and the given ``attributes``; weights and buffers of the network
+    It covers the model's class and the given ``attributes``. Weights and buffers of the network
     (None if torch doesn't run it) are identified by their names.
     """
     weights: dict[str, torch.Tensor] = {}
@@ -375,7 +375,7 @@ class _Walk:
     def _content_of_code(
         self, code: types.CodeType, namespace: Mapping[str, Any] | None, label: str
     ) -> list[str]:
-        """Bytecode and constants; of the user's code (with a namespace) also what it names."""
+        """Bytecode and constants; of the user's code (with a namespace) also its globals."""
         counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
         names = code.co_names, code.co_freevars, code.co_cellvars
         found = [str(counts), str(names), code.co_code.hex(), code.co_exceptiontable.hex()]
@@ -431,7 +431,7 @@ class _Walk:
     def _follow_python_module(
         self, module: types.ModuleType, names: set[str], label: str
     ) -> list[str]:
-        """What code may read of a Python module: the attributes whose names it uses."""
+        """The attributes of a Python module that code may read: those whose names it uses."""
         is_installed = self._of_package(module.__name__) is not None
         named = sorted(name for name in names if name in vars(module))
         if not is_installed and (not named or names & _READS_ANY):
@@ -569,7 +569,7 @@ def _is_compiled(kind: type) -> bool:
 
 
 def _has_no_hidden_state(kind: type, base: type) -> bool:
-    """Whether instances hold nothing but what a base holds, attributes and slots."""
+    """Whether instances add nothing but attributes and slots to the state of a base."""
     size = base.__basicsize__ + 8 * len(copyreg._slotnames(kind))  # type: ignore[attr-defined]
     # Negative offsets are before the instance, and not part of its size.
     size += 8 * (kind.__dictoffset__ > 0) + 8 * (kind.__weakrefoffset__ > 0)
@@ -577,7 +577,7 @@ def _has_no_hidden_state(kind: type, base: type) -> bool:
 
 
 def _is_of_recording(hook: object) -> bool:
-    """Whether a hook is one that records layers, which changes nothing."""
+    """Whether a hook records layers, which doesn't change features."""
     namespace = hook.__globals__ if isinstance(hook, types.FunctionType) else {}
     return str(namespace.get("__name__", "")).startswith("relspace.features.")
 

@@ -12,7 +12,7 @@ from relspace._core.arguments import check_count, check_random_state, name_some
 from relspace._core.resources import Resources
 from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
 
-# Boxes are quotients of whole numbers, so positions on their edge may miss it by a few roundings.
+# Positions on the edge of a box may lie slightly outside of it because of rounding.
 _EDGE = 1e-9
 # Bytes for one image: its size in int64, and its box in float64.
 _SIZE_BYTES = 2 * 8 + 4 * 8
@@ -99,12 +99,12 @@ class TokenGrid:
 
     @property
     def n_images(self) -> int:
-        """How many images the grid is laid over."""
+        """Number of images."""
         return self.boxes.shape[0]
 
     @property
     def tokens_per_image(self) -> int:
-        """How many tokens each image has."""
+        """Number of tokens of each image."""
         return self.rows * self.columns
 
     def __eq__(self, other: object) -> bool:
@@ -140,7 +140,7 @@ class Positions:
     images : LongTensor of shape (n,)
         Positions of the images in the feature sets.
     y, x : float64 tensors of shape (n,)
-        How far down and to the right each point lies.
+        Distance of each point from the top and from the left edge.
     """
 
     images: torch.Tensor
@@ -172,7 +172,7 @@ class Positions:
 
 
 def token_centers(grid: TokenGrid) -> torch.Tensor:
-    """Return where the tokens' centres lie in the original images.
+    """Return the tokens' centres in the original images.
 
     Parameters
     ----------
@@ -227,8 +227,8 @@ def token_positions(grid: TokenGrid) -> Positions:
 def read_positions(tokens: torch.Tensor, grid: TokenGrid, positions: Positions) -> torch.Tensor:
     """Read features at positions off a grid of tokens by bilinear interpolation.
 
-    Between the centres of the outermost tokens and the edge of the box the nearest tokens count
-    alone. Gradients pass to the tokens.
+    Between the centres of the outermost tokens and the edge of the box the nearest token is
+    taken. The result is differentiable with respect to the tokens.
 
     Parameters
     ----------
@@ -287,11 +287,11 @@ def choose_positions(
     *,
     random_state: int = 0,
 ) -> Positions:
-    """Choose positions at random where every grid can be read.
+    """Choose random positions that all grids cover.
 
-    All images get the same number of positions, or one more or less. Within an image they are
-    uniform over the part of it that all the grids saw, less the half cell at each edge where there
-    is nothing to interpolate with (unless nothing would be left).
+    All images get the same number of positions, give or take one. Within an image they are uniform
+    over the intersection of the grids' boxes, without the half cell at each edge where features
+    can't be interpolated (unless nothing would be left).
 
     Parameters
     ----------
@@ -346,7 +346,7 @@ def choose_positions(
         high = torch.minimum(high, grid.boxes[:, 2:])
         inner_low = torch.maximum(inner_low, grid.boxes[:, :2] + half)
         inner_high = torch.minimum(inner_high, grid.boxes[:, 2:] - half)
-    # A grid of one row, or one that is mostly padding, has no two centres to read between.
+    # A grid of one row, or one that is mostly padding, has no two centres to interpolate between.
     has_inner = inner_low < inner_high
     low, high = torch.where(has_inner, inner_low, low), torch.where(has_inner, inner_high, high)
     empty = (high <= low).any(dim=1).nonzero()[:, 0].tolist()

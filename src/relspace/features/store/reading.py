@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import zarr
 
 KIND = "feature set"
-#: Version 1 identified items by their ids only, which were row numbers for texts and arrays.
+#: Version 1 identified items by their ids alone, which were row numbers for texts and arrays.
 FORMAT_VERSION = 2
 
 #: Top, left, bottom and right.
