@@ -227,8 +227,8 @@ def token_positions(grid: TokenGrid) -> Positions:
 def read_positions(tokens: torch.Tensor, grid: TokenGrid, positions: Positions) -> torch.Tensor:
     """Read features at positions off a grid of tokens by bilinear interpolation.
 
-    Between the centres of the outermost tokens and the edge of the box the nearest token is
-    taken. The result is differentiable with respect to the tokens.
+    Between the centres of the outermost tokens and the edge of the box features are constant. The
+    result is differentiable with respect to the tokens.
 
     Parameters
     ----------

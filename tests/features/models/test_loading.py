@@ -178,7 +178,7 @@ def test_preprocessing_must_be_known(model: Path) -> None:
         with pytest.raises(FileFormatError, match=message):
             relspace.load_model(model)
     path.write_text("{")
-    with pytest.raises(FileFormatError, match="is no JSON"):
+    with pytest.raises(FileFormatError, match="can't be read as JSON"):
         relspace.load_model(model)
 
 

@@ -123,6 +123,7 @@ def _check_weights(folder: Path, allow_pickle: bool) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Read a configuration, a mapping in JSON."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

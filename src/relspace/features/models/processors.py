@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from relspace.errors import FileFormatError, InvalidInputError, InvalidTypeError
+from relspace.features.models.hub import read_json
 from relspace.features.preprocessing import NAMED, Preprocessing
 
 _FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
@@ -51,12 +51,7 @@ def read_preprocessing(paths: Sequence[Path], model: str) -> Preprocessing:
     for path in paths:
         if not path.is_file():
             continue
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise FileFormatError(f"{path} is no JSON ({error}).") from error
-        if not isinstance(config, dict):
-            raise FileFormatError(f"{path} holds no configuration.")
+        config = read_json(path)
         config = config.get("image_processor", config)
         try:
             if "fit" in config:
