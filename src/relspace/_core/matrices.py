@@ -15,7 +15,7 @@ from relspace._core.labelled_tables import without_labels
 from relspace.errors import InvalidInputError
 
 Array = torch.Tensor | NDArray[Any]
-# As many numbers as pairs of a few items say little about what they are.
+# A vector whose length is the number of pairs of this many items or fewer is not taken for pairs.
 _MORE_ITEMS_THAN = 5
 
 

@@ -15,7 +15,7 @@ from relspace.errors import InvalidInputError, ItemMismatchError, RelspaceWarnin
 
 #: The value of ``ids=`` that matches rows by position, even where ids are known.
 BY_POSITION = "position"
-#: What ``on_missing=`` is where only the items that all sets hold are kept.
+#: The value of ``on_missing=`` that keeps only the items that all sets hold.
 INTERSECT = "intersect"
 
 
@@ -259,7 +259,7 @@ def _name_each(names: Iterable[str]) -> str:
 
 
 def _of_kind(own: tuple[ItemId, ...], reference: tuple[ItemId, ...]) -> tuple[ItemId, ...]:
-    """The ids as the kind that the reference is of, where they are all written as whole numbers.
+    """Convert ids to the kind of the reference, text or numbers, where all are whole numbers.
 
     A table in text doesn't say whether 7 is a number. As every whole number is written in one way,
     "7" and 7 can't be two items, neither within a set (as_ids refuses both kinds in one) nor here.
@@ -306,7 +306,7 @@ def _refuse_different_items(
         if can_intersect and not present.isdisjoint(wanted):
             ways_out = ["keep the items that all sets hold: {on_missing='intersect'}"]
         if isinstance(reference[0], int):
-            # Whole numbers may be what is left of row numbers, and name nothing.
+            # Whole numbers may be row numbers of a larger table, which identify no item.
             ways_out = [
                 _name_each((first, name)),
                 *ways_out,

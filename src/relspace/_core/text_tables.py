@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def one_line(text: str) -> str:
-    """A text in one line: line breaks become spaces, and what steers a terminal an escape.
+    """A text in one line: line breaks become spaces, and control characters are escaped.
 
     Examples
     --------

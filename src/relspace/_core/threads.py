@@ -129,7 +129,7 @@ def _threads(n_threads: int) -> ThreadPoolExecutor:
             pool = ThreadPoolExecutor(n_threads, "relspace", initializer=_use_one_core)
             for future in [pool.submit(started.wait) for _ in range(n_threads)]:
                 future.result()
-            # The default of new threads, which these have just set to 1.
+            # Restore the default of new threads, which the pool's threads have set to 1.
             torch.set_num_threads(n_threads)
             _pools[n_threads] = pool
         return _pools[n_threads]

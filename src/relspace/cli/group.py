@@ -20,8 +20,8 @@ EXIT_UNEXPECTED = 1
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-#: Arguments of Python, some with a value, whose options are called otherwise; other arguments have
-#: an option of their own name. What has no "--" is a way of writing, which every command has.
+#: Options that are not called like the argument of Python, some by its value. Entries without "--"
+#: are forms of a command's arguments, which every command accepts.
 _OPTIONS = {
     "overwrite=True": "--force",
     "ids='position'": "--by-position",

@@ -165,7 +165,7 @@ def _shared_ids(
 
     ids = {name: table.ids for name, table in tables.items()}
     sizes = {name: table.n_items for name, table in tables.items()}
-    # Said here already, by the names that the sets have on the command line.
+    # Checked here, so that errors use the names of the command line.
     pair_items(sizes, ids, on_missing)
     return {name: own for name, own in ids.items() if own is not None} or None
 

@@ -20,9 +20,8 @@ _WHITENING = {"quarter-whiten": 0.25, "half-whiten": 0.5}
 # An axis whose deviation is more than this many times the third largest is a massive activation
 # (Sun et al. 2024) or an outlier; trained networks without them have 1 to 2.
 _LOUD = 5.0
-# Unless the kurtosis along it is below that of values spread evenly, as it is where they lie in
-# groups; it is 3 for a normal distribution, and more for a few tokens far off or a channel that is
-# mostly silent.
+# Unless the kurtosis along it is below that of a uniform distribution: then tokens lie in groups.
+# It is 3 for a normal distribution, and larger for a few outliers or a mostly silent channel.
 _KURTOSIS_OF_GROUPS = 1.8
 
 # The share of an item's squared length that the rounding of float32 axes may change. Values of

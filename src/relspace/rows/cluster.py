@@ -177,7 +177,7 @@ class _Tasks:
 
     def stop(self) -> None:
         """Stop all parts, and wait for those that are writing."""
-        # If the cluster itself is gone, the error that led here tells so.
+        # If the cluster itself is gone, the error that is being raised says so.
         with suppress(OSError):
             self._client.cancel(list(self._tasks.values()))
             self._client.run(_close_gate, self._name, on_error="ignore")

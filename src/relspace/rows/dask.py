@@ -104,8 +104,8 @@ def connect(address: str) -> Any:
     from distributed.comm.addressing import get_address_host_port
 
     try:
-        # A client that fails to read its address stays in Dask's list of live clients. As the
-        # default it would be waited for by every later computation of the process.
+        # A client that fails to read its address stays in Dask's list of live clients. If it were
+        # the default, every later computation of this process would wait for it.
         get_address_host_port(address)
         return Client(  # type: ignore[no-untyped-call]
             address, timeout=_SECONDS_TO_CONNECT, set_as_default=False
@@ -119,11 +119,11 @@ def connect(address: str) -> Any:
 def _write_chunk(job: tuple[RowSource, Compute, str, str], chunk: slice) -> slice:
     source, compute, location, digest = job
     writer = ZarrWriter.join(location, digest)
-    # Of a lost worker the results are gone, but not the chunks that it wrote.
+    # The results of a lost worker are gone, but the chunks that it wrote are there.
     if not writer.has(chunk):
         rows = in_turn(lambda: compute(source.read(chunk.start, chunk.stop), chunk.start))
         with writing():
-            # Meanwhile the client may have ended, and another run have replaced the store.
+            # The client may have ended meanwhile, and another run may have replaced the store.
             ZarrWriter.join(location, digest).write(chunk, rows)
     return chunk
 

@@ -164,7 +164,7 @@ class FittedMaps(Saved):
         """The function of one set."""
 
     def _given_of(self, name: str, X: object) -> object:
-        """The rows of what was given for a set, such as one layer of a feature set."""
+        """The rows to transform, such as one layer of the feature set that was given."""
         return X
 
     @overload

@@ -39,7 +39,7 @@ _BLOCK_BYTES = 2**22
 _PARTS_OF_A_FILE = 64
 _BYTES_OF_A_PART = 2**20
 _THREADS_AT_MOST = 4
-# Names in file systems of a number that changes with an object's content.
+# Keys under which file systems give a version that changes with an object's content.
 _VERSIONS = ("etag", "e_tag", "md5", "md5hash", "content_md5", "content-md5", "crc32c")
 _VERSIONS_BESIDE = ("generation", "versionid", "version_id")
 _Block = memoryview | Callable[[], bytes]
@@ -162,7 +162,7 @@ def combine(identities: Sequence[Identity], **detail: Any) -> Identity:
 
 
 def hash_array(array: NDArray[Any] | torch.Tensor) -> Identity:
-    """Hash the shape, type and values of an array or a dense tensor, whatever its memory layout.
+    """Hash the shape, type and values of an array or a dense tensor, in any memory layout.
 
     An array and a tensor of the same type and values have the same identity.
     """

@@ -337,7 +337,7 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
     except ValueError:
-        # Of another format version, which the header tells.
+        # Written in another format version, which the header names.
         return None
 
 

@@ -135,7 +135,7 @@ class LayerComparison(Compared, TabularResult):
 
     @property
     def likeness(self) -> Table:
-        """The table with larger values for more alike layers, whatever the measure's direction."""
+        """The table with larger values for more alike layers, also for distances."""
         return self.values if self._larger else -self.values
 
     @property
@@ -447,7 +447,7 @@ def compare_layers(
 
 
 def _own_names(a: object, b: object) -> tuple[str, str]:
-    """What feature sets say that their models are called, where both do."""
+    """The models' names in the metadata of both feature sets, where both have one."""
     first, second = (
         model.metadata.get("model") if isinstance(model, FeatureSet) else None for model in (a, b)
     )

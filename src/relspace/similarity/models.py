@@ -337,8 +337,8 @@ def compare_models(
     if len(models) < 2:
         raise InvalidInputError(f"models holds {len(models)} models; give two or more.")
     record, tell = as_measure(measure), as_listener(progress)
-    # The order of two models does not matter here: neither to values nor to what they are tested
-    # against, which come from this one statistic.
+    # Values and their null distribution come from one statistic, which does not depend on the order
+    # of the two models.
     statistic = symmetrized(record)
     seed = check_random_state(random_state)
     level = check_fraction(alpha, "alpha")
@@ -346,7 +346,7 @@ def compare_models(
     names = [str(name) for name in models]
     if len(set(names)) < len(names):
         raise InvalidInputError(f"models have the names {', '.join(names)}; they must differ.")
-    # The order of names, not that of the mapping, says whose items are permuted.
+    # Pairs are in the order of names, so that the order of the mapping changes no permutation.
     pairs = list(combinations(sorted(names), 2))
     given, ids, groups = at_same_positions(
         dict(zip(names, models.values(), strict=True)), ids, groups, max_items, seed, tell
@@ -389,7 +389,7 @@ def compare_models(
 
 
 def _of_pair(tell: Listener, models: str) -> Listener:
-    """Say which two models the permutations are of."""
+    """A listener that names the two models in its text."""
     return lambda done, total, text: tell(done, total, f"{models}: {text}")
 
 

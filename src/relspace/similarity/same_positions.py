@@ -111,7 +111,7 @@ def read_at_positions(
     """
     n_images = len(next(iter(paired.values())))
     per_image = max(1, (max_items or _MEASURED_ROWS) // n_images)
-    # Other positions than the landmarks that a seed gives.
+    # A seed of its own, so that positions differ from the landmarks.
     positions = choose_positions(grids, per_image * n_images, random_state=seed + 1)
     tell(0, 0, "Reading all layers at the same positions")
     models = {

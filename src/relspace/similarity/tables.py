@@ -95,7 +95,7 @@ class LayerTables(ABC):
 
     @cached_property
     def names(self) -> list[str]:
-        """What layers are called, with their models."""
+        """The full names of the layers."""
         return [full_name(model, one) for model, layers in self.layers.items() for one in layers]
 
     @cached_property

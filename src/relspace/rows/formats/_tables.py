@@ -260,7 +260,7 @@ def feature_columns(
     if not columns:
         raise FileFormatError(f"{path} has no columns of features beside its ids")
     for i in columns:
-        # pandas writes the index of a frame so; as a feature it would be noise.
+        # pandas gives the index of a frame this name; as a feature it would be noise.
         if is_index_name(names[i]):
             raise FileFormatError(
                 f"{path}: column {i + 1} is a data frame's index, not a feature: name it as the "
