@@ -18,6 +18,6 @@ def test_layer_maps_say_their_values_on_one_scale() -> None:
             bar=(0.9, 0.2, 0.02, 0.6),
         )
     maps = figure.axes[:2]
-    assert [axes.get_title("left") for axes in maps] == ["before", "after"]
+    assert [axes.get_title() for axes in maps] == ["before", "after"]
     assert [axes.images[0].get_clim() for axes in maps] == [(0, 50)] * 2
     assert [[text.get_text() for text in axes.texts] for axes in maps] == [["1", "20"], ["3", "50"]]

@@ -59,19 +59,19 @@ def test_models_and_layers_of_any_name_are_drawn(kind: str) -> None:
     two = rs.compare_layers(
         {name: X, "other": -X}, {"a": X, "b": X + 1}, names=(name, "B"), n_permutations=0
     )
-    said = drawn(two.plot())
+    said = drawn(two.plot().figure)
     assert said.count(drawn_name(name)) >= 2, said
     three = rs.compare_models(
         {name: {"l": X}, "B": {"l": X.flip(1)}, "C": {"l": X.flip(0)}}, n_permutations=0
     )
-    assert any(drawn_name(name) in one for one in drawn(three.plot()))
+    assert any(drawn_name(name) in one for one in drawn(three.plot().figure))
 
 
 @pytest.mark.parametrize("kind", list(NAMES))
 def test_sets_of_any_name_are_drawn_with_a_legend(kind: str) -> None:
     name = NAMES[kind]
     X = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
-    figure = rs.align({name: X, "B": X.flip(1)}, landmarks=10).plot()
+    figure = rs.align({name: X, "B": X.flip(1)}, landmarks=10).plot().figure
     drawn(figure)
     ElementTree.fromstring(figure_bytes(figure, "svg"))
     legend = figure.axes[0].get_legend()

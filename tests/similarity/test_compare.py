@@ -200,10 +200,10 @@ def test_to_dict_is_json() -> None:
 def test_plot_shows_value_and_null(n_permutations: int) -> None:
     X, Y = sets()
     compared = rs.compare(X, Y, n_permutations=n_permutations, n_bootstraps=9, ceiling=True)
-    figure = compared.plot()
+    figure = compared.plot().figure
     axes = figure.axes[0]
     assert axes.get_xlabel() == "Affinity"
-    assert f"{compared.value:.3f}" in axes.get_title(loc="left")
+    assert f"{compared.value:.3f}" in axes.get_title()
     bars = sum(bar.get_height() for bar in axes.patches)
     assert bars == n_permutations
     assert any(compared.value in line.get_xdata() for line in axes.lines)

@@ -116,7 +116,7 @@ def test_what_is_said_and_drawn(compared: list[rs.ModelComparison]) -> None:
     assert "not tested" in text
     assert "cka 0." in text
     assert "<table" in fused._repr_html_()
-    table, tree = fused.plot().axes
+    table, tree = fused.plot().figure.axes
     drawn = table.images[0].get_array()
     assert drawn is not None
     assert np.ma.getmaskarray(np.ma.masked_invalid(drawn)).sum() == 6

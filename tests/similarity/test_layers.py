@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import relspace as rs
@@ -173,7 +174,7 @@ def test_to_dict_is_json_and_repr_says_the_most_alike(compared: rs.LayerComparis
 
 
 def test_plot_shows_the_table_and_curves_on_one_scale(compared: rs.LayerComparison) -> None:
-    figure = compared.plot()
+    figure = compared.plot().figure
     table, best, step = figure.axes[0], *figure.axes[-2:]
     np.testing.assert_array_equal(table.images[0].get_array(), compared.values)
     assert (table.get_ylabel(), table.get_xlabel()) == tuple(NAMES)
@@ -188,7 +189,7 @@ def test_plot_shows_the_table_and_curves_on_one_scale(compared: rs.LayerComparis
 def test_names_of_many_layers_are_thinned_out() -> None:
     rng = np.random.default_rng(0)
     many = {f"layer_{i}": rng.normal(size=(20, 5)) for i in range(40)}
-    figure = rs.compare_layers(many, many, measure="cka", n_permutations=0).plot()
+    figure = rs.compare_layers(many, many, measure="cka", n_permutations=0).plot().figure
     assert len(figure.axes[0].get_xticks()) <= 16
     assert not figure.axes[0].texts
 
@@ -268,13 +269,22 @@ class TestModels:
         assert "Mean best match" in html
         assert html.count("<h1>") == 1
 
+    def test_the_table_alone_goes_into_axes_that_are_given(
+        self, models: rs.ModelComparison
+    ) -> None:
+        for result, title in ((models, "mine"), (next(iter(models.pairs.values())), "mine")):
+            given = Figure().add_subplot()
+            assert result.plot(ax=given, title=title, cmap="gray") is given
+            assert given.get_title() == "mine"
+            assert given.images[0].get_cmap().name == "gray"
+
     def test_plot_has_a_panel_for_each_model(self, models: rs.ModelComparison) -> None:
-        figure = models.plot()
-        titles = [axes.get_title(loc="left") for axes in figure.axes]
+        figure = models.plot().figure
+        titles = [axes.get_title() for axes in figure.axes]
         assert "Hierarchy" in titles
         for name in models.models:
             assert f"Layers of {name} in the others" in titles
-        panels = [axes for axes in figure.axes if "in the others" in axes.get_title(loc="left")]
+        panels = [axes for axes in figure.axes if "in the others" in axes.get_title()]
         assert len({axes.get_ylim() for axes in panels}) == 1
 
     def test_one_model_is_not_enough(self) -> None:

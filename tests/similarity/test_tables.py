@@ -218,7 +218,7 @@ def test_pictures_and_pages_show_a_gap_as_missing() -> None:
     models = dead()
     with pytest.warns(RelspaceWarning):
         found = rs.compare_layers(models["a"], models["b"], measure="rsa", names=["a", "b"])
-    table = found.plot().axes[0]
+    table = found.plot()
     crossed = next(line for line in table.lines if line.get_marker() == "x")
     assert crossed.get_xydata().tolist() == [[1, 0], [1, 1], [1, 2]]
     assert not any(text.get_text() == "nan" for text in table.texts)

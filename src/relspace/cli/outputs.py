@@ -13,7 +13,7 @@ from relspace.errors import InvalidInputError
 from relspace.rows.locations import check_new_file
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 #: What figures can be written as, by the ending of the file.
 FIGURES: dict[str, Literal["png", "pdf", "svg"]] = {".png": "png", ".pdf": "pdf", ".svg": "svg"}
@@ -46,12 +46,12 @@ def said_of_page(page: Path) -> str:
     return f"Report: {page} ({page.stat().st_size / 1e6:.1f} MB)"
 
 
-def write_figure(figure: Figure, output: Path) -> None:
-    """Write a figure in the format that the file's ending names."""
+def write_figure(axes: Axes, output: Path) -> None:
+    """Write what a ``plot`` method drew in the format that the file's ending names."""
     from relspace._core.files import write_whole
-    from relspace.pictures.theme import figure_bytes
+    from relspace.pictures.theme import axes_bytes
 
-    write_whole(output, figure_bytes(figure, FIGURES[output.suffix.lower()]))
+    write_whole(output, axes_bytes(axes, FIGURES[output.suffix.lower()]))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import click
 
 from relspace.cli.group import Progress, commands
 from relspace.cli.options import with_force
-from relspace.cli.outputs import FIGURES, check_output
+from relspace.cli.outputs import FIGURES, check_output, write_figure
 
 
 @commands.command(short_help="Draw a saved space as a figure.")
@@ -31,12 +31,10 @@ def plot(space: Path, output: Path, force: bool) -> None:
     check_output(output, what="a figure", endings=list(FIGURES), force=force, inputs=[space])
     with Progress() as progress:
         progress.step("Loading torch")
-        from relspace._core.files import write_whole
-        from relspace.pictures.theme import figure_bytes
         from relspace.space.align import load_space
 
         progress.step(f"Reading {space}")
         opened = load_space(space)
         progress.step(f"Drawing {output}")
-        write_whole(output, figure_bytes(opened.plot(), FIGURES[output.suffix.lower()]))
+        write_figure(opened.plot(), output)
     click.echo(f"Written to {output}")

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.pictures.theme import LIGHT, Theme, new_figure, themed
+from relspace.pictures.theme import LIGHT, Theme, drawn_name, shown_figure, themed
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 
 def draw_comparison(
-    title: str,
+    measure: str,
+    names: tuple[str, str],
     *,
     value: float,
     chance: float,
@@ -24,8 +25,10 @@ def draw_comparison(
     p_value: float | None,
     threshold: float | None = None,
     calibrated: float | None = None,
+    title: str | None = None,
+    axes: Axes | None = None,
     theme: Theme = LIGHT,
-) -> Figure:
+) -> Axes:
     """Draw a value on the axis of its measure, beside what permutations of the items give.
 
     ``chance`` is the mean of the ``null``, values under permutation, which may be empty;
@@ -33,8 +36,8 @@ def draw_comparison(
     the value has to pass to be shown.
     """
     with themed(theme):
-        figure = new_figure(5.4, 2.6)
-        axes = figure.add_axes((0.1, 0.2, 0.86, 0.66))
+        if axes is None:
+            axes = shown_figure(5.4, 2.6).add_axes((0.1, 0.2, 0.86, 0.66))
         top = 1.0
         if len(null) > 1:
             label = f"{len(null)} permutations of items"
@@ -57,9 +60,11 @@ def draw_comparison(
             axes.axvline(threshold, **style, label="threshold")
         axes.set_ylim(0, 1.15 * top)
         axes.margins(x=0.08)
-        axes.set_xlabel(title)
+        axes.set_xlabel(measure)
         said = "" if p_value is None else f", p = {p_value:.3g}"
         said += "" if calibrated is None else f", calibrated {calibrated:.3f}"
-        axes.set_title(f"{value:.3f}, chance {chance:.3f}{said}")
+        both = " and ".join(map(drawn_name, names))
+        found = f"{both}: {value:.3f}, chance {chance:.3f}{said}"
+        axes.set_title(found if title is None else title)
         axes.legend(fontsize=7.5, loc="upper center", ncols=2)
-        return figure
+        return axes

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.pictures.theme import LIGHT, Theme, new_figure, themed
+from relspace.pictures.theme import LIGHT, Theme, shown_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def draw_curve(
-    title: str,
+    measure: str,
     axis: str,
     sizes: NDArray[np.int64],
     *,
@@ -24,17 +23,17 @@ def draw_curve(
     thresholds: NDArray[Any],
     calibrated: NDArray[Any] | None,
     slope: tuple[float, tuple[float, float] | None] | None,
+    title: str | None = None,
     axes: Axes | None = None,
     theme: Theme = LIGHT,
-) -> Figure:
+) -> Axes:
     """Draw values (n_sizes, n_draws), their means, chance up to the threshold, calibrated values.
 
     ``slope`` is the exponent of a power law, with its interval; the law is drawn through the means.
     """
     with themed(theme):
         if axes is None:
-            axes = new_figure(5.6, 3.6).add_axes((0.11, 0.19, 0.86, 0.7))
-        figure: Any = axes.figure
+            axes = shown_figure(5.6, 3.6).add_axes((0.11, 0.19, 0.86, 0.7))
         mean = values.mean(axis=1)
         for draw in values.T:
             axes.plot(sizes, draw, color=theme.accent, lw=0.5, alpha=0.35)
@@ -59,6 +58,6 @@ def draw_curve(
             tick.set(rotation=35 if len(sizes) > 9 else 0, ha="center", fontsize=7.5)
         axes.grid(axis="y", color=theme.faint, lw=0.6)
         axes.set_xlabel(axis)
-        axes.set_title(f"{title}{said}")
+        axes.set_title(f"{measure}{said}" if title is None else title)
         axes.legend(fontsize=7.5, ncols=2)
-        return figure  # type: ignore[no-any-return]
+        return axes

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relspace.pictures.color_maps import even_hues, matplotlib_map
-from relspace.pictures.theme import LIGHT, MARKERS, Theme, drawn_name, new_figure, themed
+from relspace.pictures.theme import MARKERS, Look, Theme, drawn_name, shown_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,29 +34,40 @@ def draw_layer_comparison(
     threshold: float | None,
     *,
     is_distance: bool,
-    theme: Theme = LIGHT,
-) -> Figure:
+    look: Look,
+) -> Axes:
     """Draw a layer x layer table (L, M) with its best matches, and values against relative depth.
 
     ``drift`` holds values between consecutive layers, (L - 1,) and (M - 1,), and ``path`` the
     monotone alignment; ``threshold`` is what values have to pass to be shown. The curves share one
-    scale.
+    scale. Into axes that are given goes the table alone.
     """
+    theme = look.theme
     models = drawn_name(models[0]), drawn_name(models[1])
     likeness = np.where(np.isnan(values), -np.inf, -values if is_distance else values)
     with themed(theme):
-        figure = new_figure(9.6, 4.1)
-        sides = {"left": 0.1, "right": 0.985, "top": 0.91, "bottom": 0.15}
-        grid = figure.add_gridspec(2, 2, width_ratios=(1.15, 1), hspace=0.55, wspace=0.28, **sides)
-        axes = figure.add_subplot(grid[:, 0])
-        image = _draw_table(axes, values, *layers, is_distance=is_distance, size=5.5, above=0.3)
+        if look.axes is None:
+            figure = shown_figure(9.6, 4.1)
+            sides = {"left": 0.1, "right": 0.985, "top": 0.88, "bottom": 0.15}
+            ratios = (1.15, 1)
+            grid = figure.add_gridspec(2, 2, width_ratios=ratios, hspace=0.55, wspace=0.28, **sides)
+            axes = figure.add_subplot(grid[:, 0])
+        else:
+            axes = look.axes
+        image = _draw_table(
+            axes, values, *layers, is_distance=is_distance, size=5.5, above=0.34, cmap=look.cmap
+        )
         missing_rows, missing_columns = np.nonzero(np.isnan(values))
         if len(missing_rows):
             axes.plot(missing_columns, missing_rows, ls="", marker="x", ms=5, color=theme.muted)
-        axes.set(title="Layers", ylabel=models[0], xlabel=models[1])
+        axes.set(ylabel=models[0], xlabel=models[1])
+        # Above the legend.
+        axes.set_title(look.titled(f"Layers of {models[0]} and {models[1]}"), pad=16)
         _mark_matches(axes, likeness, path, theme)
-        bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.03, label=title)
+        bar = axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.03, label=title)
         bar.outline.set_visible(False)
+        if look.axes is not None:
+            return axes
         best, step = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
         for axis, (name, style) in enumerate(zip(models, ("-", (0, (4, 2))), strict=True)):
             line: dict[str, Any] = {"ls": style, "marker": MARKERS[axis], "ms": 3.5}
@@ -84,7 +95,7 @@ def draw_layer_comparison(
             one.set_ylabel(title, fontsize=7.5)
             one.grid(axis="y", color=theme.faint, lw=0.6)
             one.set_axisbelow(True)
-        return figure
+        return axes
 
 
 def draw_model_comparison(
@@ -98,38 +109,55 @@ def draw_model_comparison(
     chance: float,
     *,
     is_distance: bool,
-    theme: Theme = LIGHT,
-) -> Figure:
+    look: Look,
+) -> Axes:
     """Draw models by their mean best match, their hierarchy, all layers in a plane, and by depth.
 
     ``merges`` are SciPy's linkages, ``points`` (L, 2) the layers of each model in the plane, which
     holds the share ``explained`` of the variance, and ``best`` (L,) the values of a model's layers
-    in another.
+    in another. Into axes that are given goes the table alone.
     """
+    theme = look.theme
     count = len(models)
     colors = even_hues(count, theme.lightness)
     columns = min(4, count)
     rows = -(-count // columns)
+    # The values of a model with itself say nothing.
+    others = np.where(np.eye(count, dtype=bool), np.nan, summary)
+    square: Any = {"is_distance": is_distance, "aspect": "equal", "cmap": look.cmap}
     with themed(theme):
-        figure = new_figure(9.6, 3.6 + 1.75 * rows)
-        heights = (3.6, 1.75 * rows)
-        parts = figure.subfigures(2, 1, height_ratios=heights)
-        top, below = cast("tuple[SubFigure, SubFigure]", parts)
-        ratios = (1.1, 0.8, 1.4)
-        sides = {"left": 0.1, "right": 0.985, "top": 0.9, "bottom": 0.2, "wspace": 0.45}
-        table, tree, plane = top.subplots(1, 3, gridspec_kw={"width_ratios": ratios, **sides})
-        # The values of a model with itself say nothing.
-        others = np.where(np.eye(count, dtype=bool), np.nan, summary)
-        _draw_table(table, others, models, models, is_distance=is_distance, aspect="equal")
-        table.set_title("Mean best match")
+        if look.axes is not None:
+            _draw_table(look.axes, others, models, models, **square)
+            look.axes.set_title(look.titled("Mean best match"))
+            return look.axes
+        figure = shown_figure(9.6, 3.6 + 1.75 * rows)
+        share = 3.6 / (3.6 + 1.75 * rows)
+        across = {"left": 0.1, "right": 0.985}
+        top = figure.add_gridspec(
+            1,
+            3,
+            width_ratios=(1.1, 0.8, 1.4),
+            top=1 - 0.1 * share,
+            bottom=1 - 0.8 * share,
+            wspace=0.45,
+            **across,
+        )
+        panels: Any = top.subplots()
+        table, tree, plane = panels
+        _draw_table(table, others, models, models, **square)
+        table.set_title(look.titled("Mean best match"))
         _draw_tree(tree, models, merges, theme)
         _draw_plane(plane, points, colors, theme)
         plane.set_title(f"All layers, {title}")
         plane.set_xlabel(f"{explained:.0%} of variance; larger marks are deeper", fontsize=7.5)
-        sides = {"left": 0.1, "right": 0.985, "top": 0.86, "bottom": 0.26 / rows}
-        panels = below.subplots(
-            rows, columns, squeeze=False, sharex=True, sharey=True, gridspec_kw=sides
-        ).ravel()
+        below = figure.add_gridspec(
+            rows,
+            columns,
+            top=0.86 * (1 - share),
+            bottom=0.26 * (1 - share) / rows,
+            **across,
+        )
+        panels = below.subplots(squeeze=False, sharex=True, sharey=True).ravel()
         for panel in panels[count:]:
             panel.set_visible(False)
         _draw_depths(list(panels[:count]), best, chance, colors, theme)
@@ -137,22 +165,32 @@ def draw_model_comparison(
             panel.set_xlabel("relative depth; dotted: chance", fontsize=7.5)
             panel.tick_params(labelbottom=True)
         panels[0].set_ylabel(title, fontsize=7.5)
-        return figure
+        shown: Axes = table
+        return shown
 
 
 def draw_fused_models(
-    title: str, models: Sequence[str], values: Table, merges: Table, *, theme: Theme = LIGHT
-) -> Figure:
-    """Draw fused similarities (n, n) of models, NaN along the diagonal, and their hierarchy."""
+    title: str, models: Sequence[str], values: Table, merges: Table, *, look: Look
+) -> Axes:
+    """Draw fused similarities (n, n) of models, NaN along the diagonal, and their hierarchy.
+
+    Into axes that are given goes the table alone.
+    """
+    theme = look.theme
     with themed(theme):
-        figure = new_figure(7.2, 3.6)
+        if look.axes is not None:
+            _draw_table(look.axes, values, models, models, aspect="equal", cmap=look.cmap)
+            look.axes.set_title(look.titled("Fused similarity"))
+            return look.axes
+        figure = shown_figure(7.2, 3.6)
         sides = {"left": 0.14, "right": 0.97, "top": 0.82, "bottom": 0.2, "wspace": 0.5}
+        table: Axes
         table, tree = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.1, 1), **sides})
-        _draw_table(table, values, models, models, aspect="equal")
-        table.set_title("Fused similarity")
+        _draw_table(table, values, models, models, aspect="equal", cmap=look.cmap)
+        table.set_title(look.titled("Fused similarity"))
         _draw_tree(tree, models, merges, theme)
         figure.text(0.03, 0.94, title, color=theme.quiet, fontsize=8)
-        return figure
+        return table
 
 
 def draw_layer_maps(
@@ -198,17 +236,21 @@ def _draw_table(
     size: float = 7.5,
     above: float = 0.0,
     aspect: Literal["auto", "equal"] = "auto",
+    cmap: Any = None,
 ) -> Any:
     """Draw a table in colour, light being alike, with its numbers where there is room."""
     low, high = span or (float(np.nanmin(values)), float(np.nanmax(values)))
-    color_map = matplotlib_map(reverse=is_distance)
+    color_map = matplotlib_map(reverse=is_distance) if cmap is None else cmap
     image = axes.imshow(values, cmap=color_map, vmin=low, vmax=high, aspect=aspect)
     if max(values.shape) <= _MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(values):
-            light = (value - low) / ((high - low) or 1.0)
-            ink = _DARK if (1 - light if is_distance else light) > 0.6 else _WHITE
+            red, green, blue, _ = image.cmap(image.norm(value))
+            ink = _DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else _WHITE
             text = "" if np.isnan(value) else format(value, form)
-            axes.text(column, row + above, text, ha="center", va="center", fontsize=size, color=ink)
+            # Beside the path of depth, where there is one.
+            at = (column + 0.45, row + above) if above else (column, row)
+            side = "right" if above else "center"
+            axes.text(*at, text, ha=side, va="center", fontsize=size, color=ink)
     for names, set_ticks in ((columns, axes.set_xticks), (rows, axes.set_yticks)):
         step = -(-len(names) // _MOST_NAMES)
         shown = [drawn_name(name) for name in names[::step]]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from relspace.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _DOTS_PER_INCH = 150
@@ -36,6 +37,20 @@ LIGHT = Theme("#ffffff", "#f5f6f8", "#1a2130", "#5a6576", "#dee2e8", "#9aa5b4", 
 DARK = Theme("#14181f", "#1c212a", "#e6eaf0", "#9da8b8", "#313945", "#778395", "#79b8f3", 0.76)
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a caller of a ``plot`` method says of its looks: where it goes, title and colours."""
+
+    axes: Axes | None = None
+    title: str | None = None
+    cmap: Any = None
+    theme: Theme = LIGHT
+
+    def titled(self, title: str) -> str:
+        """The title that was asked for, or else this one."""
+        return title if self.title is None else self.title
+
+
 @contextmanager
 def themed(theme: Theme) -> Iterator[None]:
     """Apply a theme to figures drawn inside, and restore matplotlib's settings afterwards."""
@@ -54,7 +69,6 @@ def themed(theme: Theme) -> Iterator[None]:
         "font.family": "DejaVu Sans",
         "font.size": 8.5,
         "axes.titlesize": 9.5,
-        "axes.titlelocation": "left",
         "axes.titleweight": "bold",
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -72,6 +86,22 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=_DOTS_PER_INCH)
+
+
+def shown_figure(width: float, height: float) -> Figure:
+    """Make an empty figure, in inches, that pyplot and notebooks show."""
+    import matplotlib.pyplot as plt
+
+    return plt.figure(figsize=(width, height), dpi=_DOTS_PER_INCH)
+
+
+def axes_bytes(axes: Axes, kind: Literal["png", "pdf", "svg"] = "png") -> bytes:
+    """Draw the figure of axes that a ``plot`` method made as a file, and close it."""
+    import matplotlib.pyplot as plt
+
+    figure: Any = axes.get_figure(root=True)
+    plt.close(figure)
+    return figure_bytes(figure, kind)
 
 
 def figure_bytes(figure: Figure, kind: Literal["png", "pdf", "svg"] = "png") -> bytes:

@@ -30,7 +30,7 @@ from relspace.similarity.summed import Summed
 from relspace.similarity.tables import Table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 # For each of the splits that a ceiling is the mean of.
 _PERMUTATIONS_FOR_HALVES = 4
@@ -180,13 +180,20 @@ class Comparison(Compared, TabularResult):
             rows.append(("neighbours", f"approximate, recall {self.recall:.4f}"))
         return rows
 
-    def plot(self) -> Figure:
+    def plot(self, *, ax: Axes | None = None, title: str | None = None) -> Axes:
         """Draw the value beside its null distribution, interval and ceiling.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+        title : str, optional
+            The title; by default it names both sets, and says value and chance.
 
         Returns
         -------
-        Figure
-            A matplotlib figure; ``figure.savefig(path)`` writes it.
+        matplotlib.axes.Axes
+            What was drawn into; ``axes.figure.savefig(path)`` writes the figure.
 
         Raises
         ------
@@ -197,6 +204,7 @@ class Comparison(Compared, TabularResult):
 
         return draw_comparison(
             self.measure.title,
+            self.names,
             value=self.value,
             chance=self.chance,
             null=self.null,
@@ -205,6 +213,8 @@ class Comparison(Compared, TabularResult):
             p_value=self.p_value,
             threshold=self.threshold,
             calibrated=self.calibrated if self.is_calibrated else None,
+            title=title,
+            axes=ax,
         )
 
 

@@ -43,7 +43,6 @@ from relspace.similarity.tables import Table, plain_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _SMALLEST = 100
 _MOST_SIZES = 12
@@ -59,6 +58,8 @@ class SimilarityCurve(Compared, TabularResult):
 
     Attributes
     ----------
+    names : (str, str)
+        What the sets are called.
     sizes : tuple of int
         How many items, or groups of them, the galleries have.
     values : array of shape (n_sizes, n_draws)
@@ -80,6 +81,7 @@ class SimilarityCurve(Compared, TabularResult):
         As in :class:`relspace.Comparison`; ``n_items`` are all that galleries are drawn from.
     """
 
+    names: tuple[str, str]
     sizes: tuple[int, ...]
     values: Table
     chances: Table
@@ -188,18 +190,20 @@ class SimilarityCurve(Compared, TabularResult):
         header = [self._unit, *list(self._columns)[1:]]
         return html_table(self._title, header, rows, note=self._said_of_exponent)
 
-    def plot(self, *, ax: Axes | None = None) -> Figure:
+    def plot(self, *, ax: Axes | None = None, title: str | None = None) -> Axes:
         """Draw value, chance and calibrated value on a logarithmic axis of the size.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure by default.
+        title : str, optional
+            The title; by default it names both sets, and says the exponent.
 
         Returns
         -------
-        Figure
-            The matplotlib figure.
+        matplotlib.axes.Axes
+            What was drawn into; ``axes.figure.savefig(path)`` writes the figure.
 
         Raises
         ------
@@ -207,12 +211,13 @@ class SimilarityCurve(Compared, TabularResult):
             If matplotlib isn't installed.
         """
         from relspace.pictures.curve_plots import draw_curve
+        from relspace.pictures.theme import drawn_name
 
         slope = None
         if self.exponent is not None:
             slope = (self.exponent, self.exponent_interval)
         return draw_curve(
-            self.measure.title,
+            f"{' and '.join(map(drawn_name, self.names))}: {self.measure.title}",
             f"{self._unit} in the gallery",
             np.array(self.sizes),
             values=self.values,
@@ -220,6 +225,7 @@ class SimilarityCurve(Compared, TabularResult):
             thresholds=_mean(self.thresholds),
             calibrated=self.calibrated if self.is_calibrated else None,
             slope=slope,
+            title=title,
             axes=ax,
         )
 
@@ -352,6 +358,7 @@ def similarity_curve(
             alpha=alpha,
             **found,
         ),
+        names=both,
         sizes=checked,
         values=values,
         chances=chances,

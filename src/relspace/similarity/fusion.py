@@ -19,7 +19,7 @@ from relspace.similarity.models import ModelComparison
 from relspace.similarity.tables import Table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
     from relspace.pictures.theme import Theme
 
@@ -121,8 +121,31 @@ class FusedComparison(TabularResult):
         """The fused values, which notebooks show."""
         return html_table(self._title, ["", *self.models], self._cells, note=_WITHOUT_A_TEST)
 
-    def plot(self, *, theme: Theme | None = None) -> Figure:
+    def plot(
+        self,
+        *,
+        ax: Axes | None = None,
+        title: str | None = None,
+        cmap: Any = None,
+        theme: Theme | None = None,
+    ) -> Axes:
         """Draw the fused values of every two models, and the models' hierarchy.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where the table is drawn; by default in a new figure with more panels.
+        title : str, optional
+            The title; by default it names the table.
+        cmap : str or matplotlib.colors.Colormap, optional
+            Colours of the table.
+        theme : Theme, optional
+            Colours of all else; dark ink on white by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            Those of the table; ``axes.figure.savefig(path)`` writes the figure.
 
         Raises
         ------
@@ -130,11 +153,12 @@ class FusedComparison(TabularResult):
             If matplotlib isn't installed.
         """
         from relspace.pictures.layer_plots import draw_fused_models
-        from relspace.pictures.theme import LIGHT
+        from relspace.pictures.theme import LIGHT, Look
 
         shown = self.values.copy()
         np.fill_diagonal(shown, np.nan)
-        return draw_fused_models(self._title, self.models, shown, self.merges, theme=theme or LIGHT)
+        look = Look(ax, title, cmap, theme or LIGHT)
+        return draw_fused_models(self._title, self.models, shown, self.merges, look=look)
 
 
 def fuse(

@@ -25,7 +25,7 @@ from relspace.similarity.same_positions import at_same_positions
 from relspace.similarity.tables import LayerTables, Table, most_alike, plain_values
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
     from relspace.pictures.theme import Theme
 
@@ -296,18 +296,31 @@ class LayerComparison(Compared, TabularResult):
             shades=shades.tolist(),
         )
 
-    def plot(self, *, theme: Theme | None = None) -> Figure:
+    def plot(
+        self,
+        *,
+        ax: Axes | None = None,
+        title: str | None = None,
+        cmap: Any = None,
+        theme: Theme | None = None,
+    ) -> Axes:
         """Draw the table with its best matches and path, and values against relative depth.
 
         Parameters
         ----------
+        ax : matplotlib.axes.Axes, optional
+            Where the table is drawn; by default in a new figure with more panels.
+        title : str, optional
+            The title; by default it names both models.
+        cmap : str or matplotlib.colors.Colormap, optional
+            Colours of the table.
         theme : Theme, optional
-            Colours; dark ink on white by default.
+            Colours of all else; dark ink on white by default.
 
         Returns
         -------
-        Figure
-            A matplotlib figure; ``figure.savefig(path)`` writes it.
+        matplotlib.axes.Axes
+            Those of the table; ``axes.figure.savefig(path)`` writes the figure.
 
         Raises
         ------
@@ -315,7 +328,7 @@ class LayerComparison(Compared, TabularResult):
             If matplotlib isn't installed.
         """
         from relspace.pictures.layer_plots import draw_layer_comparison
-        from relspace.pictures.theme import LIGHT
+        from relspace.pictures.theme import LIGHT, Look
 
         return draw_layer_comparison(
             self.measure.title,
@@ -327,7 +340,7 @@ class LayerComparison(Compared, TabularResult):
             self.path,
             self.threshold,
             is_distance=self.measure.direction == "distance",
-            theme=theme or LIGHT,
+            look=Look(ax, title, cmap, theme or LIGHT),
         )
 
 

@@ -26,7 +26,7 @@ from relspace.similarity.same_positions import at_same_positions
 from relspace.similarity.tables import Table, most_alike, number_layers, plain_values
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
     from relspace.pictures.theme import Theme
 
@@ -244,18 +244,31 @@ class ModelComparison(Compared, TabularResult):
             note=f"{self.n_items} items matched by {self.matched_by}",
         )
 
-    def plot(self, *, theme: Theme | None = None) -> Figure:
+    def plot(
+        self,
+        *,
+        ax: Axes | None = None,
+        title: str | None = None,
+        cmap: Any = None,
+        theme: Theme | None = None,
+    ) -> Axes:
         """Draw the models' table and hierarchy, and all their layers in one plane.
 
         Parameters
         ----------
+        ax : matplotlib.axes.Axes, optional
+            Where the table is drawn; by default in a new figure with more panels.
+        title : str, optional
+            The title; by default it names the table.
+        cmap : str or matplotlib.colors.Colormap, optional
+            Colours of the table.
         theme : Theme, optional
-            Colours; dark ink on white by default.
+            Colours of all else; dark ink on white by default.
 
         Returns
         -------
-        Figure
-            A matplotlib figure.
+        matplotlib.axes.Axes
+            Those of the table; ``axes.figure.savefig(path)`` writes the figure.
 
         Raises
         ------
@@ -263,7 +276,7 @@ class ModelComparison(Compared, TabularResult):
             If matplotlib isn't installed.
         """
         from relspace.pictures.layer_plots import draw_model_comparison
-        from relspace.pictures.theme import LIGHT
+        from relspace.pictures.theme import LIGHT, Look
 
         points, explained = self.scaling
         return draw_model_comparison(
@@ -276,7 +289,7 @@ class ModelComparison(Compared, TabularResult):
             self.best,
             self.mean_chance,
             is_distance=self.measure.direction == "distance",
-            theme=theme or LIGHT,
+            look=Look(ax, title, cmap, theme or LIGHT),
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 
 from relspace._core.arguments import check_count, check_random_state
@@ -12,7 +13,7 @@ from relspace._core.deprecation import renamed_parameters
 from relspace._core.items import ItemId, as_item_indices
 from relspace._core.matrices import Array
 from relspace._core.resources import Resources
-from relspace.errors import FileFormatError
+from relspace.errors import FileFormatError, InvalidInputError
 from relspace.kernels.correlation import Match, correlation_blocks, correlation_of_pairs
 from relspace.kernels.landmarks import draw_distinct
 from relspace.kernels.relative import NO_LANDMARK
@@ -20,7 +21,7 @@ from relspace.space.aligned_set import AlignedSet
 from relspace.space.base import CommonSpace, restored_ids, restored_sets
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 _SUMMARY_ITEMS = 5000
 _CHANCE_ROUNDS = 10
@@ -164,32 +165,77 @@ class ItemSpace(CommonSpace):
         blocks = correlation_blocks(A, B, own, own)
         return self._match(a, n_neighbors, blocks, chosen, chosen, chosen)
 
-    def plot(self, *, n_items: int = 600) -> Figure:
+    def plot(
+        self,
+        *,
+        n_items: int = 600,
+        labels: Sequence[object] | None = None,
+        color: object = None,
+        ax: Axes | None = None,
+        title: str | None = None,
+        cmap: Any = None,
+    ) -> Axes:
         """Draw items as points of a plane, in colours that mean the same in all sets.
 
         Parameters
         ----------
         n_items : int
             How many items, a seeded sample where there are more.
+        labels : sequence of length n_items of the space, optional
+            A class for each item, such as the digit that it shows: items of one class have one
+            colour, which the legend names.
+        color : array of shape (n,) or (n, 3), optional
+            A number for each item, or its colour, instead of joint colours.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+        title : str, optional
+            The title; by default it names the sets.
+        cmap : str or matplotlib.colors.Colormap, optional
+            Colours of the numbers in ``color``.
 
         Returns
         -------
-        Figure
-            A matplotlib figure; ``figure.savefig(path)`` writes it.
+        matplotlib.axes.Axes
+            What was drawn into; ``axes.figure.savefig(path)`` writes the figure.
 
         Raises
         ------
+        InvalidInputError
+            If there isn't one label or colour for each item, or both are given.
         MissingDependencyError
             If matplotlib isn't installed.
         """
         from relspace.embedding.joint_colors import joint_colors
         from relspace.kernels.axes import principal_plane
         from relspace.pictures.space_plots import draw_items
+        from relspace.pictures.theme import Look
 
+        if labels is not None and color is not None:
+            raise InvalidInputError("labels and color both say what items look like: give one.")
         generator = torch.Generator().manual_seed(0)
         items = draw_distinct(self.n_items, check_count(n_items, "n_items"), generator)
         rows = {name: self._rows_of(name, items) for name in self.names}
-        return draw_items(principal_plane(rows), joint_colors(rows))
+        classes: list[str] = []
+        colors: Any
+        if labels is not None:
+            given = [str(one) for one in self._one_each(labels, "labels")]
+            classes = sorted(set(given), key=lambda one: (len(one), one))
+            colors = np.array([classes.index(given[i]) for i in items.tolist()])
+        elif color is not None:
+            colors = np.asarray(self._one_each(color, "color"), dtype=float)[items.numpy()]
+        else:
+            colors = joint_colors(rows)
+        look = Look(ax, title, cmap)
+        return draw_items(principal_plane(rows), colors, classes=classes, look=look)
+
+    def _one_each(self, given: Any, name: str) -> Any:
+        """What is given for each item, refused where there are more or fewer."""
+        if len(given) != self.n_items:
+            raise InvalidInputError(
+                f"{name} has {len(given)} entries and the space {self.n_items} items; give one for "
+                "each item, in the order of the space."
+            )
+        return given
 
     @property
     def _n_shared(self) -> int:

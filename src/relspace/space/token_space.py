@@ -25,7 +25,7 @@ from relspace.space.aligned_set import AlignedSet
 from relspace.space.base import CommonSpace, restored_ids, restored_sets
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 _PARTS_OF_LANDMARKS = ("images", "y", "x")
 _SUMMARY_TOKENS = 5000
@@ -207,18 +207,22 @@ class TokenSpace(CommonSpace):
             (self.grid(a).tokens_per_image, self.grid(b).tokens_per_image),
         )
 
-    def plot(self, *, n_images: int = 6) -> Figure:
+    def plot(self, *, n_images: int = 6, ax: Axes | None = None, title: str | None = None) -> Axes:
         """Draw images across and sets down, every token in a colour that means the same in all.
 
         Parameters
         ----------
         n_images : int
             How many images, the first ones.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+        title : str, optional
+            The title; by default it names the sets.
 
         Returns
         -------
-        Figure
-            A matplotlib figure; ``figure.savefig(path)`` writes it.
+        matplotlib.axes.Axes
+            What holds the panels; ``axes.figure.savefig(path)`` writes the figure.
 
         Raises
         ------
@@ -227,11 +231,13 @@ class TokenSpace(CommonSpace):
         """
         from relspace.embedding.joint_colors import joint_colors
         from relspace.pictures.space_plots import draw_panels
+        from relspace.pictures.theme import Look
 
         n = min(check_count(n_images, "n_images"), self.n_images)
         colors = joint_colors({name: self._rows_of(name, torch.arange(n)) for name in self.names})
         shapes = {name: (n, grid.rows, grid.columns, 3) for name, grid in self._grids.items()}
-        return draw_panels({name: one.reshape(shapes[name]) for name, one in colors.items()})
+        maps = {name: one.reshape(shapes[name]) for name, one in colors.items()}
+        return draw_panels(maps, look=Look(ax, title))
 
     @property
     def _n_shared(self) -> int:

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from relspace.pictures.theme import DARK, LIGHT, figure_bytes
+from relspace.pictures.theme import DARK, LIGHT, axes_bytes
 from relspace.reports.feature_sets import FeatureSetsSummary
 from relspace.reports.page.data import (
     Curve,
@@ -112,7 +112,7 @@ def _panel_section(data: ReportData) -> Section:
 
 
 def _models_section(compared: ModelComparison) -> Section:
-    light, dark = (figure_bytes(compared.plot(theme=theme)) for theme in (LIGHT, DARK))
+    light, dark = (axes_bytes(compared.plot(theme=theme)) for theme in (LIGHT, DARK))
     caption = f"{compared.measure.title}. Light is alike; panels of curves share one scale."
     description = "; ".join(repr(compared).splitlines())
     return Section("Models", pictures=[Picture(caption, description, light, dark)])
