@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from relspace.space.base import CommonSpace
     from relspace.space.item_space import ItemSpace
     from relspace.space.token_space import TokenSpace
+    from relspace.space.translator import Translator
 
 __all__ = [
     "DEFAULT_DENSITY",
@@ -67,6 +68,7 @@ __all__ = [
     "Preprocessing",
     "SimilarityCurve",
     "TokenSpace",
+    "Translator",
     "__version__",
     "align",
     "choose_landmarks",
@@ -131,6 +133,7 @@ _MODULES = {
     "space.base": ("CommonSpace",),
     "space.item_space": ("ItemSpace",),
     "space.token_space": ("TokenSpace",),
+    "space.translator": ("Translator",),
 }
 _SUBMODULES = ("measures", "resampling")
 # What was called otherwise, by its old name.

@@ -100,6 +100,11 @@ CASES = {
         {"method": "spectral", "quantile": 0.05, "random_state": 3},
         rows=torch.as_tensor(_cut()["a"]),
     ),
+    "Translator": Case(
+        rs.Translator,
+        lambda one: one.fit(X[:40], X[:40, :4].sin()),
+        {"method": "local", "n_neighbors": 5, "random_state": 3},
+    ),
     "ItemSpace": Case(
         rs.ItemSpace, lambda _: rs.align({"a": X, "b": X.numpy()}, landmarks=20), of=("a",)
     ),

@@ -13,7 +13,7 @@ from tests.measures.test_references import Matrix, two_sets
 
 import relspace
 from relspace import measures
-from relspace.measures.linear_predictivity import PENALTIES
+from relspace.kernels.ridge import PENALTIES
 from relspace.measures.sums.item_parts import RandomParts
 from relspace.measures.sums.stacked_products import sum_stacked_products
 from relspace.rows.formats.memory import ArrayRows

@@ -18,6 +18,7 @@ from relspace.cli import (
     plot,
     report,
     transform,
+    translate,
 )
 from relspace.cli.group import commands
 
@@ -37,6 +38,7 @@ __all__ = [
     "plot",
     "report",
     "transform",
+    "translate",
 ]
 
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import torch
 
 from relspace._core.arguments import check_choice
+from relspace.kernels.ridge import best_penalty
 from relspace.measures._measure import (
     Measure,
     Names,
@@ -25,9 +26,6 @@ _Score = TypeVar("_Score", float, torch.Tensor)
 
 # Entries of targets that are predicted under several permutations at once.
 _ENTRIES_AT_ONCE = 2**18
-
-#: Penalties tried, in units of the total variance of the predicting features.
-PENALTIES = tuple(10.0**power for power in range(-9, 3))
 
 
 @dataclass(frozen=True)
@@ -211,7 +209,7 @@ def _explained(
         known = known - mean
         projected = fold.basis.T @ known
         variances = fold.sizes.square()
-        penalty = _best_penalty(
+        penalty = best_penalty(
             variances,
             summed(projected.square()).mT,
             summed(known.square().sum(dim=1)),
@@ -248,7 +246,7 @@ def _explained_by_sums(
         known = all_products - both[fold] - outer / training.n_items
         known_squares = all_squares.sum(dim=0) - squares - sums.square() / training.n_items
         projected = training.axes.T @ known
-        penalty = _best_penalty(
+        penalty = best_penalty(
             training.variances,
             summed(projected.square()).T / training.variances,
             summed(known_squares),
@@ -261,26 +259,6 @@ def _explained_by_sums(
         missed = missed + of_wanted - summed(explained.sum(dim=0))
         total = total + of_wanted
     return float((1.0 - missed / total).mean())
-
-
-def _best_penalty(
-    variances: torch.Tensor, explained: torch.Tensor, squares: torch.Tensor, n_items: int
-) -> torch.Tensor:
-    """The penalty (..., e) of the smallest generalized cross-validation error for each target.
-
-    ``variances`` (r,) are sums of squares of the predicting features along their principal axes,
-    ``explained`` (..., e, r) those of each target that each axis explains without a penalty,
-    ``squares`` (..., e) those of each centred target.
-    """
-    penalties = torch.tensor(PENALTIES, dtype=variances.dtype, device=variances.device)
-    penalties = penalties[:, None] * variances.sum()
-    left = penalties / (variances + penalties)
-    unused = n_items - 1 - len(variances)
-    # As many axes as items explain everything; the rest is rounding.
-    outside = (squares - explained.sum(dim=-1)).clamp_min(0.0)[..., None] if unused else 0.0
-    errors = (outside + explained @ left.square().T) / (unused + left.sum(dim=1)).square()
-    best: torch.Tensor = penalties[errors.argmin(dim=-1), 0]
-    return best
 
 
 MEASURES: tuple[Measure, ...] = (

@@ -81,7 +81,9 @@ def align_items(
             _refuse_non_finite_rows(one.rows, name)
             raise
         dtype = one.dtype if one.dtype.is_floating_point else relative.dtype
-        aligned[name] = AlignedSet(aligner, relative, one.is_array, dtype)
+        aligned[name] = AlignedSet(
+            aligner, relative, one.is_array, dtype, features=some.to(aligner.landmarks_)
+        )
     if on_missing == INTERSECT:
         parameters = {**parameters, "n_given": sizes}
     return ItemSpace(

@@ -53,11 +53,12 @@ def align_tokens(
         layers[name] = (fs if rows is None else fs.select(images=rows))[fs.layers[0]]
     grids = {name: layer.grid for name, layer in layers.items() if layer.grid is not None}
     positions = _chosen_positions(landmarks, grids, random_state)
-    aligners, mixings, relative = {}, {}, {}
+    aligners, mixings, relative, features = {}, {}, {}, {}
     for name, layer in layers.items():
         tell(0, 0, f"Aligning {name}")
         some = layer.read_positions(positions).to(layer.read(0, 1).device)
         aligners[name] = aligner = fit_aligner(of_rows, some, name)
+        features[name] = some.to(aligner.landmarks_)
         mixings[name] = _mixing(aligner, settings.standardize) if is_mixed else None
         relative[name] = layer.mapped(len(positions), _RowsOfTokens(RelativeRows(aligner), name))
     n_bytes = sum(one.shape[0] * len(positions) * one.dtype.itemsize for one in relative.values())
@@ -69,6 +70,7 @@ def align_tokens(
             False,
             rows.dtype,
             mixings[name],
+            features[name],
         )
         for name, rows in relative.items()
     }

@@ -25,7 +25,8 @@ class AlignedSet:
     ``aligner`` is fitted on this set's landmarks, and ``rows`` (n, m) are the relative features of
     the shared items in the order of the space, a source of rows if they are computed lazily.
     ``is_array`` and ``dtype`` are the kind and float type of the features, and of results.
-    ``mixing`` (m, m) decorrelates columns when tokens on grids are compared.
+    ``mixing`` (m, m) decorrelates columns when tokens on grids are compared. ``features`` (m, d)
+    are the landmarks' features as they were given; spaces saved by versions before lack them.
     """
 
     aligner: Aligner
@@ -33,6 +34,7 @@ class AlignedSet:
     is_array: bool
     dtype: torch.dtype
     mixing: torch.Tensor | None = None
+    features: torch.Tensor | None = None
 
     @property
     def relative(self) -> torch.Tensor:
@@ -48,6 +50,7 @@ class AlignedSet:
             aligner=self.aligner.to(device),
             rows=to_device(self.rows, device),
             mixing=to_device(self.mixing, device),
+            features=to_device(self.features, device),
         )
 
     def restore(self, result: torch.Tensor) -> Array:
@@ -61,18 +64,21 @@ class AlignedSet:
             tensors["relative"] = self.rows
         if self.mixing is not None:
             tensors["mixing"] = self.mixing
+        if self.features is not None:
+            tensors["features"] = self.features
         return tensors, {
             **record,
             "n_rows": int(self.rows.shape[0]),
             "is_array": self.is_array,
             "dtype": str(self.dtype).removeprefix("torch."),
+            "has_features": self.features is not None,
         }
 
     @classmethod
     def restored(cls, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> Self:
         """Check the content of a file, and restore the set."""
         check_stored_set(tensors, record)
-        beside = ("relative", "mixing", "boxes", "image_sizes")
+        beside = ("relative", "mixing", "features", "boxes", "image_sizes")
         own = {name: one for name, one in tensors.items() if name not in beside}
         aligner = Aligner._restored(own, record)
         rows: torch.Tensor | RowSource
@@ -82,7 +88,8 @@ class AlignedSet:
             shape = (record["n_rows"], aligner.n_landmarks)
             rows = GeneratedRows(shape, _refuse_unsaved, dtype=aligner.landmarks_.dtype)
         dtype = float_type(record["dtype"])
-        return cls(aligner, rows, record["is_array"], dtype, tensors.get("mixing"))
+        beside_rows = tensors.get("mixing"), tensors.get("features")
+        return cls(aligner, rows, record["is_array"], dtype, *beside_rows)
 
 
 _Landmarks = TypeVar("_Landmarks", bound=Sized)

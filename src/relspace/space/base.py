@@ -15,17 +15,20 @@ from relspace._core.arguments import check_count, name_some
 from relspace._core.devices import choose_device
 from relspace._core.items import ItemId, as_ids
 from relspace._core.matrices import Array
+from relspace._core.progress import Progress
 from relspace._core.resources import Resources
-from relspace.errors import FileFormatError, UnknownNameError
+from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
 from relspace.features import FeatureSet
 from relspace.kernels.correlation import Match
 from relspace.pictures.html import html_table
-from relspace.rows.fitted import FittedMaps, OpenedSet
+from relspace.rows.fitted import FittedMaps, OpenedSet, apply_map
 from relspace.rows.formats.memory import ArrayRows
+from relspace.rows.output import Output
 from relspace.rows.row_map import RowMap
 from relspace.rows.source import RowSource
 from relspace.space.aligned_set import AlignedSet
 from relspace.space.aligner import Aligner
+from relspace.space.translator import Translator
 
 
 class CommonSpace(FittedMaps, Mapping[str, Array]):
@@ -56,6 +59,7 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         self._sets = dict(sets)
         self.ids = ids
         self.parameters = dict(parameters)
+        self._translators: dict[tuple[object, ...], Translator] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,8 +147,96 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         """
         where = choose_device(device)
         moved = copy(self)
+        moved._translators = {}
         moved._sets = {name: one.to(where) for name, one in self._sets.items()}
         return moved
+
+    def translator(
+        self, a: str, b: str, method: str = "auto", *, n_neighbors: int = 10, random_state: int = 0
+    ) -> Translator:
+        """Fit a translator from one set's features to another's, on their landmarks.
+
+        Parameters
+        ----------
+        a, b : str
+            Two sets: features of ``a`` are translated to what ``b`` would have.
+        method, n_neighbors, random_state
+            As for :class:`relspace.Translator`.
+
+        Returns
+        -------
+        Translator
+            Fitted on the landmarks' features; its ``score_`` says how well it does on landmarks
+            that were held out. For the same arguments the same object.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are fewer than 10 landmarks, or the space was saved before landmarks'
+            features were kept.
+        """
+        asked = (a, b, method, n_neighbors, random_state)
+        if asked not in self._translators:
+            pair = [self.aligned_set(name).features for name in (a, b)]
+            if pair[0] is None or pair[1] is None:
+                raise InvalidInputError(
+                    "this space was saved by a version that did not keep the landmarks' features, "
+                    "which translators are fitted on; align the feature sets again."
+                )
+            chosen = Translator(method, n_neighbors=n_neighbors, random_state=random_state)
+            fitted = chosen.fit(*pair)
+            fitted.feature_names_in_ = self.aligner(a).feature_names_in_
+            self._translators[asked] = fitted
+        return self._translators[asked]
+
+    def translate(
+        self,
+        a: str,
+        b: str,
+        X: object,
+        method: str = "auto",
+        *,
+        out: str | Path | Output | None = None,
+        memory_budget: int | None = None,
+        client: Any = None,
+        progress: Progress = None,
+    ) -> Array | RowSource:
+        """Predict the features that set ``b`` would have of items seen by ``a``.
+
+        Parameters
+        ----------
+        a, b : str
+            Two sets.
+        X : array-like of shape (n, d), path, list of shards, source of rows, or Dask array
+            Features of new items by the model of ``a``.
+        method : str
+            As for :class:`relspace.Translator`; :meth:`translator` says how well each does.
+        out, memory_budget, client, progress
+            As for :meth:`relspace.Aligner.transform`.
+
+        Returns
+        -------
+        tensor or array of shape (n, e), or RowSource
+            Features as of ``b``, of the kind and float type of ``X``.
+
+        Examples
+        --------
+        >>> import torch, relspace
+        >>> X = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+        >>> Y = X @ torch.randn(6, 9, generator=torch.Generator().manual_seed(1)) + 5
+        >>> space = relspace.align({"old": X[:150], "new": Y[:150]})
+        >>> translated = space.translate("old", "new", X[150:])
+        >>> bool((translated - Y[150:]).abs().max() < 1e-3)
+        True
+        """
+        return apply_map(
+            self.translator(a, b, method)._row_map(memory_budget),
+            self._given_of(a, X),
+            out=out,
+            memory_budget=memory_budget,
+            client=client,
+            progress=progress,
+        )
 
     def pairwise(self, a: str, b: str) -> Array:
         """Distances of all rows of one set from all rows of another, computed in blocks.

@@ -76,6 +76,12 @@ def check_stored_set(tensors: Mapping[str, torch.Tensor], record: Mapping[str, A
     if not isinstance(record["name"], str):
         raise FileFormatError(f"the name of a set is {record['name']!r}; it must be text.")
     beside: dict[str, tuple[int, ...]] = {"relative": (n_rows, -1)}
+    has_features = record.get("has_features", False)
+    _check_bool(has_features, "has_features")
+    if has_features and "features" not in tensors:
+        raise FileFormatError("it lacks the tensor 'features'.")
+    if has_features and "landmarks" in tensors:
+        beside["features"] = (-1, _width(tensors))
     if record["standardize"] == "columns":
         beside["mixing"] = (-1, -1)
     check_stored_aligner(tensors, record, beside, ignored=("boxes", "image_sizes"))
