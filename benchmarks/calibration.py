@@ -53,6 +53,8 @@ ONE_IN = 10_000
 LEAST_POWER = 0.8
 #: Intervals of few items, 95 % of many, must hold the mean value at least this often.
 LEAST_COVERAGE = 0.85
+# Measures that see clusters of items, and nothing within one.
+_OF_CLUSTERS = ("merge_orders",)
 _TIME_TAKING = ("rsa_kendall", "linear_predictivity")
 
 
@@ -91,7 +93,7 @@ class Case:
     def is_exact(self) -> bool:
         """Whether permuted values are all but never equal to the observed one."""
         return self.data == "continuous" and self.measure.name not in (
-            *("mutual_neighbors", "jaccard_neighbors", *ORDERS),
+            *("mutual_neighbors", "jaccard_neighbors", "tree_edges", *ORDERS),
         )
 
     @property
@@ -168,7 +170,8 @@ def tied_measures() -> list[Measure]:
     ]
     names = ("mutual_neighbors", "jaccard_neighbors", "second_order_cosine", "cknna", *ORDERS)
     near = [small(name) for name in names]
-    return [*by_rank, *near, small("mutual_neighbors", metric="euclidean")]
+    trees = [small("merge_orders"), small("tree_edges")]
+    return [*by_rank, *near, *trees, small("mutual_neighbors", metric="euclidean")]
 
 
 def cases() -> Iterator[Case]:
@@ -201,6 +204,8 @@ def draw_models(case: Case, seed: int, *, related: bool) -> dict[str, dict[str, 
     n_units = N_SUMMED if case.summed else N_GROUPS if case.grouped else N_ITEMS
     unit_of = np.repeat(np.arange(n_units), 4) if case.grouped else np.arange(n_units)
     shared = rng.normal(size=(n_units, 4))
+    if related and case.measure.name in _OF_CLUSTERS:
+        shared += 8 * np.eye(4)[np.arange(n_units) % 4]
     models: dict[str, dict[str, Matrix]] = {}
     for name, widths in WIDTHS.items():
         seen = shared if related else rng.normal(size=(n_units, 4))
@@ -208,7 +213,11 @@ def draw_models(case: Case, seed: int, *, related: bool) -> dict[str, dict[str, 
         for number, width in enumerate(widths):
             signal = np.tanh(seen @ rng.normal(size=(4, width)))[unit_of]
             noise = rng.standard_t(4, size=signal.shape)
-            features = signal + (0.2 if related or case.grouped else 0.5) * noise
+            size = 0.2 if related or case.grouped else 0.5
+            if case.measure.name in _OF_CLUSTERS:
+                # Far items, which merge last, are most of what such a measure sees.
+                size /= 20
+            features = signal + size * noise
             models[name][f"layer_{number}"] = _tied(features, case.data)
     return models
 

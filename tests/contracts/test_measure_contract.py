@@ -40,11 +40,13 @@ def gaussian(n: int, d: int, seed: int, dtype: torch.dtype = torch.float64) -> t
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def related(n: int = 40, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+def related(
+    n: int = 40, dtype: torch.dtype = torch.float64, *, noise: float = 0.5
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Two sets that share a part of what they say about their items, away from the origin."""
     shared = gaussian(n, 4, 0)
-    X = torch.tanh(shared @ gaussian(4, 6, 1)) + 0.5 * gaussian(n, 6, 2) + 0.3
-    Y = torch.relu(shared @ gaussian(4, 9, 3)) + 0.5 * gaussian(n, 9, 4) + 0.2
+    X = torch.tanh(shared @ gaussian(4, 6, 1)) + noise * gaussian(n, 6, 2) + 0.3
+    Y = torch.relu(shared @ gaussian(4, 9, 3)) + noise * gaussian(n, 9, 4) + 0.2
     return X.to(dtype), Y.to(dtype)
 
 
@@ -167,7 +169,7 @@ def test_items_may_come_in_any_order(measure: Measure) -> None:
 
 @EVERY
 def test_related_sets_are_more_alike_than_chance(measure: Measure) -> None:
-    X, Y = related(80)
+    X, Y = related(80, noise=0.1)
     x, y = measure.prepare(X), measure.prepare(Y)
     null = measure.null_table([x], [y], family(len(X), 30, 0)).flatten()
     beyond = (measure.from_factors(x, y) - null.mean()) / null.std()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import torch
 
 from relspace.kernels.frame import Cloud, Frame
@@ -50,6 +52,12 @@ def _last_digit(X: torch.Tensor) -> int:
     digits = (mantissas * 2.0**_DIGITS).to(torch.int64)
     lowest = exponents_of((digits & -digits).to(torch.float64))
     return int((exponents - _DIGITS + lowest).min())
+
+
+def seed_of_ties(X: torch.Tensor, random_state: int) -> int:
+    """A seed by which ties of one set are broken: unrelated sets don't break theirs alike."""
+    digest = blake2b(X.cpu().contiguous().numpy().data, digest_size=7).digest()
+    return int.from_bytes(digest, "big") ^ random_state
 
 
 def mean_ranks(values: torch.Tensor, *, exact: bool = False, off: float = 0.0) -> torch.Tensor:

@@ -21,6 +21,7 @@ from relspace.measures import (
     procrustes,
     regularized_cca,
     rsa,
+    spanning_trees,
     unit_matching,
 )
 from relspace.measures._measure import MIN_ITEMS, TRANSFORMATIONS, Measure
@@ -52,6 +53,7 @@ _MEASURES = {
         neighbors,
         neighbor_orders,
         cknna,
+        spanning_trees,
         linear_predictivity,
     )
     for measure in module.MEASURES
@@ -83,6 +85,8 @@ _NAMES_ELSEWHERE = {
     "correlation_match semi_matching max_correlation": "correlation_matching",
     "knn": "mutual_neighbors jaccard_neighbors cknna",
     "lcs lcs_knn": "lcs_neighbors",
+    "nts topological_similarity cophenetic": "merge_orders",
+    "mst spanning_tree": "tree_edges merge_orders",
     "edit_distance edit_distance_knn": "edit_neighbors",
     "cycle_knn": "cycle_neighbors",
     "rank_similarity ranksim": "rank_neighbors",

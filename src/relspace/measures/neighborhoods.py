@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
 
 import torch
 
@@ -21,7 +20,7 @@ from relspace.kernels.frame import (
     unit_vectors,
 )
 from relspace.kernels.precision import full_precision
-from relspace.kernels.ties import ROUNDINGS, cloud_for_ties
+from relspace.kernels.ties import ROUNDINGS, cloud_for_ties, seed_of_ties
 from relspace.kernels.tiles import fill_half_squared
 
 BLOCK_BYTES = 2**26
@@ -181,9 +180,7 @@ def order_neighborhoods(
     nearest, gaps = _nearest(cloud, k, metric)
     items = (gaps <= 0).any(dim=1).nonzero().flatten()
     if len(items):
-        digest = blake2b(X.cpu().contiguous().numpy().data, digest_size=7).digest()
-        mixed = int.from_bytes(digest, "big") ^ random_state
-        generator = torch.Generator().manual_seed(mixed)
+        generator = torch.Generator().manual_seed(seed_of_ties(X, random_state))
         for item, found, rounding in _as_near_as_the_last(X, items, k, metric, name):
             steps = found.values[:, :-1] - found.values[:, 1:] > rounding
             # Equals have one number, to which a random share is added.

@@ -321,20 +321,8 @@ def _diagonals(matrix: PairMatrix, order: torch.Tensor, far: torch.Tensor) -> to
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PairMeasure(Measure):
+class InnerProductMeasure(Measure):
     """A measure that is the normalised inner product of two centred matrices over pairs."""
-
-    @property
-    @abstractmethod
-    def _centering(self) -> Centering:
-        """How the matrices are centred."""
-
-    @abstractmethod
-    def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
-        """The matrix over pairs of the items of one set, before centring."""
-
-    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairMatrix:
-        return pair_matrix(self._entries(X, name), self._centering, name, memory_budget)
 
     def _size(self, x: PairMatrix, y: PairMatrix) -> float:
         """What inner products are divided by."""
@@ -380,6 +368,23 @@ class PairMeasure(Measure):
         sizes = torch.tensor([[self._size(a, b) for b in y] for a in x], dtype=torch.float64)
         # Rounding may bring a set compared with itself a little above 1.
         return (products / sizes).clamp(*self.range)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PairMeasure(InnerProductMeasure):
+    """The same of matrices whose entries are made in tiles, of two items each."""
+
+    @property
+    @abstractmethod
+    def _centering(self) -> Centering:
+        """How the matrices are centred."""
+
+    @abstractmethod
+    def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
+        """The matrix over pairs of the items of one set, before centring."""
+
+    def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> PairMatrix:
+        return pair_matrix(self._entries(X, name), self._centering, name, memory_budget)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

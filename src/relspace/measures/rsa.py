@@ -44,7 +44,7 @@ _OFF = ROUNDINGS_OF_UNIT_VECTORS * torch.finfo(torch.float64).eps
 # Of dissimilarities up to 1.
 _NO_STRUCTURE = 64 * torch.finfo(torch.float64).eps
 
-_INVARIANCES = {
+DISTANCE_INVARIANCES = {
     "euclidean": ("rotation", "scale", "shift"),
     "squared_euclidean": ("rotation", "scale", "shift"),
     "correlation": ("scale", "item scale", "item shift"),
@@ -80,7 +80,7 @@ class RSA(PairMeasure):
 
     @property
     def invariances(self) -> Names:
-        return _INVARIANCES[self.distance]
+        return DISTANCE_INVARIANCES[self.distance]
 
     @property
     def chance(self) -> str:
@@ -290,7 +290,7 @@ class KendallRSA(Measure):
 
     @property
     def invariances(self) -> Names:
-        return _INVARIANCES[self.distance]
+        return DISTANCE_INVARIANCES[self.distance]
 
     @property
     def chance(self) -> str:
