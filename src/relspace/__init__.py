@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from relspace.similarity.compare import Comparison, compare
     from relspace.similarity.curve import SimilarityCurve, similarity_curve
     from relspace.similarity.fusion import FusedComparison, fuse
+    from relspace.similarity.ranking import ModelRanking, compare_to
     from relspace.space.align import align, load_space
     from relspace.space.aligner import Aligner
     from relspace.space.base import CommonSpace
@@ -61,6 +62,7 @@ __all__ = [
     "LayerComparison",
     "Match",
     "ModelComparison",
+    "ModelRanking",
     "ModuleModel",
     "NormalizedCut",
     "OnnxModel",
@@ -76,6 +78,7 @@ __all__ = [
     "compare",
     "compare_layers",
     "compare_models",
+    "compare_to",
     "cosine_affinity",
     "crossnobis",
     "describe_model",
@@ -128,6 +131,7 @@ _MODULES = {
     "similarity.compare": ("Comparison", "compare"),
     "similarity.curve": ("SimilarityCurve", "similarity_curve"),
     "similarity.fusion": ("FusedComparison", "fuse"),
+    "similarity.ranking": ("ModelRanking", "compare_to"),
     "space.align": ("align", "load_space"),
     "space.aligner": ("Aligner",),
     "space.base": ("CommonSpace",),

@@ -34,6 +34,10 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "ModelComparison": (lambda: rs.compare_models(MODELS, measure="cka"), 9),
     "FusedComparison": (lambda: rs.fuse(of_two_measures()), 6),
     "SimilarityCurve": (lambda: rs.similarity_curve(X, Y, sizes=[12, 30], n_draws=2), 2),
+    "ModelRanking": (
+        lambda: rs.compare_to([X, Y], {"c": Z, "d": W}, measure="cka", n_bootstraps=20),
+        2,
+    ),
     "Match": (lambda: rs.align(X, Y).match("a", "b", 2), 60),
 }
 

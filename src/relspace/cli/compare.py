@@ -16,6 +16,7 @@ from relspace.cli.group import Progress, commands, say
 from relspace.cli.inputs import (
     Source,
     files,
+    load_dissimilarities,
     named_sources,
     parse_sources,
     read_labels,
@@ -23,7 +24,13 @@ from relspace.cli.inputs import (
     rows_of,
     with_ids,
 )
-from relspace.cli.options import RESAMPLES, cluster_at, with_comparison, with_pool
+from relspace.cli.options import (
+    RESAMPLES,
+    cluster_at,
+    with_comparison,
+    with_dissimilarities,
+    with_pool,
+)
 from relspace.cli.results import number_cell, said_of_items
 from relspace.errors import InvalidInputError, MemoryBudgetError
 
@@ -81,12 +88,7 @@ def _list_measures(context: click.Context, parameter: click.Parameter, wanted: b
 )
 @with_pool()
 @click.option("--ceiling", is_flag=True, help="Say what split halves of the features reach.")
-@click.option(
-    "--dissimilarities",
-    is_flag=True,
-    help="The files hold dissimilarities of the items (.npy, .mat::VARIABLE, .h5 of rsatoolbox), "
-    "which RSA measures compare as they are, matched by position.",
-)
+@with_dissimilarities
 @with_ids
 @with_comparison
 def compare(
@@ -130,7 +132,7 @@ def compare(
         if dissimilarities:
             if ids_from or columns_from:
                 raise click.UsageError("--dissimilarities are matched by position, without ids")
-            features = _matrices(named)
+            features = load_dissimilarities(named)
             read = {one: {"path": it.location, "key": it.key} for one, it in named.items()}
         else:
             tables, ids = read_sets(
@@ -186,14 +188,6 @@ def compare(
         click.echo(json.dumps(_as_json(results) | {"files": read}, indent=2))
     else:
         click.echo(_report(results))
-
-
-def _matrices(named: Mapping[str, Source]) -> dict[str, object]:
-    from relspace.measures.dissimilarities import Dissimilarities
-
-    return {
-        name: Dissimilarities.load(source.path, key=source.key) for name, source in named.items()
-    }
 
 
 def _as_json(results: Sequence[tuple[str, str, str, Comparison | str]]) -> dict[str, Any]:

@@ -200,6 +200,15 @@ def rows_of(table: FeatureTable, pool: str) -> object:
     return pooled[pooled.layers[0]]
 
 
+def load_dissimilarities(named: Mapping[str, Source]) -> dict[str, object]:
+    """Load the files as matrices of dissimilarities."""
+    from relspace.measures.dissimilarities import Dissimilarities
+
+    return {
+        name: Dissimilarities.load(source.path, key=source.key) for name, source in named.items()
+    }
+
+
 def files(tables: Mapping[str, FeatureTable]) -> dict[str, dict[str, str | None]]:
     """Say which file and entry each set came from, ready for JSON."""
     return {name: {"path": str(table.source), "key": table.key} for name, table in tables.items()}

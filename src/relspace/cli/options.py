@@ -98,6 +98,12 @@ with_measure = click.option(
     show_default=True,
     help="What layers are compared by; relspace compare --list-measures shows all.",
 )
+with_dissimilarities = click.option(
+    "--dissimilarities",
+    is_flag=True,
+    help="The files hold dissimilarities of the items (.npy, .mat::VARIABLE, .h5 of rsatoolbox), "
+    "which RSA measures compare as they are, matched by position.",
+)
 with_permutations = click.option(
     "--permutations",
     type=RESAMPLES,

@@ -255,6 +255,14 @@ class Measure(ABC):
             The item of the first set that is paired with each item of the second.
         """
 
+    def pooled(self, factors: Sequence[Any]) -> Any | None:
+        """The factor of a set that is the mean of several; None where sets have no mean.
+
+        A measure that is a cosine has one: it is as alike to the sets, on average, as any set can
+        be.
+        """
+        return None
+
     def table(
         self, x: Sequence[Any], y: Sequence[Any], permutation: torch.Tensor | None = None
     ) -> torch.Tensor:

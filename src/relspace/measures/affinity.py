@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -84,6 +85,10 @@ class Affinity(PairMeasure):
     def _entries(self, X: torch.Tensor, name: str) -> PairEntries:
         X = normalize_by_own(X, self.normalize)
         return affinity_entries(X, float(solve_bandwidth(X, density=self.density)))
+
+    def pooled(self, factors: Sequence[Any]) -> PairMatrix | None:
+        # A mean of affinities spreads less than they do, which counts unless spread is 0.
+        return super().pooled(factors) if self.spread == 0 else None
 
     def _size(self, x: PairMatrix, y: PairMatrix) -> float:
         geometric, arithmetic = super()._size(x, y), (x.squared_norm + y.squared_norm) / 2

@@ -9,14 +9,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from relspace._core.arguments import check_choice
 from relspace._core.memory import row_slices
 from relspace._core.threads import on_one_core, side_by_side
-from relspace.errors import UndefinedValueError
+from relspace.errors import MemoryBudgetError, UndefinedValueError
 from relspace.kernels.frame import Cloud
 from relspace.kernels.precision import full_precision
 from relspace.kernels.tiles import Scratch, tile_side, tile_slices
@@ -355,6 +355,33 @@ class InnerProductMeasure(Measure):
         if on_progress is not None:
             on_progress(len(values))
         return values
+
+    def pooled(self, factors: Sequence[Any]) -> PairMatrix | None:
+        whole = [one.kept for one in factors if isinstance(one, PairMatrix)]
+        matrices = [one for one in whole if one is not None]
+        if len(matrices) < len(factors):
+            raise MemoryBudgetError(
+                f"the mean of {len(factors)} sets needs their matrices over pairs of "
+                f"{len(factors[0])} items as a whole, which don't fit into memory.",
+                ways_out=[
+                    "compare a random part of the items by {max_items}",
+                    "leave the ceiling out: {ceiling=False}",
+                ],
+            )
+        mean = torch.zeros_like(matrices[0], dtype=torch.float64)
+        for matrix, of in zip(matrices, factors, strict=True):
+            mean += matrix.to(torch.float64) / (of.squared_norm**0.5 * len(factors))
+        has_diagonal: bool = factors[0].has_diagonal
+        trace = float(mean.trace()) if has_diagonal else 0.0
+        return PairMatrix(
+            entries=None,
+            kept=mean,
+            offset=mean.new_zeros(len(mean)),
+            has_diagonal=has_diagonal,
+            squared_norm=float(mean.square().sum()),
+            total=float(mean.sum()) - trace,
+            trace=trace,
+        )
 
     def expected_by_chance(self, x: PairMatrix, y: PairMatrix) -> float:
         n = len(x)

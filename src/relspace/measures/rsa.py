@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -313,6 +314,13 @@ class KendallRSA(Measure):
         n_pairs = int(above.sum())
         tied = float(counts @ (counts - 1.0)) / (n_pairs * (n_pairs - 1))
         return RankedPairs(matrix, above, 1 - tied)
+
+    def pooled(self, factors: Sequence[RankedPairs]) -> RankedPairs:
+        # The order of the mean ranks, as rsatoolbox has it: near the best one, which is NP-hard.
+        n_pairs = int(factors[0].above.sum())
+        total = torch.stack([one.ranks for one in factors]).sum(dim=0) * n_pairs
+        # Twice a rank is a whole number, so that equal means are ties whatever the rounding.
+        return self._ranked(_whole((2 * total).round(), "spearman", "the mean").kept)
 
     def from_factors(
         self, x: RankedPairs, y: RankedPairs, permutation: torch.Tensor | None = None

@@ -23,7 +23,7 @@ from relspace.resampling import Units, labels_by_id, number_units
 from relspace.rows.source import RowSource
 from relspace.similarity.held import Held, hold_layers
 from relspace.similarity.model_layers import ModelLayers
-from relspace.similarity.summed import Summed, sum_layers
+from relspace.similarity.summed import Summed, needs_items_again, sum_layers
 from relspace.similarity.tables import Items
 
 Ids = Mapping[str, object] | Sequence[ItemId] | str | None
@@ -51,14 +51,15 @@ def open_models(
     n_permutations: int,
     n_bootstraps: int = 0,
     ceiling: bool = False,
+    held: bool = False,
 ) -> Held | Summed:
     """Open the layers of models, so that any two can be compared.
 
     Layers in memory stay there. Those on disk are loaded where they fit into the budget, by default
     half of the free memory, and else summed over in blocks. ``blocks`` are the pairs of models that
     will be compared under permutations; ``n_permutations``, ``n_bootstraps`` and ``ceiling`` are
-    what will be asked for, which sums can't all give. The rest is as in
-    :func:`relspace.compare_layers`.
+    what will be asked for, which sums can't all give. With ``held``, layers that don't fit are
+    refused. The rest is as in :func:`relspace.compare_layers`.
     """
     memory_budget = Resources.of(memory_budget).memory
     if max_items is not None:
@@ -101,6 +102,8 @@ def open_models(
     n_sets = sum(len(model.layers) for model in opened) + (_SETS_OF_CEILING if ceiling else 0)
     measure.refuse_too_many(n_items, n_sets, memory_budget)
     if client is not None or (not in_part and _is_too_large(opened, memory_budget)):
+        if held:
+            raise needs_items_again("a ranking")
         return sum_layers(
             opened,
             measure,

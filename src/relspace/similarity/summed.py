@@ -119,16 +119,16 @@ def sum_layers(
         further = ["raise {memory_budget}"] if client is None else []
         raise InvalidInputError(error.message, ways_out=[*error.ways_out, *further])
     if ceiling:
-        raise _needs_items_again("a ceiling")
+        raise needs_items_again("a ceiling")
     if items.groups is not None:
         if n_permutations:
-            raise _needs_items_again(
+            raise needs_items_again(
                 "a p-value by groups (tokens of an image are one)",
                 "leave p-values out by {n_permutations=0}",
                 "pool the tokens of images",
             )
         if measure.folds(items.n_items) is not None:
-            raise _needs_items_again(f"{measure.name} by groups")
+            raise needs_items_again(f"{measure.name} by groups")
     _refuse_another_order(models, order)
     if items.n_items < MIN_ITEMS:
         raise InvalidInputError(
@@ -191,7 +191,8 @@ def _sum_parts(
     return sum_parts(x, y, parts, n_folds, names=(names[0], names[1]), **reading)
 
 
-def _needs_items_again(what: str, *ways_out: str) -> InvalidInputError:
+def needs_items_again(what: str, *ways_out: str) -> InvalidInputError:
+    """The error that something can't be summed over items."""
     return InvalidInputError(
         f"{what} needs items again and again, and these features don't fit into the memory budget.",
         ways_out=[
