@@ -25,7 +25,7 @@ MODELS = {
 
 
 def rank(references: object = SUBJECTS, models: object = MODELS, **options: Any) -> rs.ModelRanking:
-    options = {"measure": "cka", "n_bootstraps": 40, "n_permutations": 39} | options
+    options = {"measure": "cka", "n_bootstraps": 24, "n_permutations": 39} | options
     return rs.compare_to(references, models, **options)  # type: ignore[arg-type]
 
 
@@ -85,18 +85,18 @@ def test_order_of_references_and_models_does_not_matter() -> None:
 
 def test_items_permuted_alike_change_nothing_but_the_draws() -> None:
     order = np.random.default_rng(5).permutation(N)
-    found = rank(n_bootstraps=300)
+    found = rank(n_bootstraps=150)
     other = rank(
         [one[order] for one in SUBJECTS],
         {name: one[order] for name, one in MODELS.items()},
-        n_bootstraps=300,
+        n_bootstraps=150,
     )
     np.testing.assert_allclose(other.values, found.values, rtol=1e-6)
     assert found.ceiling is not None
     assert other.ceiling is not None
     assert other.ceiling.upper == pytest.approx(found.ceiling.upper)
     # Other halves are drawn.
-    np.testing.assert_allclose(other.standard_errors, found.standard_errors, rtol=0.25)
+    np.testing.assert_allclose(other.standard_errors, found.standard_errors, rtol=0.4)
 
 
 def test_items_are_paired_by_ids() -> None:

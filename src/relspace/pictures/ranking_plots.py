@@ -76,7 +76,14 @@ def draw_ranking(
             0.1 / width, 1 - 0.2 / height, title, fontweight="bold", fontsize=9.5, va="center"
         )
         anchor = (margin / width, 0.04 / height)
-        figure.legend(loc="lower left", bbox_to_anchor=anchor, ncols=4, fontsize=7, borderpad=0)
+        figure.legend(
+            loc="lower left",
+            bbox_to_anchor=anchor,
+            columnspacing=1.2,
+            ncols=5,
+            fontsize=6.5,
+            borderpad=0,
+        )
         if n > 1:
             left = (margin + plot + 0.3) / width
             square = figure.add_axes((left, below / height, side / width, _ROW * n / height))

@@ -25,7 +25,7 @@ from relspace._core.text_tables import text_table
 from relspace.errors import InvalidInputError, InvalidTypeError
 from relspace.measures import MIN_ITEMS
 from relspace.pictures.html import html_table
-from relspace.resampling import bootstrap, critical_value, p_value
+from relspace.resampling import bootstrap, p_value
 from relspace.similarity.ceilings import NoiseCeiling, noise_ceiling
 from relspace.similarity.held import Held
 from relspace.similarity.inputs import MeasureLike, as_measure, open_models
@@ -132,28 +132,19 @@ class ModelRanking(Compared, TabularResult):
         """What values have to pass for a p-value of at most alpha; None without permutations."""
         if not self.n_permutations:
             return None
-        larger = self._larger
         pairs = zip(self.values.tolist(), self.null.T, strict=True)
-        return np.array(
-            [critical_value(s, null, alpha=self.alpha, larger=larger) for s, null in pairs]
-        )
+        return np.array([self._threshold(value, null) for value, null in pairs])
 
     @property
     def calibrated(self) -> Table | None:
         """See :attr:`relspace.Comparison.calibrated`; None without permutations."""
-        if not self.n_permutations:
-            return None
-        pairs = zip(self.values.tolist(), self.null.T, strict=True)
-        return np.array([self._calibrate(value, null) for value, null in pairs])
+        thresholds = self.thresholds
+        return None if thresholds is None else self._calibrate(self.values, thresholds)
 
     @property
     def ranking(self) -> tuple[str, ...]:
         """The models, best first."""
         return tuple(self.models[i] for i in self._order)
-
-    @property
-    def _larger(self) -> bool:
-        return self.measure.direction == "similarity"
 
     @property
     def _order(self) -> list[int]:
@@ -343,7 +334,8 @@ def compare_to(
     models : mapping of str to array-like of shape (n, e), Dissimilarities, or path
         Features of the same items.
     measure : str, Measure or function
-        As in :func:`relspace.compare`; models come first, so that ``linear_predictivity`` predicts references.
+        As in :func:`relspace.compare`; models come first, so that ``linear_predictivity`` predicts
+        the references.
     ids : mapping of str to sequence, one sequence, or "position", optional
         The items' ids by the names of models and references, as in :func:`relspace.compare`. One
         reference is called "reference", those of a list "reference 1" and so on.
@@ -386,7 +378,7 @@ def compare_to(
     >>> near, far = (brain + noise * rng.normal(size=brain.shape) for noise in (0.5, 2))
     >>> found = rs.compare_to(subjects, {"far": far, "near": near}, measure="cka")
     >>> found.ranking, found.values.round(2)
-    (('near', 'far'), array([0.1 , 0.45]))
+    (('near', 'far'), array([0.07, 0.39]))
     >>> bool(found.p_differences[0, 1] < 0.001)
     True
     """
