@@ -1,6 +1,6 @@
 """Draws the picture of docs/ranking.md: three simulated stages of a network beside six subjects.
 
-python docs/ranking.py docs/images/ranking.png
+python docs/ranking_picture.py docs/images/ranking.png
 """
 
 from __future__ import annotations
