@@ -158,6 +158,39 @@ def test_ids_bring_items_together() -> None:
     np.testing.assert_allclose(layers.values, np.full((2, 1), expected.value))
 
 
+def test_matrices_are_models_and_have_curves() -> None:
+    X, Y = sets(60)
+    euclidean = rs.measures.get("rsa", distance="euclidean")
+    whole = {"x": X, "y": Y, "z": Y**2}
+    given = {k: {"l": rs.Dissimilarities(squareform(pdist(Z)))} for k, Z in whole.items()}
+    of_features = {k: {"l": Z} for k, Z in whole.items()}
+    found, known = (rs.compare_models(it, measure=euclidean) for it in (given, of_features))
+    np.testing.assert_allclose(found.values, known.values, atol=1e-9)
+    np.testing.assert_array_equal(found.p_values, known.p_values)
+    curves = [
+        rs.similarity_curve(one, Y, measure=euclidean, sizes=[20, 40, 60], n_draws=2)
+        for one in (given["x"]["l"], X)
+    ]
+    np.testing.assert_allclose(curves[0].values, curves[1].values, atol=1e-9)
+    np.testing.assert_allclose(curves[0].thresholds, curves[1].thresholds, atol=1e-9)
+
+
+@pytest.mark.parametrize("comparison", ["whitened_cosine", "whitened_correlation"])
+def test_whitened_comparison_of_missing_pairs_is_refused(comparison: str) -> None:
+    X, Y = sets()
+    measure = rs.measures.get("rsa", comparison=comparison)
+    with pytest.raises(InvalidInputError, match="rsa can't leave out pairs of items"):
+        rs.compare(rs.Dissimilarities(with_gaps(X, 0.1, 0)), Y, measure=measure)
+
+
+def test_curves_of_missing_pairs_leave_them_out() -> None:
+    X, Y = sets(60)
+    gaps = rs.Dissimilarities(with_gaps(X, 0.1, 0))
+    curve = rs.similarity_curve(gaps, Y, measure="rsa_spearman", sizes=[30, 60], n_draws=1)
+    found = rs.compare(gaps, Y, measure="rsa_spearman", n_permutations=0)
+    assert curve.values[-1, 0] == pytest.approx(found.value)
+
+
 def test_measures_of_features_refuse_matrices() -> None:
     X, Y = sets()
     A = rs.Dissimilarities(pdist(X))

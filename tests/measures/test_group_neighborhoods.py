@@ -11,6 +11,7 @@ import torch
 import relspace as rs
 from relspace.errors import InvalidInputError
 from relspace.measures.group_neighborhoods import GroupNeighborhoods, find_group_neighborhoods
+from relspace.resampling import shift_families
 
 K = 3
 
@@ -50,8 +51,23 @@ def test_agreement_is_that_of_all_pairs_of_items_in_a_group(permuted: bool) -> N
         first = [{number[h] for h in near_x[i]} for i in np.flatnonzero(of_x == permutation[group])]
         second = [near_y[j] for j in np.flatnonzero(of_y == group)]
         shares.append(np.mean([len(a & b) / K for a in first for b in second]))
-    given = torch.tensor(permutation) if permuted else None
-    assert find(X, of_x).agreement(find(Y, of_y), given) == pytest.approx(np.mean(shares))
+    given = torch.tensor(np.stack([np.roll(np.arange(12), 1), permutation]))
+    found = find(X, of_x).agreements(find(Y, of_y), given)
+    assert float(found[1]) == pytest.approx(np.mean(shares))
+    if not permuted:
+        assert find(X, of_x).agreement(find(Y, of_y)) == pytest.approx(np.mean(shares))
+
+
+def test_the_null_is_the_agreement_under_each_permutation(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, Y, of_x, of_y = sets()
+    first, second = find(X, of_x), find(Y, of_y)
+    families = shift_families(12, 30, random_state=0)
+    one_by_one = [
+        float(first.agreements(second, batch)) for family in families for batch in family.batches(1)
+    ]
+    for at_once in (2**17, 1):
+        monkeypatch.setattr("relspace.measures.group_neighborhoods._ENTRIES_AT_ONCE", at_once)
+        np.testing.assert_allclose(first.null(second, families), one_by_one, rtol=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,9 @@ import torch
 from relspace._core.memory import row_slices
 from relspace.errors import InvalidInputError
 from relspace.measures.neighborhoods import BLOCK_BYTES, nearness_of, points_of
+from relspace.resampling import Permutations
+
+_ENTRIES_AT_ONCE = 2**17
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,27 +29,28 @@ class GroupNeighborhoods:
     keys: torch.Tensor
     shares: torch.Tensor
 
-    def agreement(
-        self, other: GroupNeighborhoods, permutation: torch.Tensor | None = None
-    ) -> float:
+    def agreement(self, other: GroupNeighborhoods) -> float:
         r"""Mean share of the k nearest groups that are the same in both sets.
 
         .. math:: \frac{1}{Gk} \sum_g \frac{1}{|X_g||Y_g|} \sum_{i \in X_g} \sum_{j \in Y_g}
                   |N_X(i) \cap N_Y(j)|
-
-        ``permutation`` is the group of this set that is paired with each of the other.
         """
-        wanted = other.keys
-        if permutation is not None:
-            permutation = permutation.to(wanted.device)
-            first, second = (
-                permutation[wanted // self.n_groups],
-                permutation[wanted % self.n_groups],
-            )
-            wanted = first * self.n_groups + second
+        return float(self.agreements(other, torch.arange(self.n_groups)[None]))
+
+    def null(self, other: GroupNeighborhoods, families: Sequence[Permutations]) -> torch.Tensor:
+        """The same under permutations, of the group of this set that each of the other is with."""
+        at_once = max(1, _ENTRIES_AT_ONCE // len(other.keys))
+        batches = (batch for family in families for batch in family.batches(at_once))
+        return torch.cat([self.agreements(other, batch).cpu() for batch in batches])
+
+    def agreements(self, other: GroupNeighborhoods, permutations: torch.Tensor) -> torch.Tensor:
+        """Agreements under permutations (b, n_groups): (b,) in float64."""
+        permutations = permutations.to(self.keys.device)
+        first = permutations[:, other.keys // self.n_groups]
+        wanted = first * self.n_groups + permutations[:, other.keys % self.n_groups]
         at = torch.searchsorted(self.keys, wanted).clamp_max(len(self.keys) - 1)
         shared = self.shares[at] * other.shares * (self.keys[at] == wanted)
-        return float(shared.sum()) / (self.n_groups * self.k)
+        return shared.sum(dim=1) / (self.n_groups * self.k)
 
 
 def find_group_neighborhoods(

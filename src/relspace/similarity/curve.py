@@ -457,8 +457,8 @@ def _of_groups(
                 )
             )
         families = shift_families(len(chosen), n_permutations, random_state=seed)
-        null = [sides[0].agreement(sides[1], p) for one in families for p in one.permutations()]
-        return sides[0].agreement(sides[1]), np.array(null), None
+        null = sides[0].null(sides[1], families).numpy()
+        return sides[0].agreement(sides[1]), null, None
 
     n = len(features[0])
     return (
