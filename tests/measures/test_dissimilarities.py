@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.io import savemat
 from scipy.spatial.distance import pdist, squareform
@@ -22,6 +23,7 @@ from relspace.errors import (
     RelspaceWarning,
     UndefinedValueError,
 )
+from relspace.measures.common_pairs import on_common_pairs
 
 Matrix = NDArray[np.float64]
 
@@ -181,6 +183,29 @@ def test_whitened_comparison_of_missing_pairs_is_refused(comparison: str) -> Non
     measure = rs.measures.get("rsa", comparison=comparison)
     with pytest.raises(InvalidInputError, match="rsa can't leave out pairs of items"):
         rs.compare(rs.Dissimilarities(with_gaps(X, 0.1, 0)), Y, measure=measure)
+
+
+@pytest.mark.parametrize("name", ["rsa", "rsa_cosine", "rsa_spearman"])
+def test_permutations_of_missing_pairs_are_compared_in_batches(name: str) -> None:
+    measure = on_common_pairs(rs.measures.get(name, distance="euclidean"))
+    X, Y = (rs.Dissimilarities(with_gaps(Z, 0.2, seed)) for seed, Z in enumerate(sets()))
+    factors = [measure.prepare(Z) for Z in (X, Y, sets()[0])]
+    (family,) = measure.permutations(30, 20)
+    expected = torch.stack([measure.table(factors[:2], factors, p) for p in family.permutations()])
+    null = measure.null_table(factors[:2], factors, family)
+    torch.testing.assert_close(null, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["rsa", "rsa_cosine"])
+def test_common_pairs_without_structure_are_undefined_under_permutations_too(name: str) -> None:
+    flat = np.full((30, 30), 0.1 if name == "rsa" else 0.0)
+    flat[0, 1] = flat[1, 0] = np.nan
+    np.fill_diagonal(flat, 0.0)
+    measure = on_common_pairs(rs.measures.get(name, distance="euclidean"))
+    factors = [measure.prepare(rs.Dissimilarities(Z)) for Z in (flat, with_gaps(sets()[0], 0.1, 0))]
+    (family,) = measure.permutations(30, 5)
+    with pytest.raises(UndefinedValueError, match="equally alike"):
+        measure.null_table(factors[:1], factors[1:], family)
 
 
 def test_curves_of_missing_pairs_leave_them_out() -> None:

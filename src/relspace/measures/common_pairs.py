@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,11 @@ from relspace.measures.dissimilarities import Dissimilarities
 from relspace.measures.rsa import RSA, KendallRSA, pair_distances
 
 _FEWEST_PAIRS = 3
+# What is made of sums over pairs, of many permutations at once.
+_OF_SUMS = ("correlation", "cosine")
+_ENTRIES_AT_ONCE = 2**20
+# Of products of dissimilarities, when those of a set are all the same.
+_NO_STRUCTURE = 2.0**-46
 _COMPARISONS = ("correlation", "cosine", "spearman", "kendall")
 
 
@@ -71,6 +77,55 @@ class CommonPairs(DerivedMeasure):
         present = ~both.isnan().any(dim=0)
         return _compare(both[:, present], _comparison_of(self.base))
 
+    def _permutations_at_once(self, x: Sequence[PairValues], y: Sequence[PairValues]) -> int:
+        if _comparison_of(self.base) not in _OF_SUMS:
+            return 1
+        return max(1, _ENTRIES_AT_ONCE // len(y[0]) ** 2)
+
+    def _tables(
+        self, x: Sequence[PairValues], y: Sequence[PairValues], permutations: torch.Tensor
+    ) -> torch.Tensor:
+        if _comparison_of(self.base) not in _OF_SUMS:
+            return super()._tables(x, y, permutations)
+        taken = permutations.to(x[0].values.device)
+        rows = []
+        for a in x:
+            # Pairs above the diagonal, in the order of the items of the second set.
+            i, j = a.above.nonzero().T
+            left = a.values[taken[:, i], taken[:, j]]
+            centred = _comparison_of(self.base) == "correlation"
+            rows.append([_cosines(left, b.values[i, j], centred=centred) for b in y])
+        return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1).cpu()
+
+
+def _cosines(many: torch.Tensor, one: torch.Tensor, *, centred: bool) -> torch.Tensor:
+    """Cosines, or correlations, of rows (b, m) with one (m,), each without the pairs it lacks."""
+    present = ~(many.isnan() | one.isnan())
+    n_common = present.sum(dim=1)
+    if int(n_common.min()) < _FEWEST_PAIRS:
+        raise _too_few(int(n_common.min()))
+    sides = [torch.where(present, side, 0.0) for side in (many, one)]
+    if centred:
+        sides = [
+            torch.where(present, side - side.sum(dim=1, keepdim=True) / n_common[:, None], 0.0)
+            for side in sides
+        ]
+    a, b = sides
+    sizes = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
+    rounding = _NO_STRUCTURE * many.nan_to_num().abs().max() * one.nan_to_num().abs().max()
+    if bool((sizes <= rounding * n_common).any()):
+        raise UndefinedValueError(
+            "all common pairs of a set are equally alike, so there is no structure to compare."
+        )
+    return ((a * b).sum(dim=1) / sizes).clamp(-1.0, 1.0)
+
+
+def _too_few(n_pairs: int) -> UndefinedValueError:
+    return UndefinedValueError(
+        f"the sets have {n_pairs} pairs of items in common; a comparison needs at least "
+        f"{_FEWEST_PAIRS}."
+    )
+
 
 def _pair_values(matrix: torch.Tensor) -> PairValues:
     return PairValues(matrix, torch.ones_like(matrix, dtype=torch.bool).triu_(1))
@@ -81,10 +136,7 @@ def _compare(pairs: torch.Tensor, comparison: str) -> float:
     from scipy.stats import kendalltau, rankdata
 
     if pairs.shape[1] < _FEWEST_PAIRS:
-        raise UndefinedValueError(
-            f"the sets have {pairs.shape[1]} pairs of items in common; a comparison needs at least "
-            f"{_FEWEST_PAIRS}."
-        )
+        raise _too_few(pairs.shape[1])
     a, b = pairs.cpu().numpy()
     constant = [name for name, row in (("first", a), ("second", b)) if not row.max() > row.min()]
     if constant and comparison != "cosine":
