@@ -122,7 +122,7 @@ clean:
 
 # An environment is ready once its stamp is newer than what it was made from, so that the next
 # call starts at once. setuptools comes first, pinned, because the package is built with it.
-COMPILED := $(wildcard src/relspace/kernels/compiled/*.c src/relspace/kernels/compiled/*.h)
+COMPILED := setup.py $(wildcard src/relspace/kernels/compiled/*.c src/relspace/kernels/compiled/*.h)
 $(VENV)/.ready-%: pyproject.toml $(COMPILED) $(VENV)/constraints.txt
 	@echo "Setting up $(VENV): a few minutes the first time."
 	$(PYTHON) -m venv $(VENV)

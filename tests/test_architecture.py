@@ -16,7 +16,7 @@ from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path for top in ("src", "examples") for path in (ROOT / top).rglob("*.py"))
 
-IMPORT_CORE = "import click, numpy, safetensors, safetensors.torch, torch"
+IMPORT_CORE = "import click, filelock, numpy, safetensors, safetensors.torch, torch"
 IMPORT_EVERY_MODULE = """
 import importlib, pkgutil
 import ncut_pytorch, relspace

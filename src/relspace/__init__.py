@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from relspace._core.installation import WAYS_OUT, conflict
 from relspace._core.versions import __version__
 
 if TYPE_CHECKING:
@@ -162,3 +163,11 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if (_found := conflict()) is not None:
+    import warnings
+
+    from relspace.errors import ConflictingPackageWarning
+
+    warnings.warn(ConflictingPackageWarning(_found, ways_out=WAYS_OUT), stacklevel=2)

@@ -195,6 +195,10 @@ class RelspaceWarning(ExplainedMixin, UserWarning):
     """Base of every warning that relspace gives."""
 
 
+class ConflictingPackageWarning(RelspaceWarning):
+    """Another installed package provides the same import name."""
+
+
 class SamplingWarning(RelspaceWarning):
     """A sampled estimate stopped before it reached the tolerance asked for."""
 

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from ncut_pytorch._elsewhere import refuse
 from relspace import Bandwidth
 from relspace import cosine_affinity as _cosine_affinity
 from relspace import rbf_affinity as _rbf_affinity
 from relspace._core.matrices import Array
 from relspace.errors import InvalidInputError
 
-__all__ = ["cosine_affinity", "rbf_affinity"]
+__all__ = ["cosine_affinity", "keep_topk_per_row", "quantile_normalize", "rbf_affinity"]
+
+__getattr__ = refuse(
+    __name__,
+    {
+        "gram_schmidt": "torch.linalg.qr",
+        "pca_lowrank": "torch.pca_lowrank",
+        "svd_lowrank": "torch.svd_lowrank",
+        "grad_safe_eig_solve": "torch.linalg.eigh",
+        "normalize_affinity": "ncut_pytorch.ncut_fn, which normalises the graph itself",
+        "quantile_min_max": "torch.quantile",
+        "random_orthogonal_projection": "torch.nn.init.orthogonal_",
+        "chunked_matmul": "torch.matmul",
+        "correct_rotation": "ncut_pytorch.ncut_fn, whose eigenvectors have fixed signs",
+    },
+)
 
 
 def rbf_affinity(
@@ -101,3 +118,25 @@ def cosine_affinity(
             "repulse is True; only False is offered: pass the negated features as X2 instead."
         )
     return _cosine_affinity(X1, None if X2 is X1 else X2, sigma=sigma, zero_diagonal=zero_diag)
+
+
+def keep_topk_per_row(A: torch.Tensor, k: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest values of each row, falling, and their column numbers."""
+    values, columns = A.topk(k, dim=-1)
+    return values, columns
+
+
+def quantile_normalize(x: torch.Tensor | np.ndarray, q: float = 0.95) -> torch.Tensor:
+    """Bring the quantiles 1 - q and q over all values to 0 and 1, and clip what lies beyond.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ncut_pytorch.utils.math import quantile_normalize
+    >>> quantile_normalize(torch.arange(5.0), q=0.75)
+    tensor([0.0000, 0.0000, 0.5000, 1.0000, 1.0000])
+    """
+    values = torch.as_tensor(x)
+    # torch.quantile takes at most 2^24 values.
+    low, high = (float(at) for at in np.quantile(values.cpu().numpy(), [1 - q, q]))
+    return ((values - low) / (high - low)).clamp(0, 1)

@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import lock_descriptor
+
+from relspace._core import platform
+
 
 def write_whole(path: Path, content: bytes | str) -> Path:
     """Write a file through a temporary one beside it, so that nobody ever reads half of it.
@@ -33,6 +37,8 @@ def write_whole(path: Path, content: bytes | str) -> Path:
             file.write(encoded)
             file.flush()
             os.fsync(file.fileno())
+            if not platform.RENAMES_OPEN_FILES:
+                file.close()
             Path(file.name).replace(path)
     return path
 
@@ -62,11 +68,15 @@ def _unfinished(path: Path) -> Iterator[BinaryIO]:
     """Yield a locked, empty file beside ``path``, removed afterwards unless it was renamed."""
     # A short name: that of the file may be as long as the file system allows.
     key = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
-    try:
-        file = _locked(path.with_name(f".{key}.unfinished"))
-    except OSError:
-        # The leftover of another user, or a file system without locks.
-        own = path.with_name(f".{key}-{os.getpid()}-{secrets.token_hex(4)}.unfinished")
+    shared = path.with_name(f".{key}.unfinished")
+    own = path.with_name(f".{key}-{os.getpid()}-{secrets.token_hex(4)}.unfinished")
+    if platform.RENAMES_OPEN_FILES:
+        try:
+            file = _locked(shared)
+        except OSError:
+            # The leftover of another user, or a file system without locks.
+            file = own.open("xb")
+    else:
         file = own.open("xb")
     with file:
         try:
@@ -78,12 +88,10 @@ def _unfinished(path: Path) -> Iterator[BinaryIO]:
 
 def _locked(path: Path) -> BinaryIO:
     """Open and empty a file once no other process has it locked."""
-    import fcntl
-
     while True:
         file = path.open("ab")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock_descriptor(file.fileno())
             if _is_named(file):
                 file.truncate(0)
                 return file
@@ -97,6 +105,8 @@ def _locked(path: Path) -> BinaryIO:
 def _is_named(file: BinaryIO) -> bool:
     """Whether an open file still has the name that it was opened with."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), Path(file.name).stat())
+        named = Path(file.name).stat()
+        # A file that was closed has a name of its own.
+        return file.closed or os.path.samestat(os.fstat(file.fileno()), named)
     except FileNotFoundError:
         return False

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from relspace import __version__
+from relspace._core.installation import WAYS_OUT, conflict, find_compiled
 from relspace._core.progress import ProgressLine
 from relspace._core.text_tables import one_line
 from relspace.errors import ExplainedMixin, RelspaceError
@@ -128,8 +129,24 @@ class Progress(ProgressLine):
         self.clear()
 
 
+def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    click.echo(f"relspace {__version__} ({find_compiled()[1]})")
+    if (found := conflict()) is not None:
+        click.echo(f"{found}. To mend it, {', or '.join(WAYS_OUT)}.")
+    context.exit()
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version, and whether compiled kernels are used.",
+)
 @click.option(
     "--debug", is_flag=True, envvar="RELSPACE_DEBUG", help="Show the traceback of an error."
 )

@@ -95,6 +95,16 @@ def kway(
     # The constant component, which the embedding leaves out, belongs to the indicator space.
     rows = torch.cat([rows.new_ones(len(rows), 1), rows], dim=1)
     rows = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    rotation = rotation_to_segments(rows, k, seed)
+    labels = (rows @ rotation).argmax(dim=1)
+    order = torch.bincount(labels, minlength=k).argsort(descending=True, stable=True)
+    labels = order.argsort()[labels]
+    parts = zip(opened.items(), torch.split(labels, lengths), strict=True)
+    return {name: restored(part, is_array=one.is_array) for (name, one), part in parts}
+
+
+def rotation_to_segments(rows: torch.Tensor, k: int, seed: int) -> torch.Tensor:
+    """The rotation (k, k) that brings rows of unit norm closest to indicators of segments."""
     rotation = _spread_rows(rows, k, seed)
     fit = -1.0
     for _ in range(_MAX_ITERATIONS):
@@ -105,10 +115,7 @@ def kway(
         if float(values.sum()) - fit <= _TOLERANCE * len(rows):
             break
         fit = float(values.sum())
-    order = torch.bincount(labels, minlength=k).argsort(descending=True, stable=True)
-    labels = order.argsort()[labels]
-    parts = zip(opened.items(), torch.split(labels, lengths), strict=True)
-    return {name: restored(part, is_array=one.is_array) for (name, one), part in parts}
+    return rotation
 
 
 def _leading(embedding: RowSource, k: int, name: str) -> torch.Tensor:

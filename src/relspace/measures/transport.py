@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 _Matrix = NDArray[np.float64]
 
@@ -32,6 +31,8 @@ def _each(products: torch.Tensor, best: Callable[[_Matrix], float]) -> torch.Ten
 
 
 def _best_assignment(products: _Matrix) -> float:
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(products, maximize=True)
     return float(products[rows, columns].sum())
 

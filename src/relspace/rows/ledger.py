@@ -300,7 +300,8 @@ def fingerprint_of(location: str | Path) -> str:
 def make_durable(folder: Path) -> None:
     """Wait until the files of a Zarr group are on the disk, not only in memory."""
     for path in _files_of(folder):
-        descriptor = os.open(path, os.O_RDONLY)
+        # Windows waits for files only that may be written.
+        descriptor = os.open(path, os.O_RDWR)
         try:
             os.fsync(descriptor)
         finally:

@@ -12,6 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import lock_descriptor
+
+from relspace._core import platform
 from relspace._core.progress import Listener, silent
 from relspace.errors import RelspaceError, RelspaceWarning
 from relspace.rows.locations import file_system
@@ -40,19 +43,21 @@ class StoreLock(Protocol):
 
 
 class PathLock:
-    """A lock on an existing folder or file, held until the process ends, also after a rename."""
+    """A lock on an existing folder or file, held until the process ends, also after a rename.
 
-    def __init__(self, path: Path) -> None:
-        import fcntl
+    Where folders can't be opened, a file ``.NAME.lock`` beside it is locked, which stays. It has
+    the name of ``named``, which a folder that has another name for a while will have.
+    """
 
+    def __init__(self, path: Path, named: Path | None = None) -> None:
         try:
-            self._descriptor = os.open(path, os.O_RDONLY)
+            self._descriptor = _open_to_lock(path, named or path)
         except FileNotFoundError as error:
             raise _locked(path) from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = lock_descriptor(self._descriptor, blocking=False)
             # The file may have been removed, or replaced, before it was locked.
-            if not os.path.samestat(os.fstat(self._descriptor), path.stat()):
+            if not held or not _is_still(path, self._descriptor):
                 raise _locked(path)
         except OSError as error:
             os.close(self._descriptor)
@@ -207,6 +212,18 @@ def _holder(lease: tuple[str, bytes] | None) -> str:
     told = b"" if lease is None else lease[1]
     parts = told.decode("utf-8", "replace").split(" ", 3)
     return f"process {parts[2]} on {parts[3]}" if len(parts) == 4 else "another process"
+
+
+def _open_to_lock(path: Path, named: Path) -> int:
+    if platform.OPENS_FOLDERS:
+        return os.open(path, os.O_RDONLY)
+    path.stat()
+    return os.open(named.with_name(f".{named.name}.lock"), os.O_RDWR | os.O_CREAT)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    found = path.stat()
+    return not platform.OPENS_FOLDERS or os.path.samestat(os.fstat(descriptor), found)
 
 
 def _locked(path: Path) -> StoreLockedError:

@@ -29,7 +29,7 @@ def lock_folder(folder: Path) -> PathLock:
     old = _old_of(folder)
     if old.exists() and not folder.exists():
         # A process that replaces it right now holds this lock.
-        lock = PathLock(old)
+        lock = PathLock(old, named=folder)
         old.rename(folder)
     else:
         folder.mkdir(parents=True, exist_ok=True)

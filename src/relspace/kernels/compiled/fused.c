@@ -16,7 +16,7 @@
 /* Sum 2^e e^k for k = 0 to 3 over e = factor * tile. Where period is not 0 the entry of row i in
    column i % period is left out: it is an item's pair with itself. */
 FOR_EACH_PROCESSOR
-void sum_moments(
+EXPORTED void sum_moments(
     const float *tile, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride, float factor,
     ptrdiff_t period, double sums[4])
 {
@@ -34,7 +34,7 @@ void sum_moments(
 /* Write min(0, product - half_x - half_y) of a tile; of one on the diagonal the half above it,
    mirrored, and zeros on it. */
 FOR_EACH_PROCESSOR
-void subtract_norms(
+EXPORTED void subtract_norms(
     const float *restrict products, ptrdiff_t n_rows, ptrdiff_t n_columns,
     const float *restrict half_x, const float *restrict half_y, float *restrict to,
     ptrdiff_t stride, int on_diagonal)
@@ -59,7 +59,7 @@ void subtract_norms(
 
 /* Write 2^(factor * tile) to a matrix, which may be the tile itself, and its transpose to another. */
 FOR_EACH_PROCESSOR
-void exponentiate(
+EXPORTED void exponentiate(
     const float *tile, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride, float factor,
     float *to, ptrdiff_t to_stride, float *mirrored, ptrdiff_t mirrored_stride)
 {
@@ -73,7 +73,7 @@ void exponentiate(
    is given. With "last", rows get mean 0 and norm 1. A row's own column, unless "own" is not given
    or negative there, is 0 and does not count. */
 FOR_EACH_PROCESSOR
-void describe_rows(
+EXPORTED void describe_rows(
     float *rows, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride,
     const float *restrict half_x, const float *restrict half_y, float factor,
     const float *restrict mean, const float *restrict per_column, const int64_t *own, int last)
@@ -115,7 +115,7 @@ void describe_rows(
 
 /* Write scale * (row - origin), and half the squared norms of what comes out. */
 FOR_EACH_PROCESSOR
-void place_rows(
+EXPORTED void place_rows(
     const float *rows, ptrdiff_t n_rows, ptrdiff_t n_columns, ptrdiff_t stride,
     const float *restrict origin, float scale, float *restrict points, float *restrict half_norms)
 {

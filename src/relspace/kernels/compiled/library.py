@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import sys
 import warnings
-from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 
 import torch
 
+from relspace._core.installation import find_compiled
 from relspace.errors import RelspaceWarning
-
-#: The interface that is called here; a library has it from ``interface_of_kernels`` in strips.c.
-INTERFACE = 3
 
 _Address, _Count = ctypes.c_void_p, ctypes.c_ssize_t
 _Float, _Double, _Flag = ctypes.c_float, ctypes.c_double, ctypes.c_int
@@ -90,31 +85,19 @@ def _find_team() -> tuple[int, int] | None:
     return None if parallel is None or barrier is None else (parallel, barrier)
 
 
-def interface_of(compiled: ctypes.CDLL) -> int:
-    """The interface that a library was built with."""
-    try:
-        return int(compiled.interface_of_kernels())
-    except AttributeError:
-        return 1
-
-
 def _load() -> Library | None:
-    if os.environ.get("RELSPACE_COMPILED") == "0":
-        return None
-    for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name("_fused" + suffix)
-        if path.exists():
-            compiled = ctypes.CDLL(str(path))
-            if interface_of(compiled) == INTERFACE:
-                return Library(compiled)
-            # Calling it would write past the end of structures.
-            warnings.warn(
-                f"the compiled kernels {path} were built from another version of relspace and are "
-                "not used: results are the same, but take longer. Install relspace again to build "
-                "them.",
-                RelspaceWarning,
-                stacklevel=2,
-            )
+    compiled, state = find_compiled()
+    if compiled is not None:
+        return Library(compiled)
+    if "another version" in state:
+        # Calling it would write past the end of structures.
+        warnings.warn(
+            RelspaceWarning(
+                f"{state}. Results are the same, but take longer",
+                ways_out=["install relspace again to build them"],
+            ),
+            stacklevel=2,
+        )
     return None
 
 

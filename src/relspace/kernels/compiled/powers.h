@@ -8,7 +8,17 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef _MSC_VER
+#define INLINE static __forceinline
+#else
 #define INLINE static inline __attribute__((always_inline))
+#endif
+
+#ifdef _WIN32
+#define EXPORTED __declspec(dllexport)
+#else
+#define EXPORTED
+#endif
 
 #define ROWS_OF_STRIP 16
 #define COLUMNS_OF_STRIP 512

@@ -6,8 +6,13 @@
 
 #include "placing.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(RELSPACE_PORTABLE)
 #define HAS_LEVELS
+#endif
+
+#if defined(__GNUC__) && !defined(RELSPACE_PORTABLE)
+#define HAS_VECTORS
 #endif
 
 /* One strip of so many, and at most the second number, gives the start of the iteration. */
@@ -33,7 +38,12 @@ struct member {
 /* The next strip of this step that no thread has taken. */
 INLINE ptrdiff_t take(struct member *me)
 {
+#ifdef HAS_VECTORS
     return __atomic_fetch_add(&me->set->taken[me->step], 1, __ATOMIC_RELAXED);
+#else
+    /* Other compilers' libraries are never called by several threads (_find_team in library.py). */
+    return me->set->taken[me->step]++;
+#endif
 }
 
 INLINE void end_step(struct member *me)
@@ -272,6 +282,7 @@ INLINE void compute(struct whole_set *set, multiplication multiply)
     set->done = 1;
 }
 
+#ifdef HAS_VECTORS
 /* For a kind of processors: how to add the products of two panels to a tile of 16 by 16, as many
    rows and vectors at once as it has registers for; and the whole, made for it. */
 #define DEFINE_FOR(kind, target, lanes, n_rows, n_vectors)                                        \
@@ -302,21 +313,40 @@ INLINE void compute(struct whole_set *set, multiplication multiply)
     }
 
 DEFINE_FOR(any, , 4, 4, 2)
+#else
+/* The same in standard C. */
+static void multiply_any(const float *a, const float *b, ptrdiff_t width, float *tile)
+{
+    for (ptrdiff_t top = 0; top < ROWS_OF_STRIP; top++) {
+        float sums[16];
+        memcpy(sums, tile + top * 16, sizeof sums);
+        for (ptrdiff_t k = 0; k < width; k++)
+            for (int j = 0; j < 16; j++)
+                sums[j] += a[k * 16 + top] * b[k * 16 + j];
+        memcpy(tile + top * 16, sums, sizeof sums);
+    }
+}
+
+static void compute_any(void *set)
+{
+    compute(set, multiply_any);
+}
+#endif
 #ifdef HAS_LEVELS
 DEFINE_FOR(v3, __attribute__((target("arch=x86-64-v3"))), 8, 4, 2)
 DEFINE_FOR(v4, __attribute__((target("arch=x86-64-v4"))), 16, 16, 1)
 #endif
 
 /* Which structures and functions there are: raised with every change of either, here and as INTERFACE
-   in library.py, so that a library built from other sources is never called. */
-int interface_of_kernels(void)
+   in installation.py, so that a library built from other sources is never called. */
+EXPORTED int interface_of_kernels(void)
 {
     return 3;
 }
 
 /* The level of x86-64 that this processor and the compiler have, of those that make a difference:
    0, 3 or 4. */
-int level_of_processor(void)
+EXPORTED int level_of_processor(void)
 {
 #ifdef HAS_LEVELS
     if (__builtin_cpu_supports("x86-64-v4"))
@@ -329,7 +359,7 @@ int level_of_processor(void)
 
 /* Affinities of a set with itself, and its bandwidth where none is given. Where "done" stays 0 the
    result is of no use, and the caller takes another way. */
-void affinities_of_set(struct whole_set *set)
+EXPORTED void affinities_of_set(struct whole_set *set)
 {
     ptrdiff_t taken[MOST_STEPS] = {0};
     set->taken = taken;
