@@ -207,6 +207,25 @@ class TestLayers:
         assert "p of the most alike layers" in result.stdout
         assert "Preparing layers of noise: 1 of 1" in result.stderr
 
+    def test_dissimilarities_are_compared_as_they_are(self, run: Run) -> None:
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(30, 5))
+        models = {"a": {"in": X, "out": X**2}, "b": {"in": X[:, :3]}}
+        for name, layers in models.items():
+            matrices = {layer: squareform(pdist(Z)) for layer, Z in layers.items()}
+            np.savez(f"{name}_d.npz", **matrices)
+            np.savez(f"{name}.npz", **layers)
+        files = ("layers", "a_d.npz", "b_d.npz", "--dissimilarities", "--measure", "rsa", "--json")
+        found = json.loads(run(*files).stdout)
+        euclidean = rs.measures.get("rsa", distance="euclidean")
+        known = rs.compare_layers(models["a"], models["b"], measure=euclidean)
+        np.testing.assert_allclose(found["values"], known.values, atol=1e-9)
+        np.testing.assert_array_equal(found["p_values"], known.p_values)
+        wrong = run("layers", "a.npz", "b_d.npz", "--dissimilarities", "--measure", "rsa", code=2)
+        assert "a.npz, in" in wrong.stderr
+        refused = run("layers", "a_d.npz", "b_d.npz", "--dissimilarities", code=2).stderr
+        assert "holds dissimilarities, and the measure affinity reads features" in refused
+
     def test_ids_and_positions(self, run: Run) -> None:
         assert "matched by ids" in run("layers", "vit_ids.npz", "cnn_ids.npz").stdout
         result = run("layers", "vit_ids.npz", "cnn_ids.npz", "--by-position")

@@ -23,6 +23,7 @@ from relspace.cli.options import (
 )
 from relspace.cli.outputs import FIGURES, check_output, printed_in_any_case, write_figure
 from relspace.cli.results import number_cell, p_cell, said_of_items
+from relspace.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from relspace.similarity import LayerComparison, ModelComparison
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
     said="; 'none' compares the tokens themselves, on different grids read at the same positions "
     "of the images",
 )
+@click.option(
+    "--dissimilarities",
+    is_flag=True,
+    help="The matrices of the files are dissimilarities of the items (n_items, n_items), which RSA "
+    "measures compare as they are.",
+)
 @with_by_position
 @with_comparison
 def layers(
@@ -54,6 +61,7 @@ def layers(
     permutations: int,
     alpha: float,
     pool: str,
+    dissimilarities: bool,
     by_position: bool,
     max_items: int | None,
     memory_budget: int | None,
@@ -94,7 +102,9 @@ def layers(
         ids: dict[str, object] = {}
         for name, source in named.items():
             progress.step(f"Opening {source.location}")
-            models[name], own = _open_model(source, pool)
+            models[name], own = (
+                _open_matrices(source) if dissimilarities else _open_model(source, pool)
+            )
             if own is not None:
                 ids[name] = own
         options: dict[str, Any] = {
@@ -143,6 +153,23 @@ def _open_model(source: Source, pool: str) -> tuple[object, object]:
         features = features.pool(pool)
     # A feature set knows its ids itself, and those of its tokens.
     return features, None
+
+
+def _open_matrices(source: Source) -> tuple[object, object]:
+    """Read the matrices of a file as dissimilarities, and its ids."""
+    from relspace.features import scan_layers
+    from relspace.measures.dissimilarities import Dissimilarities
+    from relspace.rows.source import RowSource
+
+    opened = scan_layers(source.path)
+    matrices: dict[str, object] = {}
+    for layer, given in opened.layers.items():
+        values = given.read(0, given.shape[0]) if isinstance(given, RowSource) else given
+        try:
+            matrices[layer] = Dissimilarities(values)
+        except InvalidInputError as error:
+            raise error.about(f"{source.location}, {layer}") from error
+    return matrices, opened.ids
 
 
 def _write(compared: LayerComparison | ModelComparison, output: Path) -> None:
