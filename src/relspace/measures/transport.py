@@ -31,6 +31,7 @@ def _each(products: torch.Tensor, best: Callable[[_Matrix], float]) -> torch.Ten
 
 
 def _best_assignment(products: _Matrix) -> float:
+
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(products, maximize=True)
