@@ -17,24 +17,28 @@ from quality import overall
 from quality.grid import check_defaults, grid_of_matching, grid_of_measures
 from quality.groups import tell_groups
 from quality.layers import identify_layers
-from quality.matchers import MATCHERS
+from quality.matchers import CORRECTED, MATCHERS
 from quality.matching import match_networks, match_transformed
-from quality.pretrained import HALVES, JUDGING
+from quality.pretrained import CHOOSING, HALVES, JUDGING
 from quality.results import Scores
 from quality.transfer import identify_pretrained_layers, match_pretrained
+from quality.tried import grid_of_tried
 from quality.values import values_under_transforms
 from relspace import measures
 from relspace.measures import Measure
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "quality"
 #: Measures whose order is that of another one, so that they would only double its rank.
-TWINS = ("procrustes_angle",)
+TWINS = ("procrustes_angle", "soft_matching_distance")
 #: Measures that take longer than all the others together; only where they are asked for.
-SLOW = ("rsa_kendall", "linear_predictivity")
+SLOW = (
+    *("rsa_kendall", "linear_predictivity", "target_predictivity"),
+    *("crossvalidated_procrustes", "crossvalidated_cca"),
+)
 
 TASKS = (
     *("layers", "matching", "groups", "transforms", "pretrained-layers", "pretrained-matching"),
-    *("grid-measures", "grid-matching", "all"),
+    *("hubs", "pretrained-hubs", "tried", "grid-measures", "grid-matching", "all"),
 )
 
 
@@ -90,6 +94,10 @@ def run(task: str, *, quick: bool, slow: bool = False) -> bool:
         "pretrained-matching": lambda: match_pretrained(
             MATCHERS, JUDGING, 1 if quick else 3, progress
         ),
+        "hubs": lambda: match_networks(CORRECTED, seeds, progress),
+        "pretrained-hubs": lambda: match_pretrained(
+            CORRECTED, JUDGING, 1 if quick else 3, progress
+        ),
     }
     results: dict[str, Scores] = {}
 
@@ -120,6 +128,9 @@ def run(task: str, *, quick: bool, slow: bool = False) -> bool:
             show(f"grid_{which}_{half.name}", settings.markdown(), settings.to_dict())
             if half is JUDGING:
                 bars |= check_defaults(settings)
+    if task == "tried":
+        settings = grid_of_tried(CHOOSING, progress)
+        show("tried_measures", settings.markdown(), settings.to_dict())
     if task == "all":
         bars |= report_together(results, show)
     for bar, reached in bars.items():

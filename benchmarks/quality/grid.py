@@ -113,13 +113,20 @@ def grid_of_measures(half: Half, progress: Callable[[str], None]) -> Grid:
         for normalize, density, spread in itertools.product(NORMALIZATIONS, DENSITIES, SPREADS)
     }
     named[REFERENCE,] = measures.get(REFERENCE)
+    return gather_measures(("normalize", "density", "spread"), named, half, progress)
+
+
+def gather_measures(
+    settings: tuple[str, ...],
+    named: Mapping[tuple[str, ...], Measure],
+    half: Half,
+    progress: Callable[[str], None],
+) -> Grid:
+    """What measures, by their settings, reach on one half of tasks 1 and 5."""
     by_name = {" ".join(key): one for key, one in named.items()}
     found, _ = identify_pretrained_layers(by_name, half, progress)
-    tasks = [
-        identify_layers(by_name, half.seeds, progress),
-        *_columns(found),
-    ]
-    return _gathered(("normalize", "density", "spread"), named, tasks)
+    tasks = [identify_layers(by_name, half.seeds, progress), *_columns(found)]
+    return _gathered(settings, named, tasks)
 
 
 def grid_of_matching(half: Half, progress: Callable[[str], None]) -> Grid:
