@@ -32,6 +32,18 @@ def test_one_model(saved: Saved, photos: Path, tmp_path: Path) -> None:
     assert len(relspace.open_features(out)) == 5
 
 
+def test_ids_are_read_from_a_text_file(saved: Saved, photos: Path, tmp_path: Path) -> None:
+    ids, out = tmp_path / "ids.txt", tmp_path / "a.zarr"
+    ids.write_text("4\n0\n3\n1\n2\n")
+    options = ("-o", out, "--layers", "last", "--ids", ids)
+    assert run(saved("dinov2"), photos, *options).exit_code == 0
+    assert relspace.open_features(out).ids == (4, 0, 3, 1, 2)
+    ids.write_text("a\nb\n")
+    few = run(saved("dinov2"), photos, "-o", tmp_path / "b.zarr", *options[2:])
+    assert few.exit_code == 2
+    assert "2 ids" in few.stderr
+
+
 def test_several_models_and_names(saved: Saved, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run(

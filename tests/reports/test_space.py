@@ -280,7 +280,7 @@ def test_pages_say_how_pictures_were_matched(space: relspace.ItemSpace) -> None:
     without_ids = relspace.align({name: torch.as_tensor(space[name]) for name in space})
     said = page_of(without_ids, images=images, n_permutations=0).matched_by
     assert said.endswith(
-        "Pictures were matched by position: picture 1 is that of item 1, and so on."
+        "Pictures were matched by position: picture 0 is that of item 0, and so on."
     )
     assert "Pictures" not in page_of(without_ids, n_permutations=0).matched_by
     with pytest.raises(ItemMismatchError, match=r"59 images and 60 items without ids.*or ids of"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -29,11 +30,24 @@ from relspace.cli.options import cluster_at, with_json, with_scheduler
     help="The store, a folder or a URL that fsspec knows (s3://, gs://), by custom ending in "
     ".zarr; for several models the folder that their stores go into.",
 )
+@click.option(
+    "--ids",
+    "ids_from",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Text file with the id of an item in each line, in the order of ITEMS; by default paths "
+    "within the folder.",
+)
 @with_extraction
 @with_scheduler(reach="ITEMS and STORE")
 @with_json
 def extract(
-    arguments: Sequence[str], output: str, scheduler: str | None, as_json: bool, **options: Any
+    arguments: Sequence[str],
+    output: str,
+    ids_from: Path | None,
+    scheduler: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Extract features of layers into a Zarr store, in one pass over the images.
 
@@ -47,6 +61,7 @@ def extract(
 
     \b
     relspace extract facebook/dinov2-base photos/ -o dino.zarr
+    relspace extract models/sam photos/ -o sam.zarr --ids names.txt
     relspace extract models/sam models/clip photos/ -o features/ --layers 0,6,-1
     relspace extract models/sam photos/ -o s3://bucket/sam.zarr --scheduler tcp://host:8786
     """
@@ -57,7 +72,10 @@ def extract(
     with Progress() as progress, cluster_at(scheduler, progress) as client:
         progress.step("Loading torch")
         import relspace
+        from relspace._core.items import ids_of_text
+        from relspace.rows.registry import lines_of
 
+        ids = None if ids_from is None else ids_of_text(lines_of(ids_from, "id"))
         found = {}
         for name, location in models.items():
             progress.step(f"Loading {location}")
@@ -65,6 +83,7 @@ def extract(
                 load_named(name, location, options, preprocessing[name]),
                 items,
                 output if len(models) == 1 else f"{output.rstrip('/')}/{name}.zarr",
+                ids=ids,
                 client=client,
                 progress=progress,
                 **extraction_options(options),

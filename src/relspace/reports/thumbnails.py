@@ -65,7 +65,7 @@ def thumbnails_of(
     """The first images that a grid lies over; grey ones of their shapes where none are given."""
     if images is not None:
         return read_thumbnails(images, ids, grid.n_images, range(n_images))
-    titles = [str(number + 1) if ids is None else str(ids[number]) for number in range(n_images)]
+    titles = [str(number) if ids is None else str(ids[number]) for number in range(n_images)]
     sizes = grid.image_sizes[:n_images].tolist()
     grey = (ReportImage(title, _grey(size)) for title, size in zip(titles, sizes, strict=True))
     return Thumbnails(tuple(grey))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast, overload, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from relspace._core.fitting import Fitted
 from relspace._core.labelled_tables import feature_names
@@ -154,6 +156,24 @@ class FittedMap(Fitted, Saved):
             client=client,
             progress=progress,
         )
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Name the columns of what :meth:`transform` gives, as scikit-learn does.
+
+        Parameters
+        ----------
+        input_features : object
+            Ignored: columns are not those of the features.
+
+        Returns
+        -------
+        array of str of shape (m,)
+            The class in lower case, and the number of the column from 0.
+        """
+        self._check_fitted()
+        name = type(self).__name__.lower()
+        names = [f"{name}{column}" for column in range(self._row_map().n_columns)]
+        return np.array(names, dtype=object)
 
 
 class FittedMaps(Saved):

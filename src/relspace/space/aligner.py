@@ -108,13 +108,15 @@ class Aligner(FittedMap):
         self.normalize = normalize
         self.standardize = standardize
 
-    def fit(self, landmarks: object) -> Self:
+    def fit(self, landmarks: object, y: object = None) -> Self:
         """Solve the bandwidth of the landmarks' features and measure their profile.
 
         Parameters
         ----------
         landmarks : array-like of shape (m, d)
             This model's features of at least 3 landmarks.
+        y : object
+            Ignored; pipelines of scikit-learn pass it.
 
         Returns
         -------

@@ -192,7 +192,7 @@ def test_it_opens_with_joint_colours_that_are_the_data(page: Page, report_data: 
 def test_it_opens_with_an_example_and_its_nearest_patches(page: Page) -> None:
     shown = "return document.querySelectorAll('.near:not(:disabled)').length"
     assert page.pinned("A", "title") == "For example, fine <net> · late"
-    assert page.pinned("A", "position") == "picture ant, row 4, column 4"
+    assert page.pinned("A", "position") == "picture ant, row 3, column 3"
     assert page.run(shown) == 8
     page.pointer(1, page.size(1)[0] / 5 - 20, 60)
     assert page.pinned("A", "title") == "coarse & net · late"
@@ -258,11 +258,11 @@ def test_nearest_patches_come_from_other_images_of_every_model(page: Page) -> No
 def test_keys_alone_do_what_the_pointer_does(page: Page) -> None:
     page.run("document.querySelector('[data-part=panels]').focus()")
     page.keys("\ue014")  # right: begins in the middle of the first image
-    assert "picture ant, row 4, column 4" in page.text("readout")
+    assert "picture ant, row 3, column 3" in page.text("readout")
     page.keys("\ue014", "\ue014", "\ue014")
-    assert "picture bee, row 4, column 1" in page.text("readout")
+    assert "picture bee, row 3, column 0" in page.text("readout")
     page.keys("\ue015", "\ue015", "\ue015")
-    assert "coarse & net · late · picture bee, row 1, column 1" in page.text("readout")
+    assert "coarse & net · late · picture bee, row 0, column 0" in page.text("readout")
     page.keys("\ue007")  # enter
     page.keys("[")
     assert page.chosen_layers() == ["late", "middle"]

@@ -89,6 +89,9 @@ def feature_sets_page(summary: FeatureSetsSummary, title: str | None = None) -> 
                 f"Images were matched by {summary.matched_by}. Landmarks and the rows that layers "
                 "are compared by are positions in them, read off each model's own grid.",
                 *said_of_pictures(pictures, "image"),
+                "Densities and normalisations differ on purpose: those of the measure find layers "
+                "that correspond, those of the patches make colours, and relspace.align has its "
+                "own, which find the same item.",
             ]
         ),
         parameters={**page.parameters, **summary.parameters},

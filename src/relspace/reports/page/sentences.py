@@ -24,4 +24,4 @@ def said_of_pictures(pictures: Thumbnails, item: str) -> list[str]:
         return []
     if pictures.matched_by == "ids":
         return ["Pictures were found by ids."]
-    return [f"Pictures were matched by position: picture 1 is that of {item} 1, and so on."]
+    return [f"Pictures were matched by position: picture 0 is that of {item} 0, and so on."]

@@ -69,7 +69,7 @@ def _part(shown: int, whole: int, what: str) -> str:
 
 
 def _item_title(summary: SpaceSummary, item: int) -> str:
-    return str(item + 1 if summary.ids is None else summary.ids[item])
+    return str(item if summary.ids is None else summary.ids[item])
 
 
 def _scatters(summary: SpaceSummary) -> list[Scatter]:

@@ -19,7 +19,7 @@ export function describePatch(patch, report) {
   const model = report.models[patch.model];
   return {
     title: `${model.name} · ${model.layers[patch.layer].name}`,
-    position: `${report.images[patch.image]}, row ${patch.row + 1}, column ${patch.column + 1}`,
+    position: `${report.images[patch.image]}, row ${patch.row}, column ${patch.column}`,
   };
 }
 
