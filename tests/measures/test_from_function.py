@@ -99,7 +99,7 @@ def test_calibrated_scores_need_the_value_of_identical_sets() -> None:
         curve.calibrated  # noqa: B018
     assert "calibrated" not in repr(curve)
     assert "calibrated" not in curve.to_dict()["curve"]
-    assert "calibrated" not in [line.get_label() for line in curve.plot().axes[0].lines]
+    assert "calibrated" not in [line.get_label() for line in curve.plot().lines]
 
 
 def test_distances_are_said_to_be() -> None:
