@@ -274,6 +274,9 @@ COUNTERPARTS = {
     "cka_rbf_biased": "RBF, 0.4 median",
     "distance_correlation": "distances, correlation",
     "procrustes": "Procrustes rotation",
+    "size_and_shape_procrustes": "Procrustes rotation",
+    "crossvalidated_procrustes": "Procrustes rotation",
+    "regularized_cca": "Procrustes rotation",
     "mutual_neighbors": "nearest landmarks",
     "jaccard_neighbors": "nearest landmarks",
     "cknna": "nearest landmarks",
@@ -281,5 +284,8 @@ COUNTERPARTS = {
     "cca": "CCA",
     "svcca": "CCA",
     "pwcca": "CCA",
+    "crossvalidated_cca": "CCA",
+    "gulp": RIDGE,
     "linear_predictivity": RIDGE,
+    "target_predictivity": RIDGE,
 }

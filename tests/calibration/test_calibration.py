@@ -15,7 +15,6 @@ import pytest
 import relspace as rs
 from calibration import (
     FUNCTIONS,
-    LEAST_POWER,
     Case,
     ask,
     cases,
@@ -69,7 +68,7 @@ def test_p_values_of_unrelated_features_are_uniform(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CONTINUOUS)
 def test_p_values_of_related_features_are_small(case: Case) -> None:
-    assert power(case, 5 if case.takes_long else 8) >= LEAST_POWER
+    assert power(case, 5 if case.takes_long else 8) >= case.least_power
 
 
 @pytest.mark.parametrize("case", REFUSED)

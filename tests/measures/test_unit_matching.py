@@ -64,6 +64,13 @@ class TestValues:
         assert values == pytest.approx(expected, abs=1e-9)
 
 
+def test_the_plan_of_many_units_is_that_of_pot() -> None:
+    ot = pytest.importorskip("ot")
+    X, Y = two_sets(48, 64, n=200)
+    expected = 1 - ot.emd2(np.full(48, 1 / 48), np.full(64, 1 / 64), 1 - correlations(X, Y))
+    assert measures.get("soft_matching")(X, Y) == pytest.approx(expected, abs=1e-9)
+
+
 @pytest.mark.parametrize(("d", "e"), [(4, 6), (6, 4), (5, 5)])
 def test_permutations_are_the_best_of_all(d: int, e: int) -> None:
     X, Y = two_sets(d, e)
