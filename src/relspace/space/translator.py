@@ -183,7 +183,7 @@ class Translator(FittedMap):
             translated[part] = METHODS[method](x[rest], y[rest], seed)(x[part])
             missed += float((y[part] - translated[part]).square().sum())
             total += float((y[part] - y[rest].mean(dim=0)).square().sum())
-        recall = _recall(translated, y, k, order[:_MOST_ASKED])
+        recall = recall_of_neighbors(translated, y, k, order[:_MOST_ASKED])
         return TranslationScore(method, recall, k / (n - 1), 1 - missed / total, k, n)
 
     @property
@@ -277,7 +277,9 @@ def _refuse_unlike_pairs(x: torch.Tensor, y: torch.Tensor) -> None:
             raise InvalidInputError(f"all rows of {name} are the same; there is nothing to learn.")
 
 
-def _recall(translated: torch.Tensor, true: torch.Tensor, k: int, asked: torch.Tensor) -> float:
+def recall_of_neighbors(
+    translated: torch.Tensor, true: torch.Tensor, k: int, asked: torch.Tensor
+) -> float:
     """Share of the k nearest true neighbours of some items among those of their translations."""
     mean = true.mean(dim=0)
     others = normalize(true - mean)
