@@ -23,8 +23,16 @@ from torch import Tensor
 
 import relspace as rs
 from _measure import describe_machine, write_json
-from quality.pretrained import CHOOSING, ENDINGS, JUDGING, OPENINGS, STAGE_OF_STRIDE, Half
-from quality.pretrained import layer_at_stride, seen
+from quality.pretrained import (
+    CHOOSING,
+    ENDINGS,
+    JUDGING,
+    OPENINGS,
+    STAGE_OF_STRIDE,
+    Half,
+    layer_at_stride,
+    seen,
+)
 from relspace.kernels.ridge import ridge_weights
 from relspace.space.translation import METHODS
 from relspace.space.translator import recall_of_neighbors
@@ -45,7 +53,8 @@ def centred(way: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor
 
 def orthogonal(x: Tensor, y: Tensor) -> Tensor:
     left, _, right = torch.linalg.svd(x.T @ y, full_matrices=False)
-    return left @ right
+    rotation: Tensor = left @ right
+    return rotation
 
 
 def canonical(x: Tensor, y: Tensor) -> Tensor:
@@ -58,7 +67,8 @@ def canonical(x: Tensor, y: Tensor) -> Tensor:
         factors.append((axes / size @ axes.T, axes * size @ axes.T))
     (to_x, _), (to_y, from_y) = factors
     left, sizes, right = torch.linalg.svd(to_x @ x.T @ y @ to_y, full_matrices=False)
-    return to_x @ (left * sizes @ right) @ from_y
+    weights: Tensor = to_x @ (left * sizes @ right) @ from_y
+    return weights
 
 
 PEERS = {

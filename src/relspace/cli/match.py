@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -32,9 +33,23 @@ from relspace.cli.outputs import check_output
     show_default=True,
     help="How many nearest items of B are listed for each item of A.",
 )
+@click.option(
+    "--hubness",
+    type=click.Choice(["none", "csls"]),
+    default="none",
+    show_default=True,
+    help="csls sets items of B back that are near to everything.",
+)
 @with_json
 def match(
-    space: Path, a: str, b: str, output: Path, force: bool, neighbors: int, as_json: bool
+    space: Path,
+    a: str,
+    b: str,
+    output: Path,
+    force: bool,
+    neighbors: int,
+    hubness: Literal["none", "csls"],
+    as_json: bool,
 ) -> None:
     """List the nearest items of set B for every item of set A of a saved SPACE, with distances.
 
@@ -53,7 +68,7 @@ def match(
         progress.step(f"Reading {space}")
         opened = load_space(space)
         progress.step(f"Matching {a} with {b}")
-        found = opened.match(a, b, neighbors)
+        found = opened.match(a, b, neighbors, hubness=hubness)
         found.to_csv(output)
     summary = found.to_dict() | {"from": a, "to": b, "output": str(output)}
     text = (

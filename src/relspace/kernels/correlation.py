@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,25 @@ def correlation_from_sums(
 def projected_correlations(n_a: int, n_b: int, dtype: torch.dtype) -> int:
     """Bytes of the correlations of n_a rows with n_b others."""
     return 12 * n_a * n_b * dtype.itemsize
+
+
+#: Nearest rows whose mean correlation says how much of a hub a row is.
+N_HUB_NEIGHBORS = 10
+Blocks = Callable[[], Iterator[tuple[slice, torch.Tensor]]]
+
+
+def mean_of_nearest(blocks: Blocks) -> torch.Tensor:
+    """Mean correlation (n_b,) of every row of B with its 10 nearest rows of A.
+
+    A hub is near to everything. Twice the correlation less this, and less the same of the row of A,
+    is cross-domain similarity local scaling (CSLS; Conneau et al. 2018, ICLR).
+    """
+    nearest: torch.Tensor | None = None
+    for _, correlation in blocks():
+        known = correlation if nearest is None else torch.cat([nearest, correlation])
+        nearest = known.topk(min(N_HUB_NEIGHBORS, len(known)), dim=0).values
+    assert nearest is not None
+    return nearest.mean(dim=0)
 
 
 def correlation_blocks(

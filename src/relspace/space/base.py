@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from relspace._core.arguments import check_count, name_some
+from relspace._core.arguments import check_choice, check_count, name_some
 from relspace._core.devices import choose_device
 from relspace._core.items import ItemId, as_ids
 from relspace._core.matrices import Array
@@ -19,7 +19,7 @@ from relspace._core.progress import Progress
 from relspace._core.resources import Resources
 from relspace.errors import FileFormatError, InvalidInputError, UnknownNameError
 from relspace.features import FeatureSet
-from relspace.kernels.correlation import Match
+from relspace.kernels.correlation import Blocks, Match, mean_of_nearest
 from relspace.pictures.html import html_table
 from relspace.rows.fitted import FittedMaps, OpenedSet, apply_map
 from relspace.rows.formats.memory import ArrayRows
@@ -329,7 +329,8 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         self,
         a: str,
         n_neighbors: int,
-        blocks: Iterator[tuple[slice, torch.Tensor]],
+        blocks: Blocks,
+        hubness: str,
         rows: torch.Tensor,
         right: torch.Tensor,
         candidates: torch.Tensor,
@@ -342,9 +343,15 @@ class CommonSpace(FittedMaps, Mapping[str, Array]):
         those that count for the accuracy.
         """
         check_count(n_neighbors, "n_neighbors", at_most=len(candidates) - 1)
-        found = [correlation.topk(n_neighbors, dim=1) for _, correlation in blocks]
-        indices = torch.cat([one.indices for one in found])
-        distances = 1 - torch.cat([one.values for one in found])
+        check_choice(hubness, "hubness", ("none", "csls"))
+        # Of a query's own hubness every candidate would lose the same.
+        of_hubs = mean_of_nearest(blocks) / 2 if hubness == "csls" else 0.0
+        nearest, correlations = [], []
+        for _, correlation in blocks():
+            found = (correlation - of_hubs).topk(n_neighbors, dim=1).indices
+            nearest.append(found)
+            correlations.append(correlation.gather(1, found))
+        indices, distances = torch.cat(nearest), 1 - torch.cat(correlations)
         indices = candidates.to(indices.device)[indices]
         hits = (indices.cpu() == right[:, None]).any(dim=1)
         hits = hits if counted is None else hits[counted]

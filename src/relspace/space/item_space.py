@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -134,7 +135,15 @@ class ItemSpace(CommonSpace):
         return correlation_blocks(A, B, self._own, self._own)
 
     @renamed_parameters(k="n_neighbors")
-    def match(self, a: str, b: str, n_neighbors: int = 1, *, items: object = None) -> Match:
+    def match(
+        self,
+        a: str,
+        b: str,
+        n_neighbors: int = 1,
+        *,
+        hubness: Literal["none", "csls"] = "none",
+        items: object = None,
+    ) -> Match:
         """Find each item's nearest items across two sets.
 
         Parameters
@@ -143,6 +152,10 @@ class ItemSpace(CommonSpace):
             Two sets; items of ``a`` look for their nearest in ``b``.
         n_neighbors : int
             How many nearest items.
+        hubness : "none" or "csls"
+            Whether candidates that are near to everything (hubs) are set back: by cross-domain
+            similarity local scaling (Conneau et al. 2018), their correlation counts less half the
+            mean of their 10 highest with the items that are matched. Distances stay as they are.
         items : sequence of int, optional
             Match only these items among themselves, held-out ones for example. All by default.
 
@@ -162,8 +175,8 @@ class ItemSpace(CommonSpace):
             chosen = as_item_indices(items, "items", self.n_items)
             own = self._own[chosen]
         A, B = self._comparable(a, b, None if items is None else chosen)
-        blocks = correlation_blocks(A, B, own, own)
-        return self._match(a, n_neighbors, blocks, chosen, chosen, chosen)
+        blocks = partial(correlation_blocks, A, B, own, own)
+        return self._match(a, n_neighbors, blocks, hubness, chosen, chosen, chosen)
 
     def plot(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 
@@ -168,7 +169,15 @@ class TokenSpace(CommonSpace):
         return total / count
 
     @renamed_parameters(k="n_neighbors")
-    def match(self, a: str, b: str, n_neighbors: int = 1, *, images: object = None) -> Match:
+    def match(
+        self,
+        a: str,
+        b: str,
+        n_neighbors: int = 1,
+        *,
+        hubness: Literal["none", "csls"] = "none",
+        images: object = None,
+    ) -> Match:
         """Find each token's nearest tokens across two sets.
 
         Parameters
@@ -177,6 +186,10 @@ class TokenSpace(CommonSpace):
             Two sets; tokens of ``a`` look for their nearest in ``b``.
         n_neighbors : int
             How many nearest tokens.
+        hubness : "none" or "csls"
+            Whether candidates that are near to everything (hubs) are set back: by cross-domain
+            similarity local scaling (Conneau et al. 2018), their correlation counts less half the
+            mean of their 10 highest with the tokens that are matched. Distances stay as they are.
         images : sequence of int, optional
             Match only the tokens of these images among themselves. All by default.
 
@@ -194,12 +207,13 @@ class TokenSpace(CommonSpace):
         """
         at = self._chosen_images(images)
         A = self._grouped(a, at)
-        blocks = grouped_correlation_blocks(A, self._grouped(b, at).like(A))
+        blocks = partial(grouped_correlation_blocks, A, self._grouped(b, at).like(A))
         right, seen = self._covering(a, b, at)
         return self._match(
             a,
             n_neighbors,
             blocks,
+            hubness,
             self._tokens_of(at, a),
             right,
             self._tokens_of(at, b),
