@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import pdist
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, kstest, spearmanr
 
 from relspace import measures
-from relspace.kernels.ties import cloud_for_ties, mean_ranks
+from relspace.kernels.ties import cloud_for_ties, mean_ranks, shares_of_pairs
 
 
 def small_whole_numbers(seed: int, n: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +69,20 @@ class TestRanksOfDistances:
         values = torch.tensor([2.0, 1.0, 2.0, 2.0 + 1e-15, 3.0], dtype=torch.float64)
         assert mean_ranks(values).tolist() == [3.0, 1.0, 3.0, 3.0, 5.0]
         assert mean_ranks(values, exact=True).tolist() == [2.5, 1.0, 2.5, 4.0, 5.0]
+
+
+class TestSharesOfPairs:
+    def test_are_spread_evenly_and_differ_between_seeds(self) -> None:
+        pairs = torch.arange(100_000)
+        first, second = (shares_of_pairs(pairs, seed) for seed in (1, 2))
+        for shares in (first, second):
+            assert float(shares.min()) >= 0
+            assert float(shares.max()) < 1
+            assert kstest(shares.numpy(), "uniform").pvalue > 0.01
+        assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.015
+        assert torch.equal(first[[5, 7]], shares_of_pairs(pairs[[5, 7]], 1))
+
+    def test_are_those_of_splitmix64(self) -> None:
+        # The first number of the generator with seed 0.
+        share = float(shares_of_pairs(torch.ones(1, dtype=torch.int64), 0))
+        assert share == (0xE220A8397B1DCDAF >> 11) * 2.0**-53

@@ -146,3 +146,20 @@ def test_sets_of_the_same_kind_break_their_ties_by_themselves(name: str) -> None
 def test_the_seed_is_checked() -> None:
     with pytest.raises(InvalidTypeError, match="random_state"):
         measures.get("lcs_neighbors", random_state=0.5)
+
+
+@pytest.mark.parametrize(
+    "name", ["edit_neighbors", "lcs_neighbors", "rank_neighbors", "tree_edges"]
+)
+def test_ties_are_broken_alike_where_the_order_of_distances_is_the_same(name: str) -> None:
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    labels, counts = np.eye(4)[rng.integers(0, 4, 40)], rng.poisson(2.0, size=(40, 4)).astype(float)
+    for X in (labels, counts):
+        same = (X, 3 * X, 0.1 * X, X[:, ::-1], X.astype("f4"), X @ rotation)
+        found = [rs.compare(X, Y, measure=name, n_permutations=99).calibrated for Y in same]
+        assert found == [1.0] * len(same)
+    # Other labels break their ties in another way, however many items agree.
+    other = labels.copy()
+    other[0] = labels[labels.argmax(axis=1) != labels[0].argmax()][0]
+    assert measures.get(name)(labels, other) < 0.9

@@ -64,13 +64,12 @@ def test_merge_orders_of_tied_distances_do_not_depend_on_the_tree() -> None:
 
 
 def test_tied_edges_are_chosen_at_random() -> None:
-    # Of a square's four sides every three make a tree: two trees share 3 edges or 2.
+    # Of a square's four sides every three make a tree. The squares share two opposite sides.
     X = np.array([[0.0, 0], [0, 1], [1, 1], [1, 0]])
-    Y = 2 * X
-    Y[0, 0] = 1e-30
+    Y = X[[0, 2, 1, 3]]
     values = [measures.get("tree_edges", random_state=seed)(X, Y) for seed in range(300)]
-    assert set(np.round(values, 6)) == {round(2 / 3, 6), 1.0}
-    assert np.mean(values) == pytest.approx(1 / 4 + 3 / 4 * 2 / 3, abs=0.04)
+    assert set(np.round(3 * np.array(values))) == {0, 1, 2}
+    assert np.mean(values) == pytest.approx(2 / 3 * (3 / 4) ** 2, abs=0.04)
 
 
 @pytest.mark.parametrize("name", ["merge_orders", "tree_edges"])

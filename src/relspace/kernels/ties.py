@@ -54,10 +54,34 @@ def _last_digit(X: torch.Tensor) -> int:
     return int((exponents - _DIGITS + lowest).min())
 
 
-def seed_of_ties(X: torch.Tensor, random_state: int) -> int:
-    """A seed by which ties of one set are broken: unrelated sets don't break theirs alike."""
-    digest = blake2b(X.cpu().contiguous().numpy().data, digest_size=7).digest()
-    return int.from_bytes(digest, "big") ^ random_state
+def seed_of_ties(ranks: torch.Tensor, random_state: int) -> int:
+    """A seed by which ties of one set are broken, by the ranks of its distances.
+
+    Sets with other orders of distances get other seeds, so that unrelated sets don't break their
+    ties alike. Rotations, units and dtypes that keep the order keep the seed.
+    """
+    data = ranks.cpu().contiguous().numpy().data
+    digest = blake2b(data, digest_size=7, salt=int(random_state).to_bytes(16, "big")).digest()
+    return int.from_bytes(digest, "big")
+
+
+def shares_of_pairs(pairs: torch.Tensor, seed: int) -> torch.Tensor:
+    """Random numbers in [0, 1) for numbers of pairs, each by itself (SplitMix64): float64."""
+    mixed = pairs * _signed(0x9E3779B97F4A7C15) + seed
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ _shifted(mixed, shift)) * _signed(factor)
+    mixed = mixed ^ _shifted(mixed, 31)
+    return _shifted(mixed, 64 - _DIGITS).to(torch.float64) * 2.0**-_DIGITS
+
+
+def _signed(number: int) -> int:
+    """The int64 with the bits of an unsigned number."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+def _shifted(numbers: torch.Tensor, by: int) -> torch.Tensor:
+    """Shift bits to the right, zeros coming in; torch's operator repeats the sign."""
+    return (numbers >> by) & ((1 << (64 - by)) - 1)
 
 
 def mean_ranks(values: torch.Tensor, *, exact: bool = False, off: float = 0.0) -> torch.Tensor:

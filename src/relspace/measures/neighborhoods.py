@@ -20,7 +20,7 @@ from relspace.kernels.frame import (
     unit_vectors,
 )
 from relspace.kernels.precision import full_precision
-from relspace.kernels.ties import ROUNDINGS, cloud_for_ties, seed_of_ties
+from relspace.kernels.ties import ROUNDINGS, cloud_for_ties, seed_of_ties, shares_of_pairs
 from relspace.kernels.tiles import fill_half_squared
 
 BLOCK_BYTES = 2**26
@@ -35,6 +35,8 @@ _MOST_PRODUCTS = 2**21
 _WORTH_A_PRODUCT = 16
 # Where directions differ by fewer of their roundings, rounding decides most neighbours.
 _LEAST_APART = 16
+# The distances of so many items to all make the seed by which ties are broken.
+_ITEMS_IN_A_SEED = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,20 +176,19 @@ def order_neighborhoods(
 ) -> Neighborhoods:
     """Find the k nearest other items of every item, the nearest first, with ties broken at random.
 
-    The seed is mixed with the features, so that two sets don't break their ties alike.
+    The seed is mixed with the order of the distances, so that two sets don't break their ties
+    alike; what leaves the order as it is, such as a rotation, leaves the neighbours as they are.
     """
     points, cloud = points_of(X, metric, name)
     nearest, gaps = _nearest(cloud, k, metric)
     items = (gaps <= 0).any(dim=1).nonzero().flatten()
     if len(items):
-        generator = torch.Generator().manual_seed(seed_of_ties(X, random_state))
+        seed = seed_of_ties(_some_ranks(X, metric, name), random_state)
         for item, found, rounding in _as_near_as_the_last(X, items, k, metric, name):
             steps = found.values[:, :-1] - found.values[:, 1:] > rounding
             # Equals have one number, to which a random share is added.
             number = torch.nn.functional.pad(steps.cumsum(dim=1), (1, 0)).double()
-            number += torch.rand(number.shape, generator=generator, dtype=torch.float64).to(
-                number.device
-            )
+            number += shares_of_pairs(item[:, None] * len(X) + found.indices, seed)
             number[found.values < found.values[:, k - 1 : k] - rounding] = torch.inf
             order = number.argsort(dim=1)[:, :k]
             nearest[item] = found.indices.gather(1, order)
@@ -213,11 +214,7 @@ def _as_near_as_the_last(
     X: torch.Tensor, items: torch.Tensor, k: int, metric: str, name: str
 ) -> Iterator[tuple[torch.Tensor, torch.return_types.topk, torch.Tensor]]:
     """Of some items, all that are as near as the k-th in float64, and the rounding: (r, 1)."""
-    if metric == "cosine":
-        wide, exact = _about_their_mean(unit_vectors(X.to(torch.float64), name)), False
-        _refuse_one_direction(wide, name)
-    else:
-        wide, exact = cloud_for_ties(X)
+    wide, exact = _cloud_in_double(X, metric, name)
     for some in row_slices(len(items), 8 * len(X), BLOCK_BYTES):
         item = items[some]
         nearness = nearness_of(wide, item)
@@ -227,6 +224,29 @@ def _as_near_as_the_last(
             rounding = torch.zeros_like(rounding)
         width = int((nearness >= last[:, None] - rounding).sum(dim=1).max())
         yield item, nearness.topk(width, dim=1), rounding
+
+
+def _cloud_in_double(X: torch.Tensor, metric: str, name: str) -> tuple[Cloud, bool]:
+    """Items in float64, and whether their squared distances have no rounding."""
+    if metric != "cosine":
+        return cloud_for_ties(X)
+    wide = _about_their_mean(unit_vectors(X.to(torch.float64), name))
+    _refuse_one_direction(wide, name)
+    return wide, False
+
+
+def _some_ranks(X: torch.Tensor, metric: str, name: str) -> torch.Tensor:
+    """Ranks of the distances of some items to all, the same for those tied: (r, n) integers."""
+    n = len(X)
+    items = torch.arange(0, n, -(-n // _ITEMS_IN_A_SEED), device=X.device)
+    wide, exact = _cloud_in_double(X, metric, name)
+    nearness = nearness_of(wide, items)
+    ordered, order = nearness.sort(dim=1, descending=True)
+    # The last is the item itself.
+    rounding = 0.0 if exact else rounding_of(wide, items, ordered[:, -2], metric)[:, None]
+    steps = ordered[:, :-1] - ordered[:, 1:] > rounding
+    dense = torch.nn.functional.pad(steps.cumsum(dim=1), (1, 0))
+    return torch.empty_like(order).scatter_(1, order, dense)
 
 
 def points_of(X: torch.Tensor, metric: str, name: str) -> tuple[torch.Tensor, Cloud]:

@@ -161,7 +161,7 @@ class TreeEdges(Measure):
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> Tree:
         ranks = _distance_ranks(X, self.distance, name)
         n = len(ranks)
-        rng = np.random.default_rng(seed_of_ties(X, self.random_state))
+        rng = np.random.default_rng(seed_of_ties(torch.from_numpy(ranks), self.random_state))
         noise = np.triu(rng.uniform(0.0, _NOISE, size=(n, n)), 1)
         edges = torch.from_numpy(spanning_tree(ranks + noise + noise.T)[0]).to(X.device)
         return Tree(edges, self._keys(edges[:, 0], edges[:, 1], n).sort().values)
