@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,18 +113,21 @@ def test_distances_are_said_to_be() -> None:
     assert found.measure.name == "gaps"
 
 
-@pytest.mark.parametrize("function", ["compare", "compare_models"])
+@pytest.mark.parametrize("function", ["compare", "compare_models", "similarity_curve"])
 def test_a_function_that_contradicts_its_direction_is_warned_of(function: str) -> None:
     X, Y = related()
 
     def ask(measure: Any) -> None:
         if function == "compare":
             rs.compare(X, Y, measure=measure)
+        elif function == "similarity_curve":
+            rs.similarity_curve(X, Y, measure=measure, sizes=[20, 40], n_draws=2)
         else:
             rs.compare_models({"a": {"x": X}, "b": {"y": Y}}, measure=measure)
 
-    with pytest.warns(RelspaceWarning, match=r"gap .*higher_is_better=False"):
+    with pytest.warns(RelspaceWarning, match=r"gap .*higher_is_better=False") as told:
         ask(gap)
+    assert len(told) == 1
     with pytest.warns(RelspaceWarning, match=r"alignment .*higher_is_better=True"):
         ask(measures.from_function(alignment, higher_is_better=False))
     with warnings.catch_warnings():
@@ -167,6 +172,103 @@ def test_the_scale_and_dtype_of_features_are_left_as_they_are() -> None:
     assert set(seen) == {(np.dtype(np.float32), float(np.abs(small).max()))}
 
 
+def spread(X: Any, Y: Any) -> float:
+    """The variance of the first feature, whose squares need many digits."""
+    return float((X[:, 0] * X[:, 0]).mean() - X[:, 0].mean() ** 2)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "float16"])
+@pytest.mark.parametrize("arrays", ["numpy", "torch"])
+def test_other_types_than_float32_and_float64_come_in_float64(
+    dtype: str, arrays: Any, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    low = {"int32": 2_000_000, "int64": 9_000_000}.get(dtype, 0)
+    X = rng.integers(low, low + 100, size=(40, 3)).astype(dtype)
+    _, Y = related(40)
+    seen = set()
+
+    def look(X: Any, Y: Any) -> float:
+        seen.add(str(X.dtype).removeprefix("torch."))
+        return spread(X, Y)
+
+    measure = measures.from_function(look, arrays=arrays)
+    right = pytest.approx(np.var(X[:, 0].astype(np.float64)), rel=1e-4)
+    given = torch.from_numpy(X) if arrays == "torch" else X
+    assert measure(given, Y) == right
+    assert rs.compare(given, Y, measure=measure).value == right
+    np.save(tmp_path / "X.npy", X)
+    assert rs.compare(tmp_path / "X.npy", Y, measure=measure).value == right
+    layers = rs.compare_layers({"a": given}, {"b": Y}, measure=measure, n_permutations=0)
+    assert layers.values[0, 0] == right
+    there, back = right.expected, np.var(Y[:, 0])
+    models = rs.compare_models({"p": {"a": given}, "q": {"b": Y}}, measure=measure)
+    assert models.values[0, 1] == pytest.approx((there + back) / 2, rel=1e-4)
+    curve = rs.similarity_curve(given, Y, measure=measure, sizes=[20, 40], n_draws=2)
+    assert curve.value[-1] == right
+    assert seen == {"float64"}
+
+
+def write_by_torch(X: Any, Y: Any) -> float:
+    left, right = torch.from_numpy(X), torch.from_numpy(Y)
+    left -= left.mean(dim=0)
+    right -= right.mean(dim=0)
+    size = torch.linalg.norm(left.T @ left) * torch.linalg.norm(right.T @ right)
+    value = float(torch.linalg.norm(left.T @ right) ** 2 / size)
+    left.zero_()
+    right.zero_()
+    return value
+
+
+def write_by_flag(X: Any, Y: Any) -> float:
+    value = float(alignment(X, Y))
+    for Z in (X, Y):
+        Z.flags.writeable = True
+        Z[:] = 7
+    return value
+
+
+@pytest.mark.parametrize("function", [write_by_torch, write_by_flag])
+def test_what_a_function_writes_changes_neither_features_nor_later_calls(function: Any) -> None:
+    X, Y = related()
+    before = X.copy(), Y.copy()
+    known = rs.compare(X, Y, measure="cka_biased")
+    for _ in range(2):
+        found = rs.compare(X, Y, measure=function, n_bootstraps=5)
+        assert found.value == pytest.approx(known.value)
+        np.testing.assert_allclose(found.null, known.null, atol=1e-9)
+    assert measures.from_function(function)(X, X) == pytest.approx(1)
+    rs.compare_models({"p": {"a": X}, "q": {"b": Y}}, measure=function)
+    rs.similarity_curve(X, Y, measure=function, sizes=[20, 60], n_draws=2)
+    np.testing.assert_array_equal(X, before[0])
+    np.testing.assert_array_equal(Y, before[1])
+
+
+def test_a_constant_layer_is_left_out_and_a_constant_model_refused() -> None:
+    X, Y = related()
+    flat = np.ones((60, 3))
+    with pytest.warns(RelspaceWarning, match="first, flat") as told:
+        layers = rs.compare_layers({"flat": flat, "x": X}, {"y": Y}, measure=alignment)
+    assert len(told) == 1
+    assert np.isnan(layers.values[0, 0])
+    assert layers.values[1, 0] == pytest.approx(alignment(X, Y))
+    sets = {"p": {"flat": flat, "x": X}, "q": {"y": Y}}
+    with pytest.warns(RelspaceWarning, match="p, flat"):
+        models = rs.compare_models(sets, measure=alignment)
+    assert models.left_out.keys() == {"p, flat"}
+    constant = {"flat": flat}
+    for ask in (
+        lambda: rs.compare(flat, Y, measure=alignment),
+        lambda: rs.compare_layers(constant, {"y": Y}, measure=alignment),
+        lambda: rs.compare_to(flat, {"p": X, "q": X**2}, measure=alignment),
+        lambda: rs.compare_to(Y, {"p": flat, "q": X}, measure=alignment),
+        lambda: rs.compare_models({"p": constant, "q": {"y": Y}}, measure=alignment),
+        lambda: rs.similarity_curve(flat, Y, measure=alignment, sizes=[20, 40]),
+    ):
+        with pytest.raises(UndefinedValueError, match="constant"):
+            ask()
+
+
 def test_torch_tensors_where_they_are_asked_for() -> None:
     def of_tensors(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
         # Writing to them changes no other call.
@@ -188,16 +290,11 @@ class TestErrors:
         def divide(X: Any, Y: Any) -> float:
             return float(X[0, 0] / 0)
 
-        def write(X: Any, Y: Any) -> float:
-            X[0] = 0
-            return 0.0
-
         def other(X: Any, Y: Any) -> float:
             return float(X @ Y)
 
         for function, said in [
             (other, r"other failed on NumPy arrays of shape \(60, 5\) and \(60, 7\): ValueError"),
-            (write, r"write failed .*read-only"),
             (torch.cdist, r"failed on NumPy arrays .*arrays=\"torch\""),
             (lambda X: 0.0, "lambda failed .*TypeError"),
         ]:
@@ -214,6 +311,15 @@ class TestErrors:
         X, Y = related()
         with pytest.raises(UndefinedValueError, match=r"lambda returned (nan|inf) of sets"):
             rs.compare(X, Y, measure=lambda X, Y: value)
+
+    @pytest.mark.parametrize("said", ["inf", "-inf"])
+    def test_what_float64_does_not_hold(self, said: str) -> None:
+        X, Y = related()
+        value = 10**400 if said == "inf" else -Fraction(10**400, 3)
+        with pytest.raises(UndefinedValueError, match=f"huge returned {said} of sets"):
+            rs.compare(X, Y, measure=measures.from_function(lambda X, Y: value, name="huge"))
+        with pytest.raises(InvalidInputError, match=f"identical is {said}; it must be finite"):
+            measures.from_function(alignment, identical=value)
 
     def test_not_finite_under_a_permutation(self) -> None:
         X, Y = related()

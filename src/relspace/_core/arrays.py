@@ -154,15 +154,18 @@ def bytes_in_floats(dtype: torch.dtype) -> int:
     return 8 if dtype in (torch.float64, torch.int32, torch.int64) else 4
 
 
-def in_floats(tensor: torch.Tensor, name: str) -> torch.Tensor:
-    """Convert to float32, or to float64 where whole numbers need it; refuse those beyond 2^53."""
+def in_floats(tensor: torch.Tensor, name: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Convert all but float32 and float64 to ``dtype``, or to float64 for large whole numbers.
+
+    Whole numbers beyond 2^53 are refused.
+    """
     if tensor.dtype in (torch.float32, torch.float64):
         return tensor
     if tensor.dtype not in (torch.int32, torch.int64) or tensor.numel() == 0:
-        return tensor.to(torch.float32)
+        return tensor.to(dtype)
     low, high = (int(one) for one in torch.aminmax(tensor))
     if max(-low, high) <= _EXACT_IN_FLOAT32:
-        return tensor.to(torch.float32)
+        return tensor.to(dtype)
     if max(-low, high) > _EXACT_IN_FLOAT64:
         which = int((tensor == (high if high > -low else low)).flatten().nonzero()[0])
         at = ", ".join(str(int(i)) for i in np.unravel_index(which, tensor.shape))

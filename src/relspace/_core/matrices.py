@@ -40,7 +40,12 @@ def to_numpy(tensor: torch.Tensor) -> NDArray[Any]:
 
 
 def as_features(
-    features: object, name: str = "X", *, check_finite: bool = True, cast: bool = True
+    features: object,
+    name: str = "X",
+    *,
+    check_finite: bool = True,
+    cast: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> Features:
     """Check features and bring them to a float32 or float64 tensor of shape (n, d).
 
@@ -48,14 +53,16 @@ def as_features(
     ----------
     features : tensor, array, table, list of rows, or anything with ``__array__`` or DLPack
         Real numbers of shape (n_items, n_features). float16, bfloat16 and whole numbers are
-        computed in float32, whole numbers beyond 2^24 in float64; float32 and float64 stay as they
-        are.
+        computed in ``dtype``, whole numbers beyond 2^24 in float64; float32 and float64 stay as
+        they are.
     name : str
         What an error calls the argument.
     check_finite : bool
         Whether NaN and infinity are looked for.
     cast : bool
         Whether other types are brought to floats here; those who work block by block do it then.
+    dtype : torch.float32 or torch.float64
+        What other types are brought to.
 
     Raises
     ------
@@ -86,7 +93,7 @@ def as_features(
         raise InvalidInputError(f"{name} is empty: its shape is {tuple(tensor.shape)}.")
     given = tensor.dtype
     if cast:
-        tensor = in_floats(tensor, name)
+        tensor = in_floats(tensor, name, dtype)
     if check_finite:
         _check_numbers(tensor, name, given)
     return Features(tensor, is_array, given if given.is_floating_point else torch.float32)

@@ -102,6 +102,11 @@ class Measure(ABC):
         return ("rotation", "scale", "shift")
 
     @property
+    def computed_in(self) -> torch.dtype:
+        """What features of other types than float32 and float64 are converted to."""
+        return torch.float32
+
+    @property
     @abstractmethod
     def chance(self) -> str:
         """What unrelated features give, in words."""
@@ -163,7 +168,9 @@ class Measure(ABC):
         """
         if isinstance(X, Dissimilarities) or isinstance(Y, Dissimilarities):
             return self._of_pairs(X, Y)
-        x, y = as_features(X, "X").tensor, as_features(Y, "Y").tensor
+        x, y = (
+            as_features(Z, name, dtype=self.computed_in).tensor for Z, name in ((X, "X"), (Y, "Y"))
+        )
         refuse_other_labels(X, Y, ("X", "Y"))
         if len(x) != len(y):
             raise ItemMismatchError(
@@ -210,7 +217,7 @@ class Measure(ABC):
                     f"{name} has {len(X)} items; a comparison needs at least {MIN_ITEMS}."
                 )
             return self._factor_of_pairs(X, name)
-        features = as_features(X, name).tensor.detach()
+        features = as_features(X, name, dtype=self.computed_in).tensor.detach()
         if len(features) < MIN_ITEMS:
             raise InvalidInputError(
                 f"{name} has {len(features)} items; a comparison needs at least {MIN_ITEMS}."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from relspace.measures._measure import Measure, Names, Range
 
 
@@ -27,6 +29,10 @@ class DerivedMeasure(Measure):
     @property
     def invariances(self) -> Names:
         return self.base.invariances
+
+    @property
+    def computed_in(self) -> torch.dtype:
+        return self.base.computed_in
 
     @property
     def chance(self) -> str:

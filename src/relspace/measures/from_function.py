@@ -45,7 +45,8 @@ def from_function(
     ----------
     function : callable
         Takes features X (n, d) and Y (n, e), whose rows are paired, and returns a number. X and Y
-        are what was given, in its dtype and scale; NumPy arrays can't be written to.
+        are copies of what was given, in its scale and in float32 or float64; whole numbers and
+        other types of floats are converted to float64.
     higher_is_better : bool
         Whether larger values mean more alike. A function that contradicts it, by which a set is
         less like itself than like its own items in random order, is warned of.
@@ -137,6 +138,11 @@ class FunctionMeasure(Measure):
         return ()
 
     @property
+    def computed_in(self) -> torch.dtype:
+        # A function may square whole numbers, or add up thousands of them.
+        return torch.float64
+
+    @property
     def chance(self) -> str:
         return "unknown"
 
@@ -224,12 +230,8 @@ class FunctionMeasure(Measure):
             )
 
     def _given(self, X: torch.Tensor) -> Any:
-        if self.arrays == "torch":
-            # A copy, for the function may write to it.
-            return X.clone()
-        view = X.cpu().numpy().view()
-        view.flags.writeable = False
-        return view
+        # A copy, for the function may write to it.
+        return X.clone() if self.arrays == "torch" else np.array(X.cpu().numpy())
 
 
 def _number(found: object, what: str) -> float:
@@ -237,7 +239,11 @@ def _number(found: object, what: str) -> float:
     if isinstance(found, torch.Tensor | np.ndarray) and found.ndim == 0:
         found = found.item()
     if isinstance(found, numbers.Real) and not isinstance(found, bool | np.bool_):
-        return float(found)
+        try:
+            return float(found)
+        except OverflowError:
+            # A whole number or a fraction beyond float64, which is refused as infinity is.
+            return -math.inf if found < 0 else math.inf
     kind = type(found).__name__
     if isinstance(found, torch.Tensor | np.ndarray):
         kind = f"{kind} of shape {tuple(found.shape)}"

@@ -32,6 +32,7 @@ from relspace.errors import (
 )
 from relspace.measures import MIN_ITEMS, Measure
 from relspace.measures.common_pairs import on_common_pairs
+from relspace.measures.from_function import FunctionMeasure
 from relspace.measures.group_neighborhoods import GroupNeighborhoods, find_group_neighborhoods
 from relspace.measures.neighbors import MutualNeighbors
 from relspace.pictures.html import html_table
@@ -381,8 +382,10 @@ def _of_pairs(
     opened, shared, order = pair_models({names[0]: {"": X}, names[1]: {"": Y}}, ids)
     if any(one.missing_pairs for one in opened):
         measure = on_common_pairs(measure)
-    x, y = (one.read("", order[one.name]).detach() for one in opened)
+    x, y = (one.read("", order[one.name], measure.computed_in).detach() for one in opened)
     y = y.to(x.device)
+    if isinstance(measure, FunctionMeasure):
+        measure.warn_of_direction(measure.prepare(x, names[0]))
 
     def of_gallery(rows: torch.Tensor) -> tuple[float, Table, float | None]:
         factors = [measure.prepare(z[rows], name) for z, name in zip((x, y), names, strict=True)]

@@ -114,7 +114,7 @@ def hold_layers(
     for model in models:
         for number, layer in enumerate(model.layers, start=1):
             tell(number, len(model.layers), f"Preparing layers of {model.name}")
-            features = model.read(layer, order[model.name]).detach()
+            features = model.read(layer, order[model.name], measure.computed_in).detach()
             device = features.device if device is None else device
             features = features.to(device)
             name = full_name(model.name, layer)
@@ -126,8 +126,7 @@ def hold_layers(
                 factors.append(None)
             if keep_features:
                 kept.append(features)
-    measure.warn_of_direction(factors[0])
-    return Held(
+    held = Held(
         measure=measure,
         layers={model.name: tuple(model.layers) for model in models},
         widths=widths,
@@ -137,6 +136,8 @@ def hold_layers(
         features=kept,
         memory_budget=memory_budget,
     )
+    measure.warn_of_direction(next(one for one in factors if one is not None))
+    return held
 
 
 def worst_recall(measure: Measure, factors: Sequence[Any]) -> float | None:

@@ -99,18 +99,23 @@ class ModelLayers:
         contents = contents_of(first) if ids is None else None
         return cls(name, layers, n_items, checked, images, contents)
 
-    def read(self, layer: str, rows: torch.Tensor | None = None) -> torch.Tensor | Dissimilarities:
-        """Read a layer, or some of its rows in the order asked for."""
+    def read(
+        self, layer: str, rows: torch.Tensor | None, dtype: torch.dtype
+    ) -> torch.Tensor | Dissimilarities:
+        """Read a layer, or some of its rows in the order asked for.
+
+        Types other than float32 and float64 are converted to ``dtype``.
+        """
         given, name = self.layers[layer], full_name(self.name, layer)
         if isinstance(given, Dissimilarities):
             return given if rows is None else given[rows]
         if not isinstance(given, RowSource):
-            features = as_features(given, name).tensor
+            features = as_features(given, name, dtype=dtype).tensor
             return features if rows is None else features[rows]
         if rows is None or len(rows) == self.n_items:
-            features = as_features(given.read(0, self.n_items), name).tensor
+            features = as_features(given.read(0, self.n_items), name, dtype=dtype).tensor
             return features if rows is None else features[rows]
-        return as_features(given.read_at(rows), name).tensor
+        return as_features(given.read_at(rows), name, dtype=dtype).tensor
 
 
 def _layers_of(given: object, name: str, *, labelled: bool) -> dict[str, Any]:
