@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import relspace as rs
+from relspace.pictures.theme import axes_bytes
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     }
     found = rs.compare_to(subjects, models, measure="cka")
     print(found)
-    found.plot().savefig(Path(sys.argv[1]))
+    Path(sys.argv[1]).write_bytes(axes_bytes(found.plot()))
 
 
 if __name__ == "__main__":

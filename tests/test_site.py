@@ -14,7 +14,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"```(python|console|text)\n(.*?)```", re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["index.md", "conventions.md"])
+@pytest.mark.parametrize("page", ["index.md", "conventions.md", "translate.md"])
 def test_blocks_run_and_print_what_is_shown(
     page: str,
     tmp_path: Path,

@@ -48,12 +48,16 @@ CHOICES: dict[str, Callable[[str, Path], object]] = {
         size=(8, 8), crop_rounding=value
     ),
     "align(normalize)": lambda value, _: rs.align({"a": X, "b": Y}, normalize=value),
+    "Translator(method)": lambda value, _: rs.Translator(method=value).fit(X, Y),
+    "align(on_missing)": lambda value, _: rs.align({"a": X, "b": Y}, on_missing=value),
     "align(standardize)": lambda value, _: rs.align({"a": X, "b": Y}, standardize=value),
     "colors(method)": lambda value, _: rs.colors({"a": X}, method=value),
     "compare(measure)": lambda value, _: rs.compare(X, Y, measure=value),
     "compare_layers(measure)": lambda value, _: rs.compare_layers(
         {"a": X}, {"b": Y}, measure=value
     ),
+    "compare_to(correction)": lambda value, _: rs.compare_to(X, {"a": Y}, correction=value),
+    "compare_to(measure)": lambda value, _: rs.compare_to(X, {"a": Y}, measure=value),
     "compare_models(measure)": lambda value, _: rs.compare_models(
         {"m": {"a": X}, "n": {"b": Y}}, measure=value
     ),

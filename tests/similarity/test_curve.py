@@ -200,3 +200,13 @@ def test_default_sizes_double_up_to_12_of_them() -> None:
     assert curve.sizes[-1] == 1000
     assert len(curve.sizes) == 1 + round(math.log2(10))
     np.testing.assert_allclose(curve.value, 1.0)
+
+
+def test_one_list_of_groups_for_rows_in_two_orders_is_refused() -> None:
+    import pandas as pd
+
+    rows = np.random.default_rng(0).normal(size=(40, 5))
+    frame = pd.DataFrame(rows, index=[f"image {i}" for i in range(40)])
+    labels = np.repeat(np.arange(20), 2)
+    with pytest.raises(ItemMismatchError, match=r"groups is one list.*a list for each"):
+        rs.similarity_curve(frame, frame.iloc[::-1], groups=labels, sizes=[12, 20])

@@ -212,11 +212,11 @@ def test_tables_begin_with_the_best(tmp_path: Path) -> None:
 def test_the_figure_shows_every_model_and_every_pair() -> None:
     pytest.importorskip("matplotlib")
     for found in (rank(), rank(SUBJECTS[0], {"one": TRUTH}), rank(measure="mutual_neighbors")):
-        figure = found.plot()
+        figure = found.plot().figure
         labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
         assert [label.split()[0] for label in labels] == list(found.ranking)
         assert len(figure.axes) == (2 if len(found.models) > 1 else 1)
-    pairs = rank().plot().axes[1].get_lines()
+    pairs = rank().plot().figure.axes[1].get_lines()
     assert len(pairs) == 6
 
 
@@ -250,3 +250,22 @@ def test_wrong_arguments_are_refused(
 ) -> None:
     with pytest.raises(error, match=words):
         rank(**arguments)
+
+
+def test_models_are_drawn_into_axes_that_are_given() -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    _, (axes, other) = plt.subplots(1, 2)
+    assert rank().plot(ax=axes, title="Here") is axes
+    assert axes.get_title() == "Here"
+    assert len(axes.figure.axes) == 2
+    assert not other.has_data()
+    plt.close("all")
+
+
+def test_references_whose_names_are_one_text_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="references holds 1, '1'"):
+        rs.compare_to({1: SUBJECTS[0], "1": SUBJECTS[1]}, {"one": TRUTH}, measure="cka")
+
+
+def test_intervals_are_named_by_their_level() -> None:
+    assert "99.9% intervals" in repr(rank(alpha=0.001))

@@ -10,7 +10,7 @@ import torch
 from sklearn.kernel_ridge import KernelRidge
 
 import relspace as rs
-from relspace.errors import InvalidInputError
+from relspace.errors import InvalidInputError, ItemMismatchError
 from relspace.features import FeatureSet, scan
 from relspace.kernels.ridge import PENALTIES, ridge_weights
 from relspace.space.translation import METHODS
@@ -208,3 +208,25 @@ def test_columns_of_tables_keep_their_names() -> None:
     fitted = Translator("ridge").fit(table, LINEAR)
     with pytest.raises(InvalidInputError):
         fitted.transform(table[list("bacdefgh")])
+
+
+def test_frames_are_paired_by_their_index() -> None:
+    import pandas as pd
+
+    names = [f"image {i}" for i in range(60)]
+    x, y = pd.DataFrame(X[:60], index=names), pd.DataFrame(LINEAR[:60], index=names)
+    shuffled = y.iloc[np.random.default_rng(0).permutation(60)]
+    wanted = Translator("ridge").fit(x, y)
+    np.testing.assert_array_equal(
+        np.asarray(Translator("ridge").fit(x, shuffled).transform(X)),
+        np.asarray(wanted.transform(X)),
+    )
+    with pytest.raises(ItemMismatchError, match="Y lacks"):
+        Translator("ridge").fit(x.iloc[:30], y.iloc[30:])
+
+
+@pytest.mark.parametrize("x", [X[:, :1].round(1), np.eye(4)[np.arange(300) % 4]])
+def test_features_without_a_bandwidth_are_translated_otherwise(x: np.ndarray) -> None:
+    fitted = Translator().fit(x, LINEAR)
+    assert set(METHODS) - {"local"} <= set(fitted.scores_)
+    assert fitted.score_.recall == max(one.recall for one in fitted.scores_.values())

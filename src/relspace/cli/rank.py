@@ -32,7 +32,7 @@ from relspace.cli.options import (
     with_pool,
     with_random_state,
 )
-from relspace.cli.outputs import FIGURES, check_output, printed_in_any_case
+from relspace.cli.outputs import FIGURES, check_output, printed_in_any_case, write_figure
 
 
 @commands.command(short_help="Rank rival models by how close they are to references.")
@@ -162,10 +162,7 @@ def rank(
                 if output.suffix.lower() == ".csv":
                     found.to_csv(output)
                 else:
-                    from relspace._core.files import write_whole
-                    from relspace.pictures.theme import figure_bytes
-
-                    write_whole(output, figure_bytes(found.plot(), FIGURES[output.suffix.lower()]))
+                    write_figure(found.plot(), output)
     click.echo(said)
     if output is not None and not as_json:
         click.echo(f"Written to {output}")

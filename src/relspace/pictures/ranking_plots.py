@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relspace.pictures.theme import Theme, drawn_name, new_figure, themed
+from relspace.pictures.theme import Look, Theme, drawn_name, new_figure, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _ROW = 0.36
 _INCHES_PER_LETTER = 0.075
@@ -31,13 +30,15 @@ def draw_ranking(
     differs: NDArray[np.bool_],
     ceiling: tuple[float, float | None] | None,
     said_of_tests: str,
-    theme: Theme,
-) -> Figure:
+    look: Look,
+) -> Axes:
     """Draw models in the order given, from above, as points with intervals; differences beside.
 
     ``by_reference`` (n_references, n) are small points, ``above_chance`` (n,) fills those of
-    models, and ``differs`` (n, n) the cells of the table to the right.
+    models, and ``differs`` (n, n) the cells of the table to the right, which axes that are given
+    have no room for.
     """
+    theme, title = look.theme, look.titled(title)
     n = len(names)
     shown = [drawn_name(name, 28) for name in names]
     margin = 0.25 + _INCHES_PER_LETTER * max(map(len, shown))
@@ -45,9 +46,8 @@ def draw_ranking(
     plot, below, above = 4.0, 0.95, 0.45
     width, height = margin + plot + side + 0.55, rows + below + above
     with themed(theme):
-        figure = new_figure(width, height)
         box = (margin / width, below / height, plot / width, rows / height)
-        axes = figure.add_axes(box)
+        axes = look.axes or new_figure(width, height).add_axes(box)
         rank = np.arange(n)
         if ceiling is not None:
             _draw_ceiling(axes, ceiling, theme)
@@ -72,6 +72,11 @@ def draw_ranking(
         axes.grid(axis="x", color=theme.faint, lw=0.6)
         axes.set_axisbelow(True)
         axes.set_xlabel(axis)
+        if look.axes is not None:
+            axes.set_title(title)
+            axes.legend(fontsize=6.5)
+            return axes
+        figure = axes.figure
         figure.text(
             0.1 / width, 1 - 0.2 / height, title, fontweight="bold", fontsize=9.5, va="center"
         )
@@ -88,7 +93,7 @@ def draw_ranking(
             left = (margin + plot + 0.3) / width
             square = figure.add_axes((left, below / height, side / width, _ROW * n / height))
             _draw_differences(square, differs, said_of_tests, theme)
-        return figure
+        return axes
 
 
 def _draw_ceiling(axes: Axes, ceiling: tuple[float, float | None], theme: Theme) -> None:

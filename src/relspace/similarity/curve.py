@@ -19,7 +19,7 @@ from relspace._core.arguments import (
     check_resamples,
     name_some,
 )
-from relspace._core.items import ItemId
+from relspace._core.items import ItemId, own_ids
 from relspace._core.limits import DEFAULT_PERMUTATIONS
 from relspace._core.matrices import as_features
 from relspace._core.progress import Progress, as_listener
@@ -423,7 +423,7 @@ def _of_groups(
             "neighbours of groups are exact, and the measure asks for an approximate index.",
             ways_out=["use the exact neighbours: {index='exact'}"],
         )
-    labels = _labels_by_set(groups, names)
+    labels = _labels_by_set(groups, names, (X, Y))
     features, numbers = [], []
     known: dict[object, int] = {}
     for given, name, own in zip((X, Y), names, labels, strict=True):
@@ -471,9 +471,18 @@ def _of_groups(
     )
 
 
-def _labels_by_set(groups: object, names: tuple[str, str]) -> list[Any]:
+def _labels_by_set(
+    groups: object, names: tuple[str, str], sets: tuple[object, object]
+) -> list[Any]:
     """The labels of both sets, where they are given by the sets' names or for both."""
     if not isinstance(groups, Mapping):
+        first, second = (own_ids(one, name) for one, name in zip(sets, names, strict=True))
+        if first is not None and second is not None and first != second:
+            raise ItemMismatchError(
+                f"groups is one list, and the rows of {names[0]} and {names[1]} are of other items "
+                "or in another order.",
+                ways_out=[f"give a list for each: groups={{{names[0]!r}: ..., {names[1]!r}: ...}}"],
+            )
         return [groups, groups]
     if set(groups) != set(names):
         raise InvalidInputError(

@@ -34,10 +34,7 @@ from relspace.similarity.record import Compared
 from relspace.similarity.tables import Table, plain_values
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
     from relspace.pictures.theme import Theme
 
@@ -89,7 +86,9 @@ class ModelRanking(Compared, TabularResult):
         all models. Conservative where a model has nothing to do with the references.
     p_permuted : array of shape (n_models,) or None
         Share of permutations, the identity counted, at least as extreme, corrected: whether a model
-        has anything to do with these references. None without permutations.
+        has anything to do with these references. None without permutations. With Holm's correction
+        it is at least n_models / (n_permutations + 1), so that many models need many permutations;
+        ``calibrated`` is not corrected.
     ceiling : NoiseCeiling or None
         What several references leave room for; None with one.
     correction : str
@@ -129,7 +128,10 @@ class ModelRanking(Compared, TabularResult):
 
     @property
     def thresholds(self) -> Table | None:
-        """What values have to pass for a p-value of at most alpha; None without permutations."""
+        """What values have to pass for a p-value of at most alpha, uncorrected.
+
+        None without permutations.
+        """
         if not self.n_permutations:
             return None
         pairs = zip(self.values.tolist(), self.null.T, strict=True)
@@ -214,6 +216,10 @@ class ModelRanking(Compared, TabularResult):
         return f"{self.measure.title} with {of}, {self.n_items} items{self._said_of_recall}"
 
     @property
+    def _confidence(self) -> str:
+        return f"{100 * (1 - self.alpha):g}%"
+
+    @property
     def _notes(self) -> list[str]:
         notes = []
         if self.ceiling is not None:
@@ -222,7 +228,7 @@ class ModelRanking(Compared, TabularResult):
             notes.append(f"{what}  {self.ceiling.lower:.4f}{upper}")
         over = "items and references" if len(self.references) > 1 else "items"
         notes.append(
-            f"{1 - self.alpha:.0%} intervals and {_said_of_correction(self.correction)}p over "
+            f"{self._confidence} intervals and {_said_of_correction(self.correction)}p over "
             f"{over}, {self.n_bootstraps} halves"
         )
         return notes
@@ -234,7 +240,9 @@ class ModelRanking(Compared, TabularResult):
             return models
         return models + html_table("Differences", *_cells(self.pairs.rows))
 
-    def plot(self, *, theme: Theme | None = None) -> Figure:
+    def plot(
+        self, *, ax: Axes | None = None, title: str | None = None, theme: Theme | None = None
+    ) -> Axes:
         """Draw the models, best first, with intervals, chance, ceiling, and which of them differ.
 
         A filled point is above chance, a filled cell to the right a difference that is shown, both
@@ -242,13 +250,17 @@ class ModelRanking(Compared, TabularResult):
 
         Parameters
         ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw, without the table of differences; a new figure with it by default.
+        title : str, optional
+            The title; by default it names the measure and the references.
         theme : Theme, optional
             Colours; dark ink on white by default.
 
         Returns
         -------
-        Figure
-            A matplotlib figure.
+        matplotlib.axes.Axes
+            Those of the models; ``axes.figure.savefig(path)`` writes the figure.
 
         Raises
         ------
@@ -256,13 +268,13 @@ class ModelRanking(Compared, TabularResult):
             If matplotlib isn't installed.
         """
         from relspace.pictures.ranking_plots import draw_ranking
-        from relspace.pictures.theme import LIGHT
+        from relspace.pictures.theme import LIGHT, Look
 
         order = self._order
         ceiling = self.ceiling
         return draw_ranking(
             self._title,
-            f"{self.measure.title}, {1 - self.alpha:.0%} interval",
+            f"{self.measure.title}, {self._confidence} interval",
             [f"{name}  {rank}" for rank, name in enumerate(self.ranking, start=1)],
             values=self.values[order],
             intervals=self.intervals[order],
@@ -272,7 +284,7 @@ class ModelRanking(Compared, TabularResult):
             differs=self.p_differences[np.ix_(order, order)] <= self.alpha,
             ceiling=None if ceiling is None else (ceiling.lower, ceiling.upper),
             said_of_tests=f"differs, {_said_of_correction(self.correction)}p <= {self.alpha:g}",
-            theme=theme or LIGHT,
+            look=Look(ax, title, theme=theme or LIGHT),
         )
 
 
@@ -459,7 +471,7 @@ def compare_to(
 def _named_references(given: object) -> dict[str, object]:
     """References by name: those of a mapping, of a list, or the only one."""
     if isinstance(given, Mapping):
-        named = {str(name): one for name, one in given.items()}
+        named = _by_text(given, "references")
     elif isinstance(given, list | tuple) and not (given and all(map(_is_row, given))):
         # A list of lists of numbers is a matrix.
         named = {f"reference {number}": one for number, one in enumerate(given, start=1)}
@@ -479,11 +491,18 @@ def _named_models(given: object) -> dict[str, object]:
         raise InvalidTypeError(
             f"models is of type {type(given).__name__}; it must be a mapping of names to features."
         )
+    named = _by_text(given, "models")
+    if not named:
+        raise InvalidInputError("models holds nothing; give one or more.")
+    return named
+
+
+def _by_text(given: Mapping[object, object], what: str) -> dict[str, object]:
+    """Sets by their names as text, which must differ: 1 and "1" would be one."""
     named = {str(name): one for name, one in given.items()}
-    if not named or len(named) < len(given):
+    if len(named) < len(given):
         raise InvalidInputError(
-            f"models holds {', '.join(map(repr, given)) or 'nothing'}; give one or more, each with "
-            "a name of its own."
+            f"{what} holds {', '.join(map(repr, given))}; each must have a name of its own."
         )
     return named
 

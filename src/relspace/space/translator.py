@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
@@ -12,9 +13,11 @@ from torch.nn.functional import normalize
 from relspace._core.archive import check_tensors
 from relspace._core.arguments import check_choice, check_count, check_random_state
 from relspace._core.devices import choose_device
+from relspace._core.items import own_ids
 from relspace._core.labelled_tables import feature_names, refuse_other_features
 from relspace._core.matrices import as_features
-from relspace.errors import FileFormatError, InvalidInputError
+from relspace._core.pairing import pair_items
+from relspace.errors import BandwidthError, FileFormatError, InvalidInputError
 from relspace.rows.fitted import FittedMap
 from relspace.rows.identity import hash_array
 from relspace.rows.row_map import RowMap
@@ -83,7 +86,7 @@ class Translator(FittedMap):
         "procrustes" (a rotation and a scale), "ridge" (linear, with a penalty by generalized
         cross-validation), "low-rank" (ridge, kept to the axes of 95 % of the predicted variance),
         "local" (kernel ridge regression on auto-scaled affinities to at most 1024 of the pairs),
-        or "auto".
+        or "auto", which leaves "local" out where features can't have its density.
     n_neighbors : int
         How many true neighbours a translation should recall.
     random_state : int
@@ -139,7 +142,8 @@ class Translator(FittedMap):
         X : array-like of shape (n, d)
             One model's features of at least 10 items.
         Y : array-like of shape (n, e)
-            The other model's features of the same items, row by row.
+            The other model's features of the same items: where both sets bring ids, such as the
+            index of a pandas frame, matched by them, else row by row.
 
         Returns
         -------
@@ -159,17 +163,31 @@ class Translator(FittedMap):
         given, wanted = as_features(X, "X"), as_features(Y, "Y")
         x = given.tensor.detach()
         y = wanted.tensor.detach().double().to(x.device)
+        if (order := _order_by_ids(X, Y, len(x), len(y))) is not None:
+            y = y[order]
         _refuse_unlike_pairs(x, y)
         check_count(self.n_neighbors, "n_neighbors", at_most=len(x) - 2)
-        asked = tuple(METHODS) if self.method == "auto" else (self.method,)
-        scores = {name: self._judge(name, x, y, seed) for name in asked}
+        if self.method == "auto":
+            scores = self._judge_all(x, y, seed)
+        else:
+            scores = {self.method: self._judge(self.method, x, y, seed)}
         # Of equal recalls the simplest way, which comes first.
-        self.method_ = max(asked, key=lambda name: scores[name].recall)
+        self.method_ = max(scores, key=lambda name: scores[name].recall)
         self.scores_, self.score_ = scores, scores[self.method_]
         fitted = METHODS[self.method_](x, y, seed)
         self.translation_ = fitted.to(x.device, x.dtype)
         self.feature_names_in_ = feature_names(X)
         return self
+
+    def _judge_all(
+        self, x: torch.Tensor, y: torch.Tensor, seed: int
+    ) -> dict[str, TranslationScore]:
+        """Judge every way that these features allow: some have no bandwidth for "local"."""
+        scores = {}
+        for name in METHODS:
+            with suppress(BandwidthError):
+                scores[name] = self._judge(name, x, y, seed)
+        return scores
 
     def _judge(self, method: str, x: torch.Tensor, y: torch.Tensor, seed: int) -> TranslationScore:
         """Translate every pair by what was fitted without its part."""
@@ -260,6 +278,14 @@ class Translator(FittedMap):
         if metadata["feature_names"] is not None:
             translator.feature_names_in_ = tuple(metadata["feature_names"])
         return translator
+
+
+def _order_by_ids(X: object, Y: object, n: int, m: int) -> torch.Tensor | None:
+    """The rows of Y in the order of those of X, where both bring ids and the order differs."""
+    ids = {"X": own_ids(X, "X"), "Y": own_ids(Y, "Y")}
+    if ids["X"] is None or ids["Y"] is None:
+        return None
+    return pair_items({"X": n, "Y": m}, ids)[1]["Y"]
 
 
 def _refuse_unlike_pairs(x: torch.Tensor, y: torch.Tensor) -> None:
