@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,6 +185,26 @@ def test_measure_without_value_of_identical_sets_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="read its p-value"):
         _ = layers.calibrated
     assert layers.maximum.calibrated is None
+
+
+@pytest.mark.parametrize(("alpha", "fewest"), [(0.05, 19), (0.001, 999), (0.15, 6)])
+def test_too_few_permutations_for_alpha_are_refused(alpha: float, fewest: int) -> None:
+    X, Y = related(0.2)
+    models = {"a": {"in": X}, "b": {"in": Y}}
+    few: dict[str, Any] = {"measure": "cka", "alpha": alpha, "n_permutations": fewest - 1}
+    found = rs.compare(X, X, **few)
+    layers = rs.compare_layers(models["a"], models["b"], **few)
+    several = rs.compare_models(models, **few)
+    for result in (found, layers, several):
+        with pytest.raises(InvalidInputError, match=f"ask for n_permutations={fewest} or more"):
+            _ = result.calibrated
+        assert result.to_dict()["calibrated"] is None
+        assert not result.is_calibrated
+    assert layers.maximum.calibrated is None
+    assert f"none (alpha {alpha:g} takes {fewest} permutations)" in repr(found)
+    found = rs.compare(X, X, **few | {"n_permutations": fewest})
+    assert found.calibrated == 1.0
+    assert "takes" not in repr(found)
 
 
 @pytest.mark.parametrize("alpha", [0, 1, -0.1, float("nan")])

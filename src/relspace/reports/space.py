@@ -314,9 +314,8 @@ def _values(
             found = compare(rows[a], rows[b], measure=measure, groups=groups, **options)
             # What compare() gives under the measure's own name is of the features themselves.
             title = f"{found.measure.title} of relative features"
-            values[a, b].append(
-                Value(title, found.value, found.chance, found.p_value, found.calibrated)
-            )
+            calibrated = found.calibrated if found.is_calibrated else None
+            values[a, b].append(Value(title, found.value, found.chance, found.p_value, calibrated))
     return values
 
 

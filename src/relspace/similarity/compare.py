@@ -25,7 +25,7 @@ from relspace.resampling import (
 )
 from relspace.similarity.held import Held, null_tables
 from relspace.similarity.inputs import MeasureLike, as_measure, check_names, open_models
-from relspace.similarity.record import Compared
+from relspace.similarity.record import Compared, fewest_permutations
 from relspace.similarity.summed import Summed
 from relspace.similarity.tables import Table
 
@@ -102,7 +102,8 @@ class Comparison(Compared, TabularResult):
 
         0 where p is above ``alpha``; comparable between numbers of items and of features, which
         raw values are not. See :func:`relspace.resampling.calibrated_score`. None where no
-        permutations were asked for; InvalidInputError where identical sets have no value.
+        permutations were asked for; InvalidInputError where identical sets have no value, or
+        where permutations are fewer than ``1 / alpha - 1``, so that no p-value reaches ``alpha``.
         """
         if self.threshold is None:
             return None
@@ -164,6 +165,9 @@ class Comparison(Compared, TabularResult):
         if self.is_calibrated:
             beyond = f" (beyond {self.threshold:.4f}, alpha {self.alpha:g})"
             rows.append(("calibrated", f"{self.calibrated:.4f}{beyond}"))
+        elif self.n_permutations and math.isfinite(self.measure.identical):
+            fewest = fewest_permutations(self.alpha)
+            rows.append(("calibrated", f"none (alpha {self.alpha:g} takes {fewest} permutations)"))
         if self.interval is not None:
             low, high = self.interval
             parts = "" if self.n_parts is None else f" (halves of {self.n_parts} random parts)"

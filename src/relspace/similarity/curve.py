@@ -39,7 +39,7 @@ from relspace.pictures.html import html_table
 from relspace.resampling import critical_value, number_units, shift_families
 from relspace.similarity.held import null_tables, worst_recall
 from relspace.similarity.inputs import Ids, MeasureLike, as_measure, check_names, pair_models
-from relspace.similarity.record import Compared, Provenance
+from relspace.similarity.record import Compared, Provenance, fewest_permutations
 from relspace.similarity.tables import Table, plain_values
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ def similarity_curve(
     n_draws = check_count(n_draws, "n_draws")
     alpha = check_fraction(alpha, "alpha")
     n_permutations = check_resamples(n_permutations, "n_permutations")
-    fewest = math.ceil(1 / alpha - 1e-9) - 1
+    fewest = fewest_permutations(alpha)
     if n_permutations < fewest:
         raise InvalidInputError(
             f"n_permutations is {n_permutations}; a threshold that unrelated features exceed with "

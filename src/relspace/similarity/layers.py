@@ -118,7 +118,8 @@ class LayerComparison(Compared, TabularResult):
         0 where its p-value is above ``alpha``, see :func:`relspace.resampling.calibrated_score`.
         The score of the whole table is ``maximum.calibrated``: above 0 in one of twenty tables of
         unrelated models, however many layers they have. None where no permutations were asked for;
-        InvalidInputError where identical sets have no value.
+        InvalidInputError where identical sets have no value, or where permutations are fewer than
+        ``1 / alpha - 1``, so that no p-value reaches ``alpha``.
         """
         if not self.n_permutations:
             return None

@@ -113,7 +113,8 @@ class ModelComparison(Compared, TabularResult):
         """Scores of the most alike layers of two models, (n_models, n_models).
 
         See :attr:`relspace.LayerComparison.calibrated`; NaN of one with itself. None where no
-        permutations were asked for; InvalidInputError where identical sets have no value.
+        permutations were asked for; InvalidInputError where identical sets have no value, or where
+        permutations are too few for ``alpha``.
         """
         if not self.n_permutations:
             return None

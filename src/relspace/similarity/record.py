@@ -30,6 +30,11 @@ def library_versions() -> dict[str, str]:
     }
 
 
+def fewest_permutations(alpha: float) -> int:
+    """How many permutations it takes for p-values as small as alpha."""
+    return math.ceil(1 / alpha - 1e-9) - 1
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Provenance:
     """How a comparison was made, so that it can be repeated.
@@ -144,8 +149,13 @@ class Compared:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether scores can be calibrated: by permutations and a value of identical sets."""
-        return bool(self.n_permutations) and math.isfinite(self.measure.identical)
+        """Whether scores can be calibrated: permutations enough, and a value of identical sets."""
+        return self._has_enough_permutations and math.isfinite(self.measure.identical)
+
+    @property
+    def _has_enough_permutations(self) -> bool:
+        """Whether p-values can be as small as alpha."""
+        return self.n_permutations >= fewest_permutations(self.alpha)
 
     @property
     def _larger(self) -> bool:
@@ -164,5 +174,11 @@ class Compared:
                 f"the measure {measure.name} has no value for identical sets "
                 f"({measure.identical}), which a calibrated score is a share of; read its "
                 "p-value, or take another measure."
+            )
+        if not self._has_enough_permutations:
+            raise InvalidInputError(
+                f"n_permutations is {self.n_permutations}, with which no p-value is as small as "
+                f"alpha, {self.alpha:g}, and every calibrated score would be 0: ask for "
+                f"n_permutations={fewest_permutations(self.alpha)} or more."
             )
         return scores_beyond(values, thresholds, measure.identical, larger=self._larger)
