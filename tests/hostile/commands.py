@@ -203,6 +203,10 @@ _BAD_FILES: dict[str, Sequence[str]] = {
 }
 
 
+#: Its method is one that does with the few landmarks of the space.
+TRANSLATE = ["translate", "space.safetensors", "a", "b", "--method", "procrustes"]
+
+
 def cases() -> Iterator[CommandCase]:
     """All hostile commands."""
     out = ["-o", "out.safetensors"]
@@ -212,9 +216,8 @@ def cases() -> Iterator[CommandCase]:
         is_space = name == "space.safetensors"
         embed = ["embed", name, "-o", "embedded", "--components", "2"]
         yield CommandCase(name, embed, [] if is_space else words)
-        yield CommandCase(
-            name, ["transform", "space.safetensors", "a", name, "-o", "out.npy"], words
-        )
+        for verb in (["transform", "space.safetensors", "a"], TRANSLATE):
+            yield CommandCase(name, [*verb, name, "-o", "out.npy"], words)
     takes_layers = {"x=a.npz", "two.pt", "a.npz::gone", "a.npy::key"}
     arrays = {f"{name}.npy" for name in _arrays()}
     for name, words in _BAD_FILES.items():
@@ -227,7 +230,7 @@ def cases() -> Iterator[CommandCase]:
         yield CommandCase(
             name,
             ["report", name, "-o", "p.html"],
-            [] if is_space else [place.rpartition("/")[2]],
+            [] if name == "space.safetensors" else [place.rpartition("/")[2]],
         )
     yield from _few_items()
     yield from _options()
@@ -350,6 +353,14 @@ def _options() -> Iterator[CommandCase]:
             ["transform", "space.safetensors", "c", "a.npy", "-o", "o.npy"],
             ["'c'"],
         ),
+        (
+            "an unknown set to translate to",
+            ["translate", "space.safetensors", "a", "c", "a.npy", "-o", "o.npy"],
+            ["'c'"],
+        ),
+        ("features of the other set", [*TRANSLATE, "b.npy", "-o", "o.npy"], ["5 features", "6"]),
+        ("an unknown way", [*TRANSLATE, "a.npy", "-o", "o.npy", "--method", "x"], ["--method"]),
+        ("no space", ["translate", "a.npy", "a", "b", "a.npy", "-o", "o.npy"], ["a.npy"]),
         ("no space", ["transform", "a.npy", "a", "a.npy", "-o", "o.npy"], ["a.npy"]),
         (
             "a space that is not there",

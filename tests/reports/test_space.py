@@ -233,8 +233,8 @@ def test_what_is_left_out_of_a_table_is_said() -> None:
     assert found.caption.endswith("(300 of 320 items, at random; space.match(a, b) gives all)")
     assert len(found.rows) == 300
     # Items look for their nearest among all, not among those that are listed.
-    nearest = torch.as_tensor(space.match("a", "b").indices)[:, 0] + 1
-    assert all(int(other) == int(nearest[int(item) - 1]) for item, other, *_ in found.rows)
+    nearest = torch.as_tensor(space.match("a", "b").indices)[:, 0]
+    assert all(int(other) == int(nearest[int(item)]) for item, other, *_ in found.rows)
 
 
 def test_values_of_aligned_features_are_called_so(of_items: ReportData) -> None:
