@@ -146,6 +146,71 @@ class TestComparison:
         assert np.corrcoef(one_gap.null, whole.null)[0, 1] > 0.95
 
 
+def test_masked_pairs_are_missing() -> None:
+    D = squareform(pdist(sets()[0]))
+    mask = np.zeros(D.shape, dtype=bool)
+    mask[[1, 2], [2, 1]] = True
+    gaps = rs.Dissimilarities(np.where(mask, np.nan, D))
+    spoilt = np.where(mask, 999.0, D)
+    rows = [np.ma.array(row, mask=m) for row, m in zip(spoilt, mask, strict=True)]
+    above = np.triu_indices(30, 1)
+    for given in (
+        np.ma.array(spoilt, mask=mask),
+        np.ma.array(spoilt[above], mask=mask[above]),
+        rows,
+    ):
+        found = rs.Dissimilarities(given)
+        assert found.n_missing == 1
+        np.testing.assert_array_equal(found.values, gaps.values)
+    whole = np.ma.array(np.round(D * 10).astype(int), mask=mask)
+    assert rs.Dissimilarities(whole).n_missing == 1
+
+
+def test_labels_of_tables_are_ids() -> None:
+    pd = pytest.importorskip("pandas")
+    D = squareform(pdist(sets()[0]))
+    names = [f"image {k}" for k in range(30)]
+    frame = pd.DataFrame(D, index=names, columns=names)
+    for one in (
+        frame,
+        pd.DataFrame(D, index=names),
+        pd.DataFrame(D, columns=names),
+        pd.DataFrame(D, columns=names).assign(id=names),
+    ):
+        given = rs.Dissimilarities(one)
+        assert given.ids == tuple(names)
+        np.testing.assert_array_equal(given.values, D)
+    assert rs.Dissimilarities(pd.DataFrame(D)).ids is None
+    order = np.random.default_rng(0).permutation(30)
+    shuffled = rs.Dissimilarities(frame.iloc[order, order])
+    assert shuffled.ids == tuple(names[k] for k in order)
+    with pytest.raises(ItemMismatchError, match="rows and columns of D have different labels"):
+        rs.Dissimilarities(pd.DataFrame(D, index=names, columns=names[::-1]))
+    assert rs.Dissimilarities(frame, ids=range(30)).ids == tuple(range(30))
+
+
+@pytest.mark.parametrize("name", ["rsa", "rsa_cosine", "rsa_spearman", "rsa_kendall"])
+@pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-530, 2.0**530, 2.0**1000])
+def test_the_scale_of_dissimilarities_with_gaps_changes_nothing(name: str, scale: float) -> None:
+    X, Y = sets()
+    measure = rs.measures.get(name, distance="euclidean")
+    gaps = with_gaps(X, 0.1, 0)
+    common = on_common_pairs(measure)
+    permutation = torch.arange(30).roll(7)
+    values = []
+    for one in (gaps, gaps * scale):
+        x, y = common.prepare(rs.Dissimilarities(one)), common.prepare(Y)
+        values.append((common.from_factors(x, y), common._tables([x], [y], permutation[None])))
+    assert values[0][0] == values[1][0] == measure(rs.Dissimilarities(gaps * scale), Y)
+    assert torch.equal(values[0][1], values[1][1])
+
+
+def test_the_largest_numbers_are_dissimilarities() -> None:
+    vector = pdist(sets()[0])
+    found = rs.Dissimilarities(vector * (1.7e308 / vector.max()))
+    assert bool(found.values.isfinite().all())
+
+
 def test_ids_bring_items_together() -> None:
     X, Y = sets()
     ids = [f"image {k}" for k in range(30)]
@@ -305,13 +370,48 @@ def test_crossnobis_of_noise_is_0_on_average() -> None:
     ("X", "precision", "said"),
     [
         (np.ones((1, 5, 4)), None, "at least 2 repeats"),
-        (np.full((2, 5, 4), np.nan), None, "40 values that aren't finite"),
+        (np.full((2, 5, 4), np.nan), None, r"X\[0\] holds 20 NaN or infinite values"),
+        ([[[1, 2], [3]], [[1, 2], [3, 4]]], None, r"X\[0\] can't be made an array"),
+        ([np.ones((5, 4)), np.ones((4, 5))], None, r"2 repeats, of shape \(4, 5\), \(5, 4\)"),
+        (np.ma.masked_greater(np.arange(40.0).reshape(2, 5, 4), 38), None, "1 masked values"),
+        (np.ones((2, 5, 4)), np.full((4, 4), np.nan), "precision holds 16 NaN"),
+        (np.ones((2, 5, 4)), np.triu(np.ones((4, 4))), "precision isn't symmetric"),
+        (1e200 * np.random.default_rng(0).normal(size=(2, 5, 4)), None, "beyond the range"),
+        (1e-200 * np.random.default_rng(0).normal(size=(2, 5, 4)), None, "beyond the range"),
         (np.ones((2, 5, 4)), np.eye(3), r"precision has shape \(3, 3\)"),
     ],
 )
-def test_crossnobis_refuses_what_does_not_fit(X: Matrix, precision: Any, said: str) -> None:
+def test_crossnobis_refuses_what_does_not_fit(X: Any, precision: Any, said: str) -> None:
     with pytest.raises(InvalidInputError, match=said):
         rs.crossnobis(X, precision=precision)
+
+
+@pytest.mark.parametrize("X", [np.full((2, 5, 4), "a"), np.full((2, 5, 4), 1 + 1j), "text"])
+def test_crossnobis_refuses_what_are_no_real_numbers(X: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="X"):
+        rs.crossnobis(X)
+
+
+def test_crossnobis_of_large_features_is_scaled_exactly() -> None:
+    X = np.random.default_rng(0).normal(size=(3, 6, 4))
+    found = rs.crossnobis(X * 2.0**505, precision=np.eye(4) * 2.0**-900)
+    np.testing.assert_array_equal(found.values, rs.crossnobis(X).values * 2.0**110)
+
+
+def test_crossnobis_brings_labelled_repeats_into_one_order() -> None:
+    pd = pytest.importorskip("pandas")
+    X = np.random.default_rng(0).normal(size=(3, 6, 4))
+    frames = [pd.DataFrame(one, index=list("abcdef")) for one in X]
+    found = rs.crossnobis([frames[0], frames[1].iloc[[3, 1, 0, 5, 4, 2]], frames[2]])
+    np.testing.assert_array_equal(found.values, rs.crossnobis(X).values)
+    assert found.ids == tuple("abcdef")
+    assert rs.crossnobis([pd.DataFrame(one) for one in X]).ids is None
+    for other in (frames[1].rename(index={"a": "z"}), pd.DataFrame(X[1]), X[1]):
+        with pytest.raises(ItemMismatchError, match=r"X\[0\] and X\[1\]"):
+            rs.crossnobis([frames[0], other, frames[2]])
+    renamed = [one.set_axis(list("pqrs"), axis=1) for one in frames]
+    with pytest.raises(InvalidInputError, match="another order"):
+        rs.crossnobis([renamed[0], renamed[1][list("qprs")]])
 
 
 class TestFiles:

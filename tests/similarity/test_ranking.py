@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import relspace as rs
-from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError
+from relspace.errors import InvalidInputError, InvalidTypeError, ItemMismatchError, RelspaceWarning
 
 N = 48
 RNG = np.random.default_rng(0)
@@ -158,6 +159,68 @@ def test_ceilings_are_those_of_rsatoolbox(measure: str, method: str) -> None:
     assert found.ceiling is not None
     assert found.ceiling.lower == pytest.approx(lower, abs=1e-9)
     assert found.ceiling.upper == pytest.approx(upper, abs=1e-9)
+
+
+RSA = ["rsa", "rsa_cosine", "rsa_spearman", "rsa_kendall"]
+
+
+def distances_of(X: NDArray[np.float64]) -> NDArray[np.float64]:
+    distances: NDArray[np.float64] = np.linalg.norm(X[:, None] - X, axis=-1)
+    return distances
+
+
+@pytest.mark.parametrize("measure", RSA)
+def test_ceilings_leave_out_missing_pairs(measure: str) -> None:
+    matrices = [distances_of(one) for one in SUBJECTS]
+    options: dict[str, Any] = {"measure": measure, "n_bootstraps": 20, "n_permutations": 0}
+    whole = rank([rs.Dissimilarities(one) for one in matrices], {"truth": TRUTH}, **options).ceiling
+    gap = matrices[0].copy()
+    gap[0, 1] = gap[1, 0] = np.nan
+    of_model = rank(
+        [rs.Dissimilarities(one) for one in matrices], {"m": rs.Dissimilarities(gap)}, **options
+    ).ceiling
+    of_reference = rank(
+        [rs.Dissimilarities(one) for one in [gap, *matrices[1:]]], {"truth": TRUTH}, **options
+    ).ceiling
+    assert whole is not None
+    assert of_model is not None
+    assert of_reference is not None
+    assert (of_model.lower, of_model.upper) == pytest.approx((whole.lower, whole.upper), abs=1e-9)
+    assert of_reference.lower == pytest.approx(whole.lower, abs=5e-3)
+    assert of_reference.upper == pytest.approx(whole.upper, abs=5e-3)
+    assert of_reference.lower != whole.lower
+
+
+def test_ceilings_of_missing_pairs_are_those_of_the_others() -> None:
+    # Items whose pairs are all missing change no ceiling.
+    matrices = [distances_of(one) for one in SUBJECTS[:3]]
+    for one in matrices:
+        one[0, 1:] = one[1:, 0] = np.nan
+    options: dict[str, Any] = {"n_bootstraps": 20, "n_permutations": 0}
+    for measure in RSA:
+        gaps, without = (
+            rank(
+                [rs.Dissimilarities(one) for one in some], {"truth": X}, measure=measure, **options
+            )
+            for some, X in ((matrices, TRUTH), ([one[1:, 1:] for one in matrices], TRUTH[1:]))
+        )
+        assert gaps.ceiling is not None
+        assert without.ceiling is not None
+        assert gaps.ceiling.lower == pytest.approx(without.ceiling.lower)
+        assert gaps.ceiling.upper == pytest.approx(without.ceiling.upper)
+
+
+def test_without_common_pairs_of_all_references_a_warning_says_so() -> None:
+    references = []
+    of_pair = np.triu(np.arange(N * N).reshape(N, N), 1)
+    for k, one in enumerate(SUBJECTS[:3]):
+        D = distances_of(one)
+        D[((of_pair + of_pair.T) % 3 == k) & ~np.eye(N, dtype=bool)] = np.nan
+        references.append(rs.Dissimilarities(D))
+    with pytest.warns(RelspaceWarning, match="no noise ceiling: the sets have 0 pairs"):
+        found = rank(references, {"truth": TRUTH}, measure="rsa", n_permutations=0)
+    assert found.ceiling is None
+    assert found.values[0] > 0
 
 
 @pytest.mark.parametrize("measure", ["cka", "rsa", "rsa_spearman", "distance_correlation"])

@@ -5,16 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from relspace._core.arguments import name_some
 from relspace.errors import InvalidInputError, UndefinedValueError
+from relspace.kernels.scale import to_unit_scale
 from relspace.measures._measure import Measure
 from relspace.measures.derived import DerivedMeasure
 from relspace.measures.dissimilarities import Dissimilarities
-from relspace.measures.rsa import RSA, KendallRSA, pair_distances
+from relspace.measures.pair_matrix import kept_pair_matrix
+from relspace.measures.rsa import (
+    RSA,
+    KendallRSA,
+    above_diagonal,
+    pair_distances,
+    ranks_of_pairs,
+)
 
 _FEWEST_PAIRS = 3
 # What is made of sums over pairs, of many permutations at once.
@@ -41,7 +50,10 @@ def _comparison_of(measure: RSA | KendallRSA) -> str:
 
 @dataclass(frozen=True, eq=False)
 class PairValues:
-    """Dissimilarities (n, n) with NaN for missing pairs, and a mask of those above the diagonal."""
+    """Dissimilarities (n, n) with NaN for missing pairs, and a mask of those above the diagonal.
+
+    The largest magnitude is in [1, 2), so that no product of two overflows.
+    """
 
     values: torch.Tensor
     above: torch.Tensor
@@ -76,6 +88,29 @@ class CommonPairs(DerivedMeasure):
         both = torch.stack([left[x.above], y.values[x.above]])
         present = ~both.isnan().any(dim=0)
         return _compare(both[:, present], _comparison_of(self.base))
+
+    def on_pairs_of_all(self, factors: Sequence[PairValues]) -> tuple[Measure, list[Any]]:
+        """The base measure, and its factors of the same sets on the pairs that all of them have."""
+        lacking = torch.stack([one.values.isnan() for one in factors]).any(dim=0)
+        above = factors[0].above & ~lacking
+        if int(above.sum()) < _FEWEST_PAIRS:
+            raise _too_few(int(above.sum()))
+        return self.base, [self._factor_on(one.values, above) for one in factors]
+
+    def _factor_on(self, values: torch.Tensor, above: torch.Tensor) -> Any:
+        comparison = _comparison_of(self.base)
+        chosen = values[above]
+        if comparison != "cosine" and not bool(chosen.max() > chosen.min()):
+            raise _equally_alike("all common pairs of a set")
+        if comparison in ("kendall", "spearman"):
+            matrix = ranks_of_pairs(values, above)
+        else:
+            matrix = torch.zeros_like(values)
+            matrix[above] = chosen if comparison == "cosine" else chosen - chosen.mean()
+            matrix = matrix + matrix.T
+        if isinstance(self.base, KendallRSA):
+            return self.base.ranked(matrix, above)
+        return kept_pair_matrix(matrix, "a set, on the pairs that all sets have,")
 
     def _permutations_at_once(self, x: Sequence[PairValues], y: Sequence[PairValues]) -> int:
         if _comparison_of(self.base) not in _OF_SUMS:
@@ -114,9 +149,7 @@ def _cosines(many: torch.Tensor, one: torch.Tensor, *, centred: bool) -> torch.T
     sizes = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
     rounding = _NO_STRUCTURE * many.nan_to_num().abs().max() * one.nan_to_num().abs().max()
     if bool((sizes <= rounding * n_common).any()):
-        raise UndefinedValueError(
-            "all common pairs of a set are equally alike, so there is no structure to compare."
-        )
+        raise _equally_alike("all common pairs of a set")
     return ((a * b).sum(dim=1) / sizes).clamp(-1.0, 1.0)
 
 
@@ -127,8 +160,14 @@ def _too_few(n_pairs: int) -> UndefinedValueError:
     )
 
 
+def _equally_alike(what: str) -> UndefinedValueError:
+    return UndefinedValueError(f"{what} are equally alike, so there is no structure to compare.")
+
+
 def _pair_values(matrix: torch.Tensor) -> PairValues:
-    return PairValues(matrix, torch.ones_like(matrix, dtype=torch.bool).triu_(1))
+    missing = matrix.isnan()
+    scaled = to_unit_scale(matrix.masked_fill(missing, 0.0))[0]
+    return PairValues(scaled.masked_fill(missing, math.nan), above_diagonal(matrix))
 
 
 def _compare(pairs: torch.Tensor, comparison: str) -> float:
@@ -140,10 +179,7 @@ def _compare(pairs: torch.Tensor, comparison: str) -> float:
     a, b = pairs.cpu().numpy()
     constant = [name for name, row in (("first", a), ("second", b)) if not row.max() > row.min()]
     if constant and comparison != "cosine":
-        raise UndefinedValueError(
-            f"all common pairs of the {name_some(constant)} set are equally alike, so there is "
-            "no structure to compare."
-        )
+        raise _equally_alike(f"all common pairs of the {name_some(constant)} set")
     if comparison == "kendall":
         untied = 1.0
         n_pairs = len(a) * (len(a) - 1) / 2

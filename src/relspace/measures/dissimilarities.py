@@ -10,9 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relspace._core.arguments import check_count
-from relspace._core.items import ItemId, as_ids
-from relspace.errors import InvalidInputError, InvalidTypeError, MissingDependencyError
+from relspace._core.arguments import check_count, name_some, say_count
+from relspace._core.arrays import refuse_non_finite, tensor_from
+from relspace._core.items import ItemId, as_ids, own_ids
+from relspace._core.labelled_tables import as_labelled_table, feature_names, refuse_other_features
+from relspace._core.matrices import as_features
+from relspace.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    ItemMismatchError,
+    MissingDependencyError,
+)
+from relspace.kernels.scale import to_unit_scale
 from relspace.rows.locations import reading
 
 # What float32 leaves of symmetry and of a zero diagonal.
@@ -31,10 +40,10 @@ class Dissimilarities:
     ----------
     D : array-like of shape (n, n) or (n * (n - 1) / 2,)
         Symmetric with zeros on the diagonal; or its part above the diagonal, row by row, as
-        :func:`scipy.spatial.distance.squareform` has it. NaN where a pair is missing; such pairs
-        are left out of comparisons. Crossvalidated distances may be below 0.
+        :func:`scipy.spatial.distance.squareform` has it. NaN, or masked, where a pair is missing;
+        such pairs are left out of comparisons. Crossvalidated distances may be below 0.
     ids : sequence, optional
-        The items' ids.
+        The items' ids; by default the labels of a table's rows and columns, if it has such.
 
     Attributes
     ----------
@@ -50,6 +59,8 @@ class Dissimilarities:
     InvalidInputError
         If the matrix isn't symmetric with zeros on its diagonal, holds infinite values, has another
         shape, or too few items.
+    ItemMismatchError
+        If a table's rows and columns have different labels, or the same in another order.
 
     Examples
     --------
@@ -65,6 +76,8 @@ class Dissimilarities:
     """
 
     def __init__(self, D: object, ids: object | None = None) -> None:
+        if ids is None:
+            ids = _labels_of_both(D)
         matrix = _as_square(D)
         self.values = torch.from_numpy(matrix)
         self.ids: tuple[ItemId, ...] | None = None if ids is None else as_ids(ids, "D", len(matrix))
@@ -217,11 +230,51 @@ class Dissimilarities:
         return cls(matrices[number], ids=names)
 
 
-def _as_square(D: object) -> NDArray[np.float64]:
+def _labels_of_both(D: object) -> tuple[ItemId, ...] | None:
+    """The ids that a table's rows and columns have; labels that only count are none."""
+    table = as_labelled_table(D, "D")
+    if table is None:
+        return None
+    rows, names = own_ids(D, "D"), table.feature_names or ()
+    columns = tuple(map(str, names))
+    if all(name in (str(i), f"column_{i}") for i, name in enumerate(columns)):
+        return rows
+    if rows is None:
+        return as_ids(names, "D", len(names))
+    if tuple(map(str, rows)) == columns:
+        return rows
+    pairs = enumerate(zip(map(str, rows), columns, strict=False))
+    where = [
+        f"row {i} is {row!r} and column {i} is {column!r}"
+        for i, (row, column) in pairs
+        if row != column
+    ]
+    raise ItemMismatchError(
+        f"the rows and columns of D have different labels, or the same in another order: "
+        f"{where[0] if where else f'{len(rows)} rows and {len(columns)} columns'}.",
+        ways_out=["bring them into one order, as by D.loc[:, D.index]", "give {ids}"],
+    )
+
+
+def _numbers(D: object) -> NDArray[Any]:
+    """The array of a matrix that is given, with NaN where it is masked."""
     if isinstance(D, torch.Tensor):
         D = D.detach().cpu().numpy()
+    if isinstance(D, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in D):
+        D = np.ma.array(D)
+    if isinstance(D, np.ma.MaskedArray) and D.dtype.kind in "biuf":
+        return np.ma.filled(D.astype(np.float64), np.nan)
+    given: NDArray[Any] = np.asarray(D)
+    table = as_labelled_table(D, "D")
+    if table is not None and len(table.feature_names or ()) == given.shape[-1] - 1:
+        # One of the columns holds the ids.
+        given = np.asarray(table.read_features())
+    return given
+
+
+def _as_square(D: object) -> NDArray[np.float64]:
     try:
-        given = np.asarray(D)
+        given = _numbers(D)
         if given.dtype.kind not in "biuf":
             raise TypeError
         values = given.astype(np.float64)
@@ -270,7 +323,8 @@ def _as_square(D: object) -> NDArray[np.float64]:
             f"({column}, {row}) is {values[column, row]:.4g}; give (D + D.T) / 2 if the mean is "
             "meant."
         )
-    symmetric: NDArray[np.float64] = (values + values.T) / 2
+    # Halved before they are added, as the sum of two large ones would overflow.
+    symmetric: NDArray[np.float64] = values / 2 + values.T / 2
     np.fill_diagonal(symmetric, 0.0)
     return symmetric
 
@@ -320,12 +374,13 @@ def crossnobis(
 
     Parameters
     ----------
-    X : array-like of shape (n_repeats, n_items, n_features)
-        Features of the same items in each repeat.
+    X : array-like of shape (n_repeats, n_items, n_features), or list of matrices or tables
+        Features of the same items in each repeat. Tables whose rows have labels are brought into
+        the order of the first one.
     precision : array-like of shape (n_features, n_features), optional
         Inverse covariance P of the noise; identity by default.
     ids : sequence, optional
-        The items' ids.
+        The items' ids, in the order of the rows of every repeat; by default the labels of tables.
 
     Returns
     -------
@@ -335,7 +390,12 @@ def crossnobis(
     Raises
     ------
     InvalidInputError
-        If there are fewer than 2 repeats, or values aren't finite or don't fit together.
+        If there are fewer than 2 repeats, values aren't finite or don't fit together, or distances
+        are beyond the range of float64.
+    InvalidTypeError
+        If values are no real numbers.
+    ItemMismatchError
+        If repeats have labels of different items.
 
     Examples
     --------
@@ -345,29 +405,97 @@ def crossnobis(
     >>> rs.crossnobis(signal + rng.normal(size=(4, 30, 20)))
     Dissimilarities(30 items)
     """
-    repeats = np.asarray(X.detach().cpu() if isinstance(X, torch.Tensor) else X, dtype=np.float64)
-    if repeats.ndim != 3 or len(repeats) < 2 or not repeats.shape[2]:
+    parts = _repeats(X)
+    matrices = [as_features(one, f"X[{i}]").tensor for i, one in enumerate(parts)]
+    if ids is None:
+        matrices, ids = _order_by_labels(parts, matrices)
+    shapes = {tuple(one.shape) for one in matrices}
+    if len(matrices) < 2 or len(shapes) > 1:
         raise InvalidInputError(
-            f"X has shape {repeats.shape}; it must be (n_repeats, n_items, n_features), with at "
-            "least 2 repeats."
+            f"X has {say_count(len(matrices), 'repeat')}, of shape {name_some(sorted(shapes))}; it "
+            "must be (n_repeats, n_items, n_features), with at least 2 repeats."
         )
-    if not np.isfinite(repeats).all():
-        raise InvalidInputError(
-            f"X holds {int((~np.isfinite(repeats)).sum())} values that aren't finite."
-        )
-    n_repeats, _, width = repeats.shape
-    weights = np.eye(width) if precision is None else np.asarray(precision, dtype=np.float64)
-    if weights.shape != (width, width) or not np.allclose(weights, weights.T):
-        raise InvalidInputError(
-            f"precision has shape {weights.shape}; it must be a symmetric matrix of {width} x "
-            f"{width}, one row for each feature."
-        )
+    given = torch.stack([one.detach().cpu().to(torch.float64) for one in matrices])
+    scaled, exponent = to_unit_scale(given)
+    repeats = scaled.numpy()
+    n_repeats, n_items, width = repeats.shape
+    names = feature_names(parts[0])
+    for i, one in enumerate(parts[1:], start=1):
+        refuse_other_features(feature_names(one), names, f"X[{i}]")
+    weights, of_weights = np.eye(width), 0
+    if precision is not None:
+        refuse_other_features(feature_names(precision), names, "precision")
+        weights, of_weights = _precision(precision, width)
     total = repeats.sum(axis=0)
-    products = np.zeros((repeats.shape[1],) * 2)
+    products = np.zeros((n_items, n_items))
     for one in repeats:
         products += (total - one) / (n_repeats - 1) @ weights @ one.T
     products /= n_repeats * width
     own = products.diagonal()
     distances = own[:, None] + own - products - products.T
     np.fill_diagonal(distances, 0.0)
-    return Dissimilarities(distances, ids=ids)
+    largest = float(np.abs(distances).max())
+    in_units = 2 * exponent + of_weights
+    range_ = np.finfo(np.float64)
+    if largest and not range_.minexp + 53 < np.frexp(largest)[1] + in_units <= range_.maxexp:
+        raise InvalidInputError(
+            f"X holds values up to {float(given.abs().max()):.2g}, whose squared distances are "
+            "beyond the range of float64: divide X by a power of two of about this size, which "
+            "changes no comparison."
+        )
+    return Dissimilarities(np.ldexp(distances, in_units), ids=ids)
+
+
+def _repeats(X: object) -> list[Any]:
+    """The matrices of all repeats, still as they are given."""
+    if isinstance(X, list | tuple):
+        return list(X)
+    stack = X if isinstance(X, np.ndarray | torch.Tensor) else tensor_from(X, "X")[0]
+    if stack.ndim != 3:
+        raise InvalidInputError(
+            f"X has shape {tuple(stack.shape)}; it must be (n_repeats, n_items, n_features), with "
+            "at least 2 repeats."
+        )
+    return list(stack)
+
+
+def _order_by_labels(
+    parts: list[Any], matrices: list[torch.Tensor]
+) -> tuple[list[torch.Tensor], tuple[ItemId, ...] | None]:
+    """Repeats with their rows in the order of the first one, by their labels, and these."""
+    labels = [own_ids(one, f"X[{i}]") for i, one in enumerate(parts)]
+    if all(one is None for one in labels):
+        return matrices, None
+    ids = labels[0]
+    ordered = []
+    for i, (matrix, own) in enumerate(zip(matrices, labels, strict=True)):
+        if ids is None or own is None or set(own) != set(ids):
+            raise ItemMismatchError(
+                f"the labels of the rows of X[0] and X[{i or 1}] are of different items, or one of "
+                "them has none.",
+                ways_out=["give the same items in each repeat", "give {ids}, and rows in order"],
+            )
+        number = {item: row for row, item in enumerate(own)}
+        ordered.append(matrix[[number[item] for item in ids]])
+    return ordered, ids
+
+
+def _precision(given: object, width: int) -> tuple[NDArray[np.float64], int]:
+    """The matrix at unit scale, and the exponent of the power of two that it was divided by."""
+    matrix = tensor_from(given, "precision")[0].detach().cpu().to(torch.float64)
+    if tuple(matrix.shape) != (width, width):
+        raise InvalidInputError(
+            f"precision has shape {tuple(matrix.shape)}; it must be a symmetric matrix of {width} "
+            f"x {width}, one row for each feature."
+        )
+    refuse_non_finite(matrix, "precision")
+    scaled, exponent = to_unit_scale(matrix)
+    weights: NDArray[np.float64] = scaled.numpy()
+    if not np.allclose(weights, weights.T):
+        row, column = np.unravel_index(int(np.abs(weights - weights.T).argmax()), weights.shape)
+        raise InvalidInputError(
+            f"precision isn't symmetric: entry ({row}, {column}) is "
+            f"{float(matrix[row, column]):.4g} and ({column}, {row}) is "
+            f"{float(matrix[column, row]):.4g}."
+        )
+    return weights, exponent

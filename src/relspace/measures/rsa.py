@@ -247,7 +247,18 @@ def _ranks(X: torch.Tensor, distance: str, name: str) -> torch.Tensor:
 
 
 def _ranks_of(distances: torch.Tensor, *, exact: bool, off: float = 0.0) -> torch.Tensor:
-    above = torch.ones_like(distances, dtype=torch.bool).triu_(1)
+    return ranks_of_pairs(distances, above_diagonal(distances), exact=exact, off=off)
+
+
+def above_diagonal(matrix: torch.Tensor) -> torch.Tensor:
+    """A mask of the entries above the diagonal."""
+    return torch.ones_like(matrix, dtype=torch.bool).triu_(1)
+
+
+def ranks_of_pairs(
+    distances: torch.Tensor, above: torch.Tensor, *, exact: bool = True, off: float = 0.0
+) -> torch.Tensor:
+    """Centred ranks (n, n) among some pairs above the diagonal; 0 for the others."""
     ranks = mean_ranks(distances[above], exact=exact, off=off)
     matrix = torch.zeros_like(distances)
     matrix[above] = (ranks - ranks.mean()) / len(ranks)
@@ -302,14 +313,17 @@ class KendallRSA(Measure):
         return 8 * (n_sets + 6)
 
     def _factor(self, X: torch.Tensor, name: str, memory_budget: int) -> RankedPairs:
-        return self._ranked(rank_matrix(X, self.distance, name).kept)
+        return self._of_all_pairs(rank_matrix(X, self.distance, name))
 
     def _factor_of_pairs(self, given: Dissimilarities, name: str) -> RankedPairs:
-        return self._ranked(_whole(given.values, "spearman", name).kept)
+        return self._of_all_pairs(_whole(given.values, "spearman", name))
 
-    def _ranked(self, matrix: torch.Tensor | None) -> RankedPairs:
-        assert matrix is not None
-        above = torch.ones_like(matrix, dtype=torch.bool).triu_(1)
+    def _of_all_pairs(self, ranks: PairMatrix) -> RankedPairs:
+        assert ranks.kept is not None
+        return self.ranked(ranks.kept, above_diagonal(ranks.kept))
+
+    def ranked(self, matrix: torch.Tensor, above: torch.Tensor) -> RankedPairs:
+        """The factor of centred ranks of some pairs above the diagonal."""
         counts = np.unique(matrix[above].cpu().numpy(), return_counts=True)[1]
         n_pairs = int(above.sum())
         tied = float(counts @ (counts - 1.0)) / (n_pairs * (n_pairs - 1))
@@ -317,10 +331,14 @@ class KendallRSA(Measure):
 
     def pooled(self, factors: Sequence[RankedPairs]) -> RankedPairs:
         # The order of the mean ranks, as rsatoolbox has it: near the best one, which is NP-hard.
-        n_pairs = int(factors[0].above.sum())
+        above = factors[0].above
+        n_pairs = int(above.sum())
         total = torch.stack([one.ranks for one in factors]).sum(dim=0) * n_pairs
         # Twice a rank is a whole number, so that equal means are ties whatever the rounding.
-        return self._ranked(_whole((2 * total).round(), "spearman", "the mean").kept)
+        ranks = ranks_of_pairs((2 * total).round(), above)
+        if not bool(ranks.any()):
+            raise nothing_to_compare("the mean")
+        return self.ranked(ranks, above)
 
     def from_factors(
         self, x: RankedPairs, y: RankedPairs, permutation: torch.Tensor | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from relspace.measures import Measure
+from relspace.measures.common_pairs import CommonPairs
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,12 @@ class NoiseCeiling:
 
 
 def noise_ceiling(measure: Measure, references: Sequence[Any]) -> NoiseCeiling:
-    """The ceiling that the factors of two or more references give (Nili et al. 2014)."""
+    """The ceiling that the factors of two or more references give (Nili et al. 2014).
+
+    Where pairs of items are missing, it is that of the pairs that all references have.
+    """
+    if isinstance(measure, CommonPairs):
+        measure, references = measure.on_pairs_of_all(references)
     whole = measure.pooled(references)
     if whole is None:
         table = measure.table(references, references).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,7 +23,12 @@ from relspace._core.progress import Listener, Progress, as_listener
 from relspace._core.resources import Resources
 from relspace._core.result_tables import TabularResult
 from relspace._core.text_tables import text_table
-from relspace.errors import InvalidInputError, InvalidTypeError
+from relspace.errors import (
+    InvalidInputError,
+    InvalidTypeError,
+    RelspaceWarning,
+    UndefinedValueError,
+)
 from relspace.measures import MIN_ITEMS
 from relspace.pictures.html import html_table
 from relspace.resampling import bootstrap, p_value
@@ -90,7 +96,8 @@ class ModelRanking(Compared, TabularResult):
         it is at least n_models / (n_permutations + 1), so that many models need many permutations;
         ``calibrated`` is not corrected.
     ceiling : NoiseCeiling or None
-        What several references leave room for; None with one.
+        What several references leave room for; None with one, or if it is undefined (see
+        :func:`compare_to`).
     correction : str
         How p-values were corrected, one of ``"holm"``, ``"benjamini_hochberg"`` and ``"none"``.
     n_bootstraps : int
@@ -364,7 +371,9 @@ def compare_to(
     alpha : float
         Level of tests and of ``calibrated``; intervals hold 1 - alpha.
     ceiling : bool
-        Whether to compute the noise ceiling of several references.
+        Whether to compute the noise ceiling of several references. Where pairs of items are
+        missing, it is that of the pairs that all references have; where these are too few, a
+        warning says so and there is none.
     max_items, memory_budget, random_state, progress
         As in :func:`relspace.compare`; what is ranked is held in memory.
 
@@ -460,12 +469,18 @@ def compare_to(
         )
         if count
         else None,
-        ceiling=noise_ceiling(record, tables.factors[len(rivals) :])
-        if ceiling and len(named) > 1
-        else None,
+        ceiling=_ceiling(tables, len(rivals)) if ceiling and len(named) > 1 else None,
         correction=correction,
         n_bootstraps=n_draws,
     )
+
+
+def _ceiling(tables: Held, n_models: int) -> NoiseCeiling | None:
+    try:
+        return noise_ceiling(tables.measure, tables.factors[n_models:])
+    except UndefinedValueError as error:
+        warnings.warn(RelspaceWarning(f"there is no noise ceiling: {error}"), stacklevel=3)
+        return None
 
 
 def _named_references(given: object) -> dict[str, object]:
