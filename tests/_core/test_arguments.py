@@ -52,10 +52,6 @@ def test_numbers_of_any_kind_are_let_in(value: object) -> None:
         (check_positive, np.array(1j), InvalidTypeError),
         (check_positive, torch.tensor(True), InvalidTypeError),
         (check_resamples, 10_000_001, InvalidInputError),
-        (check_path, "", InvalidInputError),
-        (check_path, "a\0b", InvalidInputError),
-        (check_path, float("nan"), InvalidTypeError),
-        (check_path, b"x", InvalidTypeError),
     ],
 )
 def test_bad_numbers_are_named(check, value, error) -> None:
@@ -101,3 +97,17 @@ def test_choices() -> None:
 def test_only_some_items_are_named() -> None:
     assert name_some([1, "b"]) == "1, 'b'"
     assert name_some(range(9)) == "0, 1, 2, 3, 4, ..."
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("", InvalidInputError),
+        ("a\0b", InvalidInputError),
+        (float("nan"), InvalidTypeError),
+        (b"x", InvalidTypeError),
+    ],
+)
+def test_what_names_no_file_is_refused(path: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^path is"):
+        check_path(path)

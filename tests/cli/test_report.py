@@ -72,7 +72,10 @@ def test_a_page_is_overwritten_only_by_force(folder: Path) -> None:
         (["space.safetensors", "-o", "page.pdf"], "a report is a file that ends in .html"),
         (["nowhere.safetensors"], "there is no file nowhere.safetensors"),
         (["memory://gone/a.safetensors"], "memory://gone/a.safetensors is a URL"),
-        (["memory://gone/a.zarr", "memory://gone/b.zarr"], "store memory://gone/a.zarr"),
+        (
+            ["memory://gone/a.zarr", "memory://gone/b.zarr"],
+            "there is no Zarr array or group at memory://gone/a.zarr",
+        ),
         (["space.safetensors", "--images", "nowhere"], "there is no folder or file nowhere"),
     ],
 )
