@@ -80,7 +80,7 @@ export function createInspector(root, report, photos, { sequential, diverging, o
     input.addEventListener("change", () => onShown(input.value));
   }
 
-  function showSlot(name, patch, position, isExample = false) {
+  function showSlot(name, patch, number, isExample = false) {
     const slot = find(name);
     slot.classList.toggle("empty", patch === null);
     const canvas = slot.querySelector("canvas");
@@ -90,7 +90,7 @@ export function createInspector(root, report, photos, { sequential, diverging, o
       : { title: "", position: "Pin another to compare" };
     slot.querySelector(".title").textContent = isExample ? `For example, ${title}` : title;
     slot.querySelector(".position").textContent = position;
-    if (patch) drawCutout(canvas, patch, report, photos, PIN_COLORS[position]);
+    if (patch) drawCutout(canvas, patch, report, photos, PIN_COLORS[number]);
   }
 
   const correlation = (a, b) => {
